@@ -1,0 +1,42 @@
+# make            build, vet and test
+# make demo       a world of small Prometheus with oneprom in front of it
+# make help       every target
+
+GO       ?= go
+BUILD    ?= .build
+FUZZTIME ?= 60s
+
+.PHONY: all build demo test e2e fuzz bench lint help
+
+all: lint build test
+
+build: ## the binary, as ./oneprom
+	CGO_ENABLED=0 $(GO) build -trimpath -o oneprom .
+
+demo: ## run oneprom in front of an embedded world; Ctrl-C ends it
+	$(GO) run . demo
+
+test: ## the fast tests, with the race detector
+	$(GO) test -race -shuffle=on ./...
+
+e2e: ## the slow tests: upstream's PromQL tests over HTTP, worlds of real Prometheus, promtool
+	$(GO) test -tags e2e -timeout 60m -count=1 -v ./proxy/e2e/...
+
+fuzz: ## every fuzz test for FUZZTIME
+	@set -e; for pkg in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+	    echo "== $$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg; \
+	  done; \
+	done
+
+bench: ## ratios against one Prometheus that has all the data, and the benchmarks of packages
+	$(GO) test -run '^$$' -bench . -benchmem ./dedup ./servergroup/...
+	ONEPROM_BENCH=1 $(GO) test -tags e2e -timeout 60m -count=1 -v -run '^TestBench' ./proxy/e2e
+
+lint: ## gofmt and vet
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run gofmt -w on these files'; exit 1; }
+	$(GO) vet -stdmethods=false ./...
+	$(GO) vet -stdmethods=false -tags e2e ./proxy/e2e/...
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile

@@ -1,0 +1,130 @@
+// Command oneprom is one Prometheus URL in front of many Prometheus.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/common/promslog"
+	promslogflag "github.com/prometheus/common/promslog/flag"
+	"github.com/prometheus/common/version"
+
+	"github.com/oneprom/oneprom/proxy"
+	"github.com/oneprom/oneprom/proxy/config"
+)
+
+// checkTimeout bounds `check healthy` and `check ready`.
+const checkTimeout = 10 * time.Second
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+// run returns the exit code: 0 is success, 1 a failure, 2 a wrong command line.
+func run(args []string) int {
+	var (
+		opts       proxy.Options
+		logConfig  promslog.Config
+		configFile string
+		serverURL  string
+	)
+	app := kingpin.New("oneprom", "One Prometheus URL in front of many Prometheus.").UsageWriter(os.Stdout)
+	app.Version(version.Print("oneprom") + "\n  promql version:   " + proxy.Version)
+	app.HelpFlag.Short('h')
+	proxy.AddFlags(app, &opts)
+	promslogflag.AddFlags(app, &logConfig)
+
+	serve := app.Command("serve", "Serve the API. What oneprom does without a command.").Default()
+	check := app.Command("check", "Check a configuration file or a running server.")
+	checkConfig := check.Command("config", "Print what is wrong with a configuration file; exit with 1 if anything is.")
+	checkConfig.Arg("file", "Path of the configuration file.").Required().StringVar(&configFile)
+	checkHealthy := check.Command("healthy", "Exit with 0 if a running server is healthy.")
+	checkReady := check.Command("ready", "Exit with 0 if a running server answers queries.")
+	for _, c := range []*kingpin.CmdClause{checkHealthy, checkReady} {
+		c.Flag("url", "Base URL of the server.").Default("http://localhost:9090").StringVar(&serverURL)
+	}
+
+	command, err := app.Parse(args)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "oneprom: %s, try --help\n", err)
+		return 2
+	}
+	switch command {
+	case serve.FullCommand():
+		opts.Logger = promslog.New(&logConfig)
+		slog.SetDefault(opts.Logger)
+		err = serveAPI(opts)
+	case checkConfig.FullCommand():
+		_, err = config.Load(configFile)
+	case checkHealthy.FullCommand():
+		err = checkServer(serverURL, "/-/healthy")
+	case checkReady.FullCommand():
+		err = checkServer(serverURL, "/-/ready")
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return 0
+}
+
+// serveAPI serves until a signal or /-/quit says to stop. A second signal ends
+// the process at once.
+func serveAPI(opts proxy.Options) error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
+
+	opts.Logger.Info("starting oneprom", "promql", proxy.Version, "version", version.Info(), "build_context", version.BuildContext())
+	server, err := proxy.New(opts)
+	if err != nil {
+		return err
+	}
+	go func() {
+		for {
+			select {
+			case <-hangups:
+				_ = server.Reload(ctx) // which logs the outcome
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return server.Run(ctx)
+}
+
+// checkServer asks one of the management pages of a running server.
+func checkServer(base, page string) error {
+	target, err := url.JoinPath(base, page)
+	if err != nil {
+		return err
+	}
+	client := &http.Client{Timeout: checkTimeout}
+	resp, err := client.Get(target)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+	if err != nil {
+		return err
+	}
+	text := strings.TrimSpace(string(body))
+	if resp.StatusCode != http.StatusOK {
+		return errors.New(target + ": " + resp.Status + ": " + text)
+	}
+	fmt.Println(text)
+	return nil
+}

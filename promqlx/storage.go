@@ -1,0 +1,122 @@
+package promqlx
+
+import (
+	"context"
+	"sync"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/oneprom/oneprom/servergroup"
+)
+
+// Storage is the server groups as a storage, for the endpoints that run no
+// query: series, labels, remote read, federation.
+type Storage struct {
+	groups *servergroup.Set
+}
+
+var _ storage.SampleAndChunkQueryable = (*Storage)(nil)
+
+// NewStorage returns the groups as a storage.
+func NewStorage(groups *servergroup.Set) *Storage { return &Storage{groups: groups} }
+
+// Querier implements storage.Queryable.
+func (s *Storage) Querier(mint, maxt int64) (storage.Querier, error) {
+	return &groupQuerier{groups: s.groups, mint: mint, maxt: maxt}, nil
+}
+
+// ChunkQuerier implements storage.ChunkQueryable.
+func (s *Storage) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
+	return &chunkQuerier{groupQuerier{groups: s.groups, mint: mint, maxt: maxt}}, nil
+}
+
+// groupQuerier asks the groups for all series in [mint, maxt] (ms).
+type groupQuerier struct {
+	groups     *servergroup.Set
+	mint, maxt int64
+
+	mtx     sync.Mutex // guards the fields below
+	cancels []context.CancelFunc
+	running sync.WaitGroup
+}
+
+// Select implements storage.Querier.
+func (q *groupQuerier) Select(ctx context.Context, _ bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
+	q.mtx.Lock()
+	defer q.mtx.Unlock()
+	view := q.groups.View(ctx)
+	if hints != nil && hints.Func == "series" {
+		list, ws, err := view.Series(ctx, q.lookup(hints.Limit, ms))
+		if err != nil {
+			return storage.ErrSeriesSet(queryError(err))
+		}
+		return &labelSets{list: list, warnings: ws, at: -1}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	q.cancels = append(q.cancels, cancel)
+	sel := servergroup.Selection{Matchers: ms, MinT: q.mint, MaxT: q.maxt}
+	return queryErrors{view.Select(ctx, sel, &q.running)}
+}
+
+func (q *groupQuerier) lookup(limit int, ms []*labels.Matcher) servergroup.Lookup {
+	return servergroup.Lookup{Matchers: ms, MinT: q.mint, MaxT: q.maxt, Limit: limit}
+}
+
+func limitOf(hints *storage.LabelHints) int {
+	if hints == nil {
+		return 0
+	}
+	return hints.Limit
+}
+
+// LabelValues implements storage.LabelQuerier.
+func (q *groupQuerier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+	values, ws, err := q.groups.View(ctx).LabelValues(ctx, name, q.lookup(limitOf(hints), ms))
+	return values, ws, queryError(err)
+}
+
+// LabelNames implements storage.LabelQuerier.
+func (q *groupQuerier) LabelNames(ctx context.Context, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
+	names, ws, err := q.groups.View(ctx).LabelNames(ctx, q.lookup(limitOf(hints), ms))
+	return names, ws, queryError(err)
+}
+
+// Close ends the fetches that are still under way and waits for them.
+func (q *groupQuerier) Close() error {
+	q.mtx.Lock()
+	defer q.mtx.Unlock()
+	for _, cancel := range q.cancels {
+		cancel()
+	}
+	q.running.Wait()
+	return nil
+}
+
+// chunkQuerier encodes what a groupQuerier finds anew.
+type chunkQuerier struct{ groupQuerier }
+
+// Select implements storage.ChunkQuerier.
+func (q *chunkQuerier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.ChunkSeriesSet {
+	return storage.NewSeriesSetToChunkSet(q.groupQuerier.Select(ctx, sorted, hints, ms...))
+}
+
+// labelSets is a series set of labels without samples.
+type labelSets struct {
+	list     []labels.Labels
+	warnings annotations.Annotations
+	at       int
+}
+
+func (s *labelSets) Next() bool {
+	s.at++
+	return s.at < len(s.list)
+}
+
+func (s *labelSets) At() storage.Series {
+	return storage.NewListSeries(s.list[s.at], nil)
+}
+
+func (s *labelSets) Err() error                        { return nil }
+func (s *labelSets) Warnings() annotations.Annotations { return s.warnings }

@@ -1,0 +1,98 @@
+// Package config reads the configuration file of oneprom, strictly: whatever is
+// wrong is an error with file, line, key and what to do about it.
+package config
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+	"gopkg.in/yaml.v3"
+
+	"github.com/oneprom/oneprom/servergroup"
+)
+
+// maxSize bounds a configuration file, in bytes.
+const maxSize = 16 << 20
+
+// Config is a configuration file.
+type Config struct {
+	Global       Global               `yaml:"global"`
+	ServerGroups []servergroup.Config `yaml:"server_groups"`
+}
+
+// Global holds what concerns all server groups.
+type Global struct {
+	// EvaluationInterval is the step of subqueries that name none.
+	EvaluationInterval model.Duration `yaml:"evaluation_interval,omitempty"`
+	// ExternalLabels are added by /federate.
+	ExternalLabels labels.Labels `yaml:"external_labels,omitempty"`
+	// PartialResponse says what becomes of a query that a group did not answer.
+	PartialResponse servergroup.PartialResponse `yaml:"partial_response,omitempty"`
+}
+
+// DefaultGlobal holds the defaults of `global`.
+var DefaultGlobal = Global{
+	EvaluationInterval: model.Duration(time.Minute),
+	PartialResponse:    servergroup.PartialWarn,
+}
+
+// Load reads a configuration file. Relative paths in it are relative to its
+// directory. The error joins one error for each problem.
+func Load(path string) (*Config, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := Parse(data, path)
+	if err != nil {
+		return nil, err
+	}
+	for i := range cfg.ServerGroups {
+		cfg.ServerGroups[i].SetDirectory(filepath.Dir(path))
+	}
+	return cfg, nil
+}
+
+// Parse reads a configuration; name stands for the file in errors. The error
+// joins one error for each problem, ordered by line, as in
+// `oneprom.yml:12: server_groups[1].label: unknown key; did you mean "labels"?`.
+func Parse(data []byte, name string) (cfg *Config, err error) {
+	// The YAML library panics on some malformed input.
+	defer func() {
+		if recover() != nil {
+			cfg, err = nil, fmt.Errorf("%s: cannot be read as YAML", name)
+		}
+	}()
+	if len(data) > maxSize {
+		return nil, fmt.Errorf("%s: more than %d MiB", name, maxSize>>20)
+	}
+	c := &checker{file: name}
+	cfg = c.read(data)
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+	return cfg, nil
+}
+
+// String writes the configuration as YAML, defaults included and secrets
+// redacted.
+func (c *Config) String() string {
+	var b bytes.Buffer
+	enc := yaml.NewEncoder(&b)
+	enc.SetIndent(2)
+	if err := enc.Encode(c); err != nil {
+		return fmt.Sprintf("# the configuration cannot be shown: %s\n", err)
+	}
+	return b.String()
+}

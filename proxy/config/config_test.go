@@ -1,0 +1,235 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/discovery/file"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/oneprom/oneprom/servergroup"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const testdata = "../../testdata/config"
+
+// Each bad file lists the errors that it must bring, after `# want:`.
+func TestParse_BadFiles(t *testing.T) {
+	files, err := filepath.Glob(testdata + "/bad-*.yaml")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, path := range files {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			data, err := os.ReadFile(path)
+			require.NoError(t, err)
+			_, want, ok := strings.Cut(string(data), "\n# want:\n")
+			require.True(t, ok)
+			want = strings.ReplaceAll("\n"+strings.TrimSuffix(want, "\n"), "\n# ", "\noneprom.yml:")
+
+			cfg, err := Parse(data, "oneprom.yml")
+			require.Nil(t, cfg)
+			require.EqualError(t, err, want[1:])
+			require.NotContains(t, err.Error(), "hunter2")
+		})
+	}
+}
+
+// What cannot be in a file with comments of its own, or says less in one.
+func TestParse_BadText(t *testing.T) {
+	group := "\n  - {name: a, static_configs: [{targets: [a]}]}\n"
+	good := "server_groups:" + group
+	bomb := "a: &a [x,x,x,x,x,x,x,x,x,x]\n"
+	for i := 'b'; i < 'h'; i++ {
+		bomb += strings.ReplaceAll("N: &N [*P,*P,*P,*P,*P,*P,*P,*P,*P,*P]\n", "N", string(i))
+		bomb = strings.ReplaceAll(bomb, "P", string(i-1))
+	}
+	for _, tc := range []struct{ name, text, want string }{
+		{"empty", "", "f:1: the file is empty: see config.example.yaml"},
+		{"comment", "# nothing\n", "f:1: the file is empty: see config.example.yaml"},
+		{"null", "---\n", "f:2: there are no server_groups: list the Prometheus servers to ask under `server_groups`"},
+		{"only global", "global: {}\n", "f:1: there are no server_groups: list the Prometheus servers to ask under `server_groups`"},
+		{"null list", "\nserver_groups:\n", "f:2: server_groups: empty: list the Prometheus servers to ask"},
+		{"empty list", "\nserver_groups: []\n", "f:2: server_groups: empty: list the Prometheus servers to ask"},
+		{"list", "- a\n", "f:1: expected a mapping with the keys global, server_groups, found a list"},
+		{"scalar", "hunter2", "f:1: expected a mapping with the keys global, server_groups, found a string"},
+		{"mapping for list", "server_groups: {name: a}", "f:1: server_groups: expected a list of mappings, found a mapping"},
+		{"two documents", good + "---\n" + good, "f:3: a second document begins here: one file holds one"},
+		{"broken second document", good + "---\na: [\n", "f:4: not YAML: did not find expected node content"},
+		{"unclosed list", good + "  - name: [a\n  - name: b\n", "f:3: not YAML: did not find expected ',' or ']'"},
+		{"tab", "server_groups:\n\t- name: a\n", "f:2: not YAML: found character that cannot start any token"},
+		{"colon in value", good + "global: a: b\n", "f:3: not YAML: mapping values are not allowed in this context"},
+		{"bad indentation", good + "   name: a\n", "f:3: not YAML: did not find expected '-' indicator"},
+		{"not UTF-8", "a: \xff", "f:1: not YAML: invalid leading UTF-8 octet"},
+		{"password with a star", "# head\nserver_groups:\n  - basic_auth:\n      password: *hunter2\n    name: a\n", "f:4: not YAML: an alias (*…) without its anchor (&…): quote a value that begins with a star"},
+		{"alias of itself", "server_groups: &a [*a]", "f:1: aliases repeat too much, or themselves"},
+		{"alias of itself, merged", "server_groups:\n- &a\n  <<: *a", "f:3: aliases repeat too much, or themselves"},
+		{"alias bomb", bomb, "f:6: aliases repeat too much, or themselves"},
+		{"too big", strings.Repeat("#", maxSize+1), "f: more than 16 MiB"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := Parse([]byte(tc.text), "f")
+			require.EqualError(t, err, tc.want)
+		})
+	}
+	_, err := Parse([]byte(good), "f")
+	require.NoError(t, err)
+}
+
+func TestLoad_Good(t *testing.T) {
+	path := filepath.Join(testdata, "good.yaml")
+	cfg, err := Load(path)
+	require.NoError(t, err)
+
+	g := cfg.Global
+	require.Equal(t, model.Duration(30*time.Second), g.EvaluationInterval)
+	require.Equal(t, `{shard="1", source="oneprom"}`, g.ExternalLabels.String())
+	require.Equal(t, servergroup.PartialError, g.PartialResponse)
+
+	require.Len(t, cfg.ServerGroups, 4)
+	eu, us, archive := cfg.ServerGroups[0], cfg.ServerGroups[1], cfg.ServerGroups[2]
+	require.Equal(t, map[string]string{"region": "us", "dotted.name": "yes"}, us.Labels)
+	require.Equal(t, servergroup.RemoteReadAuto, us.RemoteRead)
+	require.Equal(t, model.Duration(30*time.Second), us.Timeout)
+	require.True(t, us.HTTPClientConfig.FollowRedirects)
+	require.False(t, eu.HTTPClientConfig.FollowRedirects)
+	require.EqualValues(t, "hunter-bearer", us.HTTPClientConfig.Authorization.Credentials)
+	require.EqualValues(t, "hunter-header", eu.Headers["X-Tenant"])
+	require.Equal(t, time.Date(2026, 1, 2, 13, 4, 5, 0, time.UTC), archive.TimeRange.Start.Time)
+	require.Equal(t, int64(1900000000500), archive.TimeRange.End.UnixMilli())
+
+	// Relative paths are relative to the file.
+	require.Equal(t, testdata+"/ca.pem", us.HTTPClientConfig.TLSConfig.CAFile)
+	require.Equal(t, testdata+"/jwt.pem", archive.HTTPClientConfig.OAuth2.ClientCertificateKeyFile)
+	sd := us.ServiceDiscoveryConfigs[0].(*file.SDConfig)
+	require.Equal(t, []string{testdata + "/us-*.json", "/etc/oneprom/us.yml"}, sd.Files)
+}
+
+func TestConfig_StringParsesAgainWithoutSecrets(t *testing.T) {
+	data, err := os.ReadFile(filepath.Join(testdata, "good.yaml"))
+	require.NoError(t, err)
+	secrets := regexp.MustCompile(`hunter-[a-z0-9-]+`).FindAllString(string(data), -1)
+	require.Len(t, secrets, 10)
+
+	cfg, err := Parse(data, "good.yaml")
+	require.NoError(t, err)
+	text := cfg.String()
+	for _, secret := range secrets {
+		require.NotContains(t, text, secret)
+	}
+	again, err := Parse([]byte(text), "string")
+	require.NoError(t, err)
+	require.Equal(t, text, again.String())
+
+	// Apart from the secrets nothing is lost.
+	again.ServerGroups[0].HTTPClientConfig, again.ServerGroups[0].Headers = cfg.ServerGroups[0].HTTPClientConfig, cfg.ServerGroups[0].Headers
+	for i := 1; i < len(cfg.ServerGroups); i++ {
+		again.ServerGroups[i].HTTPClientConfig = cfg.ServerGroups[i].HTTPClientConfig
+	}
+	require.Equal(t, cfg, again)
+}
+
+func TestParse_Defaults(t *testing.T) {
+	cfg, err := Parse([]byte("global:\nserver_groups: [{name: a, timeout: , static_configs: [{targets: [a]}]}]"), "f")
+	require.NoError(t, err)
+	require.Equal(t, DefaultGlobal, cfg.Global)
+	require.Equal(t, servergroup.DefaultConfig.Timeout, cfg.ServerGroups[0].Timeout)
+}
+
+func TestLoad_Missing(t *testing.T) {
+	_, err := Load(filepath.Join(testdata, "none.yaml"))
+	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// Environment variables are not expanded.
+func TestParse_NoExpansion(t *testing.T) {
+	t.Setenv("REGION", "eu")
+	cfg, err := Parse([]byte("server_groups: [{name: a, labels: {region: $REGION}, static_configs: [{targets: [a]}]}]"), "f")
+	require.NoError(t, err)
+	require.Equal(t, "$REGION", cfg.ServerGroups[0].Labels["region"])
+}
+
+// config.example.yaml is the reference for users: it loads, and it has every key
+// and no other.
+func TestExample(t *testing.T) {
+	const path = "../../config.example.yaml"
+	cfg, err := Load(path)
+	require.NoError(t, err)
+	require.Len(t, cfg.ServerGroups, 3)
+
+	data, err := os.ReadFile(path)
+	require.NoError(t, err)
+	var written []string
+	for _, m := range regexp.MustCompile("(?m)(?:^[ #-]*|or `|[{] *)([a-z0-9_]+)(?::|`)").FindAllStringSubmatch(string(data), -1) {
+		written = append(written, m[1])
+	}
+	keys := allKeys(reflect.TypeFor[Config]())
+	for _, key := range keys {
+		require.Contains(t, written, key)
+	}
+	// Names that are the user's: labels, parameters, claims.
+	keys = append(keys, "source", "replica", "region", "nocache", "resource", "scope")
+	for _, key := range written {
+		require.Contains(t, keys, key)
+	}
+}
+
+func allKeys(typ reflect.Type) []string {
+	typ = shape(typ)
+	if typ.Kind() == reflect.Slice || typ.Kind() == reflect.Map {
+		return allKeys(typ.Elem())
+	}
+	var keys []string
+	if _, scalar := scalars[typ]; scalar {
+		return nil
+	}
+	for _, f := range fieldsOf(typ) {
+		keys = append(keys, f.key)
+		keys = append(keys, allKeys(f.typ)...)
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
+}
+
+// Keys of Prometheus and promxy that became keys of oneprom need no hint.
+func TestForeignKeysAreUnknown(t *testing.T) {
+	for form, keys := range foreign {
+		for key := range keys {
+			require.NotContains(t, keysOf(form), key)
+		}
+	}
+}
+
+// FuzzParse: nothing makes Parse panic, and what it accepts is written so that it
+// is read again as the same.
+func FuzzParse(f *testing.F) {
+	files, err := filepath.Glob(testdata + "/*.yaml")
+	require.NoError(f, err)
+	for _, path := range append(files, "../../config.example.yaml") {
+		data, err := os.ReadFile(path)
+		require.NoError(f, err)
+		f.Add(data)
+	}
+	f.Add([]byte("server_groups: [&a {name: a, static_configs: [{targets: [a]}]}, {<<: [*a], name: !!binary YQ==}]"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c := &checker{file: "f"}
+		cfg := c.read(data) // not Parse, which recovers
+		if err := c.err(); err != nil {
+			require.NotEmpty(t, err.Error())
+			return
+		}
+		require.NotNil(t, cfg)
+		text := cfg.String()
+		again, err := Parse([]byte(text), "again")
+		require.NoError(t, err, text)
+		require.Equal(t, text, again.String())
+	})
+}

@@ -1,0 +1,181 @@
+package e2e
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/oneprom/oneprom/servergroup/backendtest"
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
+	"github.com/stretchr/testify/require"
+)
+
+// placement tells which backends hold the sample of a series at t (ms).
+type placement func(series labels.Labels, t int64) []int
+
+// splitBackend is one replica: a server that outlives the storages it serves one after the other. It is
+// itself the storage of its handler, because a handler is too dear to be made for each `clear`.
+type splitBackend struct {
+	address string // host:port
+
+	mu      sync.RWMutex // held for reading by every request, so that no storage is closed under one
+	current storage.SampleAndChunkQueryable
+}
+
+// startSplitBackends starts n backends without data. They stop when the test ends.
+func startSplitBackends(t *testing.T, n int, read backendtest.RemoteRead) []*splitBackend {
+	t.Helper()
+	backends := make([]*splitBackend, n)
+	for i := range backends {
+		b := &splitBackend{current: backendtest.Empty{}}
+		handler := backendtest.NewHandler(backendtest.Options{Queryable: b, RemoteRead: read})
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			b.mu.RLock()
+			defer b.mu.RUnlock()
+			handler.ServeHTTP(w, r)
+		}))
+		t.Cleanup(server.Close)
+		b.address = strings.TrimPrefix(server.URL, "http://")
+		backends[i] = b
+	}
+	return backends
+}
+
+// serve replaces the backend's data, once the requests under way are done.
+func (b *splitBackend) serve(data storage.SampleAndChunkQueryable) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.current = data
+}
+
+// Querier implements storage.Queryable, for the handler alone.
+func (b *splitBackend) Querier(mint, maxt int64) (storage.Querier, error) {
+	return b.current.Querier(mint, maxt)
+}
+
+// ChunkQuerier implements storage.ChunkQueryable, for the handler alone.
+func (b *splitBackend) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
+	return b.current.ChunkQuerier(mint, maxt)
+}
+
+// splitStorage is what promqltest loads into. It reads as the one Prometheus that holds everything;
+// every sample also goes to the parts that place names, and each part is served by a backend.
+type splitStorage struct {
+	*tsdb.DB
+	parts    []*tsdb.DB
+	backends []*splitBackend
+	place    placement
+}
+
+func openSplitStorage(tb testing.TB, backends []*splitBackend, place placement) *splitStorage {
+	tb.Helper()
+	open := func() *tsdb.DB {
+		db, err := backendtest.OpenDB(tb.TempDir(), backendtest.StartTimestamps)
+		require.NoError(tb, err)
+		return db
+	}
+	s := &splitStorage{DB: open(), backends: backends, place: place}
+	for _, b := range backends {
+		part := open()
+		s.parts = append(s.parts, part)
+		b.serve(part)
+	}
+	return s
+}
+
+// Close takes the parts away from the backends before it closes them.
+func (s *splitStorage) Close() error {
+	errs := []error{s.DB.Close()}
+	for i, part := range s.parts {
+		s.backends[i].serve(backendtest.Empty{})
+		errs = append(errs, part.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// AppenderV2 implements storage.AppendableV2.
+func (s *splitStorage) AppenderV2(ctx context.Context) storage.AppenderV2 {
+	a := &splitAppender{whole: s.DB.AppenderV2(ctx), place: s.place}
+	for _, part := range s.parts {
+		a.parts = append(a.parts, part.AppenderV2(ctx))
+	}
+	return a
+}
+
+// splitAppender keeps the samples of a `load` until they are committed and then appends them series by
+// series, sorted by labels. promqltest loads in the order of a map; the order of the storage decides
+// the last digit of a sum, the series named in an error, and which series limitk takes.
+type splitAppender struct {
+	samples []splitSample
+	whole   storage.AppenderV2
+	parts   []storage.AppenderV2
+	place   placement
+}
+
+type splitSample struct {
+	series labels.Labels
+	st, t  int64 // ms
+	v      float64
+	h      *histogram.Histogram
+	fh     *histogram.FloatHistogram
+	o      storage.AppendV2Options
+}
+
+// Append implements storage.AppenderV2. It takes a copy, as the caller may reuse a histogram.
+func (a *splitAppender) Append(_ storage.SeriesRef, series labels.Labels, st, t int64, v float64, h *histogram.Histogram, fh *histogram.FloatHistogram, o storage.AppendV2Options) (storage.SeriesRef, error) {
+	a.samples = append(a.samples, splitSample{series: series, st: st, t: t, v: v, h: h, fh: fh, o: o}.copy())
+	return 0, nil
+}
+
+func (s splitSample) copy() splitSample {
+	if s.h != nil {
+		s.h = s.h.Copy()
+	}
+	if s.fh != nil {
+		s.fh = s.fh.Copy()
+	}
+	return s
+}
+
+// appendTo appends a copy, as an appender may keep and change a histogram.
+func (s splitSample) appendTo(a storage.AppenderV2) error {
+	c := s.copy()
+	_, err := a.Append(0, c.series, c.st, c.t, c.v, c.h, c.fh, c.o)
+	return err
+}
+
+// Commit implements storage.AppenderTransaction.
+func (a *splitAppender) Commit() error {
+	slices.SortStableFunc(a.samples, func(x, y splitSample) int { return labels.Compare(x.series, y.series) })
+	for _, s := range a.samples {
+		errs := []error{s.appendTo(a.whole)}
+		for _, i := range a.place(s.series, s.t) {
+			errs = append(errs, s.appendTo(a.parts[i]))
+		}
+		if err := errors.Join(errs...); err != nil {
+			return errors.Join(err, a.Rollback())
+		}
+	}
+	return a.each(storage.AppenderV2.Commit)
+}
+
+// Rollback implements storage.AppenderTransaction.
+func (a *splitAppender) Rollback() error {
+	return a.each(storage.AppenderV2.Rollback)
+}
+
+func (a *splitAppender) each(end func(storage.AppenderV2) error) error {
+	errs := []error{end(a.whole)}
+	for _, part := range a.parts {
+		errs = append(errs, end(part))
+	}
+	return errors.Join(errs...)
+}

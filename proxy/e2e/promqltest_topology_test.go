@@ -1,0 +1,117 @@
+package e2e
+
+import (
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// topology is a way to spread one Prometheus' data over backends.
+type topology struct {
+	name   string
+	groups [][]int // the backends of each server group, in configured order
+	// splitAt is where the first group ends and the second begins; zero: all groups are asked for all times.
+	splitAt time.Time
+	place   placement
+}
+
+// groupSpec is a server group as oneprom's configuration has it.
+type groupSpec struct {
+	name       string
+	remoteRead string    // always or never
+	targets    []string  // host:port, in order
+	start, end time.Time // samples at start are the group's, those at end are not; zero: unbounded
+}
+
+// tierSplit lies in the middle of most of promqltest's data.
+var tierSplit = time.Unix(900, 0).UTC()
+
+var topologies = []topology{
+	{name: "one-backend", groups: [][]int{{0}}, place: placeEverywhere},
+	{name: "replicas-holes", groups: [][]int{{0, 1}}, place: placeHoles},
+	{name: "replicas-outages", groups: [][]int{{0, 1}}, place: placeOutages},
+	{name: "shards", groups: [][]int{{0}, {1}, {2}}, place: placeShards},
+	{name: "shards-replicas-holes", groups: [][]int{{0, 1}, {2, 3}}, place: placeShardsWithHoles},
+	{name: "tiers", groups: [][]int{{0}, {1}}, splitAt: tierSplit, place: placeTiers},
+}
+
+// backends is the number of backends in all groups.
+func (tp topology) backends() (n int) {
+	for _, g := range tp.groups {
+		n += len(g)
+	}
+	return n
+}
+
+// specs are the topology's groups over running backends.
+func (tp topology) specs(backends []*splitBackend, remoteRead string) []groupSpec {
+	var specs []groupSpec
+	for n, group := range tp.groups {
+		spec := groupSpec{name: string(rune('a' + n)), remoteRead: remoteRead}
+		for _, i := range group {
+			spec.targets = append(spec.targets, backends[i].address)
+		}
+		if !tp.splitAt.IsZero() && n == 0 {
+			spec.end = tp.splitAt
+		}
+		if !tp.splitAt.IsZero() && n == 1 {
+			spec.start = tp.splitAt
+		}
+		specs = append(specs, spec)
+	}
+	return specs
+}
+
+func placeEverywhere(labels.Labels, int64) []int { return []int{0} }
+
+// placeHoles takes single samples out of two replicas, a quarter from each and never the same from both.
+func placeHoles(series labels.Labels, t int64) []int {
+	switch mixBits(labels.StableHash(series)+mixBits(uint64(t))) % 4 {
+	case 0:
+		return []int{1}
+	case 1:
+		return []int{0}
+	}
+	return []int{0, 1}
+}
+
+// placeOutages takes two replicas away in turn, each for 7 of 28 minutes, all series at once.
+func placeOutages(_ labels.Labels, t int64) []int {
+	const window = 7 * 60 * 1000
+	switch ((t/window)%4 + 4) % 4 {
+	case 1:
+		return []int{1}
+	case 3:
+		return []int{0}
+	}
+	return []int{0, 1}
+}
+
+func placeShards(series labels.Labels, _ int64) []int {
+	return []int{int(mixBits(labels.StableHash(series)) % 3)}
+}
+
+// placeShardsWithHoles puts half of the series on the replicas 0 and 1, the others on 2 and 3.
+func placeShardsWithHoles(series labels.Labels, t int64) []int {
+	first := 2 * int(mixBits(labels.StableHash(series))%2)
+	var out []int
+	for _, i := range placeHoles(series, t) {
+		out = append(out, first+i)
+	}
+	return out
+}
+
+func placeTiers(_ labels.Labels, t int64) []int {
+	if t < tierSplit.UnixMilli() {
+		return []int{0}
+	}
+	return []int{1}
+}
+
+// mixBits spreads the bits of x (the last step of splitmix64): hashes of similar series and times must not
+// be similar modulo a small number.
+func mixBits(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}

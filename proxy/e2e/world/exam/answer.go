@@ -1,0 +1,129 @@
+package exam
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Answer is a response of the query API, with values kept as the text that was sent.
+type Answer struct {
+	Status    string   `json:"status"`
+	ErrorType string   `json:"errorType"`
+	Error     string   `json:"error"`
+	Warnings  []string `json:"warnings"`
+	Infos     []string `json:"infos"`
+	Data      struct {
+		ResultType string          `json:"resultType"`
+		Result     json.RawMessage `json:"result"`
+	} `json:"data"`
+
+	HTTPStatus int      `json:"-"`
+	Series     []Series `json:"-"` // vectors and matrices
+	Single     string   `json:"-"` // scalars and strings: the raw JSON
+}
+
+// Series is one element of a vector or matrix.
+type Series struct {
+	Name   string // canonical text of the labels
+	Points []Point
+}
+
+// Point is a value at a time, both as the JSON text that was sent; a histogram's text is compacted.
+type Point struct {
+	T, V      string
+	Histogram bool
+}
+
+// Float is the value of a point that is not a histogram.
+func (p Point) Float() (float64, error) { return strconv.ParseFloat(strings.Trim(p.V, `"`), 64) }
+
+// element is a series as it is sent.
+type element struct {
+	Metric     map[string]string    `json:"metric"`
+	Value      *[2]json.RawMessage  `json:"value"`
+	Histogram  *[2]json.RawMessage  `json:"histogram"`
+	Values     [][2]json.RawMessage `json:"values"`
+	Histograms [][2]json.RawMessage `json:"histograms"`
+}
+
+// Ask posts a form to a server's API and decodes the answer. An API error is an answer; an error is returned for anything else.
+func Ask(client *http.Client, base, path string, form url.Values) (*Answer, error) {
+	resp, err := client.PostForm(base+path, form)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	a := &Answer{HTTPStatus: resp.StatusCode}
+	if err := json.Unmarshal(body, a); err != nil {
+		return nil, fmt.Errorf("status %d: %w: %.300s", resp.StatusCode, err, body)
+	}
+	if a.Status != "success" {
+		if a.Error == "" {
+			return nil, fmt.Errorf("status %d without an error: %.300s", resp.StatusCode, body)
+		}
+		return a, nil
+	}
+	return a, a.decode()
+}
+
+// decode fills Series or Single from the result.
+func (a *Answer) decode() error {
+	switch a.Data.ResultType {
+	case "scalar", "string":
+		a.Single = string(a.Data.Result)
+		return nil
+	case "vector", "matrix":
+	default:
+		return fmt.Errorf("unknown result type %q", a.Data.ResultType)
+	}
+	var elements []element
+	if err := json.Unmarshal(a.Data.Result, &elements); err != nil {
+		return err
+	}
+	for _, e := range elements {
+		s := Series{Name: labelText(e.Metric)}
+		if e.Value != nil {
+			e.Values = append(e.Values, *e.Value)
+		}
+		if e.Histogram != nil {
+			e.Histograms = append(e.Histograms, *e.Histogram)
+		}
+		for _, v := range e.Values {
+			s.Points = append(s.Points, Point{T: string(v[0]), V: string(v[1])})
+		}
+		for _, v := range e.Histograms {
+			var text bytes.Buffer
+			if err := json.Compact(&text, v[1]); err != nil {
+				return err
+			}
+			s.Points = append(s.Points, Point{T: string(v[0]), V: text.String(), Histogram: true})
+		}
+		if len(s.Points) == 0 {
+			return errors.New("a series without points: " + s.Name)
+		}
+		a.Series = append(a.Series, s)
+	}
+	return nil
+}
+
+// labelText prints labels in a canonical way.
+func labelText(l map[string]string) string {
+	parts := make([]string, 0, len(l))
+	for name, value := range l {
+		parts = append(parts, fmt.Sprintf("%q=%q", name, value))
+	}
+	slices.Sort(parts)
+	return "{" + strings.Join(parts, ",") + "}"
+}

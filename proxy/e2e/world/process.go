@@ -1,0 +1,150 @@
+package world
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// PrometheusPackage is the pinned Prometheus, Features what every server of a world has switched on, and oneprom must have too.
+const (
+	PrometheusPackage = "github.com/prometheus/prometheus/cmd/prometheus"
+	Features          = "promql-experimental-functions,promql-extended-range-selectors,promql-binop-fill-modifiers,use-start-timestamps"
+)
+
+// Binary builds a package of this module, or of one of its dependencies, into a directory that outlives the test run, and returns the
+// path. The directory is $ONEPROM_E2E_BIN, or one in the user's cache. An up-to-date binary costs only go's own check.
+func Binary(tb testing.TB, pkg string) string {
+	tb.Helper()
+	dir := os.Getenv("ONEPROM_E2E_BIN")
+	if dir == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			tb.Fatalf("no cache directory for binaries, set ONEPROM_E2E_BIN: %v", err)
+		}
+		dir = filepath.Join(cache, "oneprom-e2e")
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		tb.Fatal(err)
+	}
+	path := filepath.Join(dir, filepath.Base(pkg))
+	if out, err := exec.Command("go", "build", "-o", path, pkg).CombinedOutput(); err != nil {
+		tb.Fatalf("build %s: %v\n%s", pkg, err, out)
+	}
+	return path
+}
+
+// Process is a running server.
+type Process struct {
+	URL string // base URL, without a slash at the end
+	PID int
+
+	exit chan error
+	log  lockedBuffer
+}
+
+// Run starts a binary that understands --web.listen-address and waits until its /-/ready says yes. The process ends with the test,
+// however that ends: it is killed by a clean-up, and by the kernel if the test binary dies.
+func Run(tb testing.TB, binary string, args ...string) *Process {
+	tb.Helper()
+	address := freeAddress(tb)
+	cmd := exec.Command(binary, append(args, "--web.listen-address="+address)...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	p := &Process{URL: "http://" + address, exit: make(chan error, 1)}
+	cmd.Stdout, cmd.Stderr = &p.log, &p.log
+
+	started := make(chan error, 1)
+	go func() {
+		// The death signal is sent when the thread that started the process ends: keep this one until the process is gone.
+		runtime.LockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			p.exit <- cmd.Wait()
+			close(p.exit)
+		}
+	}()
+	if err := <-started; err != nil {
+		tb.Fatalf("start %s: %v", binary, err)
+	}
+	p.PID = cmd.Process.Pid
+	tb.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		for range p.exit { // drained and closed: the process is gone
+		}
+	})
+	p.awaitReady(tb)
+	return p
+}
+
+// awaitReady polls /-/ready until the server answers 200, for at most two minutes.
+func (p *Process) awaitReady(tb testing.TB) {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(tb.Context(), 2*time.Minute)
+	defer cancel()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	tick := time.NewTicker(25 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if ready(ctx, client, p.URL+"/-/ready") {
+			return
+		}
+		select {
+		case err := <-p.exit:
+			tb.Fatalf("the server at %s ended before it was ready: %v\n%s", p.URL, err, p.log.String())
+		case <-ctx.Done():
+			tb.Fatalf("the server at %s does not become ready: %v\n%s", p.URL, ctx.Err(), p.log.String())
+		case <-tick.C:
+		}
+	}
+}
+
+func ready(ctx context.Context, client *http.Client, url string) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return false
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	_, _ = io.Copy(io.Discard, resp.Body)
+	return resp.StatusCode == http.StatusOK
+}
+
+// PeakMemory is the largest resident size the process has had so far, in bytes.
+func (p *Process) PeakMemory() (int64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.PID))
+	if err != nil {
+		return 0, err
+	}
+	for line := range bytes.Lines(status) {
+		var kib int64
+		if n, _ := fmt.Sscanf(string(line), "VmHWM: %d kB", &kib); n == 1 {
+			return kib << 10, nil
+		}
+	}
+	return 0, fmt.Errorf("no VmHWM in the status of process %d", p.PID)
+}
+
+// freeAddress finds a loopback port that nobody listens on.
+func freeAddress(tb testing.TB) string {
+	tb.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}

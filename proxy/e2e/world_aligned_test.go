@@ -1,0 +1,70 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oneprom/oneprom/proxy/e2e/world"
+	"github.com/oneprom/oneprom/proxy/e2e/world/exam"
+)
+
+// In the aligned world every answer must be the truth's, to the last bit.
+func TestWorldAligned(t *testing.T) {
+	w := world.Aligned(1)
+	w.Start(t, t.TempDir())
+	queries, err := exam.Queries("testdata/world/queries.txt")
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, len(queries), 100)
+	at := alignedEvaluations(w)
+
+	t.Run("the truth equals itself", func(t *testing.T) {
+		got := exam.All(w.Truth.URL, w.Truth.URL, everyNth(7, queries), at)
+		require.Equal(t, exam.Score{Right: len(got), All: len(got)}, exam.Total(got), "%s", exam.Report(got, 20))
+	})
+	t.Run("a replica is told from the truth", func(t *testing.T) {
+		got := exam.All(w.Truth.URL, w.Groups[0].Replicas[0].URL, everyNth(7, queries), at)
+		require.Less(t, exam.Total(got).Right, len(got)/2, "%s", exam.Report(got, 0))
+	})
+	t.Run("oneprom equals the truth", func(t *testing.T) {
+		got := exam.All(w.Truth.URL, startWorldOneprom(t, w), queries, at)
+		t.Log(exam.Report(got, 20))
+		require.Equal(t, exam.Score{Right: len(got), All: len(got)}, exam.Total(got))
+	})
+}
+
+// everyNth takes each n-th query.
+func everyNth(n int, queries []exam.Query) []exam.Query {
+	var out []exam.Query
+	for i := 0; i < len(queries); i += n {
+		out = append(out, queries[i])
+	}
+	return out
+}
+
+// alignedEvaluations are the moments and ranges of the aligned world, chosen so that all its wounds are met: see world.Aligned.
+func alignedEvaluations(w *world.World) []exam.Evaluation {
+	instant := func(name string, d time.Duration) exam.Evaluation { return exam.Instant(name, w.At(d)) }
+	span := func(name string, from, to, step time.Duration) exam.Evaluation {
+		return exam.Range(name, w.At(from), w.At(to), step)
+	}
+	const h, m, s, ms = time.Hour, time.Minute, time.Second, time.Millisecond
+	return []exam.Evaluation{
+		instant("in the archive", 2*h),
+		instant("pairs begin", 3*h+2*m),
+		instant("archive ends", 4*h+90*s),
+		instant("long outage", 4*h+36*m),
+		instant("target down", 4*h+53*m+1*ms),
+		instant("second outage", 5*h+4*m+337*ms),
+		instant("short outage", 5*h+31*m),
+		instant("end", 6*h-1*s),
+		span("last hour", 5*h, 6*h, 15*s),
+		span("seam", 2*h+30*m, 4*h+30*m, 60*s),
+		span("everything", 10*m, 6*h, 7*m),
+		span("edge of an outage", 5*h+28*m, 5*h+34*m, 500*ms),
+		span("odd start", 4*h+25*m+123*ms, 5*h+25*m, 37*s),
+	}
+}

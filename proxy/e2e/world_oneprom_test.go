@@ -1,0 +1,69 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oneprom/oneprom/proxy/e2e/world"
+)
+
+// startWorldOneprom starts a oneprom in front of all groups of a started world and returns its base URL.
+func startWorldOneprom(t testing.TB, w *world.World) string {
+	t.Helper()
+	return runWorldOneprom(t, w).URL
+}
+
+// runWorldOneprom starts the binary under test: $ONEPROM_BIN, or the one built from this module.
+func runWorldOneprom(t testing.TB, w *world.World) *world.Process {
+	t.Helper()
+	config := filepath.Join(t.TempDir(), "oneprom.yml")
+	require.NoError(t, os.WriteFile(config, []byte(worldConfig(w)), 0o644))
+	binary := os.Getenv("ONEPROM_BIN")
+	if binary == "" {
+		binary = world.Binary(t, "github.com/oneprom/oneprom")
+	}
+	return world.Run(t, binary, "--config.file="+config, "--enable-feature="+world.Features)
+}
+
+// worldConfig is the configuration of a oneprom for the world.
+func worldConfig(w *world.World) string {
+	var b strings.Builder
+	b.WriteString("server_groups:\n")
+	for _, g := range w.Groups {
+		fmt.Fprintf(&b, "  - name: %s\n", g.Name)
+		if g.Region != "" {
+			fmt.Fprintf(&b, "    region: %s\n", g.Region)
+		}
+		if len(g.Labels) > 0 {
+			b.WriteString("    labels:\n")
+		}
+		for _, name := range slices.Sorted(maps.Keys(g.Labels)) {
+			fmt.Fprintf(&b, "      %s: %q\n", name, g.Labels[name])
+		}
+		if len(g.ReplicaLabels) > 0 {
+			fmt.Fprintf(&b, "    replica_labels: [%s]\n", strings.Join(g.ReplicaLabels, ", "))
+		}
+		if len(g.Intrinsic) > 0 {
+			fmt.Fprintf(&b, "    intrinsic_labels: [%s]\n", strings.Join(g.Intrinsic, ", "))
+		}
+		if g.DataEnd > 0 {
+			fmt.Fprintf(&b, "    time_range: {end: %q}\n", time.UnixMilli(g.DataEnd).UTC().Format(time.RFC3339))
+		}
+		var targets []string
+		for _, r := range g.Replicas {
+			targets = append(targets, fmt.Sprintf("%q", strings.TrimPrefix(r.URL, "http://")))
+		}
+		fmt.Fprintf(&b, "    static_configs: [{targets: [%s]}]\n", strings.Join(targets, ", "))
+	}
+	return b.String()
+}

@@ -1,0 +1,74 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"net/url"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/rules"
+	"github.com/prometheus/prometheus/scrape"
+	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/index"
+	v1 "github.com/prometheus/prometheus/web/api/v1"
+)
+
+// nothing stands for the parts of a Prometheus that a proxy does not have:
+// scraping, rules, Alertmanagers, a TSDB. Each answer is empty, never absent, so
+// that clients find the schema that they know.
+type nothing struct{}
+
+var (
+	_ v1.ScrapePoolsRetriever  = nothing{}
+	_ v1.TargetRetriever       = nothing{}
+	_ v1.AlertmanagerRetriever = nothing{}
+	_ v1.RulesRetriever        = nothing{}
+	_ v1.TSDBAdminStats        = nothing{}
+)
+
+var errNoStorage = errors.New("oneprom stores no samples")
+
+func (nothing) ScrapePools() []string                       { return []string{} }
+func (nothing) TargetsActive() map[string][]*scrape.Target  { return map[string][]*scrape.Target{} }
+func (nothing) TargetsDropped() map[string][]*scrape.Target { return map[string][]*scrape.Target{} }
+func (nothing) TargetsDroppedCounts() map[string]int        { return map[string]int{} }
+
+func (nothing) ScrapePoolConfig(pool string) (*config.ScrapeConfig, error) {
+	return nil, fmt.Errorf("scrape pool %q not found", pool)
+}
+
+func (nothing) Alertmanagers() []*url.URL        { return []*url.URL{} }
+func (nothing) DroppedAlertmanagers() []*url.URL { return []*url.URL{} }
+
+func (nothing) RuleGroups() []*rules.Group           { return []*rules.Group{} }
+func (nothing) AlertingRules() []*rules.AlertingRule { return []*rules.AlertingRule{} }
+
+func (nothing) CleanTombstones() error      { return errNoStorage }
+func (nothing) Snapshot(string, bool) error { return errNoStorage }
+
+func (nothing) Delete(context.Context, int64, int64, ...*labels.Matcher) error {
+	return errNoStorage
+}
+
+// Stats has the time bounds that the empty head of a TSDB has.
+func (nothing) Stats(string, int) (*tsdb.Stats, error) {
+	return &tsdb.Stats{MinTime: math.MaxInt64, MaxTime: math.MinInt64, IndexPostingStats: &index.PostingsStats{}}, nil
+}
+
+func (nothing) WALReplayStatus() (tsdb.WALReplayStatus, error) { return tsdb.WALReplayStatus{}, nil }
+func (nothing) BlockMetas() ([]tsdb.BlockMeta, error)          { return []tsdb.BlockMeta{}, nil }
+
+// noChunks tells the API that there are no chunks; without this metric it would
+// show the integer that NaN happens to become.
+func noChunks() prometheus.Gatherer {
+	r := prometheus.NewRegistry()
+	r.MustRegister(prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "prometheus_tsdb_head_chunks",
+		Help: "Number of chunks in the head block. Always 0: oneprom stores none.",
+	}))
+	return r
+}

@@ -1,0 +1,77 @@
+package proxy
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/pprof"
+	"strings"
+
+	"github.com/prometheus/common/route"
+)
+
+// lifecycle lets a handler act only if --web.enable-lifecycle is given.
+func (s *Server) lifecycle(h http.HandlerFunc) http.HandlerFunc {
+	if s.opts.EnableLifecycle {
+		return h
+	}
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, "Lifecycle API is not enabled.")
+	}
+}
+
+func onlyPostOrPut(w http.ResponseWriter, _ *http.Request) {
+	w.WriteHeader(http.StatusMethodNotAllowed)
+	_, _ = io.WriteString(w, "Only POST or PUT requests allowed")
+}
+
+// serveReload loads the configuration anew and answers with the outcome. A
+// client that does not wait does not stop the reload.
+func (s *Server) serveReload(w http.ResponseWriter, _ *http.Request) {
+	if err := s.Reload(s.life); err != nil {
+		http.Error(w, fmt.Sprintf("failed to reload config: %s", err), http.StatusInternalServerError)
+	}
+}
+
+// serveQuit makes Run return.
+func (s *Server) serveQuit(w http.ResponseWriter, _ *http.Request) {
+	reply := "Termination already in progress."
+	s.quitOne.Do(func() {
+		close(s.quit)
+		reply = "Requesting termination... Goodbye!"
+	})
+	_, _ = io.WriteString(w, reply)
+}
+
+// says answers with a line of text.
+func says(line string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, line) }
+}
+
+// serveDebug is /debug/pprof/*.
+func serveDebug(w http.ResponseWriter, r *http.Request) {
+	path := route.Param(r.Context(), "subpath")
+	if path == "/pprof" {
+		http.Redirect(w, r, r.URL.Path+"/", http.StatusMovedPermanently)
+		return
+	}
+	name, ok := strings.CutPrefix(path, "/pprof/")
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	switch name {
+	case "cmdline":
+		pprof.Cmdline(w, r)
+	case "profile":
+		pprof.Profile(w, r)
+	case "symbol":
+		pprof.Symbol(w, r)
+	case "trace":
+		pprof.Trace(w, r)
+	default:
+		r.URL.Path = "/debug/pprof/" + name // where pprof expects itself
+		pprof.Index(w, r)
+	}
+}

@@ -1,0 +1,154 @@
+package proxy
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/alecthomas/units"
+	"github.com/prometheus/common/model"
+)
+
+// Options are the command line of oneprom. The fields are named after the
+// flags, which AddFlags defines along with the defaults.
+type Options struct {
+	ConfigFile string
+
+	ListenAddresses []string
+	WebConfigFile   string // of exporter-toolkit; empty is plain HTTP without authentication
+	ExternalURL     string // empty is derived from the host name and the first listener
+	RoutePrefix     string // empty is the path of ExternalURL
+	EnableLifecycle bool
+	CORSOrigin      string // a regular expression, anchored at both ends
+	ReadTimeout     model.Duration
+	MaxConnections  int
+
+	QueryTimeout    model.Duration
+	LookbackDelta   model.Duration
+	MaxSamples      int
+	MaxConcurrency  int
+	MaxFetchedBytes Bytes
+
+	ReadSampleLimit     int
+	ReadConcurrentLimit int
+	ReadMaxBytesInFrame int
+
+	// EnableFeatures are comma separated lists of feature names.
+	EnableFeatures []string
+
+	// Flags is what /api/v1/status/flags shows. Parsing the command line fills it.
+	Flags map[string]string
+
+	Logger *slog.Logger // nil discards
+	// Now is the clock of what looks at the present; nil is time.Now.
+	Now func() time.Time
+}
+
+// Bytes is a number of bytes on the command line: plain, or with a unit that
+// counts in powers of two (KB, KiB, MB, MiB, GB, GiB).
+type Bytes int64
+
+// Set implements kingpin.Value.
+func (b *Bytes) Set(s string) error {
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+		*b = Bytes(n)
+		return nil
+	}
+	n, err := units.ParseBase2Bytes(s)
+	if err != nil {
+		return fmt.Errorf("%q is not a number of bytes, such as 1073741824 or 1GiB", s)
+	}
+	*b = Bytes(n)
+	return nil
+}
+
+func (b *Bytes) String() string { return units.Base2Bytes(*b).String() }
+
+// AddFlags defines the flags, named and set by default as those of Prometheus,
+// and lets o receive their values.
+func AddFlags(app *kingpin.Application, o *Options) {
+	app.Flag("config.file", "Path of the configuration file.").
+		Default("oneprom.yml").StringVar(&o.ConfigFile)
+
+	app.Flag("web.listen-address", "Address to listen on for the API, the page and the metrics. Can be repeated.").
+		Default("0.0.0.0:9090").StringsVar(&o.ListenAddresses)
+	app.Flag("web.config.file", "Path of a web configuration file that turns on TLS or authentication, in the format of Prometheus' exporter-toolkit.").
+		Default("").StringVar(&o.WebConfigFile)
+	app.Flag("web.external-url", "URL under which oneprom is reached from outside, for instance through a reverse proxy. Its path prefixes all routes unless --web.route-prefix says otherwise.").
+		PlaceHolder("<URL>").StringVar(&o.ExternalURL)
+	app.Flag("web.route-prefix", "Prefix of all routes. Defaults to the path of --web.external-url.").
+		PlaceHolder("<path>").StringVar(&o.RoutePrefix)
+	app.Flag("web.enable-lifecycle", "Allow reload and shutdown by HTTP request (/-/reload, /-/quit).").
+		Default("false").BoolVar(&o.EnableLifecycle)
+	app.Flag("web.cors.origin", `Regular expression for the origins that browsers may call from, anchored at both ends. Example: 'https?://(domain1|domain2)\.com'`).
+		Default(".*").StringVar(&o.CORSOrigin)
+	app.Flag("web.read-timeout", "How long reading a request may take, and how long an idle connection stays open.").
+		Default("5m").SetValue(&o.ReadTimeout)
+	app.Flag("web.max-connections", "How many connections may be open at once, over all listeners. Further ones wait.").
+		Default("512").IntVar(&o.MaxConnections)
+
+	app.Flag("query.timeout", "How long a query may take. A request's own timeout can only shorten it.").
+		Default("2m").SetValue(&o.QueryTimeout)
+	app.Flag("query.lookback-delta", "How old a sample may be to be the value of its series, in queries and in federation.").
+		Default("5m").SetValue(&o.LookbackDelta)
+	app.Flag("query.max-samples", "How many samples one query may hold in memory. A query that needs more fails.").
+		Default("50000000").IntVar(&o.MaxSamples)
+	app.Flag("query.max-concurrency", "How many queries are evaluated at once. Further ones wait, within their timeout.").
+		Default("20").IntVar(&o.MaxConcurrency)
+	app.Flag("query.max-fetched-bytes", "How many bytes of samples may be held for one query. A query that needs more fails. 0 is no limit. See also --query.max-samples.").
+		Default("1GiB").SetValue(&o.MaxFetchedBytes)
+
+	app.Flag("storage.remote.read-sample-limit", "How many samples one remote read request may be answered with, if it asks for samples rather than streamed chunks. 0 is no limit.").
+		Default("5e7").IntVar(&o.ReadSampleLimit)
+	app.Flag("storage.remote.read-concurrent-limit", "How many remote read requests are answered at once. 0 is no limit.").
+		Default("10").IntVar(&o.ReadConcurrentLimit)
+	app.Flag("storage.remote.read-max-bytes-in-frame", "Size in bytes of a frame of streamed remote read, before marshalling.").
+		Default("1048576").IntVar(&o.ReadMaxBytesInFrame)
+
+	app.Flag("enable-feature", "Comma separated names of features to enable: "+featureNames()+". Can be repeated.").
+		StringsVar(&o.EnableFeatures)
+
+	app.Action(func(*kingpin.ParseContext) error {
+		o.Flags = flagValues(app)
+		return nil
+	})
+}
+
+// flagValues is the command line as /api/v1/status/flags shows it, without the
+// flags that every program has.
+func flagValues(app *kingpin.Application) map[string]string {
+	everywhere := kingpin.New("", "").Version("")
+	values := map[string]string{}
+	for _, f := range app.Model().Flags {
+		if everywhere.GetFlag(f.Name) == nil {
+			values[f.Name] = f.Value.String()
+		}
+	}
+	return values
+}
+
+// validate refuses values that would only fail later. All problems are told.
+func (o *Options) validate() error {
+	var errs []error
+	refuse := func(bad bool, format string, args ...any) {
+		if bad {
+			errs = append(errs, fmt.Errorf(format, args...))
+		}
+	}
+	refuse(o.ConfigFile == "", "--config.file is empty: name the configuration file")
+	refuse(len(o.ListenAddresses) == 0, "--web.listen-address is missing: give at least one host:port")
+	refuse(o.MaxConnections < 1, "--web.max-connections=%d: must be at least 1", o.MaxConnections)
+	refuse(o.ReadTimeout < 0, "--web.read-timeout=%s: must not be negative", o.ReadTimeout)
+	refuse(o.QueryTimeout <= 0, "--query.timeout=%s: must be longer than 0s", o.QueryTimeout)
+	refuse(o.LookbackDelta <= 0, "--query.lookback-delta=%s: must be longer than 0s", o.LookbackDelta)
+	refuse(o.MaxSamples < 1, "--query.max-samples=%d: must be at least 1", o.MaxSamples)
+	refuse(o.MaxConcurrency < 1, "--query.max-concurrency=%d: must be at least 1", o.MaxConcurrency)
+	refuse(o.MaxFetchedBytes < 0, "--query.max-fetched-bytes=%d: must not be negative", o.MaxFetchedBytes)
+	refuse(o.ReadSampleLimit < 0, "--storage.remote.read-sample-limit=%d: must not be negative", o.ReadSampleLimit)
+	refuse(o.ReadConcurrentLimit < 0, "--storage.remote.read-concurrent-limit=%d: must not be negative", o.ReadConcurrentLimit)
+	refuse(o.ReadMaxBytesInFrame < 1, "--storage.remote.read-max-bytes-in-frame=%d: must be at least 1", o.ReadMaxBytesInFrame)
+	return errors.Join(errs...)
+}

@@ -1,0 +1,114 @@
+package proxy
+
+import (
+	"bytes"
+	"context"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/stretchr/testify/require"
+)
+
+func TestAddFlags_DefaultsAreThoseOfPrometheus(t *testing.T) {
+	o := options(t)
+	require.NoError(t, o.validate())
+	want := map[string]string{
+		"config.file": "oneprom.yml", "web.listen-address": "0.0.0.0:9090", "web.read-timeout": "5m", "web.max-connections": "512",
+		"web.enable-lifecycle": "false", "web.cors.origin": ".*", "query.timeout": "2m", "query.max-samples": "50000000",
+		"query.lookback-delta": "5m", "query.max-concurrency": "20", "query.max-fetched-bytes": "1GiB",
+		"storage.remote.read-sample-limit": "50000000", "storage.remote.read-concurrent-limit": "10",
+		"storage.remote.read-max-bytes-in-frame": "1048576",
+	}
+	for name, value := range want {
+		require.Equal(t, value, o.Flags[name], name)
+	}
+	require.NotContains(t, o.Flags, "help")
+	require.NotContains(t, o.Flags, "version")
+}
+
+func TestBytes(t *testing.T) {
+	for text, want := range map[string]Bytes{"0": 0, "1000": 1000, "1KiB": 1024, "2MB": 2 << 20, "1GiB": 1 << 30} {
+		var b Bytes
+		require.NoError(t, b.Set(text))
+		require.Equal(t, want, b, text)
+	}
+	var b Bytes
+	require.ErrorContains(t, b.Set("many"), `"many" is not a number of bytes`)
+}
+
+func TestOptions_RefusedAllAtOnce(t *testing.T) {
+	o := options(t, "--query.timeout=0s", "--query.max-concurrency=0", "--web.max-connections=-1")
+	err := o.validate()
+	for _, text := range []string{"--query.timeout=0s", "--query.max-concurrency=0", "--web.max-connections=-1"} {
+		require.ErrorContains(t, err, text)
+	}
+	require.NotContains(t, err.Error(), "--query.max-samples")
+}
+
+func TestParseFeatures(t *testing.T) {
+	base := features{parser: parser.Options{ExperimentalDurationExpr: true}}
+	f := func(lists []string, change func(*features), warned string) {
+		t.Helper()
+		var log bytes.Buffer
+		want := base
+		change(&want)
+		require.Equal(t, want, parseFeatures(lists, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))))
+		require.Equal(t, warned == "", log.Len() == 0, log.String())
+		require.Contains(t, log.String(), warned)
+	}
+	f(nil, func(*features) {}, "")
+	f([]string{"promql-experimental-functions"}, func(f *features) { f.parser.EnableExperimentalFunctions = true }, "")
+	f([]string{"promql-extended-range-selectors"}, func(f *features) { f.parser.EnableExtendedRangeSelectors = true }, "")
+	f([]string{"promql-binop-fill-modifiers"}, func(f *features) { f.parser.EnableBinopFillModifiers = true }, "")
+	f([]string{"promql-delayed-name-removal"}, func(f *features) { f.delayedNameRemoval = true }, "")
+	f([]string{"promql-per-step-stats"}, func(f *features) { f.perStepStats = true }, "")
+	f([]string{"use-start-timestamps"}, func(f *features) { f.startTimestamps = true }, "")
+	f([]string{"type-and-unit-labels"}, func(f *features) { f.typeAndUnitLabels = true }, "")
+	f([]string{"promql-duration-expr"}, func(*features) {}, "always on")
+	f([]string{"promql-experimental-function"}, func(*features) {}, "known are: "+featureNames())
+	f([]string{"promql-per-step-stats,use-start-timestamps", "type-and-unit-labels"}, func(f *features) {
+		f.perStepStats, f.startTimestamps, f.typeAndUnitLabels = true, true, true
+	}, "")
+	require.Len(t, strings.Split(featureNames(), ", "), 8)
+}
+
+func TestFeatures_ReachEngine(t *testing.T) {
+	s, _ := newServer(t, oneGroup, "--enable-feature=promql-experimental-functions,promql-delayed-name-removal", "--query.max-samples=7")
+	o := s.engineOptions()
+	require.True(t, o.EnableDelayedNameRemoval)
+	require.True(t, o.EnableAtModifier)
+	require.True(t, o.EnableNegativeOffset)
+	require.False(t, o.EnablePerStepStats)
+	require.Equal(t, 7, o.MaxSamples)
+	require.Equal(t, int64(60_000), o.NoStepSubqueryIntervalFn(0))
+	_, err := o.Parser.ParseExpr("mad_over_time(m[1m])")
+	require.NoError(t, err)
+	_, err = o.Parser.ParseExpr("m + fill(0) m")
+	require.Error(t, err)
+}
+
+func TestQuerySlots(t *testing.T) {
+	slots := make(querySlots, 1)
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := slots.Insert(ended, "")
+	require.NoError(t, err, "a free slot is taken")
+	_, err = slots.Insert(ended, "")
+	require.ErrorIs(t, err, promql.ErrQueryCanceled("query queue"))
+	late, cancel := context.WithTimeout(t.Context(), 0)
+	defer cancel()
+	_, err = slots.Insert(late, "")
+	require.ErrorIs(t, err, promql.ErrQueryTimeout("query queue"))
+	require.Equal(t, 503, classify(err).code)
+
+	waiting := make(chan error)
+	go func() {
+		_, err := slots.Insert(context.Background(), "")
+		waiting <- err
+	}()
+	slots.Delete(0)
+	require.NoError(t, <-waiting)
+}

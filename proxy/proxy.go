@@ -1,0 +1,236 @@
+// Package proxy is the daemon: it reads the configuration, serves the HTTP API
+// of Prometheus over the server groups, and starts, reloads and stops it all as
+// a value, so that tests run it in-process.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/grafana/regexp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/exporter-toolkit/web"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+	upstreamfeatures "github.com/prometheus/prometheus/util/features"
+	"github.com/prometheus/prometheus/util/notifications"
+
+	"github.com/oneprom/oneprom/promqlx"
+	"github.com/oneprom/oneprom/proxy/config"
+	"github.com/oneprom/oneprom/servergroup"
+)
+
+const (
+	// maxSubscribers bounds the clients of /api/v1/notifications/live.
+	maxSubscribers = 16
+	// drainWait is how long Run lets requests finish. Kubernetes kills after 30 s.
+	drainWait = 25 * time.Second
+)
+
+// Server is one oneprom. New binds and wires, Start serves, Stop drains; Run is
+// all of it. Its methods may be called from any goroutine.
+type Server struct {
+	opts     Options
+	logger   *slog.Logger
+	features features
+	parser   parser.Parser // of queries
+	born     time.Time
+
+	externalURL *url.URL
+	routePrefix string // without a slash at the end
+	corsOrigin  *regexp.Regexp
+
+	registry        *prometheus.Registry
+	metrics         *metrics
+	featureRegistry upstreamfeatures.Collector
+	notifications   *notifications.Notifications
+	readiness       readiness
+
+	set       *servergroup.Set
+	listeners []net.Listener
+	handler   http.Handler
+	http      *httpServers
+
+	reloading  sync.Mutex // one reload at a time, and none beside the end of set
+	config     atomic.Pointer[config.Config]
+	lastReload atomic.Pointer[reloadOutcome]
+
+	life    context.Context // ends when Stop begins
+	endLife context.CancelFunc
+	quit    chan struct{} // closed once somebody asked for the end
+	quitOne sync.Once
+	started atomic.Bool
+	stop    sync.Once
+	stopErr error
+	cleanup cleanup
+}
+
+// New reads the configuration, binds the listeners and wires everything, but
+// serves nothing yet. Stop releases what it holds, also without Start.
+//
+// It is one straight function because each step needs those before it.
+func New(o Options) (_ *Server, err error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{opts: o, logger: o.Logger, born: o.Now(), quit: make(chan struct{})}
+	s.life, s.endLife = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			s.endLife()
+			err = errors.Join(err, s.cleanup.run(context.Background()))
+		}
+	}()
+	s.features = parseFeatures(o.EnableFeatures, s.logger)
+	s.parser = parser.NewParser(s.features.parser)
+
+	cfg, err := config.Load(o.ConfigFile)
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	s.config.Store(cfg)
+	s.lastReload.Store(&reloadOutcome{})
+	if err := web.Validate(o.WebConfigFile); err != nil {
+		return nil, fmt.Errorf("--web.config.file: %w", err)
+	}
+	if s.corsOrigin, err = compileOrigin(o.CORSOrigin); err != nil {
+		return nil, fmt.Errorf("--web.cors.origin: %w", err)
+	}
+
+	if s.listeners, err = listen(o.ListenAddresses, o.MaxConnections); err != nil {
+		return nil, fmt.Errorf("--web.listen-address: %w", err)
+	}
+	s.cleanup.add("close listeners", func(context.Context) error { return closeListeners(s.listeners) })
+	if s.externalURL, err = externalURL(o.ExternalURL, s.Addr()); err != nil {
+		return nil, err
+	}
+	s.routePrefix = routePrefix(o.RoutePrefix, s.externalURL)
+
+	s.registry = prometheus.NewRegistry()
+	s.metrics = newMetrics(s.registry)
+	s.featureRegistry = upstreamfeatures.NewRegistry()
+	s.notifications = notifications.NewNotifications(maxSubscribers, s.registry)
+
+	s.set, err = servergroup.NewSet(servergroup.Options{
+		Logger: s.logger.With("component", "server groups"), Registerer: s.registry,
+		MaxFetchedBytes: int64(o.MaxFetchedBytes), Now: o.Now,
+	})
+	if err != nil {
+		return nil, err
+	}
+	s.cleanup.add("close server groups", func(context.Context) error {
+		s.reloading.Lock()
+		defer s.reloading.Unlock()
+		s.set.Close()
+		return nil
+	})
+	s.readiness.groupsKnown = s.set.Ready
+
+	engine := promqlx.NewEngine(s.engineOptions(), s.set)
+	s.cleanup.add("close query engine", func(context.Context) error { return engine.Close() })
+	storage := promqlx.NewStorage(s.set)
+	s.handler = s.router(s.upstreamAPI(engine, storage),
+		lookups{parser: s.parser, view: func(ctx context.Context) groupView { return s.set.View(ctx) }},
+		&federation{
+			storage: storage, parser: s.parser, lookback: time.Duration(o.LookbackDelta), now: o.Now,
+			externalLabels: func() labels.Labels { return s.config.Load().Global.ExternalLabels },
+			logger:         s.logger.With("component", "federation"),
+		})
+	s.http = newHTTPServers(s.handler, len(s.listeners), time.Duration(o.ReadTimeout), o.WebConfigFile, s.logger.With("component", "web"))
+	s.cleanup.add("drain HTTP servers", s.http.shutdown)
+	return s, nil
+}
+
+// Addr is the address of the first listener, as host:port.
+func (s *Server) Addr() string { return s.listeners[0].Addr().String() }
+
+// Handler serves everything, without a listener. Before Start it is not ready.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Start begins to serve and puts the configuration to use that New has read. It
+// returns when requests are answered, which is bounded even if discovery finds
+// nothing. After an error, Stop is still needed.
+func (s *Server) Start(ctx context.Context) error {
+	if s.life.Err() != nil {
+		return errStopped
+	}
+	if !s.started.CompareAndSwap(false, true) {
+		return errors.New("the server was started before")
+	}
+	s.http.serve(s.listeners)
+	cfg := s.config.Load()
+	return s.loadConfig(ctx, func() (*config.Config, error) { return cfg, nil })
+}
+
+// Stop ends readiness, lets the requests under way finish until ctx ends, and
+// then ends them, and all else. Further calls return what the first returned.
+func (s *Server) Stop(ctx context.Context) error {
+	s.stop.Do(func() {
+		began := time.Now()
+		s.readiness.stopping.Store(true)
+		s.endLife()
+		s.stopErr = s.cleanup.run(ctx)
+		s.logger.Info("server stopped", "duration", time.Since(began))
+	})
+	return s.stopErr
+}
+
+// Run starts the server, serves until ctx ends, /-/quit is called or a listener
+// fails, and stops it.
+func (s *Server) Run(ctx context.Context) error {
+	err := s.Start(ctx)
+	switch {
+	case ctx.Err() != nil: // the end was asked for before the start was complete
+		err = nil
+	case err == nil:
+		s.logger.Info("server is ready to receive web requests", "address", s.Addr(), "external_url", s.externalURL.Redacted())
+		select {
+		case <-ctx.Done():
+		case <-s.quit:
+			s.logger.Info("termination requested by HTTP")
+		case err = <-s.http.failed:
+		}
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainWait)
+	defer cancel()
+	return errors.Join(err, s.Stop(drain))
+}
+
+// cleanup is what a server has to release: in the opposite order of acquiring it,
+// each step whatever became of those before.
+type cleanup struct {
+	steps []cleanupStep
+}
+
+type cleanupStep struct {
+	name string
+	do   func(context.Context) error
+}
+
+func (c *cleanup) add(name string, do func(context.Context) error) {
+	c.steps = append(c.steps, cleanupStep{name, do})
+}
+
+func (c *cleanup) run(ctx context.Context) error {
+	var errs []error
+	for i := len(c.steps) - 1; i >= 0; i-- {
+		if err := c.steps[i].do(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", c.steps[i].name, err))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,111 @@
+package proxy
+
+import (
+	"context"
+	"regexp"
+	"time"
+
+	grafanaregexp "github.com/grafana/regexp"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/route"
+	"github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
+	upstreamfeatures "github.com/prometheus/prometheus/util/features"
+	v1 "github.com/prometheus/prometheus/web/api/v1"
+
+	"github.com/oneprom/oneprom/promqlx"
+)
+
+// searchLimit is Prometheus' default for a limit of the search API, which is off.
+const searchLimit = 10000
+
+// engineOptions are the options of the PromQL engine, set as Prometheus does.
+func (s *Server) engineOptions() promql.EngineOpts {
+	f := s.features
+	return promql.EngineOpts{
+		Logger:                   s.logger.With("component", "query engine"),
+		Reg:                      s.registry,
+		MaxSamples:               s.opts.MaxSamples,
+		Timeout:                  time.Duration(s.opts.QueryTimeout),
+		ActiveQueryTracker:       make(querySlots, s.opts.MaxConcurrency),
+		LookbackDelta:            time.Duration(s.opts.LookbackDelta),
+		NoStepSubqueryIntervalFn: func(int64) int64 { return time.Duration(s.config.Load().Global.EvaluationInterval).Milliseconds() },
+		EnableAtModifier:         true,
+		EnableNegativeOffset:     true,
+		EnablePerStepStats:       f.perStepStats,
+		EnableDelayedNameRemoval: f.delayedNameRemoval,
+		EnableTypeAndUnitLabels:  f.typeAndUnitLabels,
+		UseStartTimestamps:       f.startTimestamps,
+		FeatureRegistry:          s.featureRegistry,
+		Parser:                   s.parser,
+	}
+}
+
+// upstreamAPI is Prometheus' own API over the server groups. Its routes lack the
+// prefix /api/v1. Routes that need scraping or exemplar storage are never
+// reached: ours come before them.
+func (s *Server) upstreamAPI(engine promql.QueryEngine, storage *promqlx.Storage) *route.Router {
+	addr := s.listeners[0].Addr().String()
+	s.registerFeatures()
+	api := v1.NewAPI(
+		engine, storage,
+		nil, nil, // no appenders
+		nil, // no exemplar storage
+		func(context.Context) v1.ScrapePoolsRetriever { return nothing{} },
+		func(context.Context) v1.TargetRetriever { return nothing{} },
+		func(context.Context) v1.AlertmanagerRetriever { return nothing{} },
+		func() config.Config { return config.Config{} }, // without external labels, which /read would add
+		s.opts.Flags,
+		v1.GlobalURLOptions{ListenAddress: addr, Host: s.externalURL.Host, Scheme: s.externalURL.Scheme},
+		s.readiness.gate,
+		nothing{}, "", // no TSDB
+		false, false, searchLimit, // neither admin nor search API
+		s.logger.With("component", "api"),
+		func(context.Context) v1.RulesRetriever { return nothing{} },
+		s.opts.ReadSampleLimit, s.opts.ReadConcurrentLimit, s.opts.ReadMaxBytesInFrame,
+		false, // no agent
+		s.corsOrigin,
+		s.runtimeInfo,
+		buildInfo(),
+		s.notifications.Get, s.notifications.Sub,
+		prometheus.Gatherers{s.registry, noChunks()},
+		s.registry,
+		nil,                                    // the default renderer of statistics
+		false, nil, false, false, false, false, // no receivers
+		time.Duration(s.opts.LookbackDelta),
+		s.features.typeAndUnitLabels,
+		false, // no metadata appended
+		overrideErrorCode,
+		s.featureRegistry,
+		v1.OpenAPIOptions{ExternalURL: s.externalURL.String(), Version: Version, MaxSearchLimit: searchLimit},
+		parser.NewParser(allSyntax),
+	)
+	r := route.New().WithInstrumentation(s.metrics.instrumentBelow("/api/v1"))
+	api.Register(r)
+	return r
+}
+
+// registerFeatures tells /api/v1/features what the HTTP API can do; the engine
+// tells the rest.
+func (s *Server) registerFeatures() {
+	r := s.featureRegistry
+	r.Set(upstreamfeatures.API, "lifecycle", s.opts.EnableLifecycle)
+	for _, off := range []string{"admin", "remote_write_receiver", "otlp_write_receiver", "search"} {
+		r.Disable(upstreamfeatures.API, off)
+	}
+	for _, on := range []string{
+		"label_values_match", "query_warnings", "query_stats", "time_range_series", "time_range_labels",
+		"exclude_alerts", "openapi_3.1", "openapi_3.2",
+	} {
+		r.Enable(upstreamfeatures.API, on)
+	}
+}
+
+// compileOrigin compiles --web.cors.origin, anchored.
+func compileOrigin(expr string) (*grafanaregexp.Regexp, error) {
+	if _, err := regexp.Compile(expr); err != nil { // before anchoring could hide what is wrong
+		return nil, err
+	}
+	return grafanaregexp.Compile("^(?:" + expr + ")$")
+}

@@ -1,0 +1,482 @@
+package servergroup
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"net/http"
+	"net/url"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	commoncfg "github.com/prometheus/common/config"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/discovery"
+	_ "github.com/prometheus/prometheus/discovery/file" // file_sd_configs
+	"github.com/prometheus/prometheus/discovery/targetgroup"
+)
+
+// Config is one entry of `server_groups`. It reads like a scrape_config of
+// Prometheus.
+type Config struct {
+	// Name identifies the group in warnings, metrics and status. Required, unique.
+	Name string `yaml:"name"`
+	// Region is the failure domain the group lives in.
+	Region string `yaml:"region,omitempty"`
+	// Labels are injected into every series of the group (partition labels that
+	// the data itself lacks). A matcher on one of them decides whether the group
+	// is asked, and is not sent.
+	Labels map[string]string `yaml:"labels,omitempty"`
+	// IntrinsicLabels are the partition labels that the data already carries.
+	IntrinsicLabels []string `yaml:"intrinsic_labels,omitempty"`
+	// ReplicaLabels tell the replicas' series apart; they are dropped.
+	ReplicaLabels []string `yaml:"replica_labels,omitempty"`
+	// TimeRange bounds the samples that the group is asked for.
+	TimeRange TimeRange `yaml:"time_range,omitempty"`
+
+	// Scheme is http or https; PathPrefix comes before /api/v1.
+	Scheme     string `yaml:"scheme,omitempty"`
+	PathPrefix string `yaml:"path_prefix,omitempty"`
+	// Headers and QueryParams are added to each request. Values of headers may be
+	// secret and are never shown.
+	Headers     map[string]commoncfg.Secret `yaml:"headers,omitempty"`
+	QueryParams url.Values                  `yaml:"query_params,omitempty"`
+	// RemoteRead says whether remote read is used; RemoteReadPath is its path
+	// below PathPrefix.
+	RemoteRead     RemoteRead `yaml:"remote_read,omitempty"`
+	RemoteReadPath string     `yaml:"remote_read_path,omitempty"`
+	// Timeout bounds each request to a replica.
+	Timeout model.Duration `yaml:"timeout,omitempty"`
+
+	HTTPClientConfig        commoncfg.HTTPClientConfig `yaml:",inline"`
+	ServiceDiscoveryConfigs discovery.Configs          `yaml:"-"`
+}
+
+// RemoteRead says whether a group is read by remote read.
+type RemoteRead string
+
+// The values of remote_read.
+const (
+	RemoteReadAuto   RemoteRead = "auto"   // where the backend has it
+	RemoteReadAlways RemoteRead = "always" // or the replica fails
+	RemoteReadNever  RemoteRead = "never"  // the query API only
+)
+
+// TimeRange bounds samples in time, absolutely and by age. Unset bounds do not
+// bind. Start and End are inclusive.
+type TimeRange struct {
+	MinAge model.Duration `yaml:"min_age,omitempty"`
+	MaxAge model.Duration `yaml:"max_age,omitempty"`
+	Start  Time           `yaml:"start,omitempty"`
+	End    Time           `yaml:"end,omitempty"`
+}
+
+// IsZero tells yaml to leave out an empty range.
+func (r TimeRange) IsZero() bool { return r == TimeRange{} }
+
+// Time is an instant in a configuration file: RFC 3339 or seconds since the
+// epoch. The zero value is unset.
+type Time struct{ time.Time }
+
+// UnmarshalYAML implements yaml.Unmarshaler.
+func (t *Time) UnmarshalYAML(unmarshal func(any) error) error {
+	var s string
+	if err := unmarshal(&s); err != nil {
+		return err
+	}
+	if parsed, err := time.Parse(time.RFC3339Nano, s); err == nil {
+		t.Time = parsed.UTC()
+		return nil
+	}
+	sec, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(math.Abs(sec) < maxUnixSeconds) {
+		return fmt.Errorf("cannot read %q as a time: write RFC 3339 (2026-01-02T15:04:05Z) or seconds since 1970", s)
+	}
+	t.Time = time.UnixMilli(int64(math.Round(sec * 1000))).UTC()
+	return nil
+}
+
+// maxUnixSeconds keeps times within the years that RFC 3339 can write. A time in
+// milliseconds is beyond it, and so is found.
+const maxUnixSeconds = 60e9
+
+// MarshalYAML implements yaml.Marshaler.
+func (t Time) MarshalYAML() (any, error) { return t.Format(time.RFC3339Nano), nil }
+
+// DefaultConfig holds the defaults of a group.
+var DefaultConfig = Config{
+	Scheme:           "http",
+	RemoteRead:       RemoteReadAuto,
+	RemoteReadPath:   "/api/v1/read",
+	Timeout:          model.Duration(30 * time.Second),
+	HTTPClientConfig: commoncfg.DefaultHTTPClientConfig,
+}
+
+// UnmarshalYAML implements yaml.Unmarshaler.
+func (c *Config) UnmarshalYAML(unmarshal func(any) error) error {
+	*c = DefaultConfig
+	return discovery.UnmarshalYAMLWithInlineConfigs(c, unmarshal)
+}
+
+// MarshalYAML implements yaml.Marshaler. Secrets are redacted, and so are the
+// endpoint_params of OAuth 2, which often hold one.
+func (c Config) MarshalYAML() (any, error) {
+	if o := c.HTTPClientConfig.OAuth2; o != nil && len(o.EndpointParams) > 0 {
+		redacted := *o
+		redacted.EndpointParams = map[string]string{}
+		for name := range o.EndpointParams {
+			redacted.EndpointParams[name] = "<secret>"
+		}
+		c.HTTPClientConfig.OAuth2 = &redacted
+	}
+	return discovery.MarshalYAMLWithInlineConfigs(&c)
+}
+
+// SetDirectory makes relative paths of files relative to dir.
+func (c *Config) SetDirectory(dir string) {
+	c.HTTPClientConfig.SetDirectory(dir)
+	if o := c.HTTPClientConfig.OAuth2; o != nil { // upstream forgets this one
+		o.ClientCertificateKeyFile = commoncfg.JoinDir(dir, o.ClientCertificateKeyFile)
+	}
+	c.ServiceDiscoveryConfigs.SetDirectory(dir)
+}
+
+// A Path leads to a setting: keys (string) and indices of lists (int).
+type Path []any
+
+// String writes a path as in `static_configs[0].targets`.
+func (p Path) String() string {
+	var b strings.Builder
+	for _, step := range p {
+		key, isKey := step.(string)
+		switch {
+		case !isKey:
+			fmt.Fprintf(&b, "[%d]", step)
+		case !isToken(key) || strings.Contains(key, "."):
+			fmt.Fprintf(&b, "[%q]", key)
+		case b.Len() == 0:
+			b.WriteString(key)
+		default:
+			b.WriteString("." + key)
+		}
+	}
+	return b.String()
+}
+
+// A FieldError is a setting that makes no sense. Path leads to it from the
+// group, and to the group itself if it is empty.
+type FieldError struct {
+	Path Path
+	Msg  string
+}
+
+func (e *FieldError) Error() string {
+	if len(e.Path) == 0 {
+		return e.Msg
+	}
+	return e.Path.String() + ": " + e.Msg
+}
+
+// fieldErrors collects what is wrong with a group.
+type fieldErrors []error
+
+func (e *fieldErrors) add(msg string, path ...any) {
+	*e = append(*e, &FieldError{Path: path, Msg: msg})
+}
+
+// Validate checks what a type cannot say. Its error joins a *FieldError for each
+// problem found. It moves a bearer token to where HTTP clients look for it.
+func (c *Config) Validate() error {
+	var errs fieldErrors
+	switch {
+	case c.Name == "":
+		errs.add("the group has no name: add `name: …`, unique among the groups", "name")
+	case !printable(c.Name):
+		errs.add("not printable: warnings and headers carry it", "name")
+	}
+	if !printable(c.Region) {
+		errs.add("not printable: warnings and headers carry it", "region")
+	}
+	if c.Timeout <= 0 {
+		errs.add("must be longer than 0s", "timeout")
+	}
+	c.validateLabels(&errs)
+	c.TimeRange.validate(&errs)
+	c.validateRequests(&errs)
+	c.validateHTTPClient(&errs)
+	if len(c.ServiceDiscoveryConfigs) == 0 {
+		errs.add("the group has no targets: add `static_configs` or `file_sd_configs`")
+	}
+	c.validateTargets(&errs)
+	return errors.Join(errs...)
+}
+
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+func (c *Config) validateLabels(errs *fieldErrors) {
+	seen := map[string]string{}
+	use := func(name, key string, path ...any) {
+		switch {
+		case !model.UTF8Validation.IsValidLabelName(name):
+			errs.add(fmt.Sprintf("%q is not a label name", name), path...)
+		case name == model.MetricNameLabel:
+			errs.add(fmt.Sprintf("%s cannot be one of the %s", name, key), path...)
+		case seen[name] == key:
+			errs.add(fmt.Sprintf("label %q is there twice", name), path...)
+		case seen[name] != "":
+			errs.add(fmt.Sprintf("label %q is in %s too: it can have one part only", name, seen[name]), path...)
+		}
+		seen[name] = key
+	}
+	for _, name := range sortedKeys(c.Labels) {
+		use(name, "labels", "labels", name)
+		switch value := c.Labels[name]; {
+		case value == "":
+			errs.add("an empty value is the same as no label", "labels", name)
+		case !utf8.ValidString(value):
+			errs.add("the value is not UTF-8", "labels", name)
+		}
+	}
+	for i, name := range c.IntrinsicLabels {
+		use(name, "intrinsic_labels", "intrinsic_labels", i)
+	}
+	for i, name := range c.ReplicaLabels {
+		use(name, "replica_labels", "replica_labels", i)
+	}
+}
+
+func (r TimeRange) validate(errs *fieldErrors) {
+	if r.MaxAge > 0 && r.MinAge >= r.MaxAge {
+		errs.add(fmt.Sprintf("the range is empty: min_age %s is not less than max_age %s", r.MinAge, r.MaxAge), "time_range", "min_age")
+	}
+	if !r.Start.IsZero() && !r.End.IsZero() && r.Start.After(r.End.Time) {
+		errs.add(fmt.Sprintf("the range is empty: start %s is after end %s", r.Start.Format(time.RFC3339Nano), r.End.Format(time.RFC3339Nano)), "time_range", "start")
+	}
+}
+
+// ownParams are the URL parameters that requests have of themselves.
+var ownParams = []string{"query", "time", "start", "end", "step", "timeout", "limit", "lookback_delta", "match[]", "metric"}
+
+// validateRequests checks what shapes the requests to replicas.
+func (c *Config) validateRequests(errs *fieldErrors) {
+	if c.Scheme != "http" && c.Scheme != "https" {
+		errs.add(fmt.Sprintf("%q is neither http nor https", c.Scheme), "scheme")
+	}
+	switch c.RemoteRead {
+	case RemoteReadAuto, RemoteReadAlways, RemoteReadNever:
+	case "true", "yes", "on":
+		errs.add("write auto (the default: where the replica has it) or always", "remote_read")
+	case "false", "no", "off":
+		errs.add("write never", "remote_read")
+	default:
+		errs.add(fmt.Sprintf("%q is none of auto, always, never", string(c.RemoteRead)), "remote_read")
+	}
+	if c.PathPrefix != "" {
+		validatePath(errs, c.PathPrefix, "path_prefix")
+	}
+	validatePath(errs, c.RemoteReadPath, "remote_read_path")
+	for _, name := range sortedKeys(c.QueryParams) {
+		if slices.Contains(ownParams, name) {
+			errs.add("requests set this parameter themselves: remove it", "query_params", name)
+		}
+	}
+	spelt := map[string]string{}
+	for _, name := range sortedKeys(c.Headers) {
+		canonical := http.CanonicalHeaderKey(name)
+		_, reserved := commoncfg.ReservedHeaders[canonical]
+		switch {
+		case !isToken(name):
+			errs.add("not the name of an HTTP header", "headers", name)
+		case canonical == "Authorization":
+			errs.add("use `basic_auth`, `authorization` or `oauth2` instead", "headers", name)
+		case reserved:
+			errs.add("requests set this header themselves: remove it", "headers", name)
+		case spelt[canonical] != "":
+			errs.add(fmt.Sprintf("the same header as %s", spelt[canonical]), "headers", name)
+		case strings.ContainsFunc(string(c.Headers[name]), func(r rune) bool { return r != '\t' && unicode.IsControl(r) }):
+			errs.add("the value has control characters, which HTTP does not allow", "headers", name)
+		}
+		spelt[canonical] = name
+	}
+}
+
+// isToken tells whether s can be the name of an HTTP header.
+func isToken(s string) bool {
+	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !isTokenChar(r) })
+}
+
+func isTokenChar(r rune) bool {
+	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r)
+}
+
+func validatePath(errs *fieldErrors, path, key string) {
+	u, err := url.Parse("http://host" + path)
+	switch {
+	case !strings.HasPrefix(path, "/"):
+		errs.add(fmt.Sprintf("%q must start with a slash", path), key)
+	case err != nil || strings.ContainsAny(path, "?#"):
+		errs.add("not the path of a URL: parameters belong into `query_params`", key)
+	case strings.HasSuffix(strings.TrimSuffix(u.Path, "/"), "/api/v1"):
+		errs.add("/api/v1 is added to it: leave that out", key)
+	}
+}
+
+// validateHTTPClient checks what upstream makes the HTTP client of.
+func (c *Config) validateHTTPClient(errs *fieldErrors) {
+	h := &c.HTTPClientConfig
+	if err := h.Validate(); err != nil {
+		var path Path
+		for _, part := range []struct {
+			key string
+			set bool
+		}{
+			{"basic_auth", h.BasicAuth != nil},
+			{"authorization", h.Authorization != nil},
+			{"oauth2", h.OAuth2 != nil},
+			{"proxy_connect_header", h.ProxyConnectHeader != nil},
+			{"proxy_from_environment", h.ProxyFromEnvironment},
+			{"no_proxy", h.NoProxy != ""},
+			{"header", h.HTTPHeaders != nil},
+		} {
+			if part.set && path == nil && strings.Contains(err.Error(), part.key) {
+				path = Path{strings.Replace(part.key, "header", "http_headers", 1)}
+			}
+		}
+		errs.add(err.Error(), path...)
+	}
+	if h.HTTPHeaders != nil {
+		for _, name := range sortedKeys(h.HTTPHeaders.Headers) {
+			if !isToken(name) {
+				errs.add("not the name of an HTTP header", "http_headers", name)
+			}
+		}
+	}
+	if t := h.TLSConfig; t.MaxVersion != 0 && t.MinVersion > t.MaxVersion {
+		errs.add("min_version is above max_version", "tls_config", "min_version")
+	}
+	validateProxy(errs, h.ProxyConfig, "proxy_url")
+	if o := h.OAuth2; o != nil {
+		validateProxy(errs, o.ProxyConfig, "oauth2", "proxy_url")
+		u, err := url.Parse(o.TokenURL)
+		switch {
+		case o.TokenURL == "": // reported by upstream
+		case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+			errs.add("not the URL of an http or https server", "oauth2", "token_url")
+		case u.User != nil:
+			errs.add("credentials belong into `client_id` and `client_secret`", "oauth2", "token_url")
+		}
+	}
+}
+
+func validateProxy(errs *fieldErrors, p commoncfg.ProxyConfig, path ...any) {
+	u := p.ProxyURL.URL
+	if u == nil || *u == (url.URL{}) {
+		return
+	}
+	if u.Host == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) {
+		errs.add("not the URL of a proxy, as http://host:port or socks5://host:port", path...)
+	}
+}
+
+func (c *Config) validateTargets(errs *fieldErrors) {
+	c.eachStaticGroup(func(i int, tg *targetgroup.Group) {
+		for j, t := range tg.Targets {
+			if err := validateAddress(string(t[model.AddressLabel])); err != nil {
+				errs.add(err.Error(), "static_configs", i, "targets", j)
+			}
+		}
+		for _, name := range sortedKeys(tg.Labels) {
+			if !slices.Contains(c.ReplicaLabels, string(name)) {
+				errs.add("not one of `replica_labels`: labels of the whole group belong under its `labels`", "static_configs", i, "labels", string(name))
+			}
+		}
+	})
+}
+
+func (c *Config) eachStaticGroup(f func(i int, tg *targetgroup.Group)) {
+	i := 0
+	for _, sd := range c.ServiceDiscoveryConfigs {
+		static, _ := sd.(discovery.StaticConfig)
+		for _, tg := range static {
+			f(i, tg)
+			i++
+		}
+	}
+}
+
+// targetURL returns the URL below which the API of a target lies.
+func (c *Config) targetURL(address string) (*url.URL, error) {
+	if err := validateAddress(address); err != nil {
+		return nil, err
+	}
+	return url.Parse(c.Scheme + "://" + address + strings.TrimSuffix(c.PathPrefix, "/"))
+}
+
+// validateAddress checks that address is a host, with or without a port. The
+// error does not show what may be a password.
+func validateAddress(address string) error {
+	shown, _, _ := strings.Cut(address[strings.LastIndex(address, "@")+1:], "?")
+	malformed := fmt.Errorf("target %q is not of the form host:port", shown)
+	switch {
+	case strings.Contains(address, "@"):
+		return fmt.Errorf("target %q comes with credentials: they belong into `basic_auth`", shown)
+	case strings.Contains(address, "/"):
+		return fmt.Errorf("%w: the rest of the URL belongs into `scheme` and `path_prefix`", malformed)
+	}
+	u, err := url.Parse("http://" + address)
+	if err != nil || u.Hostname() == "" || strings.ContainsAny(address, "?#") {
+		return malformed
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return fmt.Errorf("%w: ports go from 1 to 65535", malformed)
+		}
+	}
+	return nil
+}
+
+// A StaticTarget is a target that the configuration names itself.
+type StaticTarget struct {
+	URL  string // in one spelling, so that URLs can be compared
+	Path Path   // leads to it from the group
+}
+
+// StaticTargets returns the well-formed targets of static_configs.
+func (c *Config) StaticTargets() []StaticTarget {
+	var targets []StaticTarget
+	c.eachStaticGroup(func(i int, tg *targetgroup.Group) {
+		for j, t := range tg.Targets {
+			u, err := c.targetURL(string(t[model.AddressLabel]))
+			if err != nil {
+				continue
+			}
+			u.Host = strings.ToLower(u.Host)
+			u.Host = strings.TrimSuffix(u.Host, map[string]string{"http": ":80", "https": ":443"}[u.Scheme])
+			targets = append(targets, StaticTarget{URL: u.String(), Path: Path{"static_configs", i, "targets", j}})
+		}
+	})
+	return targets
+}
+
+// AsksLike reports whether a URL, asked by either of the groups, is asked for the
+// same data. With other credentials, headers or parameters it may well be that
+// of another tenant.
+func (c *Config) AsksLike(o *Config) bool {
+	request := func(c *Config) []any {
+		h := c.HTTPClientConfig
+		return []any{c.QueryParams, c.Headers, h.BasicAuth, h.Authorization, h.OAuth2, h.HTTPHeaders}
+	}
+	return reflect.DeepEqual(request(c), request(o))
+}
+
+func sortedKeys[K ~string, V any](m map[K]V) []K {
+	return slices.Sorted(maps.Keys(m))
+}

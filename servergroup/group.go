@@ -1,0 +1,122 @@
+package servergroup
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	commoncfg "github.com/prometheus/common/config"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/discovery"
+	"github.com/prometheus/prometheus/discovery/targetgroup"
+)
+
+// group is one server group with the replicas it has at the moment.
+type group struct {
+	cfg    Config
+	client *http.Client
+	now    func() time.Time
+	logger *slog.Logger
+
+	replicas atomic.Pointer[[]*replica] // in order of preference
+
+	discovered     chan struct{} // closed once discovery has told the targets
+	discoveredOnce sync.Once
+
+	mtx      sync.Mutex // guards findings
+	findings []string   // about targets; see GroupStatus
+}
+
+func newGroup(cfg Config, o Options) (*group, error) {
+	client, err := commoncfg.NewClientFromConfig(cfg.HTTPClientConfig, "server_group_"+cfg.Name, commoncfg.WithUserAgent("oneprom"))
+	if err != nil {
+		return nil, fmt.Errorf("server group %q: %w", cfg.Name, err)
+	}
+	g := &group{cfg: cfg, client: client, now: o.Now, logger: o.Logger.With("group", cfg.Name), discovered: make(chan struct{})}
+	g.setReplicas(nil)
+	return g, nil
+}
+
+// dynamicConfigs returns the kinds of discovery whose targets may change.
+func (g *group) dynamicConfigs() discovery.Configs {
+	return slices.DeleteFunc(slices.Clone(g.cfg.ServiceDiscoveryConfigs), func(c discovery.Config) bool {
+		_, static := c.(discovery.StaticConfig)
+		return static
+	})
+}
+
+// setTargets takes over what service discovery tells.
+func (g *group) setTargets(tgs []*targetgroup.Group) {
+	slices.SortFunc(tgs, func(a, b *targetgroup.Group) int { return strings.Compare(a.Source, b.Source) })
+	g.setReplicas(tgs)
+	g.discoveredOnce.Do(func() { close(g.discovered) })
+}
+
+// setReplicas makes the configured and the discovered targets the replicas.
+// Those that were there before are kept with what is known of them.
+func (g *group) setReplicas(tgs []*targetgroup.Group) {
+	known := map[string]*replica{}
+	if old := g.replicas.Load(); old != nil {
+		for _, r := range *old {
+			known[r.url()] = r
+		}
+	}
+	var all []*targetgroup.Group
+	for _, sd := range g.cfg.ServiceDiscoveryConfigs {
+		if static, ok := sd.(discovery.StaticConfig); ok {
+			all = append(all, static...)
+		}
+	}
+	var list []*replica
+	var findings []string
+	seen := map[string]bool{}
+	for _, tg := range append(all, tgs...) {
+		for _, t := range tg.Targets {
+			u, err := g.cfg.targetURL(string(t[model.AddressLabel]))
+			if err != nil {
+				findings = append(findings, err.Error()+"; it is left out")
+				continue
+			}
+			if seen[u.String()] {
+				continue
+			}
+			seen[u.String()] = true
+			r := known[u.String()]
+			if r == nil {
+				r = newReplica(&g.cfg, u, g.client, g.now)
+			}
+			list = append(list, r)
+		}
+		for name := range tg.Labels {
+			if !strings.HasPrefix(string(name), model.MetaLabelPrefix) && !slices.Contains(g.cfg.ReplicaLabels, string(name)) {
+				findings = append(findings, fmt.Sprintf("label %q of discovered targets is not used: labels of the group go under its `labels`", name))
+			}
+		}
+	}
+	g.replicas.Store(&list)
+	g.mtx.Lock()
+	defer g.mtx.Unlock()
+	slices.Sort(findings)
+	findings = slices.Compact(findings)
+	if !slices.Equal(findings, g.findings) {
+		for _, f := range findings {
+			g.logger.Warn("finding", "finding", f)
+		}
+	}
+	g.findings = findings
+}
+
+// refresh probes the replicas whose profile is missing or old.
+func (g *group) refresh(ctx context.Context) {
+	for _, r := range *g.replicas.Load() {
+		r.refresh(ctx)
+	}
+}
+
+func (g *group) close() { g.client.CloseIdleConnections() }

@@ -1,0 +1,53 @@
+package servergroup
+
+import (
+	"context"
+	"sync"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/oneprom/oneprom/dedup"
+)
+
+// Select starts to fetch the selection and returns at once. The set that it
+// returns waits for the answer; its series are sorted by labels. The fetch ends
+// when ctx does; done is told when it has ended.
+func (v *View) Select(ctx context.Context, sel Selection, done *sync.WaitGroup) storage.SeriesSet {
+	s := &seriesSet{ready: make(chan struct{}), at: -1}
+	done.Go(func() {
+		defer close(s.ready)
+		s.list, s.warnings, s.err = v.fetch(ctx, sel)
+	})
+	return s
+}
+
+// seriesSet is a storage.SeriesSet whose series are still on their way.
+type seriesSet struct {
+	ready    chan struct{} // closed when the fields below are set
+	list     []*dedup.Series
+	warnings annotations.Annotations
+	err      error
+	at       int
+}
+
+func (s *seriesSet) Next() bool {
+	<-s.ready
+	s.at++
+	return s.err == nil && s.at < len(s.list)
+}
+
+func (s *seriesSet) At() storage.Series { return s.list[s.at] }
+
+func (s *seriesSet) Err() error {
+	<-s.ready
+	return s.err
+}
+
+func (s *seriesSet) Warnings() annotations.Annotations {
+	<-s.ready
+	return s.warnings
+}
+
+var anySeries = []*labels.Matcher{labels.MustNewMatcher(labels.MatchNotEqual, labels.MetricName, "")}

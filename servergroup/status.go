@@ -1,0 +1,104 @@
+package servergroup
+
+import (
+	"time"
+)
+
+// GroupStatus is what /api/v1/status/groups tells of a group.
+type GroupStatus struct {
+	Name            string            `json:"name"`
+	Region          string            `json:"region,omitempty"`
+	Labels          map[string]string `json:"labels,omitempty"`
+	IntrinsicLabels []string          `json:"intrinsicLabels,omitempty"`
+	ReplicaLabels   []string          `json:"replicaLabels,omitempty"`
+	// MinTime and MaxTime bound the samples the group is asked for now.
+	MinTime *time.Time `json:"minTime,omitempty"`
+	MaxTime *time.Time `json:"maxTime,omitempty"`
+	// Findings are what is wrong with the group's configuration or targets.
+	Findings []string        `json:"findings,omitempty"`
+	Replicas []ReplicaStatus `json:"replicas"`
+}
+
+// ReplicaStatus is what is known of a replica.
+type ReplicaStatus struct {
+	URL string `json:"url"`
+	// Health is "up", "down" or "unknown" (not probed yet).
+	Health  string `json:"health"`
+	Kind    string `json:"kind,omitempty"`
+	Version string `json:"version,omitempty"`
+	// Transport is how samples are fetched; TransportReason why not in a better
+	// way.
+	Transport       string            `json:"transport,omitempty"`
+	TransportReason string            `json:"transportReason,omitempty"`
+	ExternalLabels  map[string]string `json:"externalLabels,omitempty"`
+	LastProbe       *time.Time        `json:"lastProbe,omitempty"`
+	LastError       string            `json:"lastError,omitempty"`
+	LastErrorTime   *time.Time        `json:"lastErrorTime,omitempty"`
+}
+
+// Status tells of all groups, in configured order.
+func (s *Set) Status() []GroupStatus {
+	list := []GroupStatus{}
+	gen := s.current.Load()
+	if gen == nil {
+		return list
+	}
+	for _, g := range gen.groups {
+		list = append(list, g.status(s.opts.Now()))
+	}
+	return list
+}
+
+func (g *group) status(now time.Time) GroupStatus {
+	lo, hi := g.cfg.TimeRange.bounds(now)
+	st := GroupStatus{
+		Name:            g.cfg.Name,
+		Region:          g.cfg.Region,
+		Labels:          g.cfg.Labels,
+		IntrinsicLabels: g.cfg.IntrinsicLabels,
+		ReplicaLabels:   g.cfg.ReplicaLabels,
+		Replicas:        []ReplicaStatus{},
+	}
+	if lo > minTime {
+		st.MinTime = timeOf(lo)
+	}
+	if hi < maxTime {
+		st.MaxTime = timeOf(hi)
+	}
+	g.mtx.Lock()
+	st.Findings = append(st.Findings, g.findings...)
+	g.mtx.Unlock()
+	for _, r := range *g.replicas.Load() {
+		st.Replicas = append(st.Replicas, r.status())
+	}
+	return st
+}
+
+func (r *replica) status() ReplicaStatus {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	st := ReplicaStatus{URL: r.url(), Health: "unknown"}
+	if !r.probedAt.IsZero() {
+		at := r.probedAt.UTC()
+		st.LastProbe = &at
+	}
+	if p := r.profile; p != nil {
+		st.Health = "up"
+		st.Kind, st.Version = p.Kind, p.Version
+		st.Transport, st.TransportReason = string(p.method), p.why
+		st.ExternalLabels = p.external
+	}
+	if r.probeErr != nil {
+		st.Health = "down"
+	}
+	if r.lastErr != nil {
+		at := r.lastErrAt.UTC()
+		st.LastError, st.LastErrorTime = r.lastErr.Error(), &at
+	}
+	return st
+}
+
+func timeOf(ms int64) *time.Time {
+	t := time.UnixMilli(ms).UTC()
+	return &t
+}

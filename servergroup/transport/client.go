@@ -1,0 +1,210 @@
+// Package transport fetches from one replica: samples by remote read (streamed
+// chunks or samples) and by the query API, and what the other endpoints of the
+// Prometheus HTTP API tell. It knows one replica and nothing of its twins.
+package transport
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Client speaks to one replica. It is safe for concurrent use.
+type Client struct {
+	// HTTP carries authentication, TLS and proxies as configured.
+	HTTP *http.Client
+	// Base is the URL before `/api/v1`, with any path prefix.
+	Base *url.URL
+	// ReadPath is the path of remote read below Base.
+	ReadPath string
+	// Header is sent with each request, Params are added to each URL.
+	Header http.Header
+	Params url.Values
+}
+
+// maxErrorBody is how much (bytes) of a body is looked at for an error text.
+const maxErrorBody = 4 << 10
+
+// maxTextBody bounds the bodies (bytes) of label, series, metadata and status
+// answers.
+const maxTextBody = 256 << 20
+
+const (
+	typeJSON   = "application/json"
+	typeProto  = "application/x-protobuf"
+	typeStream = "application/x-streamed-protobuf"
+)
+
+// URL returns the replica's base URL without credentials.
+func (c *Client) URL() string { return c.Base.Redacted() }
+
+func (c *Client) endpoint(path string, params url.Values) string {
+	u := *c.Base
+	u.Path = strings.TrimSuffix(u.Path, "/") + path
+	u.RawPath = ""
+	q := u.Query()
+	for _, vs := range []url.Values{c.Params, params} {
+		for k, v := range vs {
+			q[k] = append(q[k], v...)
+		}
+	}
+	u.RawQuery = q.Encode()
+	return u.String()
+}
+
+// send does one request and checks status and content type. The body of the
+// response is the caller's to close.
+func (c *Client) send(req *http.Request, wantTypes ...string) (*http.Response, error) {
+	for k, v := range c.Header {
+		req.Header[k] = v
+	}
+	req.Header.Set("User-Agent", "oneprom")
+	resp, err := c.HTTP.Do(req)
+	if err != nil {
+		return nil, c.transportError(req.Context(), err)
+	}
+	if resp.StatusCode/100 != 2 {
+		defer resp.Body.Close()
+		body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+		return nil, statusError(c.URL(), resp, body)
+	}
+	got, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if err != nil {
+		got = resp.Header.Get("Content-Type")
+	}
+	for _, want := range wantTypes {
+		if got == want {
+			return resp, nil
+		}
+	}
+	resp.Body.Close()
+	return nil, c.contentError(fmt.Errorf("content type %q instead of %s", clip(got), strings.Join(wantTypes, " or ")))
+}
+
+// form sends a query API request as a POST form, and as a GET where POST is
+// refused.
+func (c *Client) form(ctx context.Context, path string, form url.Values) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.endpoint(path, nil), strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	resp, err := c.send(req, typeJSON)
+	var e *Error
+	if errors.As(err, &e) && (e.Status == http.StatusMethodNotAllowed || e.Status == http.StatusNotImplemented) {
+		return c.get(ctx, path, form)
+	}
+	return resp, err
+}
+
+func (c *Client) get(ctx context.Context, path string, params url.Values) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.endpoint(path, params), nil)
+	if err != nil {
+		return nil, err
+	}
+	return c.send(req, typeJSON)
+}
+
+// envelope is the outer object of every answer of the HTTP API.
+type envelope struct {
+	Status    string          `json:"status"`
+	Data      json.RawMessage `json:"data"`
+	ErrorType string          `json:"errorType"`
+	Error     string          `json:"error"`
+	Warnings  []string        `json:"warnings"`
+	Infos     []string        `json:"infos"`
+}
+
+// text decodes the small JSON answers (labels, series, metadata, status) into
+// data and returns their warnings.
+func (c *Client) text(resp *http.Response, charge func(int) error, data any) ([]string, error) {
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(&chargingReader{r: resp.Body, charge: charge}, maxTextBody+1))
+	if err != nil {
+		return nil, c.bodyError(resp.Request.Context(), err)
+	}
+	if len(body) > maxTextBody {
+		return nil, c.contentError(fmt.Errorf("answer of more than %d bytes", maxTextBody))
+	}
+	var e envelope
+	if err := json.Unmarshal(body, &e); err != nil {
+		return nil, c.contentError(fmt.Errorf("broken JSON: %w", err))
+	}
+	if e.Status != "success" {
+		return nil, c.contentError(fmt.Errorf("status %q in a 200 answer: %s", clip(e.Status), clip(e.Error)))
+	}
+	if len(e.Data) == 0 {
+		return nil, c.contentError(errors.New("success without data"))
+	}
+	if err := json.Unmarshal(e.Data, data); err != nil {
+		return nil, c.contentError(fmt.Errorf("unexpected data: %w", err))
+	}
+	return append(e.Warnings, e.Infos...), nil
+}
+
+// chargingReader charges what it reads to a budget.
+type chargingReader struct {
+	r      io.Reader
+	charge func(int) error
+}
+
+func (r *chargingReader) Read(p []byte) (int, error) {
+	n, err := r.r.Read(p)
+	if n > 0 && r.charge != nil {
+		if cerr := r.charge(n); cerr != nil {
+			return n, cerr
+		}
+	}
+	return n, err
+}
+
+// formatTime prints ms as the API takes times: seconds with exact decimals.
+func formatTime(ms int64) string {
+	neg := ""
+	if ms < 0 {
+		neg, ms = "-", -ms
+	}
+	return fmt.Sprintf("%s%d.%03d", neg, ms/1000, ms%1000)
+}
+
+func formatDuration(ms int64) string { return formatTime(ms) }
+
+// timeoutParam tells the backend how long its answer is waited for.
+func timeoutParam(ctx context.Context, form url.Values) {
+	if d, ok := ctx.Deadline(); ok {
+		left := max(time.Until(d), time.Millisecond)
+		form.Set("timeout", formatDuration(left.Milliseconds()))
+	}
+}
+
+// clip shortens foreign text for an error message and removes what could break
+// a log line.
+func clip(s string) string {
+	const most = 200
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, strings.ToValidUTF8(s, "�"))
+	if len(s) > most {
+		s = strings.ToValidUTF8(s[:most], "") + "…"
+	}
+	return strings.TrimSpace(s)
+}
+
+func firstLine(b []byte) string {
+	b = bytes.TrimSpace(b)
+	if i := bytes.IndexByte(b, '\n'); i >= 0 {
+		b = b[:i]
+	}
+	return clip(string(b))
+}

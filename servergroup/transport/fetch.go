@@ -1,0 +1,87 @@
+package transport
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/oneprom/oneprom/dedup"
+)
+
+// Request says which samples are wanted of a replica.
+type Request struct {
+	// Matchers are those that the backend can answer: no injected labels.
+	Matchers []*labels.Matcher
+	// MinT and MaxT bound the samples (ms, inclusive).
+	MinT, MaxT int64
+	// Steps, if set, are the only instants at which the selector is looked at,
+	// as an instant vector; the query API then fetches less. Other transports
+	// ignore it.
+	Steps *Steps
+	// Alone tells that no other replica is asked for these series, so that only
+	// what the steps see is needed of them, not every sample.
+	Alone bool
+	// Labels turns the labels of a series as the backend has them into the
+	// oneprom's own; the argument is only valid during the call, its names are
+	// not necessarily sorted. The second result tells series apart that become
+	// equal by it (the values of the replica labels).
+	Labels func(raw []labels.Label) (labels.Labels, string)
+	// Charge is told the bytes that are about to be held; its error ends the
+	// fetch. It is called from one goroutine at a time.
+	Charge func(bytes int) error
+}
+
+// Steps are the instants Start, Start+Step, … <= End (ms) at which an instant
+// selector is evaluated, looking back Lookback ms.
+type Steps struct {
+	Start, End, Step, Lookback int64
+}
+
+// Count returns the number of instants.
+func (s Steps) Count() int64 { return (s.End-s.Start)/s.Step + 1 }
+
+// Series is one series of one replica.
+type Series struct {
+	Labels labels.Labels
+	// Replica is what Request.Labels gave as its second result.
+	Replica string
+	Run     dedup.Run
+}
+
+// Method is a way of fetching samples.
+type Method string
+
+// The methods, in order of preference.
+const (
+	StreamedRead Method = "remote_read_streamed"
+	SamplesRead  Method = "remote_read_samples"
+	QueryAPI     Method = "query_api"
+)
+
+// Fetch returns the series that r asks for, by method m. Their order is the
+// backend's.
+func (c *Client) Fetch(ctx context.Context, m Method, r Request) ([]Series, error) {
+	switch m {
+	case StreamedRead, SamplesRead:
+		return c.read(ctx, m, r)
+	case QueryAPI:
+		return c.query(ctx, r)
+	}
+	panic(fmt.Sprintf("BUG: unknown method %q", m))
+}
+
+// Selector prints matchers as PromQL.
+func Selector(ms []*labels.Matcher) string {
+	var b strings.Builder
+	b.WriteByte('{')
+	for i, m := range ms {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(m.String())
+	}
+	b.WriteByte('}')
+	return b.String()
+}

@@ -1,0 +1,334 @@
+package transport
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/transport/promjson"
+)
+
+// maxPoints is how many steps Prometheus answers in one range query.
+const maxPoints = 11000
+
+// query fetches by the query API, which knows no stale markers. Where the
+// selector is looked at on a grid of steps, the steps tell where series end:
+// a sample that is in the lookback of a step at which the series is absent was
+// followed by a stale marker.
+func (c *Client) query(ctx context.Context, r Request) ([]Series, error) {
+	// Two requests may be under way at once.
+	var mtx sync.Mutex
+	labelsOf := r.Labels
+	r.Labels = func(raw []labels.Label) (labels.Labels, string) {
+		mtx.Lock()
+		defer mtx.Unlock()
+		return labelsOf(raw)
+	}
+	var list []Series
+	var err error
+	switch {
+	case r.Steps == nil:
+		return c.queryRaw(ctx, r)
+	case r.Alone && nameOf(r.Matchers) != "":
+		list, err = c.querySteps(ctx, r)
+	default:
+		list, err = c.queryBoth(ctx, r)
+	}
+	for i := range list {
+		in := &dedup.Samples{}
+		if err := list[i].Run.AppendTo(in, r.MinT, r.MaxT); err != nil {
+			return nil, err
+		}
+		list[i].Run = in
+	}
+	return slices.DeleteFunc(list, func(s Series) bool { return s.Run.(*dedup.Samples).Len() == 0 }), err
+}
+
+// nameOf returns the metric name that the matchers demand, "" if several match.
+func nameOf(ms []*labels.Matcher) string {
+	for _, m := range ms {
+		if m.Name == labels.MetricName && m.Type == labels.MatchEqual {
+			return m.Value
+		}
+	}
+	return ""
+}
+
+// queryRaw fetches `selector[window]`: every sample but stale markers.
+func (c *Client) queryRaw(ctx context.Context, r Request) ([]Series, error) {
+	form := url.Values{
+		"query": {fmt.Sprintf("%s[%dms]", Selector(r.Matchers), r.MaxT-r.MinT+1)},
+		"time":  {formatTime(r.MaxT)},
+	}
+	return c.ask(ctx, "/api/v1/query", form, r)
+}
+
+// queryBoth fetches every sample, and the steps to find stale markers.
+func (c *Client) queryBoth(ctx context.Context, r Request) ([]Series, error) {
+	var raw, steps []Series
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		raw, err = c.queryRaw(gctx, r)
+		return err
+	})
+	g.Go(func() (err error) {
+		steps, err = c.queryRange(gctx, Selector(r.Matchers), r)
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	present := index(steps)
+	for i := range raw {
+		s := raw[i].Run.(*dedup.Samples)
+		var at []int64
+		if p, ok := present[keyOf(raw[i])]; ok {
+			at = p.Run.(*dedup.Samples).T
+		}
+		raw[i].Run = markEnds(s, at, *r.Steps)
+	}
+	return raw, nil
+}
+
+// querySteps fetches what an instant selector is at each step, with its value
+// and its own timestamp, so that the samples behind the steps are known.
+func (c *Client) querySteps(ctx context.Context, r Request) ([]Series, error) {
+	var values, times []Series
+	g, gctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) {
+		values, err = c.queryRange(gctx, Selector(r.Matchers), r)
+		return err
+	})
+	g.Go(func() (err error) {
+		named := r
+		named.Labels = withName(nameOf(r.Matchers), r.Labels)
+		times, err = c.queryRange(gctx, "timestamp("+Selector(r.Matchers)+")", named)
+		return err
+	})
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	stamps := index(times)
+	for i := range values {
+		var ts *dedup.Samples
+		if s, ok := stamps[keyOf(values[i])]; ok {
+			ts = s.Run.(*dedup.Samples)
+		}
+		values[i].Run = samplesBehind(values[i].Run.(*dedup.Samples), ts, *r.Steps)
+	}
+	return values, nil
+}
+
+// withName puts back the metric name that timestamp() drops.
+func withName(name string, f func([]labels.Label) (labels.Labels, string)) func([]labels.Label) (labels.Labels, string) {
+	return func(raw []labels.Label) (labels.Labels, string) {
+		return f(append([]labels.Label{{Name: labels.MetricName, Value: name}}, raw...))
+	}
+}
+
+type seriesKey struct {
+	labels  string
+	replica string
+}
+
+func keyOf(s Series) seriesKey {
+	return seriesKey{labels: string(s.Labels.Bytes(nil)), replica: s.Replica}
+}
+
+func index(list []Series) map[seriesKey]Series {
+	m := make(map[seriesKey]Series, len(list))
+	for _, s := range list {
+		m[keyOf(s)] = s
+	}
+	return m
+}
+
+// samplesBehind turns the steps of a series into its samples: one for each own
+// timestamp, and a stale marker where a step has none although the last sample
+// is still in its lookback.
+func samplesBehind(values, times *dedup.Samples, steps Steps) *dedup.Samples {
+	out := &dedup.Samples{}
+	last := int64(0)
+	next := 0
+	for i, at := range values.T {
+		if out.Len() > 0 && at > values.T[i-1]+steps.Step && values.T[i-1]+steps.Step-last < steps.Lookback {
+			out.Append(0, max(last+1, values.T[i-1]+steps.Step), dedup.StaleNaN)
+		}
+		t := at
+		if times != nil {
+			for next < len(times.T) && times.T[next] < at {
+				next++
+			}
+			if next < len(times.T) && times.T[next] == at {
+				t = int64(roundMS(times.F[next]))
+			}
+		}
+		if n := out.Len(); n > 0 && t <= out.T[n-1] {
+			continue
+		}
+		one := *values
+		out.AppendFrom(&one, i)
+		out.T[out.Len()-1] = t
+		last = t
+	}
+	if n := len(values.T); n > 0 {
+		if end := values.T[n-1] + steps.Step; end <= steps.End && end-last < steps.Lookback {
+			out.Append(0, max(last+1, end), dedup.StaleNaN)
+		}
+	}
+	return out
+}
+
+func roundMS(seconds float64) float64 {
+	if seconds < 0 {
+		return float64(int64(seconds*1000 - 0.5))
+	}
+	return float64(int64(seconds*1000 + 0.5))
+}
+
+// markEnds adds the stale markers that the steps at which the series is present
+// prove. Their own time is not known: a marker is put an interval after the
+// last sample, where a scrape would have found the series gone, but between the
+// steps that prove it.
+func markEnds(s *dedup.Samples, present []int64, steps Steps) *dedup.Samples {
+	type mark struct {
+		after int // index of the last sample before the marker
+		t     int64
+	}
+	var marks []mark
+	interval := medianDelta(s.T)
+	p, i := 0, 0
+	for at := steps.Start; at <= steps.End; at += steps.Step {
+		for p < len(present) && present[p] < at {
+			p++
+		}
+		for i < len(s.T) && s.T[i] <= at {
+			i++
+		}
+		if i == 0 || at-s.T[i-1] >= steps.Lookback || p < len(present) && present[p] == at {
+			continue
+		}
+		if n := len(marks); n > 0 && marks[n-1].after == i-1 {
+			continue
+		}
+		lo := s.T[i-1] + 1
+		if p > 0 {
+			lo = max(lo, present[p-1]+1)
+		}
+		marks = append(marks, mark{after: i - 1, t: max(lo, min(at, s.T[i-1]+interval))})
+	}
+	if len(marks) == 0 {
+		return s
+	}
+	out := &dedup.Samples{}
+	for i := range s.T {
+		out.AppendFrom(s, i)
+		if len(marks) > 0 && marks[0].after == i {
+			if i+1 == len(s.T) || marks[0].t < s.T[i+1] {
+				out.Append(0, marks[0].t, dedup.StaleNaN)
+			}
+			marks = marks[1:]
+		}
+	}
+	return out
+}
+
+func medianDelta(ts []int64) int64 {
+	if len(ts) < 2 {
+		return time.Minute.Milliseconds()
+	}
+	d := make([]int64, 0, len(ts)-1)
+	for i := 1; i < len(ts); i++ {
+		d = append(d, ts[i]-ts[i-1])
+	}
+	slices.Sort(d)
+	return d[(len(d)-1)/2]
+}
+
+// queryRange evaluates expr at the steps, in as many requests as their limit of
+// points demands.
+func (c *Client) queryRange(ctx context.Context, expr string, r Request) ([]Series, error) {
+	st := *r.Steps
+	if st.Count() <= maxPoints {
+		return c.rangePiece(ctx, expr, r, st)
+	}
+	all := map[seriesKey]int{}
+	var out []Series
+	for start := st.Start; start <= st.End; start += maxPoints * st.Step {
+		piece := st
+		piece.Start, piece.End = start, min(st.End, start+(maxPoints-1)*st.Step)
+		list, err := c.rangePiece(ctx, expr, r, piece)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range list {
+			at, ok := all[keyOf(s)]
+			if !ok {
+				all[keyOf(s)] = len(out)
+				out = append(out, s)
+				continue
+			}
+			dst, src := out[at].Run.(*dedup.Samples), s.Run.(*dedup.Samples)
+			for i := range src.T {
+				dst.AppendFrom(src, i)
+			}
+		}
+	}
+	return out, nil
+}
+
+func (c *Client) rangePiece(ctx context.Context, expr string, r Request, st Steps) ([]Series, error) {
+	form := url.Values{
+		"query": {expr},
+		"start": {formatTime(st.Start)},
+		"end":   {formatTime(st.End)},
+		"step":  {formatDuration(st.Step)},
+	}
+	form.Set("lookback_delta", formatDuration(st.Lookback))
+	r.MinT, r.MaxT = st.Start, st.End
+	return c.ask(ctx, "/api/v1/query_range", form, r)
+}
+
+// ask sends a query and keeps the samples in r's window.
+func (c *Client) ask(ctx context.Context, path string, form url.Values, r Request) ([]Series, error) {
+	timeoutParam(ctx, form)
+	resp, err := c.form(ctx, path, form)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	res, err := promjson.Decode(resp.Body, promjson.Options{Charge: r.Charge})
+	if err != nil {
+		return nil, c.decodeError(ctx, err)
+	}
+	if res.Status != "success" {
+		return nil, c.contentError(fmt.Errorf("status %q in a 200 answer: %s", clip(res.Status), clip(res.Error)))
+	}
+	if res.ResultType != "matrix" {
+		return nil, c.contentError(fmt.Errorf("result type %q instead of matrix", clip(res.ResultType)))
+	}
+	out := make([]Series, 0, len(res.Series))
+	var raw []labels.Label
+	for i := range res.Series {
+		s := &res.Series[i]
+		run := &dedup.Samples{}
+		if err := s.Samples.AppendTo(run, r.MinT, r.MaxT); err != nil {
+			return nil, err
+		}
+		if run.Len() == 0 {
+			continue
+		}
+		raw = raw[:0]
+		s.Labels.Range(func(l labels.Label) { raw = append(raw, l) })
+		l, replica := r.Labels(raw)
+		out = append(out, Series{Labels: l, Replica: replica, Run: run})
+	}
+	return out, nil
+}

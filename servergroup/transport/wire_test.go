@@ -1,0 +1,274 @@
+package transport
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"testing"
+
+	"github.com/golang/snappy"
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/prompb"
+	"github.com/prometheus/prometheus/storage/remote"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/tsdb/tsdbutil"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/oneprom/oneprom/dedup"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+type flusher struct{}
+
+func (flusher) Flush() {}
+
+// xor returns a chunk with value i at from+i seconds.
+func xor(from, n int64) prompb.Chunk {
+	c := chunkenc.NewXORChunk()
+	app, _ := c.Appender()
+	for i := range n {
+		app.Append(0, (from+i)*1000, float64(i))
+	}
+	return prompb.Chunk{MinTimeMs: from * 1000, MaxTimeMs: (from + n - 1) * 1000, Type: prompb.Chunk_XOR, Data: c.Bytes()}
+}
+
+func named(name string, chunks ...prompb.Chunk) *prompb.ChunkedSeries {
+	return &prompb.ChunkedSeries{Labels: []prompb.Label{{Name: "__name__", Value: name}, {Name: "a", Value: "b"}}, Chunks: chunks}
+}
+
+// frames encodes series as upstream's server does, one frame for each.
+func frames(t testing.TB, series ...*prompb.ChunkedSeries) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	w := remote.NewChunkedWriter(&b, flusher{})
+	for _, s := range series {
+		data, err := (&prompb.ChunkedReadResponse{ChunkedSeries: []*prompb.ChunkedSeries{s}}).Marshal()
+		require.NoError(t, err)
+		_, err = w.Write(data)
+		require.NoError(t, err)
+	}
+	w.Close()
+	return b.Bytes()
+}
+
+func newParser() *seriesParser {
+	return &seriesParser{mint: math.MinInt64, maxt: math.MaxInt64, labels: func(raw []labels.Label) (labels.Labels, string) {
+		b := labels.NewScratchBuilder(len(raw))
+		for _, l := range raw {
+			b.Add(l.Name, l.Value)
+		}
+		b.Sort()
+		return b.Labels(), ""
+	}}
+}
+
+func parsed(t testing.TB, p *seriesParser) string {
+	t.Helper()
+	var b bytes.Buffer
+	for _, s := range p.series {
+		var all dedup.Samples
+		require.NoError(t, s.Run.AppendTo(&all, math.MinInt64, math.MaxInt64))
+		fmt.Fprintf(&b, "%s%q", s.Labels, s.Replica)
+		for i, ts := range all.T {
+			fmt.Fprintf(&b, " %d:%g", ts/1000, all.F[i])
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+func TestStream_SeriesGoesOnInTheNextFrame(t *testing.T) {
+	p := newParser()
+	body := frames(t, named("m", xor(0, 2)), named("m", xor(2, 1), xor(3, 1)), named("n", xor(0, 1)))
+	require.NoError(t, p.stream(bytes.NewReader(body)))
+	require.Equal(t, `{__name__="m", a="b"}"" 0:0 1:1 2:0 3:0`+"\n"+`{__name__="n", a="b"}"" 0:0`+"\n", parsed(t, p))
+}
+
+func TestStream_OverlappingChunksBecomeRunsOfTheirOwn(t *testing.T) {
+	p := newParser()
+	require.NoError(t, p.stream(bytes.NewReader(frames(t, named("m", xor(0, 3), xor(2, 2), xor(5, 1))))))
+	require.Equal(t, `{__name__="m", a="b"}"" 0:0 1:1 2:2 5:0`+"\n"+`{__name__="m", a="b"}"\xff1" 2:0 3:1`+"\n", parsed(t, p))
+}
+
+func TestStream_ChunksOutsideTheWindowAreNotHeld(t *testing.T) {
+	p := newParser()
+	p.mint, p.maxt = 2000, 3000
+	require.NoError(t, p.stream(bytes.NewReader(frames(t, named("m", xor(0, 2), xor(2, 2), xor(4, 2)), named("n", xor(9, 1))))))
+	require.Equal(t, `{__name__="m", a="b"}"" 2:0 3:1`+"\n", parsed(t, p))
+}
+
+func TestStream_TruncatedAnywhereIsAnError(t *testing.T) {
+	body := frames(t, named("m", xor(0, 2)), named("n", xor(0, 2)))
+	first := len(frames(t, named("m", xor(0, 2))))
+	for i := 1; i < len(body); i++ {
+		err := newParser().stream(bytes.NewReader(body[:i]))
+		if i == first {
+			continue // a whole answer of one frame
+		}
+		require.ErrorIs(t, err, io.ErrUnexpectedEOF, "cut at %d", i)
+	}
+}
+
+func TestStream_FlippedBitsAreAnError(t *testing.T) {
+	body := frames(t, named("m", xor(0, 2)))
+	for i := range body {
+		broken := bytes.Clone(body)
+		broken[i] ^= 0x10
+		require.Error(t, newParser().stream(bytes.NewReader(broken)), "byte %d", i)
+	}
+}
+
+func TestStream_BadFrames(t *testing.T) {
+	f := func(want string, body []byte) {
+		t.Helper()
+		err := newParser().stream(bytes.NewReader(body))
+		var format *formatError
+		require.ErrorAs(t, err, &format)
+		require.ErrorContains(t, err, want)
+	}
+	huge := []byte{0xff, 0xff, 0xff, 0xff, 0x0f}
+	f("frame 0 of 4294967295 bytes is larger than", huge)
+	bad := xor(0, 1)
+	bad.Type = 99
+	f("unknown chunk encoding 99", frames(t, named("m", bad)))
+	f("chunk without encoding or data", frames(t, named("m", prompb.Chunk{Type: prompb.Chunk_XOR})))
+	f("label without a name", frames(t, &prompb.ChunkedSeries{Labels: []prompb.Label{{Value: "x"}}}))
+}
+
+// TestStream_NeverHoldsWhatIsOnlyPromised sends the length of a large frame and
+// nothing else.
+func TestStream_NeverHoldsWhatIsOnlyPromised(t *testing.T) {
+	promise := []byte{0x80, 0x80, 0x80, 0x18} // 48 MiB
+	allocated := testing.Benchmark(func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			require.Error(b, newParser().stream(bytes.NewReader(promise)))
+		}
+	}).AllocedBytesPerOp()
+	require.Less(t, allocated, int64(4<<20))
+}
+
+func samplesBody(t testing.TB, series ...*prompb.TimeSeries) []byte {
+	t.Helper()
+	data, err := (&prompb.ReadResponse{Results: []*prompb.QueryResult{{Timeseries: series}}}).Marshal()
+	require.NoError(t, err)
+	return snappy.Encode(nil, data)
+}
+
+// TestSamples_KeepsTheSampleWhereFloatsTurnIntoHistograms is what upstream's
+// client loses.
+func TestSamples_KeepsTheSampleWhereFloatsTurnIntoHistograms(t *testing.T) {
+	h := tsdbutil.GenerateTestHistogram(3)
+	fh := tsdbutil.GenerateTestFloatHistogram(4)
+	p := newParser()
+	require.NoError(t, p.samples(bytes.NewReader(samplesBody(t, &prompb.TimeSeries{
+		Labels:     []prompb.Label{{Name: "__name__", Value: "m"}},
+		Samples:    []prompb.Sample{{Timestamp: 1, Value: 1}, {Timestamp: 2, Value: math.Float64frombits(0x7ff0000000000002)}, {Timestamp: 5, Value: 5}},
+		Histograms: []prompb.Histogram{prompb.FromIntHistogram(3, h), prompb.FromFloatHistogram(4, fh)},
+	}))))
+	run := p.series[0].Run.(*dedup.Samples)
+	require.Equal(t, []int64{1, 2, 3, 4, 5}, run.T)
+	require.True(t, run.Stale(1))
+	require.Equal(t, chunkenc.ValHistogram, run.Type(2))
+	require.True(t, h.Equals(run.H[2]))
+	require.Equal(t, histogram.UnknownCounterReset, run.H[2].CounterResetHint)
+	require.Equal(t, chunkenc.ValFloatHistogram, run.Type(3))
+	require.True(t, fh.Equals(run.FH[3]))
+	require.Equal(t, 5.0, run.F[4])
+}
+
+func TestSamples_BrokenAnswers(t *testing.T) {
+	good := samplesBody(t, &prompb.TimeSeries{Labels: []prompb.Label{{Name: "a", Value: "b"}}, Samples: []prompb.Sample{{Timestamp: 1, Value: 1}, {Timestamp: 2, Value: 2}}})
+	for i := range good {
+		if i > 0 {
+			require.Error(t, newParser().samples(bytes.NewReader(good[:i])), "cut at %d", i)
+		}
+	}
+	f := func(want string, body []byte) {
+		t.Helper()
+		require.ErrorContains(t, newParser().samples(bytes.NewReader(body)), want)
+	}
+	f("not snappy", nil)
+	f("sample 1 at 1 ms is not after the one before it at 2 ms",
+		samplesBody(t, &prompb.TimeSeries{Samples: []prompb.Sample{{Timestamp: 2}, {Timestamp: 1}}}))
+	bad := tsdbutil.GenerateTestHistogram(1)
+	bad.PositiveBuckets = bad.PositiveBuckets[:1]
+	f("histogram", samplesBody(t, &prompb.TimeSeries{Histograms: []prompb.Histogram{prompb.FromIntHistogram(1, bad)}}))
+}
+
+func TestSamples_ChargedWithTheirUnpackedSize(t *testing.T) {
+	body := snappy.Encode(nil, make([]byte, 1<<20))
+	over := errors.New("over")
+	charged := 0
+	r := &chargingReader{r: bytes.NewReader(body), charge: func(n int) error {
+		if charged += n; charged > 1<<19 {
+			return over
+		}
+		return nil
+	}}
+	require.ErrorIs(t, newParser().samples(r), over)
+}
+
+// FuzzStream feeds any bytes as frames with right checksums: whatever comes, no
+// panic, and what is accepted can be decoded or says why not.
+func FuzzStream(f *testing.F) {
+	for _, s := range []*prompb.ChunkedSeries{named("m", xor(0, 3)), named("m", xor(0, 3), xor(2, 2)), {}} {
+		data, err := (&prompb.ChunkedReadResponse{ChunkedSeries: []*prompb.ChunkedSeries{s, s}}).Marshal()
+		require.NoError(f, err)
+		f.Add(data, false)
+		f.Add(frames(f, s), true)
+	}
+	f.Fuzz(func(t *testing.T, b []byte, raw bool) {
+		if !raw {
+			var buf bytes.Buffer
+			_, _ = remote.NewChunkedWriter(&buf, flusher{}).Write(b)
+			b = buf.Bytes()
+		}
+		p := newParser()
+		if p.stream(bytes.NewReader(b)) != nil {
+			return
+		}
+		for _, s := range p.series {
+			var all dedup.Samples
+			if decodes(s.Run, &all) == nil {
+				require.NoError(t, all.Check())
+			}
+		}
+	})
+}
+
+// decodes decodes a run. A damaged chunk may make upstream's chunk iterators
+// panic, which the engine turns into an error of the query.
+func decodes(r dedup.Run, all *dedup.Samples) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%v", p)
+		}
+	}()
+	return r.AppendTo(all, math.MinInt64, math.MaxInt64)
+}
+
+// FuzzSamples does the same for answers of samples.
+func FuzzSamples(f *testing.F) {
+	data, err := (&prompb.ReadResponse{Results: []*prompb.QueryResult{{Timeseries: []*prompb.TimeSeries{{
+		Labels:     []prompb.Label{{Name: "a", Value: "b"}},
+		Samples:    []prompb.Sample{{Timestamp: 1, Value: 1}},
+		Histograms: []prompb.Histogram{prompb.FromIntHistogram(3, tsdbutil.GenerateTestHistogram(3))},
+	}}}}}).Marshal()
+	require.NoError(f, err)
+	f.Add(data)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		p := newParser()
+		if p.samples(bytes.NewReader(snappy.Encode(nil, b))) != nil {
+			return
+		}
+		for _, s := range p.series {
+			require.NoError(t, s.Run.(*dedup.Samples).Check())
+		}
+	})
+}

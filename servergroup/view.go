@@ -1,0 +1,285 @@
+package servergroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/transport"
+)
+
+// View is the groups as one query sees them: the configuration and the replicas
+// of the moment it began, one clock reading, one budget. A reload does not
+// touch it.
+type View struct {
+	groups  []groupView
+	partial PartialResponse
+	now     time.Time
+	budget  *budget
+}
+
+type groupView struct {
+	cfg      *Config
+	replicas []*replica
+}
+
+type partialKey struct{}
+
+// WithPartialResponse overrides partial_response for the queries of a request.
+func WithPartialResponse(ctx context.Context, p PartialResponse) context.Context {
+	return context.WithValue(ctx, partialKey{}, p)
+}
+
+// View returns the groups of the moment. There are none before the first Apply.
+func (s *Set) View(ctx context.Context) *View {
+	v := &View{now: s.opts.Now(), budget: &budget{limit: s.opts.MaxFetchedBytes}, partial: PartialWarn}
+	if gen := s.current.Load(); gen != nil {
+		v.partial = gen.partial
+		for _, g := range gen.groups {
+			v.groups = append(v.groups, groupView{cfg: &g.cfg, replicas: *g.replicas.Load()})
+		}
+	}
+	if p, ok := ctx.Value(partialKey{}).(PartialResponse); ok {
+		v.partial = p
+	}
+	return v
+}
+
+// UnavailableError is an answer that cannot be given because groups did not
+// answer.
+type UnavailableError struct {
+	// Groups says for each group that failed which it is and why.
+	Groups []string
+}
+
+func (e *UnavailableError) Error() string { return strings.Join(e.Groups, "; ") }
+
+// outcome is what became of asking one group.
+type outcome struct {
+	group  *Config
+	asked  int
+	failed []error // of its replicas
+}
+
+func (o outcome) missing() bool { return len(o.failed) >= o.asked }
+
+func (o outcome) String() string {
+	where := fmt.Sprintf("server group %q", o.group.Name)
+	if o.group.Region != "" {
+		where += fmt.Sprintf(" (region %q)", o.group.Region)
+	}
+	if o.asked == 0 {
+		return where + " has no targets"
+	}
+	texts := make([]string, len(o.failed))
+	for i, err := range o.failed {
+		texts[i] = err.Error()
+	}
+	if o.missing() {
+		return where + " did not answer: " + strings.Join(texts, "; ")
+	}
+	return where + " answered without a replica: " + strings.Join(texts, "; ")
+}
+
+// verdict turns what became of the groups into warnings or an error. An answer
+// without any of the groups that were asked is an error, never an empty success.
+func (v *View) verdict(outcomes []outcome) (annotations.Annotations, error) {
+	var ws annotations.Annotations
+	var missing []string
+	for _, o := range outcomes {
+		switch {
+		case o.missing():
+			missing = append(missing, o.String())
+			ws.Add(errors.New("partial answer: " + o.String()))
+		case len(o.failed) > 0:
+			ws.Add(fmt.Errorf("%w: %s", annotations.PromQLInfo, o))
+		}
+	}
+	if len(missing) > 0 && (v.partial == PartialError || len(missing) == len(outcomes)) {
+		return ws, &UnavailableError{Groups: missing}
+	}
+	return ws, nil
+}
+
+// target is one group that is asked, with what it is asked for.
+type target struct {
+	groupView
+	route Route
+	// holders is how many replicas may hold a series of this group, those of other
+	// groups included. It is 1 if nothing has to be merged.
+	holders int
+}
+
+// route decides which groups are asked for a selector.
+func (v *View) route(ms []*labels.Matcher, mint, maxt int64) []target {
+	var ts []target
+	for _, g := range v.groups {
+		r := g.cfg.route(ms, mint, maxt, v.now)
+		if r.Skipped == "" {
+			ts = append(ts, target{groupView: g, route: r})
+		}
+	}
+	for i := range ts {
+		for j := range ts {
+			if i == j || !disjoint(ts[i].cfg, ts[j].cfg) {
+				ts[i].holders += len(ts[j].replicas)
+			}
+		}
+	}
+	return ts
+}
+
+// each calls f for every replica of the targets at once and returns, per target,
+// what became of it. It fails as a whole if the query ends, or does not fit its
+// budget.
+func (v *View) each(ctx context.Context, ts []target, f func(ctx context.Context, t, r int) error) ([]outcome, error) {
+	ctx, cancel := fetchContext(ctx)
+	defer cancel()
+	outcomes := make([]outcome, len(ts))
+	errs := make([][]error, len(ts))
+	var wg sync.WaitGroup
+	for i, t := range ts {
+		outcomes[i] = outcome{group: t.cfg, asked: len(t.replicas)}
+		errs[i] = make([]error, len(t.replicas))
+		for j, r := range t.replicas {
+			wg.Go(func() {
+				rctx, release := context.WithTimeoutCause(ctx, time.Duration(t.cfg.Timeout), r.timeoutError())
+				defer release()
+				err := f(rctx, i, j)
+				if err == nil {
+					return
+				}
+				errs[i][j] = err
+				r.failed(err)
+				var over *BudgetError
+				if errors.As(err, &over) {
+					cancel() // the others' answers are of no use any more
+				}
+			})
+		}
+	}
+	wg.Wait()
+	for i := range ts {
+		for _, err := range errs[i] {
+			var over *BudgetError
+			if errors.As(err, &over) {
+				return nil, over
+			}
+			if err != nil {
+				outcomes[i].failed = append(outcomes[i].failed, err)
+			}
+		}
+	}
+	return outcomes, nil
+}
+
+// fetchContext ends a little before the query does, so that what the others
+// answered can still be used when one replica hangs.
+func fetchContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		return context.WithCancel(ctx)
+	}
+	left := time.Until(deadline)
+	return context.WithTimeoutCause(ctx, left-left/10, errors.New("no answer before the query's time was nearly over"))
+}
+
+// Selection says which samples of which series a query needs.
+type Selection struct {
+	Matchers []*labels.Matcher
+	// MinT and MaxT bound the samples (ms, inclusive).
+	MinT, MaxT int64
+	// Steps, if set, are the only instants at which the series are looked at, as
+	// an instant vector.
+	Steps *transport.Steps
+}
+
+// fetch gets the selection from all groups concerned. It returns the series in
+// the order of their labels.
+func (v *View) fetch(ctx context.Context, sel Selection) ([]*dedup.Series, annotations.Annotations, error) {
+	ts := v.route(sel.Matchers, sel.MinT, sel.MaxT)
+	sources := make([][][]transport.Series, len(ts))
+	for i := range ts {
+		sources[i] = make([][]transport.Series, len(ts[i].replicas))
+	}
+	outcomes, err := v.each(ctx, ts, func(ctx context.Context, i, j int) error {
+		list, err := v.fetchReplica(ctx, sel, &ts[i], ts[i].replicas[j])
+		if err == nil {
+			list, err = arrange(ts[i].replicas[j].url(), list)
+		}
+		sources[i][j] = list
+		return err
+	})
+	if err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	ws, err := v.verdict(outcomes)
+	if err != nil {
+		return nil, ws, err
+	}
+	var inOrder [][]transport.Series
+	for _, s := range sources {
+		inOrder = append(inOrder, s...)
+	}
+	return assemble(inOrder, sel.MinT, sel.MaxT), ws, nil
+}
+
+// fetchReplica gets a target's share of the selection from one of its replicas.
+func (v *View) fetchReplica(ctx context.Context, sel Selection, t *target, r *replica) ([]transport.Series, error) {
+	list, err := v.tryReplica(ctx, sel, t, r)
+	var e *transport.Error
+	if errors.As(err, &e) && e.Unsupported() {
+		// The backend is not what it was when it was probed: look again.
+		r.forget()
+		list, err = v.tryReplica(ctx, sel, t, r)
+	}
+	return list, err
+}
+
+func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *replica) ([]transport.Series, error) {
+	p, err := r.ready(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rules := newLabelRules(t.cfg, p.external)
+	req := transport.Request{
+		Matchers: t.route.resolved.send,
+		Steps:    sel.Steps,
+		Alone:    t.holders == 1,
+		Labels:   rules.apply,
+		Charge:   v.budget.charge,
+	}
+	if len(req.Matchers) == 0 {
+		req.Matchers = anySeries
+	}
+	if p.method != transport.QueryAPI {
+		req.Matchers = forRead(req.Matchers, p.external)
+	}
+	// The merge looks at what is around the window, too.
+	lo, hi := t.cfg.TimeRange.bounds(v.now)
+	margin := dedup.MarginOf(t.holders)
+	req.MinT = max(lo, max(sel.MinT, math.MinInt64+margin)-margin)
+	req.MaxT = min(hi, min(sel.MaxT, math.MaxInt64-margin)+margin)
+	list, err := r.client.Fetch(ctx, p.method, req)
+	if err != nil || len(t.route.resolved.check) == 0 {
+		return list, err
+	}
+	kept := list[:0]
+	for _, s := range list {
+		if matchesAll(s.Labels, t.route.resolved.check) {
+			kept = append(kept, s)
+		}
+	}
+	return kept, nil
+}
