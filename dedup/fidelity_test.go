@@ -61,7 +61,7 @@ func (q *setQuerier) Select(_ context.Context, _ bool, _ *storage.SelectHints, m
 	}
 	list := &seriesList{}
 	for name, lset := range sets {
-		list.rest = append(list.rest, NewSeries(lset, runs[name], q.mint, q.maxt))
+		list.rest = append(list.rest, NewSeries(lset, runs[name], q.mint, q.maxt, nil))
 	}
 	slices.SortFunc(list.rest, func(a, b *Series) int { return labels.Compare(a.labels, b.labels) })
 	return list

@@ -102,10 +102,10 @@ func TestIterators(t *testing.T) {
 		"columns": truth.Iterator,
 		"chunks":  chunks.Iterator,
 		"series": func(it chunkenc.Iterator, mint, maxt int64) chunkenc.Iterator {
-			return NewSeries(labels.EmptyLabels(), []Run{chunks, truth}, mint, maxt).Iterator(it)
+			return NewSeries(labels.EmptyLabels(), []Run{chunks, truth}, mint, maxt, nil).Iterator(it)
 		},
 		"series of one": func(it chunkenc.Iterator, mint, maxt int64) chunkenc.Iterator {
-			return NewSeries(labels.EmptyLabels(), []Run{chunks}, mint, maxt).Iterator(it)
+			return NewSeries(labels.EmptyLabels(), []Run{chunks}, mint, maxt, nil).Iterator(it)
 		},
 	}
 	for name, iterator := range kinds {
@@ -187,11 +187,16 @@ func TestBrokenChunks(t *testing.T) {
 		}
 		require.Error(t, it.Err())
 
-		s := NewSeries(labels.EmptyLabels(), []Run{floats, c}, 0, 1_000_000)
+		s := NewSeries(labels.EmptyLabels(), []Run{c, c}, 0, 1_000_000, nil)
 		it = s.Iterator(nil)
 		require.Equal(t, chunkenc.ValNone, it.Next(), "no shorter series")
 		require.Error(t, it.Err())
-		it = NewSeries(labels.EmptyLabels(), []Run{floats, good}, 0, 1_000_000).Iterator(it)
+		var told error
+		it = NewSeries(labels.EmptyLabels(), []Run{c, floats}, 0, 1_000_000, func(err error) { told = err }).Iterator(it)
+		require.Equal(t, chunkenc.ValFloat, it.Next(), "the other run stands in")
+		require.NoError(t, it.Err())
+		require.Error(t, told)
+		it = NewSeries(labels.EmptyLabels(), []Run{floats, good}, 0, 1_000_000, nil).Iterator(it)
 		require.Equal(t, chunkenc.ValFloat, it.Next(), "the error is forgotten")
 	}
 	change := func(i int, f func(c *Chunk)) Chunks {
@@ -241,7 +246,7 @@ func TestDamagedChunksDoNotPanic(t *testing.T) {
 func TestSeriesLooksBeyondItsWindow(t *testing.T) {
 	a, b := run(t, "0..45/15 120..180/15"), run(t, "7..187/15")
 	got := &Samples{}
-	s := NewSeries(labels.FromStrings("a", "b"), []Run{a, b}, 60_000, 70_000)
+	s := NewSeries(labels.FromStrings("a", "b"), []Run{a, b}, 60_000, 70_000, nil)
 	require.Equal(t, labels.FromStrings("a", "b"), s.Labels())
 	it := s.Iterator(nil)
 	for it.Next() != chunkenc.ValNone {
@@ -249,18 +254,18 @@ func TestSeriesLooksBeyondItsWindow(t *testing.T) {
 	}
 	require.Equal(t, []int64{67_000}, got.T)
 	for _, mint := range []int64{5_000, 20_000, 185_000} {
-		it = NewSeries(s.Labels(), []Run{a, b}, mint, mint+5000).Iterator(it)
+		it = NewSeries(s.Labels(), []Run{a, b}, mint, mint+5000, nil).Iterator(it)
 		require.Equal(t, chunkenc.ValNone, it.Next(), "a is whole at %d, which only its samples around tell", mint)
 	}
 
 	// The widest window there is does not overflow.
-	it = NewSeries(s.Labels(), []Run{a, b}, -1<<63, 1<<63-1).Iterator(it)
+	it = NewSeries(s.Labels(), []Run{a, b}, -1<<63, 1<<63-1, nil).Iterator(it)
 	n := 0
 	for it.Next() != chunkenc.ValNone {
 		n++
 	}
 	require.Equal(t, merge(a, b).Len(), n)
-	require.Equal(t, chunkenc.ValNone, NewSeries(s.Labels(), nil, 0, 1).Iterator(it).Next())
+	require.Equal(t, chunkenc.ValNone, NewSeries(s.Labels(), nil, 0, 1, nil).Iterator(it).Next())
 }
 
 func TestSamplesCheck(t *testing.T) {

@@ -263,7 +263,7 @@ func (it *columnIterator) Err() error { return nil }
 func (s *Samples) Check() error {
 	for i := 1; i < len(s.T); i++ {
 		if s.T[i] <= s.T[i-1] {
-			return fmt.Errorf("sample %d at %d ms is not after the one before it at %d ms", i, s.T[i], s.T[i-1])
+			return fmt.Errorf("samples out of order: one at %d ms after one at %d ms", s.T[i], s.T[i-1])
 		}
 	}
 	return nil

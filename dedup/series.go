@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"errors"
 	"math"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -15,6 +16,7 @@ type Series struct {
 	labels     labels.Labels
 	mint, maxt int64
 	runs       []Run
+	broken     func(error)
 }
 
 var _ storage.Series = (*Series)(nil)
@@ -23,8 +25,11 @@ var _ storage.Series = (*Series)(nil)
 // mint <= T <= maxt (ms) are those of Merge over runs, which are in the order of
 // preference. Runs should hold the samples of MarginOf their number before and
 // after that window too: the merge looks at them.
-func NewSeries(lset labels.Labels, runs []Run, mint, maxt int64) *Series {
-	return &Series{labels: lset, runs: runs, mint: mint, maxt: maxt}
+//
+// A run that turns out to be broken is an error of the iterator if it is the only
+// one. Otherwise it is left out and broken is told, once for each iterator.
+func NewSeries(lset labels.Labels, runs []Run, mint, maxt int64, broken func(error)) *Series {
+	return &Series{labels: lset, runs: runs, mint: mint, maxt: maxt, broken: broken}
 }
 
 // Labels implements storage.Series.
@@ -53,28 +58,29 @@ type mergeIterator struct {
 }
 
 func (m *mergeIterator) reset(s *Series) {
-	m.err = nil
 	for len(m.parts) < len(s.runs) {
 		m.parts = append(m.parts, Samples{})
 	}
-	parts := make([]*Samples, len(s.runs))
+	parts := make([]*Samples, 0, len(s.runs))
+	var errs []error
 	margin := MarginOf(len(s.runs))
 	mint := max(s.mint, math.MinInt64+margin) - margin // without overflow
 	maxt := min(s.maxt, math.MaxInt64-margin) + margin
 	for i, r := range s.runs {
 		p := &m.parts[i]
 		p.Reset()
-		if err := r.AppendTo(p, mint, maxt); err != nil && m.err == nil {
-			m.err = err
+		if err := r.AppendTo(p, mint, maxt); err != nil {
+			errs = append(errs, err)
+			continue
 		}
-		parts[i] = p
+		parts = append(parts, p)
 	}
-	out := &m.merged
-	if m.err != nil {
-		out.Reset() // a broken run is an error of the series, not a shorter series
-	} else {
-		out = Merge(out, parts)
+	if m.err = nil; len(parts) == 0 {
+		m.err = errors.Join(errs...)
+	} else if len(errs) > 0 {
+		s.broken(errors.Join(errs...))
 	}
+	out := Merge(&m.merged, parts)
 	i, j := out.within(s.mint, s.maxt)
 	m.columnIterator.reset(out, i, j)
 }

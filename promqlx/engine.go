@@ -57,17 +57,31 @@ func (e *Engine) plan(p *planned, q promql.Query, err error) (promql.Query, erro
 		return nil, fmt.Errorf("BUG: statement of type %T", q.Statement())
 	}
 	p.plan = NewPlan(stmt, e.subqueryStep)
-	return q, nil
+	return &query{Query: q, planned: p}, nil
+}
+
+// query adds to upstream's query what shows only while series are merged.
+type query struct {
+	promql.Query
+	planned *planned
+}
+
+func (q *query) Exec(ctx context.Context) *promql.Result {
+	q.planned.view = q.planned.groups.View(ctx)
+	res := q.Query.Exec(ctx)
+	res.Warnings.Merge(q.planned.view.LateWarnings())
+	return res
 }
 
 // planned is the queryable of one planned query.
 type planned struct {
 	groups *servergroup.Set
 	plan   *Plan
+	view   *servergroup.View // of the moment at which it is executed
 }
 
 func (p *planned) Querier(mint, maxt int64) (storage.Querier, error) {
-	return &planQuerier{plan: p.plan, groups: p.groups}, nil
+	return &planQuerier{plan: p.plan, view: p.view}, nil
 }
 
 // planQuerier serves the selects of one evaluation. The engine makes those of
@@ -75,10 +89,9 @@ func (p *planned) Querier(mint, maxt int64) (storage.Querier, error) {
 type planQuerier struct {
 	storage.LabelQuerier // nil: the engine asks for no labels
 	plan                 *Plan
-	groups               *servergroup.Set
+	view                 *servergroup.View
 
 	mtx     sync.Mutex // guards the fields below
-	view    *servergroup.View
 	next    int
 	cancels []context.CancelFunc
 	running sync.WaitGroup
@@ -89,9 +102,6 @@ type planQuerier struct {
 func (q *planQuerier) Select(ctx context.Context, _ bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
 	q.mtx.Lock()
 	defer q.mtx.Unlock()
-	if q.view == nil {
-		q.view = q.groups.View(ctx)
-	}
 	var sel servergroup.Selection
 	if q.next < len(q.plan.Selectors) {
 		s := q.plan.Selectors[q.next]
@@ -125,7 +135,10 @@ type queryErrors struct{ storage.SeriesSet }
 func (s queryErrors) Err() error { return queryError(s.SeriesSet.Err()) }
 
 func queryError(err error) error {
+	var unavailable *servergroup.UnavailableError
 	switch {
+	case errors.As(err, &unavailable) && unavailable.Late:
+		return promql.ErrQueryTimeout("fetching series: " + err.Error())
 	case errors.Is(err, context.DeadlineExceeded):
 		return promql.ErrQueryTimeout("fetching series")
 	case errors.Is(err, context.Canceled):

@@ -223,18 +223,19 @@ func TestStop_CutsOffWhatDoesNotEnd(t *testing.T) {
 		})
 	}
 	require.NoError(t, s.Start(t.Context()))
-	answered := make(chan struct{})
+	answered := make(chan error, 1)
 	go func() {
-		defer close(answered)
 		client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-		if resp, err := client.Get("http://" + s.Addr()); err == nil {
+		resp, err := client.Get("http://" + s.Addr())
+		if err == nil {
 			_ = resp.Body.Close()
 		}
+		answered <- err
 	}()
 	<-asked
 	now, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.ErrorContains(t, s.Stop(now), "requests were cut off")
-	<-answered
+	require.NoError(t, <-answered, "the handler was told, not only its connection closed")
 	s.stopErr = nil // said above; the clean-up of the test asks again
 }

@@ -35,7 +35,8 @@ func arrange(url string, list []transport.Series) ([]transport.Series, error) {
 // assemble makes one list of series of the lists of the replicas, which are
 // sorted and in order of preference. Equal labels are one series, whichever
 // groups they come from.
-func assemble(lists [][]transport.Series, mint, maxt int64) []*dedup.Series {
+// broken is told of runs that cannot be decoded while others can.
+func assemble(lists [][]transport.Series, mint, maxt int64, broken func(error)) []*dedup.Series {
 	lists = slices.DeleteFunc(lists, func(l []transport.Series) bool { return len(l) == 0 })
 	longest := 0
 	for _, l := range lists {
@@ -62,7 +63,7 @@ func assemble(lists [][]transport.Series, mint, maxt int64) []*dedup.Series {
 		if empty {
 			lists = slices.DeleteFunc(lists, func(l []transport.Series) bool { return len(l) == 0 })
 		}
-		out = append(out, dedup.NewSeries(first, runs, mint, maxt))
+		out = append(out, dedup.NewSeries(first, runs, mint, maxt, broken))
 	}
 	return out
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"strings"
 	"sync"
@@ -24,11 +25,29 @@ type View struct {
 	partial PartialResponse
 	now     time.Time
 	budget  *budget
+
+	mtx  sync.Mutex // guards late
+	late annotations.Annotations
 }
 
 type groupView struct {
 	cfg      *Config
 	replicas []*replica
+}
+
+// brokenRun is told of samples of a replica that cannot be decoded. That shows
+// only while a series is merged, when its set's warnings have been read.
+func (v *View) brokenRun(err error) {
+	v.mtx.Lock()
+	defer v.mtx.Unlock()
+	v.late.Add(fmt.Errorf("%w: samples of a replica are broken and were left out: %w", annotations.PromQLInfo, err))
+}
+
+// LateWarnings returns what was found out after the series were handed out.
+func (v *View) LateWarnings() annotations.Annotations {
+	v.mtx.Lock()
+	defer v.mtx.Unlock()
+	return maps.Clone(v.late)
 }
 
 type partialKey struct{}
@@ -58,6 +77,8 @@ func (s *Set) View(ctx context.Context) *View {
 type UnavailableError struct {
 	// Groups says for each group that failed which it is and why.
 	Groups []string
+	// Late tells that they only failed because the time of the query was over.
+	Late bool
 }
 
 func (e *UnavailableError) Error() string { return strings.Join(e.Groups, "; ") }
@@ -70,6 +91,16 @@ type outcome struct {
 }
 
 func (o outcome) missing() bool { return len(o.failed) >= o.asked }
+
+// late tells whether the query's time was the reason for each failure.
+func (o outcome) late() bool {
+	for _, err := range o.failed {
+		if !errors.Is(err, errNearlyOver) {
+			return false
+		}
+	}
+	return len(o.failed) > 0
+}
 
 func (o outcome) String() string {
 	where := fmt.Sprintf("server group %q", o.group.Name)
@@ -94,17 +125,19 @@ func (o outcome) String() string {
 func (v *View) verdict(outcomes []outcome) (annotations.Annotations, error) {
 	var ws annotations.Annotations
 	var missing []string
+	late := true
 	for _, o := range outcomes {
 		switch {
 		case o.missing():
 			missing = append(missing, o.String())
+			late = late && o.late()
 			ws.Add(errors.New("partial answer: " + o.String()))
 		case len(o.failed) > 0:
 			ws.Add(fmt.Errorf("%w: %s", annotations.PromQLInfo, o))
 		}
 	}
 	if len(missing) > 0 && (v.partial == PartialError || len(missing) == len(outcomes)) {
-		return ws, &UnavailableError{Groups: missing}
+		return ws, &UnavailableError{Groups: missing, Late: late}
 	}
 	return ws, nil
 }
@@ -181,6 +214,8 @@ func (v *View) each(ctx context.Context, ts []target, f func(ctx context.Context
 	return outcomes, nil
 }
 
+var errNearlyOver = errors.New("no answer before the query's time was nearly over")
+
 // fetchContext ends a little before the query does, so that what the others
 // answered can still be used when one replica hangs.
 func fetchContext(ctx context.Context) (context.Context, context.CancelFunc) {
@@ -189,7 +224,7 @@ func fetchContext(ctx context.Context) (context.Context, context.CancelFunc) {
 		return context.WithCancel(ctx)
 	}
 	left := time.Until(deadline)
-	return context.WithTimeoutCause(ctx, left-left/10, errors.New("no answer before the query's time was nearly over"))
+	return context.WithTimeoutCause(ctx, left-left/10, errNearlyOver)
 }
 
 // Selection says which samples of which series a query needs.
@@ -232,7 +267,7 @@ func (v *View) fetch(ctx context.Context, sel Selection) ([]*dedup.Series, annot
 	for _, s := range sources {
 		inOrder = append(inOrder, s...)
 	}
-	return assemble(inOrder, sel.MinT, sel.MaxT), ws, nil
+	return assemble(inOrder, sel.MinT, sel.MaxT, v.brokenRun), ws, nil
 }
 
 // fetchReplica gets a target's share of the selection from one of its replicas.

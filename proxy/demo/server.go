@@ -115,8 +115,9 @@ func (s *server) stop(ctx context.Context) error {
 	return errors.Join(err, s.db.Close())
 }
 
-// retention hides the samples of a TSDB that are older than keep, unless keep is 0.
-// A TSDB of its own deletes whole blocks only, which is too coarse for a demo.
+// retention hides what is older than keep in a TSDB, unless keep is 0. It hides
+// whole chunks, so that up to half an hour more is seen. The TSDB by itself deletes
+// whole blocks, and has none in the life of a demo.
 type retention struct {
 	*tsdb.DB
 	keep time.Duration
@@ -135,8 +136,7 @@ func (r retention) Querier(mint, maxt int64) (storage.Querier, error) {
 	if mint = r.from(mint); mint > maxt {
 		return storage.NoopQuerier(), nil
 	}
-	q, err := r.DB.Querier(mint, maxt)
-	return clampedQuerier{q, mint}, err
+	return r.DB.Querier(mint, maxt)
 }
 
 // ChunkQuerier implements storage.ChunkQueryable.
@@ -144,35 +144,5 @@ func (r retention) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) 
 	if mint = r.from(mint); mint > maxt {
 		return storage.NoopChunkedQuerier(), nil
 	}
-	q, err := r.DB.ChunkQuerier(mint, maxt)
-	return clampedChunkQuerier{q, mint}, err
-}
-
-// clampedQuerier and clampedChunkQuerier keep the hints, which would win over the
-// bounds of the querier, from reaching back before mint (ms).
-type clampedQuerier struct {
-	storage.Querier
-	mint int64
-}
-
-func (q clampedQuerier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
-	return q.Querier.Select(ctx, sorted, clamp(hints, q.mint), ms...)
-}
-
-type clampedChunkQuerier struct {
-	storage.ChunkQuerier
-	mint int64
-}
-
-func (q clampedChunkQuerier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.ChunkSeriesSet {
-	return q.ChunkQuerier.Select(ctx, sorted, clamp(hints, q.mint), ms...)
-}
-
-func clamp(hints *storage.SelectHints, mint int64) *storage.SelectHints {
-	if hints == nil {
-		return nil
-	}
-	clamped := *hints
-	clamped.Start = max(clamped.Start, mint)
-	return &clamped
+	return r.DB.ChunkQuerier(mint, maxt)
 }

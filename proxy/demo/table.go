@@ -126,8 +126,8 @@ func writeTable(out io.Writer, rows []row, at time.Time) error {
 	fmt.Fprint(out, "\n= is equal to the truth, up to rounding of the last digits.\n")
 	if !allEqual {
 		fmt.Fprintf(out, "A percentage is how far oneprom is from it. Where replica a has no samples, replica b's fill in. They\n"+
-			"are true as well, but were taken %s later than those of the truth, and where the two meet one may be\n"+
-			"left out.\n", interval/2)
+			"are true as well, but were taken %s later than those of the truth, and where the two meet there can be\n"+
+			"one more or one less.\n", interval/2)
 	}
 	slices.Sort(warnings)
 	for _, w := range slices.Compact(warnings) {

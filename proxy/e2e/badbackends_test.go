@@ -225,9 +225,6 @@ func eachBadBackend(t *testing.T, run func(t *testing.T, healthy string, b badBa
 }
 
 func TestMisbehavingBackendIsAFailureThatNamesIt(t *testing.T) {
-	if !productWired {
-		return
-	}
 	c := badBackendClient(t)
 	eachBadBackend(t, func(t *testing.T, healthy string, b badBackend, over readWay) {
 		bad := hostPort(t, spoiledBackend(t, healthy, b, over))
@@ -247,9 +244,6 @@ func TestMisbehavingBackendIsAFailureThatNamesIt(t *testing.T) {
 }
 
 func TestHealthyReplicaStandsInForAMisbehavingOne(t *testing.T) {
-	if !productWired {
-		return
-	}
 	c := badBackendClient(t)
 	eachBadBackend(t, func(t *testing.T, healthy string, b badBackend, over readWay) {
 		bad := hostPort(t, spoiledBackend(t, healthy, b, over))

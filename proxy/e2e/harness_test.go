@@ -26,12 +26,6 @@ import (
 	"github.com/oneprom/oneprom/proxy"
 )
 
-// productWired tells whether oneprom below starts the product. As long as it
-// starts the stand-in, the promises that a plain Prometheus does not make
-// (POST on label values, errors that name the group, a healthy replica that
-// steps in) are not asked of it.
-const productWired = true
-
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // oneprom starts the proxy with the configuration file and the command line

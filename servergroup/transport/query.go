@@ -312,7 +312,7 @@ func (c *Client) ask(ctx context.Context, path string, form url.Values, r Reques
 		return nil, c.contentError(fmt.Errorf("status %q in a 200 answer: %s", clip(res.Status), clip(res.Error)))
 	}
 	if res.ResultType != "matrix" {
-		return nil, c.contentError(fmt.Errorf("result type %q instead of matrix", clip(res.ResultType)))
+		return nil, c.contentError(fmt.Errorf("data of result type %q instead of matrix", clip(res.ResultType)))
 	}
 	out := make([]Series, 0, len(res.Series))
 	var raw []labels.Label

@@ -254,10 +254,12 @@ func (p *seriesParser) samples(r io.Reader) error {
 	if err != nil {
 		return badFormat("not snappy: %v", err)
 	}
-	return fields(b, func(num protowire.Number, result []byte, _ uint64) error {
+	results := 0
+	err = fields(b, func(num protowire.Number, result []byte, _ uint64) error {
 		if num != 1 {
 			return nil
 		}
+		results++
 		return fields(result, func(num protowire.Number, ts []byte, _ uint64) error {
 			if num != 1 {
 				return nil
@@ -265,6 +267,10 @@ func (p *seriesParser) samples(r io.Reader) error {
 			return p.timeSeries(ts)
 		})
 	})
+	if err == nil && results != 1 {
+		return badFormat("%d results for one query", results)
+	}
+	return err
 }
 
 // timeSeries reads one TimeSeries. Floats and histograms come in two lists and

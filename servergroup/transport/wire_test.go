@@ -194,7 +194,7 @@ func TestSamples_BrokenAnswers(t *testing.T) {
 		require.ErrorContains(t, newParser().samples(bytes.NewReader(body)), want)
 	}
 	f("not snappy", nil)
-	f("sample 1 at 1 ms is not after the one before it at 2 ms",
+	f("samples out of order: one at 1 ms after one at 2 ms",
 		samplesBody(t, &prompb.TimeSeries{Samples: []prompb.Sample{{Timestamp: 2}, {Timestamp: 1}}}))
 	bad := tsdbutil.GenerateTestHistogram(1)
 	bad.PositiveBuckets = bad.PositiveBuckets[:1]
