@@ -17,6 +17,8 @@ type Chunk struct {
 	Encoding   chunkenc.Encoding
 	// Data is the chunk as upstream's chunkenc lays it out.
 	Data []byte
+	// From names the sender in errors.
+	From string
 }
 
 // Chunks is a Run of compressed chunks in time order that do not overlap.
@@ -57,6 +59,7 @@ func (c Chunks) Iterator(it chunkenc.Iterator, mint, maxt int64) chunkenc.Iterat
 // chunksIterator walks the samples of chunks that lie in [mint, maxt].
 type chunksIterator struct {
 	rest       Chunks            // chunks after the open one
+	from       string            // sender of the open one
 	cur        chunkenc.Iterator // over the open chunk
 	free       chunkenc.Iterator // closed, for re-use
 	mint, maxt int64
@@ -81,7 +84,7 @@ func (it *chunksIterator) Next() chunkenc.ValueType {
 		v := it.cur.Next()
 		if v == chunkenc.ValNone {
 			if err := it.cur.Err(); err != nil {
-				return it.stop(fmt.Errorf("broken chunk: %w", err))
+				return it.stop(it.fault("broken chunk: %w", err))
 			}
 			it.free, it.cur = it.cur, nil
 			continue
@@ -89,7 +92,7 @@ func (it *chunksIterator) Next() chunkenc.ValueType {
 		t := it.cur.AtT()
 		switch {
 		case t <= it.lastT:
-			return it.stop(fmt.Errorf("chunks out of order: sample at %d ms after one at %d ms", t, it.lastT))
+			return it.stop(it.fault("chunks out of order: sample at %d ms after one at %d ms", t, it.lastT))
 		case t > it.maxt:
 			return it.stop(nil)
 		}
@@ -113,7 +116,7 @@ func (it *chunksIterator) Seek(t int64) chunkenc.ValueType {
 func (it *chunksIterator) open() bool {
 	for len(it.rest) > 0 {
 		c := it.rest[0]
-		it.rest = it.rest[1:]
+		it.rest, it.from = it.rest[1:], c.From
 		if c.MaxT < it.mint {
 			continue
 		}
@@ -122,7 +125,7 @@ func (it *chunksIterator) open() bool {
 			err = io.ErrUnexpectedEOF // which upstream's iterators take for granted
 		}
 		if err != nil {
-			it.err = fmt.Errorf("broken chunk: %w", err)
+			it.err = it.fault("broken chunk: %w", err)
 			return false
 		}
 		it.cur = chk.Iterator(it.free)
@@ -138,6 +141,14 @@ func headerLen(e chunkenc.Encoding) int {
 		return 2 // the number of samples
 	}
 	return 3 // and flags
+}
+
+func (it *chunksIterator) fault(format string, args ...any) error {
+	err := fmt.Errorf(format, args...)
+	if it.from != "" {
+		err = fmt.Errorf("%s: %w", it.from, err)
+	}
+	return err
 }
 
 func (it *chunksIterator) stop(err error) chunkenc.ValueType {

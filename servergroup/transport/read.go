@@ -29,7 +29,7 @@ func (c *Client) read(ctx context.Context, m Method, r Request) ([]Series, error
 	}
 	defer resp.Body.Close()
 	body := &chargingReader{r: resp.Body, charge: r.Charge}
-	p := seriesParser{labels: r.Labels, mint: r.MinT, maxt: r.MaxT}
+	p := seriesParser{from: c.URL(), labels: r.Labels, mint: r.MinT, maxt: r.MaxT}
 	if isStream(resp) {
 		err = p.stream(body)
 	} else {

@@ -34,6 +34,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // (prompb: ChunkedReadResponse and ReadResponse) without the generated types:
 // those make an object of every label and sample.
 type seriesParser struct {
+	from       string // names the backend in errors that show later
 	labels     func([]labels.Label) (labels.Labels, string)
 	mint, maxt int64
 	series     []Series
@@ -144,7 +145,7 @@ func labelPrefix(b []byte) []byte {
 }
 
 func (p *seriesParser) chunk(b []byte) error {
-	var c dedup.Chunk
+	c := dedup.Chunk{From: p.from}
 	var data []byte
 	err := fields(b, func(num protowire.Number, v []byte, n uint64) error {
 		switch num {
