@@ -67,8 +67,9 @@ func MarginOf(replicas int) int64 { return Margin * int64(max(0, replicas-1)) }
 // between. A stretch is measured together with the sample of A next to it, if one
 // is within 1.5 I, so that B's last scrape just after A's last is no gap, nor its
 // first just before A's when the target comes back. Where A is further away on both
-// sides, A was away and B is taken as it is. All samples taken keep I/2 from A's
-// values, so that clocks that differ by less do not make a counter fall.
+// sides, A was away and B is taken as it is. All samples taken keep I/2, less some
+// jitter, from A's values, so that clocks that differ by less do not make a counter
+// fall.
 //
 // # Stale markers
 //
@@ -267,7 +268,7 @@ func (f *filler) inGap(i, j, k int, interval int64) bool {
 	ended := false // whether lo is a marker
 	if i > 0 {
 		d := t - a.T[i-1]
-		if 2*d < interval && !a.Stale(i-1) {
+		if 2*(d+jitter) < interval && !a.Stale(i-1) {
 			return false
 		}
 		if !exceeds(d, interval) {
@@ -276,7 +277,7 @@ func (f *filler) inGap(i, j, k int, interval int64) bool {
 	}
 	if i < a.Len() {
 		d := a.T[i] - t
-		if 2*d < interval && !a.Stale(i) {
+		if 2*(d+jitter) < interval && !a.Stale(i) {
 			return false
 		}
 		if !exceeds(d, interval) {

@@ -47,33 +47,50 @@ var shiftedQuantities = []struct {
 
 // In the shifted world the answers may differ from the truth by what half a scrape interval makes, and no more: a counter never falls by
 // a change of replica, and nothing is missing or invented.
+//
+// A window of one minute holds four scrapes, and where one of them is half an interval off, rate() may take a series to begin or to end
+// there: about every second change of replica makes one such step. How many there are is up to the faults, so that the 99th percentile
+// of rate[1m] is only promised for the ordinary day; the stormy one, on which every target loses a scrape each 20 minutes, shows it.
 func TestWorldShifted(t *testing.T) {
-	w := world.Shifted()
-	w.Start(t, t.TempDir())
+	for _, day := range []struct {
+		name   string
+		faults int
+	}{{"ordinary", 4}, {"stormy", 16}} {
+		t.Run(day.name, func(t *testing.T) {
+			w := world.Shifted(day.faults)
+			w.Start(t, t.TempDir())
+			t.Run("the truth equals itself", func(t *testing.T) {
+				for _, d := range measureShifted(t, w, w.Truth.URL) {
+					require.Equal(t, d.Points, d.Equal, d.Name)
+					require.Zero(t, d.Missing+d.Extra+d.Above, d.Name)
+				}
+			})
+			t.Run("oneprom is near the truth", func(t *testing.T) {
+				all := measureShifted(t, w, startWorldOneprom(t, w))
+				t.Log(exam.Deviations(all))
+				for _, d := range all {
+					requireNear(t, d, day.name == "ordinary")
+				}
+			})
+		})
+	}
+}
 
-	t.Run("the truth equals itself", func(t *testing.T) {
-		for _, d := range measureShifted(t, w, w.Truth.URL) {
-			require.Equal(t, d.Points, d.Equal, d.Name)
-			require.Zero(t, d.Missing+d.Extra+d.Above, d.Name)
+func requireNear(t *testing.T, d *exam.Deviation, ordinary bool) {
+	t.Helper()
+	require.Greater(t, d.Points, 100, d.Name)
+	require.Zero(t, d.Missing, "missing points in %s", d.Name)
+	require.Zero(t, d.Extra, "invented points in %s", d.Name)
+	require.Zero(t, d.Above, "false resets in %s", d.Name)
+	switch d.Name {
+	case "rate[5m]":
+		require.LessOrEqual(t, d.Quantile(0.99), 0.01, d.Name)
+		require.LessOrEqual(t, d.Quantile(0.999), 0.05, d.Name)
+	case "rate[1m]":
+		if ordinary {
+			require.LessOrEqual(t, d.Quantile(0.99), 0.02, d.Name)
 		}
-	})
-	t.Run("oneprom is near the truth", func(t *testing.T) {
-		all := measureShifted(t, w, startWorldOneprom(t, w))
-		t.Log(exam.Deviations(all))
-		for _, d := range all {
-			require.Greater(t, d.Points, 100, d.Name)
-			require.Zero(t, d.Missing, "missing points in %s", d.Name)
-			require.Zero(t, d.Extra, "invented points in %s", d.Name)
-			require.Zero(t, d.Above, "false resets in %s", d.Name)
-			switch d.Name {
-			case "rate[5m]":
-				require.LessOrEqual(t, d.Quantile(0.99), 0.01, d.Name)
-				require.LessOrEqual(t, d.Quantile(0.999), 0.05, d.Name)
-			case "rate[1m]":
-				require.LessOrEqual(t, d.Quantile(0.99), 0.02, d.Name)
-			}
-		}
-	})
+	}
 }
 
 // measureShifted compares the candidate at base with the truth over nearly all of the history.

@@ -50,15 +50,15 @@ func spans(shift int64, minutes ...int64) []Span {
 
 // scatter adds faults of single targets to an HA pair, anywhere in window: minutes of absence and single missing scrapes,
 // in either replica, but never in both at once. forget adds absences with stale markers.
-func scatter(r *Region, pair [2]*Faults, window Span, forget bool) {
+func scatter(r *Region, pair [2]*Faults, window Span, faults int, forget bool) {
 	rng := rand.New(rand.NewPCG(seed(r.Name), 7))
 	for _, f := range pair {
 		f.Lost, f.Forgotten = map[string][]Span{}, map[string][]Span{}
 	}
 	for _, t := range r.Targets {
-		for n := range 16 {
+		for n := range faults {
 			length := t.Interval // a single scrape
-			if n < 4 {
+			if n < faults/4 {
 				length = (1 + rng.Int64N(7)) * minute
 			}
 			from := window.From + rng.Int64N(window.To-window.From)

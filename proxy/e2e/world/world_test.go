@@ -18,7 +18,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // Were a scrape lost in both replicas of a pair, no proxy could give the right answer.
 func TestFaults_OneReplicaSawEveryScrape(t *testing.T) {
-	for _, w := range []*World{Aligned(1), Aligned(3), Shifted()} {
+	for _, w := range []*World{Aligned(1), Aligned(3), Shifted(16)} {
 		missed := 0
 		for _, g := range w.Groups {
 			if len(g.Replicas) != 2 {

@@ -20,8 +20,8 @@ func Aligned(scale int) *World {
 		{Outages: spans(5, 200, 207, 270, 281, 330, 333)},
 	}
 	window := Span{kept.From, end - 5*minute}
-	scatter(eu, a, window, true)
-	scatter(us, b, window, true)
+	scatter(eu, a, window, 16, true)
+	scatter(us, b, window, 16, true)
 	return &World{
 		Name:  "aligned",
 		Begin: Begin,
@@ -43,8 +43,10 @@ func Aligned(scale int) *World {
 }
 
 // Shifted is the world of ordinary HA pairs: replica b scrapes half an interval after replica a, both with a few milliseconds of jitter.
-// The truth has a's clock. Counters are read from one continuous process at the moment of the scrape. Three hours.
-func Shifted() *World {
+// The truth has a's clock. Counters are read from one continuous process at the moment of the scrape. Three hours, in which each replica
+// is away three times, and each target is missed up to faults times more by one of the two: for minutes every fourth time, else for one
+// scrape.
+func Shifted(faults int) *World {
 	eu, us := steady("eu"), steady("us")
 	end := Begin + 3*hour
 	all := Span{0, end + hour}
@@ -53,8 +55,8 @@ func Shifted() *World {
 		{{Outages: spans(4, 50, 54, 110, 118, 160, 162)}, {Outages: spans(4, 30, 33, 80, 91, 140, 143)}},
 	}
 	window := Span{Begin + 10*minute, end - 10*minute}
-	scatter(eu, f[0], window, false)
-	scatter(us, f[1], window, false)
+	scatter(eu, f[0], window, faults, false)
+	scatter(us, f[1], window, faults, false)
 	first := jitter("a", 0)
 	clocks := [2]Clock{first, jitter("b", 7500*time.Millisecond)}
 	return &World{
