@@ -6,7 +6,7 @@ GO       ?= go
 BUILD    ?= .build
 FUZZTIME ?= 60s
 
-.PHONY: all build demo test e2e fuzz bench lint help
+.PHONY: all build demo demo-check test e2e fuzz bench lint help
 
 all: lint build test
 
@@ -15,6 +15,9 @@ build: ## the binary, as ./oneprom
 
 demo: ## run oneprom in front of an embedded world; Ctrl-C ends it
 	$(GO) run . demo
+
+demo-check: ## start the demo as a user would and interrupt it after its table
+	./.ci/demo-check
 
 test: ## the fast tests, with the race detector
 	$(GO) test -race -shuffle=on ./...

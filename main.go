@@ -22,6 +22,7 @@ import (
 
 	"github.com/oneprom/oneprom/proxy"
 	"github.com/oneprom/oneprom/proxy/config"
+	"github.com/oneprom/oneprom/proxy/demo"
 )
 
 // checkTimeout bounds `check healthy` and `check ready`.
@@ -36,6 +37,7 @@ func run(args []string) int {
 		logConfig  promslog.Config
 		configFile string
 		serverURL  string
+		demoListen string
 	)
 	app := kingpin.New("oneprom", "One Prometheus URL in front of many Prometheus.").UsageWriter(os.Stdout)
 	app.Version(version.Print("oneprom") + "\n  promql version:   " + proxy.Version)
@@ -52,6 +54,8 @@ func run(args []string) int {
 	for _, c := range []*kingpin.CmdClause{checkHealthy, checkReady} {
 		c.Flag("url", "Base URL of the server.").Default("http://localhost:9090").StringVar(&serverURL)
 	}
+	demoCmd := app.Command("demo", "Run oneprom in front of an embedded world of small Prometheus servers, until interrupted.")
+	demoCmd.Flag("listen", "Address that the demo's oneprom listens on.").Default(demo.DefaultListenAddress).StringVar(&demoListen)
 
 	command, err := app.Parse(args)
 	if err != nil {
@@ -69,6 +73,10 @@ func run(args []string) int {
 		err = checkServer(serverURL, "/-/healthy")
 	case checkReady.FullCommand():
 		err = checkServer(serverURL, "/-/ready")
+	case demoCmd.FullCommand():
+		ctx, stop := untilInterrupted()
+		defer stop()
+		err = demo.Run(ctx, os.Stdout, demoListen)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -77,12 +85,18 @@ func run(args []string) int {
 	return 0
 }
 
-// serveAPI serves until a signal or /-/quit says to stop. A second signal ends
-// the process at once.
-func serveAPI(opts proxy.Options) error {
+// untilInterrupted returns a context that ends with the first signal to stop. A
+// second signal ends the process at once.
+func untilInterrupted() (context.Context, context.CancelFunc) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	context.AfterFunc(ctx, stop)
+	return ctx, stop
+}
+
+// serveAPI serves until a signal or /-/quit says to stop.
+func serveAPI(opts proxy.Options) error {
+	ctx, stop := untilInterrupted()
+	defer stop()
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	defer signal.Stop(hangups)
