@@ -34,6 +34,8 @@ type Samples struct {
 	// shared between Samples and never written to once they are in a column.
 	H  []*histogram.Histogram
 	FH []*histogram.FloatHistogram
+
+	spareST []int64 // memory of ST while it is nil
 }
 
 // Len returns the number of samples.
@@ -42,6 +44,9 @@ func (s *Samples) Len() int { return len(s.T) }
 // Reset empties s and keeps its memory, but for the histograms.
 func (s *Samples) Reset() {
 	s.T, s.F = s.T[:0], s.F[:0]
+	if s.ST != nil {
+		s.spareST = s.ST[:0]
+	}
 	s.ST, s.H, s.FH = nil, nil, nil
 }
 
@@ -119,6 +124,9 @@ func (s *Samples) AppendFrom(o *Samples, i int) {
 }
 
 func (s *Samples) appendST(st int64) {
+	if s.ST == nil {
+		s.ST, s.spareST = s.spareST, nil
+	}
 	for len(s.ST) < len(s.T)-1 {
 		s.ST = append(s.ST, 0)
 	}

@@ -3,6 +3,7 @@ package dedup
 import (
 	"errors"
 	"math"
+	"sync"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
@@ -10,13 +11,18 @@ import (
 )
 
 // Series is one series of which one or more replicas hold runs. Runs are merged
-// when the series is iterated, not before, so that a query holds its data
-// compressed but for the series at hand.
+// when the series is iterated, or a little before by MergeAhead, so that a query
+// holds its data compressed but for the series at hand.
 type Series struct {
 	labels     labels.Labels
 	mint, maxt int64
 	runs       []Run
 	broken     func(error)
+
+	mtx   sync.Mutex // guards the fields below, and is held while they come about
+	ahead *ahead     // who merged it before it was iterated; nil if nobody did
+	ready *merged    // what was merged, until the first iterator takes it
+	taken bool       // an iterator was made
 }
 
 var _ storage.Series = (*Series)(nil)
@@ -37,52 +43,114 @@ func (s *Series) Labels() labels.Labels { return s.labels }
 
 // Iterator implements storage.Series.
 func (s *Series) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
-	if len(s.runs) == 1 {
+	s.mtx.Lock()
+	ready := s.ready
+	s.ready, s.taken = nil, true
+	s.mtx.Unlock()
+	if ready == nil && len(s.runs) == 1 {
+		if m, ok := it.(*mergeIterator); ok {
+			m.giveBack()
+			it = nil
+		}
 		return s.runs[0].Iterator(it, s.mint, s.maxt)
 	}
 	m, ok := it.(*mergeIterator)
 	if !ok {
 		m = &mergeIterator{}
 	}
-	m.reset(s)
+	m.giveBack()
+	if ready == nil {
+		m.err = m.own.merge(s)
+		m.walk(m.own.out, s)
+		return m
+	}
+	s.ahead.iterated(ready)
+	m.err, m.borrowed, m.from = ready.err, ready.samples, s.ahead
+	m.walk(ready.samples, s)
 	return m
 }
 
-// mergeIterator walks the merge of the runs of a series. It owns the columns in
-// which the merge happens, so that re-use of the iterator re-uses them.
-type mergeIterator struct {
-	columnIterator
-	parts  []Samples
-	merged Samples
-	err    error
+// merger merges the runs of a series. It owns the columns in which that happens.
+type merger struct {
+	parts  []*Samples
+	spare  []*Samples // columns that no part uses now
+	target *Samples   // where Merge puts what is not one of parts
+	out    *Samples   // what came out
 }
 
-func (m *mergeIterator) reset(s *Series) {
-	for len(m.parts) < len(s.runs) {
-		m.parts = append(m.parts, Samples{})
+// merge puts the samples of s into m.out.
+func (m *merger) merge(s *Series) error {
+	m.spare = append(m.spare, m.parts...)
+	m.parts = m.parts[:0]
+	if m.target == nil {
+		m.target = &Samples{}
 	}
-	parts := make([]*Samples, 0, len(s.runs))
-	var errs []error
 	margin := MarginOf(len(s.runs))
 	mint := max(s.mint, math.MinInt64+margin) - margin // without overflow
 	maxt := min(s.maxt, math.MaxInt64-margin) + margin
-	for i, r := range s.runs {
-		p := &m.parts[i]
-		p.Reset()
+	var errs []error
+	for _, r := range s.runs {
+		p := m.column()
 		if err := r.AppendTo(p, mint, maxt); err != nil {
 			errs = append(errs, err)
+			m.spare = append(m.spare, p)
 			continue
 		}
-		parts = append(parts, p)
+		m.parts = append(m.parts, p)
 	}
-	if m.err = nil; len(parts) == 0 {
-		m.err = errors.Join(errs...)
-	} else if len(errs) > 0 {
+	m.out = Merge(m.target, m.parts)
+	if len(errs) > 0 && len(m.parts) > 0 {
 		s.broken(errors.Join(errs...))
+		return nil
 	}
-	out := Merge(&m.merged, parts)
+	return errors.Join(errs...)
+}
+
+func (m *merger) column() *Samples {
+	if n := len(m.spare); n > 0 {
+		p := m.spare[n-1]
+		m.spare = m.spare[:n-1]
+		p.Reset()
+		return p
+	}
+	return &Samples{}
+}
+
+// release hands over what was merged last, which the merger will not use again.
+func (m *merger) release() *Samples {
+	out := m.out
+	if out == m.target {
+		m.target = m.column()
+		return out
+	}
+	for i, p := range m.parts {
+		if p == out {
+			m.parts[i] = m.column()
+		}
+	}
+	return out
+}
+
+// mergeIterator walks the merge of the runs of a series. Re-use of the iterator
+// re-uses the columns.
+type mergeIterator struct {
+	columnIterator
+	own      merger
+	borrowed *Samples // of from, to be given back; nil if own.out is walked
+	from     *ahead
+	err      error
+}
+
+func (m *mergeIterator) walk(out *Samples, s *Series) {
 	i, j := out.within(s.mint, s.maxt)
 	m.columnIterator.reset(out, i, j)
+}
+
+func (m *mergeIterator) giveBack() {
+	if m.borrowed != nil {
+		m.from.free.Put(m.borrowed)
+		m.borrowed = nil
+	}
 }
 
 func (m *mergeIterator) Err() error { return m.err }

@@ -17,8 +17,9 @@ import (
 func (v *View) Select(ctx context.Context, sel Selection, done *sync.WaitGroup) storage.SeriesSet {
 	s := &seriesSet{ready: make(chan struct{}), at: -1}
 	done.Go(func() {
-		defer close(s.ready)
 		s.list, s.warnings, s.err = v.fetch(ctx, sel)
+		close(s.ready)
+		dedup.MergeAhead(ctx, s.list)
 	})
 	return s
 }
