@@ -81,6 +81,8 @@ func (s *Server) upstreamAPI(engine promql.QueryEngine, storage *promqlx.Storage
 		v1.OpenAPIOptions{ExternalURL: s.externalURL.String(), Version: Version, MaxSearchLimit: searchLimit},
 		parser.NewParser(allSyntax),
 	)
+	api.ClearCodecs()
+	api.InstallCodec(codec{})
 	r := route.New().WithInstrumentation(s.metrics.instrumentBelow("/api/v1"))
 	api.Register(r)
 	return r
