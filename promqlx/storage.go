@@ -37,16 +37,24 @@ type groupQuerier struct {
 	groups     *servergroup.Set
 	mint, maxt int64
 
-	mtx     sync.Mutex // guards the fields below
+	mtx     sync.Mutex        // guards the fields below
+	seen    *servergroup.View // what all calls see, with one budget; nil before the first
 	cancels []context.CancelFunc
 	running sync.WaitGroup
 }
 
-// Select implements storage.Querier.
-func (q *groupQuerier) Select(ctx context.Context, _ bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
+func (q *groupQuerier) view(ctx context.Context) *servergroup.View {
 	q.mtx.Lock()
 	defer q.mtx.Unlock()
-	view := q.groups.View(ctx)
+	if q.seen == nil {
+		q.seen = q.groups.View(ctx)
+	}
+	return q.seen
+}
+
+// Select implements storage.Querier.
+func (q *groupQuerier) Select(ctx context.Context, _ bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
+	view := q.view(ctx)
 	if hints != nil && hints.Func == "series" {
 		list, ws, err := view.Series(ctx, q.lookup(hints.Limit, ms))
 		if err != nil {
@@ -54,6 +62,8 @@ func (q *groupQuerier) Select(ctx context.Context, _ bool, hints *storage.Select
 		}
 		return &labelSets{list: list, warnings: ws, at: -1}
 	}
+	q.mtx.Lock()
+	defer q.mtx.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	q.cancels = append(q.cancels, cancel)
 	sel := servergroup.Selection{Matchers: ms, MinT: q.mint, MaxT: q.maxt}
@@ -73,13 +83,13 @@ func limitOf(hints *storage.LabelHints) int {
 
 // LabelValues implements storage.LabelQuerier.
 func (q *groupQuerier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	values, ws, err := q.groups.View(ctx).LabelValues(ctx, name, q.lookup(limitOf(hints), ms))
+	values, ws, err := q.view(ctx).LabelValues(ctx, name, q.lookup(limitOf(hints), ms))
 	return values, ws, queryError(err)
 }
 
 // LabelNames implements storage.LabelQuerier.
 func (q *groupQuerier) LabelNames(ctx context.Context, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	names, ws, err := q.groups.View(ctx).LabelNames(ctx, q.lookup(limitOf(hints), ms))
+	names, ws, err := q.view(ctx).LabelNames(ctx, q.lookup(limitOf(hints), ms))
 	return names, ws, queryError(err)
 }
 
@@ -97,9 +107,10 @@ func (q *groupQuerier) Close() error {
 // chunkQuerier encodes what a groupQuerier finds anew.
 type chunkQuerier struct{ groupQuerier }
 
-// Select implements storage.ChunkQuerier.
-func (q *chunkQuerier) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.ChunkSeriesSet {
-	return storage.NewSeriesSetToChunkSet(q.groupQuerier.Select(ctx, sorted, hints, ms...))
+// Select implements storage.ChunkQuerier. Hints are not looked at: a client that
+// looks up series by remote read wants their chunks all the same.
+func (q *chunkQuerier) Select(ctx context.Context, sorted bool, _ *storage.SelectHints, ms ...*labels.Matcher) storage.ChunkSeriesSet {
+	return storage.NewSeriesSetToChunkSet(q.groupQuerier.Select(ctx, sorted, nil, ms...))
 }
 
 // labelSets is a series set of labels without samples.

@@ -163,11 +163,26 @@ func (v *View) route(ms []*labels.Matcher, mint, maxt int64) []target {
 	for i := range ts {
 		for j := range ts {
 			if i == j || !disjoint(ts[i].cfg, ts[j].cfg) {
-				ts[i].holders += len(ts[j].replicas)
+				ts[i].holders += len(ts[j].replicas) * runsEach(ts[j].cfg)
 			}
 		}
+		ts[i].holders = min(ts[i].holders, mostHolders)
 	}
 	return ts
+}
+
+// mostHolders bounds the margin that is fetched for the sake of the merge: more
+// replicas than that do not hold one series, even if many groups lack the labels
+// to rule it out.
+const mostHolders = 6
+
+// runsEach is how many runs of one series a replica of the group may deliver: a
+// store that keeps what a pair has written, with a replica label, has two.
+func runsEach(c *Config) int {
+	if len(c.ReplicaLabels) > 0 {
+		return 2
+	}
+	return 1
 }
 
 // each calls f for every replica of the targets at once and returns, per target,
@@ -241,12 +256,13 @@ type Selection struct {
 // the order of their labels.
 func (v *View) fetch(ctx context.Context, sel Selection) ([]*dedup.Series, annotations.Annotations, error) {
 	ts := v.route(sel.Matchers, sel.MinT, sel.MaxT)
+	var said backendWarnings
 	sources := make([][][]transport.Series, len(ts))
 	for i := range ts {
 		sources[i] = make([][]transport.Series, len(ts[i].replicas))
 	}
 	outcomes, err := v.each(ctx, ts, func(ctx context.Context, i, j int) error {
-		list, err := v.fetchReplica(ctx, sel, &ts[i], ts[i].replicas[j])
+		list, err := v.fetchReplica(ctx, sel, &ts[i], ts[i].replicas[j], &said)
 		if err == nil {
 			list, err = arrange(ts[i].replicas[j].url(), list)
 		}
@@ -263,6 +279,7 @@ func (v *View) fetch(ctx context.Context, sel Selection) ([]*dedup.Series, annot
 	if err != nil {
 		return nil, ws, err
 	}
+	ws.Merge(said.list)
 	var inOrder [][]transport.Series
 	for _, s := range sources {
 		inOrder = append(inOrder, s...)
@@ -271,18 +288,31 @@ func (v *View) fetch(ctx context.Context, sel Selection) ([]*dedup.Series, annot
 }
 
 // fetchReplica gets a target's share of the selection from one of its replicas.
-func (v *View) fetchReplica(ctx context.Context, sel Selection, t *target, r *replica) ([]transport.Series, error) {
-	list, err := v.tryReplica(ctx, sel, t, r)
+func (v *View) fetchReplica(ctx context.Context, sel Selection, t *target, r *replica, said *backendWarnings) ([]transport.Series, error) {
+	list, err := v.tryReplica(ctx, sel, t, r, said)
 	var e *transport.Error
 	if errors.As(err, &e) && e.Unsupported() {
 		// The backend is not what it was when it was probed: look again.
 		r.forget()
-		list, err = v.tryReplica(ctx, sel, t, r)
+		list, err = v.tryReplica(ctx, sel, t, r, said)
 	}
 	return list, err
 }
 
-func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *replica) ([]transport.Series, error) {
+// backendWarnings collects what backends say of their answers: one that is itself
+// in front of others may have been partial.
+type backendWarnings struct {
+	mtx  sync.Mutex
+	list annotations.Annotations
+}
+
+func (b *backendWarnings) add(t *target, r *replica, text string) {
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	b.list.Add(fmt.Errorf("server group %q: %s: %s", t.cfg.Name, r.url(), text))
+}
+
+func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *replica, said *backendWarnings) ([]transport.Series, error) {
 	p, err := r.ready(ctx)
 	if err != nil {
 		return nil, err
@@ -294,6 +324,7 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 		Alone:    t.holders == 1,
 		Labels:   rules.apply,
 		Charge:   v.budget.charge,
+		Warn:     func(text string) { said.add(t, r, text) },
 	}
 	if len(req.Matchers) == 0 {
 		req.Matchers = anySeries

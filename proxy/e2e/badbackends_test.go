@@ -171,8 +171,8 @@ func badSamples() []badBackend {
 // cuts spoil the answer at many places.
 func cuts() []badBackend {
 	var list []badBackend
-	for i := range 12 {
-		part := (float64(i) + 0.37) / 12
+	for i := range cutPositions {
+		part := (float64(i) + 0.37) / cutPositions
 		at := fmt.Sprintf(" at %.0f %%", part*100)
 		list = append(list,
 			badBackend{"cut" + at, cutAt(part), everyTransport, mustFail, ``},

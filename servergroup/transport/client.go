@@ -33,9 +33,12 @@ type Client struct {
 // maxErrorBody is how much (bytes) of a body is looked at for an error text.
 const maxErrorBody = 4 << 10
 
-// maxTextBody bounds the bodies (bytes) of label, series, metadata and status
-// answers.
-const maxTextBody = 256 << 20
+// maxTextBody bounds the bodies (bytes) of label, series and metadata answers,
+// maxProbeBody those that are charged to no query.
+const (
+	maxTextBody  = 256 << 20
+	maxProbeBody = 8 << 20
+)
 
 const (
 	typeJSON   = "application/json"
@@ -127,12 +130,16 @@ type envelope struct {
 // data and returns their warnings.
 func (c *Client) text(resp *http.Response, charge func(int) error, data any) ([]string, error) {
 	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(&chargingReader{r: resp.Body, charge: charge}, maxTextBody+1))
+	most := maxTextBody
+	if charge == nil {
+		most = maxProbeBody
+	}
+	body, err := io.ReadAll(io.LimitReader(&chargingReader{r: resp.Body, charge: charge}, int64(most)+1))
 	if err != nil {
 		return nil, c.bodyError(resp.Request.Context(), err)
 	}
-	if len(body) > maxTextBody {
-		return nil, c.contentError(fmt.Errorf("answer of more than %d bytes", maxTextBody))
+	if len(body) > most {
+		return nil, c.contentError(fmt.Errorf("answer of more than %d bytes", most))
 	}
 	var e envelope
 	if err := json.Unmarshal(body, &e); err != nil {

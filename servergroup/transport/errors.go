@@ -103,9 +103,11 @@ func (c *Client) transportError(ctx context.Context, err error) error {
 		err = cause
 	}
 	// *url.Error repeats the URL, and parameters in it may be secret.
-	var u *url.Error
-	if errors.As(err, &u) {
+	for u := (*url.Error)(nil); errors.As(err, &u); {
 		err = u.Err
+	}
+	if text := err.Error(); clip(text) != text {
+		err = errors.New(clip(text)) // an authentication server may have written it
 	}
 	return &Error{Class: class, URL: c.URL(), Err: err}
 }

@@ -31,6 +31,8 @@ type Request struct {
 	// Charge is told the bytes that are about to be held; its error ends the
 	// fetch. It is called from one goroutine at a time.
 	Charge func(bytes int) error
+	// Warn is told the warnings of the backend; nil does not want them.
+	Warn func(text string)
 }
 
 // Steps are the instants Start, Start+Step, … <= End (ms) at which an instant

@@ -121,7 +121,13 @@ func (c *Client) querySteps(ctx context.Context, r Request) ([]Series, error) {
 		if s, ok := stamps[keyOf(values[i])]; ok {
 			ts = s.Run.(*dedup.Samples)
 		}
-		values[i].Run = samplesBehind(values[i].Run.(*dedup.Samples), ts, *r.Steps)
+		vs := values[i].Run.(*dedup.Samples)
+		if ts == nil || len(ts.T) < len(vs.T) {
+			// Some backends drop more labels than the name, or answer later with a
+			// sample more: then every sample is fetched.
+			return c.queryBoth(ctx, r)
+		}
+		values[i].Run = samplesBehind(vs, ts, *r.Steps)
 	}
 	return values, nil
 }
@@ -161,15 +167,10 @@ func samplesBehind(values, times *dedup.Samples, steps Steps) *dedup.Samples {
 		if out.Len() > 0 && at > values.T[i-1]+steps.Step && values.T[i-1]+steps.Step-last < steps.Lookback {
 			out.Append(0, max(last+1, values.T[i-1]+steps.Step), dedup.StaleNaN)
 		}
-		t := at
-		if times != nil {
-			for next < len(times.T) && times.T[next] < at {
-				next++
-			}
-			if next < len(times.T) && times.T[next] == at {
-				t = int64(roundMS(times.F[next]))
-			}
+		for next < len(times.T)-1 && times.T[next] < at {
+			next++
 		}
+		t := int64(roundMS(times.F[next]))
 		if n := out.Len(); n > 0 && t <= out.T[n-1] {
 			continue
 		}
@@ -313,6 +314,11 @@ func (c *Client) ask(ctx context.Context, path string, form url.Values, r Reques
 	}
 	if res.ResultType != "matrix" {
 		return nil, c.contentError(fmt.Errorf("data of result type %q instead of matrix", clip(res.ResultType)))
+	}
+	if r.Warn != nil {
+		for _, w := range res.Warnings {
+			r.Warn(clip(w))
+		}
 	}
 	out := make([]Series, 0, len(res.Series))
 	var raw []labels.Label

@@ -169,6 +169,9 @@ func (p *seriesParser) chunk(b []byte) error {
 	if !chunkenc.IsValidEncoding(c.Encoding) || len(data) < 2 {
 		return badFormat("chunk without encoding or data")
 	}
+	if c.MinT > c.MaxT {
+		return badFormat("chunk out of order: from %d ms to %d ms", c.MinT, c.MaxT)
+	}
 	if c.MinT > p.maxt || c.MaxT < p.mint {
 		return nil
 	}

@@ -1,0 +1,6 @@
+//go:build !e2e
+
+package e2e
+
+// cutPositions is at how many places answers are cut. The slow run tries more.
+const cutPositions = 2
