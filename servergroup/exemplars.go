@@ -83,12 +83,8 @@ func compareExemplars(a, b exemplar.QueryResult) int {
 
 // exemplarsOf asks one replica and returns one result for each exemplar.
 func exemplarsOf(ctx context.Context, t *target, c *transport.Client, tl transport.Lookup) ([]exemplar.QueryResult, []string, error) {
-	ms := tl.Matchers
-	if len(ms) == 0 {
-		ms = anySeries
-	}
 	var data []exemplarSeries
-	warnings, err := c.Exemplars(ctx, transport.Selector(ms), tl, &data)
+	warnings, err := c.Exemplars(ctx, transport.Selector(selectable(tl.Matchers)), tl, &data)
 	if err != nil {
 		return nil, nil, err
 	}

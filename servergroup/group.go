@@ -1,7 +1,6 @@
 package servergroup
 
 import (
-	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -23,23 +22,39 @@ type group struct {
 	client *http.Client
 	now    func() time.Time
 	logger *slog.Logger
+	life   *lifetime
 
 	replicas atomic.Pointer[[]*replica] // in order of preference
 
-	discovered     chan struct{} // closed once discovery has told the targets
+	discovered     chan struct{} // closed once discovery has told targets
 	discoveredOnce sync.Once
 
-	mtx      sync.Mutex // guards findings
-	findings []string   // about targets; see GroupStatus
+	mtx      sync.Mutex           // guards the fields below
+	targets  []*targetgroup.Group // that discovery told last
+	findings []string             // about targets; see GroupStatus
 }
 
-func newGroup(cfg Config, o Options) (*group, error) {
-	client, err := commoncfg.NewClientFromConfig(cfg.HTTPClientConfig, "server_group_"+cfg.Name, commoncfg.WithUserAgent("oneprom"))
+// newGroup makes a group. It has the targets that discovery told its predecessor
+// (nil if there is none) until discovery tells its own.
+func newGroup(cfg Config, o Options, life *lifetime, predecessor *group) (*group, error) {
+	clientConfig := cfg.HTTPClientConfig
+	if clientConfig.OAuth2 != nil {
+		// The client caches a function in it, which would make it unequal to the
+		// same configuration loaded again.
+		own := *clientConfig.OAuth2
+		clientConfig.OAuth2 = &own
+	}
+	client, err := commoncfg.NewClientFromConfig(clientConfig, "server_group_"+cfg.Name, commoncfg.WithUserAgent("oneprom"))
 	if err != nil {
 		return nil, fmt.Errorf("server group %q: %w", cfg.Name, err)
 	}
-	g := &group{cfg: cfg, client: client, now: o.Now, logger: o.Logger.With("group", cfg.Name), discovered: make(chan struct{})}
-	g.setReplicas(nil)
+	g := &group{cfg: cfg, client: client, now: o.Now, logger: o.Logger.With("group", cfg.Name), life: life, discovered: make(chan struct{})}
+	if predecessor != nil && len(g.dynamicConfigs()) > 0 {
+		predecessor.mtx.Lock()
+		g.targets = predecessor.targets
+		predecessor.mtx.Unlock()
+	}
+	g.setReplicas(g.targets)
 	return g, nil
 }
 
@@ -51,9 +66,22 @@ func (g *group) dynamicConfigs() discovery.Configs {
 	})
 }
 
-// setTargets takes over what service discovery tells.
+// setTargets takes over what service discovery tells. Before a provider has
+// answered, upstream tells that there are no targets; that is not believed until
+// there were some.
 func (g *group) setTargets(tgs []*targetgroup.Group) {
+	empty := !slices.ContainsFunc(tgs, func(tg *targetgroup.Group) bool { return len(tg.Targets) > 0 })
+	select {
+	case <-g.discovered:
+	default:
+		if empty {
+			return
+		}
+	}
 	slices.SortFunc(tgs, func(a, b *targetgroup.Group) int { return strings.Compare(a.Source, b.Source) })
+	g.mtx.Lock()
+	g.targets = tgs
+	g.mtx.Unlock()
 	g.setReplicas(tgs)
 	g.discoveredOnce.Do(func() { close(g.discovered) })
 }
@@ -89,7 +117,7 @@ func (g *group) setReplicas(tgs []*targetgroup.Group) {
 			seen[u.String()] = true
 			r := known[u.String()]
 			if r == nil {
-				r = newReplica(&g.cfg, u, g.client, g.now)
+				r = newReplica(&g.cfg, u, g.client, g.now, g.life)
 			}
 			list = append(list, r)
 		}
@@ -112,10 +140,10 @@ func (g *group) setReplicas(tgs []*targetgroup.Group) {
 	g.findings = findings
 }
 
-// refresh probes the replicas whose profile is missing or old.
-func (g *group) refresh(ctx context.Context) {
+// refresh probes the replicas whose last probe failed or is old.
+func (g *group) refresh() {
 	for _, r := range *g.replicas.Load() {
-		r.refresh(ctx)
+		r.refresh()
 	}
 }
 

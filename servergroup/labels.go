@@ -10,7 +10,8 @@ import (
 )
 
 // exportedPrefix is put before a label of the data that has the name of an
-// injected label and another value, as Prometheus does when it scrapes.
+// injected label and another value, as Prometheus does when it scrapes, and once
+// more as long as the series has a label of that name too.
 const exportedPrefix = "exported_"
 
 // labelRules turn the labels that a backend has into those that oneprom shows,
@@ -25,7 +26,8 @@ type labelRules struct {
 
 	builder labels.ScratchBuilder
 	dropped strings.Builder
-	names   map[string]string // the distinct values of replica labels seen
+	renamed []labels.Label
+	names   map[string]string // the distinct results of replicaName
 }
 
 func newLabelRules(cfg *Config, external map[string]string) *labelRules {
@@ -42,23 +44,27 @@ func newLabelRules(cfg *Config, external map[string]string) *labelRules {
 	return r
 }
 
-// apply returns the labels to show for a series, and the values of its replica
-// labels joined. It is for one goroutine at a time.
+// apply returns the labels to show for a series, and what tells it apart from
+// others that show the same: the replica labels and own labels equal to injected
+// ones, which are not shown twice. External labels are not among these: by remote
+// read every series has them. It is for one goroutine at a time.
 func (r *labelRules) apply(raw []labels.Label) (labels.Labels, string) {
 	r.builder.Reset()
 	r.dropped.Reset()
+	r.renamed = r.renamed[:0]
 	for _, l := range raw {
 		if _, ok := r.replica[l.Name]; ok {
-			r.dropped.WriteString(l.Value)
-			r.dropped.WriteByte(0xff)
+			r.drop(l)
 			continue
 		}
 		if v, ok := r.external[l.Name]; ok && v == l.Value {
 			continue
 		}
 		if v, ok := r.inject[l.Name]; ok {
-			if v != l.Value {
-				r.builder.Add(exportedPrefix+l.Name, l.Value)
+			if v == l.Value {
+				r.drop(l)
+			} else {
+				r.renamed = append(r.renamed, l)
 			}
 			continue
 		}
@@ -67,11 +73,48 @@ func (r *labelRules) apply(raw []labels.Label) (labels.Labels, string) {
 	for n, v := range r.inject {
 		r.builder.Add(n, v)
 	}
+	r.rename(raw)
 	r.builder.Sort()
 	return r.builder.Labels(), r.replicaName()
 }
 
-// replicaName interns the values of the replica labels: a backend has few.
+// drop notes a label that is not shown.
+func (r *labelRules) drop(l labels.Label) {
+	r.dropped.WriteString(l.Name)
+	r.dropped.WriteByte(0xfe) // not in UTF-8, as 0xff
+	r.dropped.WriteString(l.Value)
+	r.dropped.WriteByte(0xff)
+}
+
+// rename adds the labels whose names injected labels have taken.
+func (r *labelRules) rename(raw []labels.Label) {
+	// In the order of their names, so that the result does not depend on raw's.
+	slices.SortFunc(r.renamed, func(a, b labels.Label) int { return strings.Compare(a.Name, b.Name) })
+	for i, l := range r.renamed {
+		name := exportedPrefix + l.Name
+		for r.taken(name, raw) || slices.ContainsFunc(r.renamed[:i], func(l labels.Label) bool { return l.Name == name }) {
+			name = exportedPrefix + name
+		}
+		r.renamed[i].Name = name
+		r.builder.Add(name, l.Value)
+	}
+}
+
+// taken tells whether a series cannot be given a label of this name.
+func (r *labelRules) taken(name string, raw []labels.Label) bool {
+	if _, ok := r.inject[name]; ok {
+		return true
+	}
+	if _, ok := r.replica[name]; ok {
+		return true
+	}
+	return slices.ContainsFunc(raw, func(l labels.Label) bool {
+		v, external := r.external[name]
+		return l.Name == name && (!external || v != l.Value)
+	})
+}
+
+// replicaName interns the dropped labels: a backend has few of them.
 func (r *labelRules) replicaName() string {
 	if r.dropped.Len() == 0 {
 		return ""
@@ -112,20 +155,40 @@ func (c *Config) resolve(ms []*labels.Matcher) resolved {
 			}
 			continue
 		}
-		if own, found := strings.CutPrefix(m.Name, exportedPrefix); found {
-			if v, injected := c.Labels[own]; injected {
-				r.check = append(r.check, m)
-				if !m.Matches("") {
-					r.send = append(r.send,
-						labels.MustNewMatcher(m.Type, own, m.Value),
-						labels.MustNewMatcher(labels.MatchNotEqual, own, v))
-				}
-				continue
-			}
+		if c.exports(m.Name) {
+			// Which label of the data that is can be another one for each series.
+			r.check = append(r.check, m)
+			continue
 		}
 		r.send = append(r.send, m)
 	}
 	return r
+}
+
+// exports tells whether a label of this name may be one of the data that an
+// injected label has ousted.
+func (c *Config) exports(name string) bool {
+	for {
+		own, found := strings.CutPrefix(name, exportedPrefix)
+		if !found {
+			return false
+		}
+		if _, injected := c.Labels[own]; injected {
+			return true
+		}
+		name = own
+	}
+}
+
+// selectable returns matchers that make a selector which backends accept: one
+// that does not match a series without labels.
+func selectable(send []*labels.Matcher) []*labels.Matcher {
+	for _, m := range send {
+		if !m.Matches("") {
+			return send
+		}
+	}
+	return append(slices.Clip(send), anySeries...)
 }
 
 // matchesAll tells whether a series satisfies all matchers.

@@ -35,7 +35,11 @@ func gather[T any](ctx context.Context, v *View, l Lookup, compare func(a, b T) 
 	}
 	outcomes, err := v.each(ctx, ts, func(ctx context.Context, i, j int) (err error) {
 		t := &ts[i]
-		tl := transport.Lookup{Matchers: t.route.resolved.send, MinT: t.route.MinT, MaxT: t.route.MaxT, Limit: l.Limit, Charge: v.budget.charge}
+		send := t.route.resolved.send
+		if len(send) > 0 {
+			send = selectable(send)
+		}
+		tl := transport.Lookup{Matchers: send, MinT: t.route.MinT, MaxT: t.route.MaxT, Limit: l.Limit, Charge: v.budget.charge}
 		answers[i][j], warnings[i][j], err = ask(ctx, t, t.replicas[j].client, tl)
 		return err
 	})
@@ -64,67 +68,164 @@ func gather[T any](ctx context.Context, v *View, l Lookup, compare func(a, b T) 
 
 // LabelNames returns the sorted label names of the series that match.
 func (v *View) LabelNames(ctx context.Context, l Lookup) ([]string, annotations.Annotations, error) {
-	return gather(ctx, v, l, strings.Compare, func(ctx context.Context, t *target, c *transport.Client, tl transport.Lookup) ([]string, []string, error) {
-		names, ws, err := c.LabelNames(ctx, tl)
-		if err != nil || len(names) == 0 {
-			return nil, ws, err
-		}
-		var shown []string
-		for _, n := range names {
-			switch {
-			case slices.Contains(t.cfg.ReplicaLabels, n):
-			case t.cfg.Labels[n] != "":
-				shown = append(shown, exportedPrefix+n)
-			default:
-				shown = append(shown, n)
-			}
-		}
-		return append(shown, slices.Sorted(maps.Keys(t.cfg.Labels))...), ws, nil
-	})
+	return gather(ctx, v, l, strings.Compare, labelNamesOf)
 }
 
 // LabelValues returns the sorted values of a label over the series that match.
 func (v *View) LabelValues(ctx context.Context, name string, l Lookup) ([]string, annotations.Annotations, error) {
 	return gather(ctx, v, l, strings.Compare, func(ctx context.Context, t *target, c *transport.Client, tl transport.Lookup) ([]string, []string, error) {
-		if slices.Contains(t.cfg.ReplicaLabels, name) {
-			return nil, nil, nil
-		}
-		if value := t.cfg.Labels[name]; value != "" {
-			// Every series of the group has it, if there is one.
-			tl.Limit = 1
-			names, ws, err := c.LabelNames(ctx, tl)
-			if err != nil || len(names) == 0 {
-				return nil, ws, err
-			}
-			return []string{value}, ws, nil
-		}
-		own, exported := strings.CutPrefix(name, exportedPrefix)
-		injected := t.cfg.Labels[own]
-		if !exported || injected == "" {
-			return c.LabelValues(ctx, name, tl)
-		}
-		values, ws, err := c.LabelValues(ctx, own, tl)
-		return slices.DeleteFunc(values, func(s string) bool { return s == injected }), ws, err
+		return labelValuesOf(ctx, t, c, name, tl)
 	})
 }
 
 // Series returns the sorted label sets of the series that match.
 func (v *View) Series(ctx context.Context, l Lookup) ([]labels.Labels, annotations.Annotations, error) {
-	return gather(ctx, v, l, labels.Compare, func(ctx context.Context, t *target, c *transport.Client, tl transport.Lookup) ([]labels.Labels, []string, error) {
-		series, ws, err := c.Series(ctx, tl)
-		if err != nil {
-			return nil, nil, err
+	return gather(ctx, v, l, labels.Compare, seriesOf)
+}
+
+// seriesOf returns the labels to show of the series of one replica, the same ones
+// perhaps several times.
+func seriesOf(ctx context.Context, t *target, c *transport.Client, tl transport.Lookup) ([]labels.Labels, []string, error) {
+	if len(t.cfg.ReplicaLabels) > 0 || len(t.route.resolved.check) > 0 {
+		tl.Limit = 0 // the backend would count series that are one here, or none
+	}
+	tl.Matchers = selectable(tl.Matchers)
+	series, ws, err := c.Series(ctx, tl)
+	if err != nil {
+		return nil, nil, err
+	}
+	rules := newLabelRules(t.cfg, nil)
+	var raw []labels.Label
+	shown := series[:0]
+	for _, s := range series {
+		raw = raw[:0]
+		s.Range(func(l labels.Label) { raw = append(raw, l) })
+		ls, dropped := rules.apply(raw)
+		if dropped != "" && tl.Limit > 0 {
+			tl.Limit = 0
+			return seriesOf(ctx, t, c, tl)
 		}
-		rules := newLabelRules(t.cfg, nil)
-		var raw []labels.Label
-		shown := series[:0]
-		for _, s := range series {
-			raw = raw[:0]
-			s.Range(func(l labels.Label) { raw = append(raw, l) })
-			if ls, _ := rules.apply(raw); matchesAll(ls, t.route.resolved.check) {
-				shown = append(shown, ls)
+		if matchesAll(ls, t.route.resolved.check) {
+			shown = append(shown, ls)
+		}
+	}
+	return shown, ws, nil
+}
+
+// labelNamesOf returns the names of the labels to show of one replica's series.
+func labelNamesOf(ctx context.Context, t *target, c *transport.Client, tl transport.Lookup) ([]string, []string, error) {
+	if len(t.route.resolved.check) > 0 {
+		return namesOfSeries(ctx, t, c, tl)
+	}
+	if len(t.cfg.ReplicaLabels)+len(t.cfg.Labels) > 0 {
+		tl.Limit = 0 // the backend would count names that are not shown
+	}
+	names, ws, err := c.LabelNames(ctx, tl)
+	if err != nil || len(names) == 0 {
+		return nil, ws, err
+	}
+	shown := slices.Collect(maps.Keys(t.cfg.Labels))
+	for _, n := range names {
+		value, injected := t.cfg.Labels[n]
+		switch {
+		case slices.Contains(t.cfg.ReplicaLabels, n):
+		case injected:
+			ousted, more, err := oustedValuesOf(ctx, t, c, n, value, tl)
+			ws = append(ws, more...)
+			if err != nil {
+				return nil, ws, err
 			}
+			if len(ousted) == 0 {
+				continue
+			}
+			exported := exportedPrefix + n
+			if slices.Contains(names, exported) || t.cfg.hides(exported) {
+				return namesOfSeries(ctx, t, c, tl)
+			}
+			shown = append(shown, exported)
+		default:
+			shown = append(shown, n)
 		}
-		return shown, ws, nil
-	})
+	}
+	return shown, ws, nil
+}
+
+// hides tells whether the group's configuration takes a label of this name away.
+func (c *Config) hides(name string) bool {
+	return c.Labels[name] != "" || slices.Contains(c.ReplicaLabels, name)
+}
+
+// oustedValuesOf returns the values of an injected label in the data, other than the
+// injected one.
+func oustedValuesOf(ctx context.Context, t *target, c *transport.Client, name, injected string, tl transport.Lookup) ([]string, []string, error) {
+	values, ws, err := c.LabelValues(ctx, name, tl)
+	return slices.DeleteFunc(values, func(s string) bool { return s == injected }), ws, err
+}
+
+func namesOfSeries(ctx context.Context, t *target, c *transport.Client, tl transport.Lookup) ([]string, []string, error) {
+	series, ws, err := seriesOf(ctx, t, c, tl)
+	names := map[string]bool{}
+	for _, ls := range series {
+		ls.Range(func(l labels.Label) { names[l.Name] = true })
+	}
+	return slices.Collect(maps.Keys(names)), ws, err
+}
+
+// labelValuesOf returns the values to show of a label of one replica's series.
+func labelValuesOf(ctx context.Context, t *target, c *transport.Client, name string, tl transport.Lookup) ([]string, []string, error) {
+	value, injected := t.cfg.Labels[name]
+	switch {
+	case slices.Contains(t.cfg.ReplicaLabels, name):
+		return nil, nil, nil
+	case len(t.route.resolved.check) > 0:
+		return valuesOfSeries(ctx, t, c, name, tl)
+	case injected:
+		// Every series of the group has it, if there is one. A limit would earn a
+		// warning of the backend's.
+		tl.Limit = 0
+		names, ws, err := c.LabelNames(ctx, tl)
+		if err != nil || len(names) == 0 {
+			return nil, ws, err
+		}
+		return []string{value}, ws, nil
+	case t.cfg.exports(name):
+		tl.Limit = 0 // the backend would count values that are not shown
+		return exportedValuesOf(ctx, t, c, name, tl)
+	}
+	return c.LabelValues(ctx, name, tl)
+}
+
+// exportedValuesOf returns the values of a label that may be one of this name in
+// the data or one that was renamed, or now this and now that.
+func exportedValuesOf(ctx context.Context, t *target, c *transport.Client, name string, tl transport.Lookup) ([]string, []string, error) {
+	own := strings.TrimPrefix(name, exportedPrefix)
+	injected := t.cfg.Labels[own]
+	if injected == "" || t.cfg.exports(own) {
+		return valuesOfSeries(ctx, t, c, name, tl)
+	}
+	ousted, ws, err := oustedValuesOf(ctx, t, c, own, injected, tl)
+	if err != nil {
+		return nil, ws, err
+	}
+	kept, more, err := c.LabelValues(ctx, name, tl)
+	ws = append(ws, more...)
+	switch {
+	case err != nil || len(ousted) == 0:
+		return kept, ws, err
+	case len(kept) == 0:
+		return ousted, ws, nil
+	}
+	return valuesOfSeries(ctx, t, c, name, tl)
+}
+
+func valuesOfSeries(ctx context.Context, t *target, c *transport.Client, name string, tl transport.Lookup) ([]string, []string, error) {
+	series, ws, err := seriesOf(ctx, t, c, tl)
+	var values []string
+	for _, ls := range series {
+		if v := ls.Get(name); v != "" {
+			values = append(values, v)
+		}
+	}
+	slices.Sort(values)
+	return slices.Compact(values), ws, err
 }

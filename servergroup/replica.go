@@ -6,11 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"regexp"
 	"sync"
 	"time"
-
-	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
@@ -20,10 +17,11 @@ type replica struct {
 	group  *Config
 	client *transport.Client
 	now    func() time.Time
+	life   *lifetime // probes end with it
 
 	mtx       sync.Mutex    // guards the fields below
 	probing   chan struct{} // closed when the probe under way has ended; nil if none is
-	profile   *profile      // of the last probe that succeeded
+	profile   *profile      // of the last probe that succeeded; nil if it is not believed any more
 	probeErr  error         // of the last probe, nil if it succeeded
 	probedAt  time.Time     // end of the last probe
 	suspect   bool          // a request failed since the last probe
@@ -70,9 +68,12 @@ func (r *replica) ready(ctx context.Context) (*profile, error) {
 		}
 		wait := r.probing
 		if wait == nil {
-			wait = r.startProbe(ctx)
+			wait = r.startProbe()
 		}
 		r.mtx.Unlock()
+		if wait == nil {
+			return nil, fmt.Errorf("%s: %w", r.url(), errClosed)
+		}
 		select {
 		case <-wait:
 		case <-ctx.Done():
@@ -81,38 +82,52 @@ func (r *replica) ready(ctx context.Context) (*profile, error) {
 	}
 }
 
-// startProbe starts a probe unless one is under way. It goes on when ctx ends:
-// others may wait for it too. r.mtx is held.
-func (r *replica) startProbe(ctx context.Context) chan struct{} {
+// startProbe starts a probe unless one is under way. It goes on when the query
+// that needs it ends, as others may wait for it too, and ends with the Set. It
+// returns nil if that is closed. r.mtx is held.
+func (r *replica) startProbe() chan struct{} {
 	if r.probing != nil {
 		return r.probing
 	}
 	done := make(chan struct{})
-	r.probing = done
-	ctx, cancel := context.WithTimeoutCause(context.WithoutCancel(ctx), time.Duration(r.group.Timeout), r.timeoutError())
-	go func() {
+	started := r.life.run(func(ctx context.Context) {
+		ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(r.group.Timeout), r.timeoutError())
 		defer cancel()
 		p, err := r.probe(ctx)
-		r.mtx.Lock()
-		defer r.mtx.Unlock()
-		r.probing, r.probedAt, r.probeErr = nil, r.now(), err
-		if err == nil {
-			r.profile, r.suspect = p, false
-		} else {
-			// What was known of it is not believed any more.
-			r.profile, r.lastErr, r.lastErrAt = nil, err, r.probedAt
-		}
+		r.probed(p, err)
 		close(done)
-	}()
+	})
+	if !started {
+		return nil
+	}
+	r.probing = done
 	return done
 }
 
-// refresh probes if the last probe is older than profileAge.
-func (r *replica) refresh(ctx context.Context) {
+// probed takes over what a probe found.
+func (r *replica) probed(p *profile, err error) {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
-	if r.probing == nil && r.now().Sub(r.probedAt) >= profileAge {
-		r.startProbe(ctx)
+	r.probing, r.probedAt, r.probeErr = nil, r.now(), err
+	if err == nil {
+		r.profile, r.suspect = p, false
+		return
+	}
+	r.lastErr, r.lastErrAt = err, r.probedAt
+	// One that only was to refresh what is known does not make it wrong: requests
+	// do not need the endpoints that it asks.
+	if r.suspect {
+		r.profile = nil
+	}
+}
+
+// refresh probes if the last probe failed or is older than profileAge.
+func (r *replica) refresh() {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	age := r.now().Sub(r.probedAt)
+	if age >= profileAge || r.probeErr != nil && age >= probeRest {
+		r.startProbe()
 	}
 }
 
@@ -159,15 +174,24 @@ func (r *replica) probe(ctx context.Context) (*profile, error) {
 			return nil, fmt.Errorf("remote_read: always, but: %w", err)
 		}
 		var e *transport.Error
-		if errors.As(err, &e) && (e.Unsupported() || e.Class == transport.ClassUser) {
+		if refused(err) && errors.As(err, &e) {
 			p.why = "no remote read: " + e.Err.Error()
 			return p, nil
 		}
 		return nil, err
 	}
 	p.method = method
-	p.external, err = r.externalLabels(ctx)
-	return p, err
+	err = r.findExternalLabels(ctx, p)
+	var unknown *unknownLabelsError
+	if !errors.As(err, &unknown) {
+		return p, err
+	}
+	// Series that keep an external label would not merge with their twins.
+	// Whoever insists on remote read says that there are none.
+	if r.group.RemoteRead != RemoteReadAlways {
+		p.method, p.why = transport.QueryAPI, "external labels unknown: "+unknown.why
+	}
+	return p, nil
 }
 
 // identify reads kind and version. A backend that does not tell its version may
@@ -178,7 +202,6 @@ func (r *replica) identify(ctx context.Context, p *profile) error {
 		Application string `json:"application"`
 	}
 	err := r.client.Status(ctx, "buildinfo", &info)
-	var e *transport.Error
 	switch {
 	case err == nil:
 		p.Kind, p.Version = "prometheus", info.Version
@@ -186,7 +209,7 @@ func (r *replica) identify(ctx context.Context, p *profile) error {
 			p.Kind = info.Application
 		}
 		return nil
-	case errors.As(err, &e) && e.Unsupported():
+	case refused(err):
 		p.Kind = "unknown"
 		return nil
 	default:
@@ -194,43 +217,7 @@ func (r *replica) identify(ctx context.Context, p *profile) error {
 	}
 }
 
-// externalLabels finds the labels that remote read adds to each series. One
-// series that both ways of asking know shows them; where there is none, the
-// backend's configuration is believed.
-func (r *replica) externalLabels(ctx context.Context) (map[string]string, error) {
-	now := r.now().UnixMilli()
-	noLabels := func(raw []labels.Label) (labels.Labels, string) { return labels.New(cloneLabels(raw)...), "" }
-	shown, err := r.client.Sample(ctx, now)
-	if err == nil && len(shown) > 0 {
-		own := shown[0]
-		req := transport.Request{MinT: now - 5*60*1000, MaxT: now, Labels: noLabels}
-		own.Range(func(l labels.Label) {
-			// A regular expression, as in forRead.
-			req.Matchers = append(req.Matchers, labels.MustNewMatcher(labels.MatchRegexp, l.Name, regexp.QuoteMeta(l.Value)))
-		})
-		read, err := r.client.Fetch(ctx, transport.StreamedRead, req)
-		if err == nil && len(read) == 1 {
-			external := map[string]string{}
-			read[0].Labels.Range(func(l labels.Label) {
-				if !own.Has(l.Name) {
-					external[l.Name] = l.Value
-				}
-			})
-			return external, nil
-		}
-	}
-	return r.configuredExternalLabels(ctx)
-}
-
-func cloneLabels(raw []labels.Label) []labels.Label {
-	out := make([]labels.Label, len(raw))
-	for i, l := range raw {
-		out[i] = labels.Label{Name: string([]byte(l.Name)), Value: string([]byte(l.Value))}
-	}
-	return out
-}
-
-func newReplica(cfg *Config, u *url.URL, c *http.Client, now func() time.Time) *replica {
+func newReplica(cfg *Config, u *url.URL, c *http.Client, now func() time.Time, life *lifetime) *replica {
 	header := http.Header{}
 	for k, v := range cfg.Headers {
 		header.Set(k, string(v))
@@ -238,6 +225,7 @@ func newReplica(cfg *Config, u *url.URL, c *http.Client, now func() time.Time) *
 	return &replica{
 		group: cfg,
 		now:   now,
+		life:  life,
 		client: &transport.Client{
 			HTTP:     c,
 			Base:     u,

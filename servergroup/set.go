@@ -42,14 +42,48 @@ type Set struct {
 	opts    Options
 	current atomic.Pointer[generation]
 
-	discovery  *discovery.Manager
-	stop       context.CancelFunc
-	running    sync.WaitGroup
-	background context.Context
+	discovery *discovery.Manager
+	life      *lifetime
 
 	apply   sync.Mutex        // one Apply at a time
 	mtx     sync.Mutex        // guards waiting
 	waiting map[string]*group // groups whose targets discovery tells, by name
+}
+
+// lifetime is what runs in the background until it is ended.
+type lifetime struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+
+	mtx     sync.Mutex // no work is begun while it is ended
+	running sync.WaitGroup
+}
+
+var errClosed = errors.New("shutting down")
+
+func newLifetime() *lifetime {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &lifetime{ctx: ctx, cancel: cancel}
+}
+
+// run starts f, whose context ends with the lifetime. It tells whether it did:
+// nothing is started any more once the lifetime has ended.
+func (l *lifetime) run(f func(context.Context)) bool {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	if l.ctx.Err() != nil {
+		return false
+	}
+	l.running.Go(func() { f(l.ctx) })
+	return true
+}
+
+// end ends what runs and waits for it.
+func (l *lifetime) end() {
+	l.mtx.Lock()
+	l.cancel()
+	l.mtx.Unlock()
+	l.running.Wait()
 }
 
 // generation is what one configuration made. It is never changed.
@@ -59,7 +93,7 @@ type generation struct {
 }
 
 // discoveryWait is how long Apply waits for the first targets of a group.
-const discoveryWait = 5 * time.Second
+const discoveryWait = 10 * time.Second
 
 // NewSet returns a set without groups. Close ends it.
 func NewSet(o Options) (*Set, error) {
@@ -76,23 +110,23 @@ func NewSet(o Options) (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("service discovery: %w", err)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	s := &Set{opts: o, stop: cancel, background: ctx, waiting: map[string]*group{}}
-	s.discovery = discovery.NewManager(ctx, o.Logger, o.Registerer, sdMetrics, discovery.Name("server_groups"))
+	life := newLifetime()
+	s := &Set{opts: o, life: life, waiting: map[string]*group{}}
+	s.discovery = discovery.NewManager(life.ctx, o.Logger, o.Registerer, sdMetrics, discovery.Name("server_groups"))
 	if s.discovery == nil {
-		cancel()
+		life.end()
 		return nil, errors.New("service discovery: metrics cannot be registered")
 	}
-	s.running.Go(func() { _ = s.discovery.Run() })
-	s.running.Go(s.receiveTargets)
-	s.running.Go(func() { s.refreshProfiles(ctx) })
+	life.run(func(context.Context) { _ = s.discovery.Run() })
+	life.run(func(context.Context) { s.receiveTargets() })
+	life.run(s.refreshProfiles)
 	return s, nil
 }
 
-// Close ends the work in the background and drops idle connections.
+// Close ends the work in the background, probes too, waits for it and drops idle
+// connections.
 func (s *Set) Close() {
-	s.stop()
-	s.running.Wait()
+	s.life.end()
 	if g := s.current.Load(); g != nil {
 		for _, grp := range g.groups {
 			grp.close()
@@ -106,7 +140,8 @@ func (s *Set) Ready() bool { return s.current.Load() != nil }
 // Apply makes the groups of cfgs the ones that queries see, in one step. Groups
 // whose configuration did not change stay as they are, with their connections
 // and what was found out about their backends. It waits, for a bounded time, for
-// the first targets of service discovery. After an error the old groups stay.
+// the first targets of service discovery; until they come, a changed group has
+// those of its predecessor. After an error the old groups stay.
 func (s *Set) Apply(ctx context.Context, cfgs []Config, partial PartialResponse) error {
 	s.apply.Lock()
 	defer s.apply.Unlock()
@@ -124,7 +159,7 @@ func (s *Set) Apply(ctx context.Context, cfgs []Config, partial PartialResponse)
 			delete(kept, g.cfg.Name)
 			continue
 		}
-		g, err := newGroup(cfgs[i], s.opts)
+		g, err := newGroup(cfgs[i], s.opts, s.life, kept[cfgs[i].Name])
 		if err != nil {
 			return err
 		}
@@ -136,7 +171,7 @@ func (s *Set) Apply(ctx context.Context, cfgs []Config, partial PartialResponse)
 	}
 	s.current.Store(next)
 	for _, g := range fresh {
-		g.refresh(s.background)
+		g.refresh()
 	}
 	for _, g := range kept {
 		g.close()
@@ -155,28 +190,40 @@ func (s *Set) discover(ctx context.Context, all, fresh []*group) error {
 			waiting[g.cfg.Name] = g
 		}
 	}
+	// Held over both, so that lists of the new pools do not go to the old groups.
 	s.mtx.Lock()
-	s.waiting = waiting
+	err := s.discovery.ApplyConfig(pools)
+	if err == nil {
+		s.waiting = waiting
+	}
 	s.mtx.Unlock()
-	if err := s.discovery.ApplyConfig(pools); err != nil {
+	if err != nil {
 		return fmt.Errorf("service discovery: %w", err)
 	}
+	s.awaitTargets(ctx, fresh)
+	return nil
+}
+
+// awaitTargets waits for the first targets of the groups. What does not come in
+// time comes later: service discovery works by the new configuration already.
+func (s *Set) awaitTargets(ctx context.Context, fresh []*group) {
 	timeout := time.NewTimer(discoveryWait)
 	defer timeout.Stop()
 	for _, g := range fresh {
-		if pools[g.cfg.Name] == nil {
+		if len(g.dynamicConfigs()) == 0 {
 			continue
 		}
 		select {
 		case <-g.discovered:
 		case <-timeout.C:
 			s.opts.Logger.Warn("service discovery has not told the targets of a server group in time; it is answered as they come", "group", g.cfg.Name)
-			return nil
+			return
 		case <-ctx.Done():
-			return ctx.Err()
+			return
+		case <-s.life.ctx.Done():
+			return
 		}
 	}
-	return nil
 }
 
 func (s *Set) receiveTargets() {
@@ -204,7 +251,7 @@ func (s *Set) refreshProfiles(ctx context.Context) {
 		case <-tick.C:
 			if gen := s.current.Load(); gen != nil {
 				for _, g := range gen.groups {
-					g.refresh(ctx)
+					g.refresh()
 				}
 			}
 		}

@@ -1,6 +1,8 @@
 package servergroup
 
 import (
+	"context"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -8,8 +10,12 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+	commoncfg "github.com/prometheus/common/config"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/discovery"
 	"github.com/prometheus/prometheus/discovery/file"
+	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -61,6 +67,135 @@ func TestApply_FileDiscoveryTellsTargetsBeforeItReturns(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, `{__name__="foo"} 0:1`+"\n", got)
 	require.Contains(t, s.Status()[0].Findings[0], `label "odd" of discovered targets is not used`)
+}
+
+// TestApply_UsedOAuth2DoesNotMakeAGroupChanged: the client must not leave traces
+// in the configuration that the next one is compared with.
+func TestApply_UsedOAuth2DoesNotMakeAGroupChanged(t *testing.T) {
+	tokens := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"access_token": "x", "token_type": "Bearer", "expires_in": 3600}`)
+	}))
+	srv := backend(t, "load 15s\n foo 1x3")
+	load := func() Config {
+		cfg := groupOf("a", srv)
+		cfg.HTTPClientConfig.OAuth2 = &commoncfg.OAuth2{ClientID: "id", ClientSecret: "s", TokenURL: tokens.URL}
+		cfg.HTTPClientConfig.OAuth2.ProxyFromEnvironment = true
+		return cfg
+	}
+	s := newTestSet(t, PartialWarn, load())
+	_, _, err := selectText(t, s, `foo`, 0, 0)
+	require.NoError(t, err)
+	before := s.current.Load().groups[0]
+	require.NoError(t, s.Apply(t.Context(), []Config{load()}, PartialWarn))
+	require.Same(t, before, s.current.Load().groups[0])
+}
+
+// toldSD is a service discovery that tells what a test sends it.
+type toldSD chan []*targetgroup.Group
+
+func (toldSD) Name() string { return "told" }
+
+func (sd toldSD) NewDiscoverer(discovery.DiscovererOptions) (discovery.Discoverer, error) {
+	return sd, nil
+}
+
+func (toldSD) NewDiscovererMetrics(prometheus.Registerer, discovery.RefreshMetricsInstantiator) discovery.DiscovererMetrics {
+	return &discovery.NoopDiscovererMetrics{}
+}
+
+func (sd toldSD) Run(ctx context.Context, up chan<- []*targetgroup.Group) {
+	for {
+		select {
+		case tgs := <-sd:
+			select {
+			case up <- tgs:
+			case <-ctx.Done():
+			}
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// targetsOf returns what service discovery tells of a server.
+func targetsOf(url string) []*targetgroup.Group {
+	addr := model.LabelValue(strings.TrimPrefix(url, "http://"))
+	return []*targetgroup.Group{{Source: "x", Targets: []model.LabelSet{{model.AddressLabel: addr}}}}
+}
+
+func urls(g *group) []string {
+	var list []string
+	for _, r := range *g.replicas.Load() {
+		list = append(list, r.url())
+	}
+	return list
+}
+
+// TestApply_ChangedGroupHasItsTargetsThroughout reloads a group whose discovery
+// has not answered when the new configuration comes into force.
+func TestApply_ChangedGroupHasItsTargetsThroughout(t *testing.T) {
+	old, next := backend(t, "load 15s\n foo 1x3"), backend(t, "load 15s\n foo 2x3")
+	sd := make(toldSD, 1)
+	sd <- targetsOf(old.URL)
+	cfg := groupOf("a")
+	cfg.ServiceDiscoveryConfigs = discovery.Configs{sd}
+	s := newTestSet(t, PartialWarn, cfg)
+	require.Equal(t, []string{old.URL}, urls(s.current.Load().groups[0]))
+
+	sd = make(toldSD)
+	cfg.ServiceDiscoveryConfigs = discovery.Configs{sd}
+	impatient, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.NoError(t, s.Apply(impatient, []Config{cfg}, PartialWarn))
+	got, _, err := selectText(t, s, `foo`, 0, 0)
+	require.NoError(t, err)
+	require.Equal(t, `{__name__="foo"} 0:1`+"\n", got)
+
+	sd <- targetsOf(next.URL)
+	<-s.current.Load().groups[0].discovered
+	got, _, err = selectText(t, s, `foo`, 0, 0)
+	require.NoError(t, err)
+	require.Equal(t, `{__name__="foo"} 0:2`+"\n", got)
+
+	// A group without discovery has nothing to wait for.
+	require.NoError(t, s.Apply(t.Context(), []Config{groupOf("a")}, PartialWarn))
+	require.Empty(t, urls(s.current.Load().groups[0]))
+}
+
+// TestGroup_EmptyListsBeforeTheFirstTargets: upstream sends them for a provider
+// that has not answered yet.
+func TestGroup_EmptyListsBeforeTheFirstTargets(t *testing.T) {
+	static, told := backend(t, ""), backend(t, "")
+	cfg := groupOf("a", static)
+	cfg.ServiceDiscoveryConfigs = append(cfg.ServiceDiscoveryConfigs, make(toldSD))
+	s := newTestSet(t, PartialWarn)
+	g, err := newGroup(cfg, s.opts, s.life, nil)
+	require.NoError(t, err)
+	discovered := func() bool {
+		select {
+		case <-g.discovered:
+			return true
+		default:
+			return false
+		}
+	}
+	for _, empty := range [][]*targetgroup.Group{{}, {{Source: "x"}}} {
+		g.setTargets(empty)
+		require.False(t, discovered())
+		require.Equal(t, []string{static.URL}, urls(g))
+	}
+	g.setTargets(targetsOf(told.URL))
+	require.True(t, discovered())
+	require.Equal(t, []string{static.URL, told.URL}, urls(g))
+
+	changed, err := newGroup(cfg, s.opts, s.life, g)
+	require.NoError(t, err)
+	changed.setTargets(nil)
+	require.Equal(t, []string{static.URL, told.URL}, urls(changed))
+
+	g.setTargets(nil)
+	require.Equal(t, []string{static.URL}, urls(g), "later ones are believed")
 }
 
 func TestStatus_TellsWhatProbingFound(t *testing.T) {

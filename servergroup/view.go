@@ -163,7 +163,7 @@ func (v *View) route(ms []*labels.Matcher, mint, maxt int64) []target {
 	for i := range ts {
 		for j := range ts {
 			if i == j || !disjoint(ts[i].cfg, ts[j].cfg) {
-				ts[i].holders += len(ts[j].replicas) * runsEach(ts[j].cfg)
+				ts[i].holders += ts[j].runs()
 			}
 		}
 		ts[i].holders = min(ts[i].holders, mostHolders)
@@ -176,13 +176,13 @@ func (v *View) route(ms []*labels.Matcher, mint, maxt int64) []target {
 // to rule it out.
 const mostHolders = 6
 
-// runsEach is how many runs of one series a replica of the group may deliver: a
-// store that keeps what a pair has written, with a replica label, has two.
-func runsEach(c *Config) int {
-	if len(c.ReplicaLabels) > 0 {
+// runs is how many runs of one series the replicas of the group may deliver: one
+// each, but a single store with a replica label keeps what a pair has written.
+func (g groupView) runs() int {
+	if len(g.replicas) == 1 && len(g.cfg.ReplicaLabels) > 0 {
 		return 2
 	}
-	return 1
+	return len(g.replicas)
 }
 
 // each calls f for every replica of the targets at once and returns, per target,
@@ -319,15 +319,12 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 	}
 	rules := newLabelRules(t.cfg, p.external)
 	req := transport.Request{
-		Matchers: t.route.resolved.send,
+		Matchers: selectable(t.route.resolved.send),
 		Steps:    sel.Steps,
 		Alone:    t.holders == 1,
 		Labels:   rules.apply,
 		Charge:   v.budget.charge,
 		Warn:     func(text string) { said.add(t, r, text) },
-	}
-	if len(req.Matchers) == 0 {
-		req.Matchers = anySeries
 	}
 	if p.method != transport.QueryAPI {
 		req.Matchers = forRead(req.Matchers, p.external)

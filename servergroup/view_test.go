@@ -278,3 +278,48 @@ func TestView_Lookups(t *testing.T) {
 		labels.FromStrings("__name__", "foo", "i", "1", "region", "eu"),
 	}, series)
 }
+
+// TestView_StoreOfTwoReplicasIsMergedWithMargins reads a store that keeps what
+// both members of a pair have written. What an instant sees must not depend on
+// where the window ends.
+func TestView_StoreOfTwoReplicasIsMergedWithMargins(t *testing.T) {
+	const load = `load 10s
+  foo{replica="a"} 0+1x10 _x10 21+1x40
+  foo{replica="b"} 0+1x61`
+	for name, change := range map[string]func(*backendtest.Options){"streamed": func(*backendtest.Options) {}, "query": noRemoteRead} {
+		t.Run(name, func(t *testing.T) {
+			cfg := groupOf("store", backend(t, load, change))
+			cfg.ReplicaLabels = []string{"replica"}
+			s := newTestSet(t, PartialWarn, cfg)
+			whole, _, err := selectText(t, s, `foo`, 0, 600_000)
+			require.NoError(t, err)
+			require.Contains(t, whole, " 140:14 150:15 160:16")
+			for end := int64(100_000); end <= 220_000; end += 10_000 {
+				part, _, err := selectText(t, s, `foo`, end-30_000, end)
+				require.NoError(t, err)
+				_, samples, _ := strings.Cut(strings.TrimSpace(part), " ")
+				require.Contains(t, whole, samples)
+				require.Len(t, strings.Fields(samples), 4)
+			}
+		})
+	}
+}
+
+// TestView_WarningsOfBackendsAreTold is a backend that is in front of others and
+// says that it answers without some of them.
+func TestView_WarningsOfBackendsAreTold(t *testing.T) {
+	srv := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		if strings.Contains(r.URL.Path, "/status/") {
+			_, _ = io.WriteString(w, `{"status":"success","data":{"version":"3.0.0"}}`)
+			return
+		}
+		_, _ = io.WriteString(w, `{"status":"success","data":{"resultType":"matrix","result":[]},"warnings":["a store is away"]}`)
+	}))
+	cfg := groupOf("a", srv)
+	cfg.RemoteRead = RemoteReadNever
+	s := newTestSet(t, PartialWarn, cfg)
+	_, ws, err := selectText(t, s, `foo`, 0, 0)
+	require.NoError(t, err)
+	require.Equal(t, []string{`server group "a": ` + srv.URL + `: a store is away`}, strs(ws))
+}
