@@ -43,10 +43,10 @@ type Config struct {
 	// Scheme is http or https; PathPrefix comes before /api/v1.
 	Scheme     string `yaml:"scheme,omitempty"`
 	PathPrefix string `yaml:"path_prefix,omitempty"`
-	// Headers and QueryParams are added to each request. Values of headers may be
-	// secret and are never shown.
-	Headers     map[string]commoncfg.Secret `yaml:"headers,omitempty"`
-	QueryParams url.Values                  `yaml:"query_params,omitempty"`
+	// Headers and QueryParams are added to each request. Their values may be secret
+	// and are never shown.
+	Headers     map[string]commoncfg.Secret   `yaml:"headers,omitempty"`
+	QueryParams map[string][]commoncfg.Secret `yaml:"query_params,omitempty"`
 	// RemoteRead says whether remote read is used; RemoteReadPath is its path
 	// below PathPrefix.
 	RemoteRead     RemoteRead `yaml:"remote_read,omitempty"`

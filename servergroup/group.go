@@ -1,6 +1,7 @@
 package servergroup
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -47,6 +48,9 @@ func newGroup(cfg Config, o Options, life *lifetime, predecessor *group) (*group
 	client, err := commoncfg.NewClientFromConfig(clientConfig, "server_group_"+cfg.Name, commoncfg.WithUserAgent("oneprom"))
 	if err != nil {
 		return nil, fmt.Errorf("server group %q: %w", cfg.Name, err)
+	}
+	if cfg.HTTPClientConfig.FollowRedirects {
+		client.CheckRedirect = stayWithHost
 	}
 	g := &group{cfg: cfg, client: client, now: o.Now, logger: o.Logger.With("group", cfg.Name), life: life, discovered: make(chan struct{})}
 	if predecessor != nil && len(g.dynamicConfigs()) > 0 {
@@ -148,3 +152,15 @@ func (g *group) refresh() {
 }
 
 func (g *group) close() { g.client.CloseIdleConnections() }
+
+// stayWithHost follows redirects of a backend to itself only: the group's headers
+// and parameters may be secret and are not for others.
+func stayWithHost(req *http.Request, via []*http.Request) error {
+	switch {
+	case req.URL.Host != via[0].URL.Host:
+		return fmt.Errorf("redirected to another host, %s: name that one as the target", req.URL.Host)
+	case len(via) >= 10:
+		return errors.New("redirected ten times")
+	}
+	return nil
+}

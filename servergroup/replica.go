@@ -218,6 +218,12 @@ func (r *replica) identify(ctx context.Context, p *profile) error {
 }
 
 func newReplica(cfg *Config, u *url.URL, c *http.Client, now func() time.Time, life *lifetime) *replica {
+	params := url.Values{}
+	for k, vs := range cfg.QueryParams {
+		for _, v := range vs {
+			params.Add(k, string(v))
+		}
+	}
 	header := http.Header{}
 	for k, v := range cfg.Headers {
 		header.Set(k, string(v))
@@ -231,7 +237,7 @@ func newReplica(cfg *Config, u *url.URL, c *http.Client, now func() time.Time, l
 			Base:     u,
 			ReadPath: cfg.RemoteReadPath,
 			Header:   header,
-			Params:   cfg.QueryParams,
+			Params:   params,
 		},
 	}
 }

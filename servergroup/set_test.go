@@ -237,3 +237,16 @@ func TestReplica_ProbedAgainWhenTheBackendChanges(t *testing.T) {
 	}
 	require.Equal(t, "query_api", s.Status()[0].Replicas[0].Transport)
 }
+
+// TestClient_SecretsStayWithTheHostTheyAreFor redirects a backend's requests
+// elsewhere.
+func TestClient_SecretsStayWithTheHostTheyAreFor(t *testing.T) {
+	var reached atomic.Bool
+	other := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Store(true) }))
+	cfg := groupOf("a", serve(t, http.RedirectHandler(other.URL, http.StatusTemporaryRedirect)))
+	cfg.Headers = map[string]commoncfg.Secret{"X-Key": "hunter2"}
+	s := newTestSet(t, PartialWarn, cfg)
+	_, _, err := selectText(t, s, `foo`, 0, 0)
+	require.ErrorContains(t, err, "redirected to another host, "+strings.TrimPrefix(other.URL, "http://"))
+	require.False(t, reached.Load())
+}

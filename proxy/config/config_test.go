@@ -125,6 +125,7 @@ func TestConfig_StringParsesAgainWithoutSecrets(t *testing.T) {
 	for _, secret := range secrets {
 		require.NotContains(t, text, secret)
 	}
+	require.Regexp(t, `nocache:\n *- <secret>`, text, "parameters may hold keys")
 	again, err := Parse([]byte(text), "string")
 	require.NoError(t, err)
 	require.Equal(t, text, again.String())
@@ -133,6 +134,7 @@ func TestConfig_StringParsesAgainWithoutSecrets(t *testing.T) {
 	again.ServerGroups[0].HTTPClientConfig, again.ServerGroups[0].Headers = cfg.ServerGroups[0].HTTPClientConfig, cfg.ServerGroups[0].Headers
 	for i := 1; i < len(cfg.ServerGroups); i++ {
 		again.ServerGroups[i].HTTPClientConfig = cfg.ServerGroups[i].HTTPClientConfig
+		again.ServerGroups[i].QueryParams = cfg.ServerGroups[i].QueryParams
 	}
 	require.Equal(t, cfg, again)
 }
