@@ -2,6 +2,7 @@ package dedup
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -79,12 +80,24 @@ func (a *ahead) merge(s *Series, m *merger) {
 	if len(m.spare) == 0 {
 		m.spare = append(m.spare, a.free.Get().(*Samples))
 	}
-	err := m.merge(s)
-	out := m.release()
+	out, err := m.mergeAndRelease(s)
 	s.ahead, s.ready = a, &merged{samples: out, err: err, bytes: 16*len(out.T) + 1024*(len(out.H)+len(out.FH))}
 	a.mtx.Lock()
 	defer a.mtx.Unlock()
 	a.held += s.ready.bytes
+}
+
+// mergeAndRelease turns a panic into an error of the series: upstream's iterators
+// may panic over damaged chunks, and here no engine recovers.
+func (m *merger) mergeAndRelease(s *Series) (out *Samples, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			*m = merger{}
+			out, err = &Samples{}, fmt.Errorf("broken samples of %s: %v", s.labels, p)
+		}
+	}()
+	err = m.merge(s)
+	return m.release(), err
 }
 
 // floats tells whether a run is of compressed floats. Histograms are cheaper
