@@ -91,9 +91,7 @@ func exemplarsOf(ctx context.Context, t *target, c *transport.Client, tl transpo
 	rules := newLabelRules(t.cfg, nil)
 	var out []exemplar.QueryResult
 	for _, s := range data {
-		var raw []labels.Label
-		s.SeriesLabels.Range(func(l labels.Label) { raw = append(raw, l) })
-		shown, _ := rules.apply(raw)
+		shown, _ := rules.applyTo(s.SeriesLabels)
 		if !matchesAll(shown, t.route.resolved.check) {
 			continue
 		}

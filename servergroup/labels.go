@@ -14,9 +14,8 @@ import (
 // more as long as the series has a label of that name too.
 const exportedPrefix = "exported_"
 
-// labelRules turn the labels that a backend has into those that oneprom shows,
-// and matchers on the latter into matchers that the backend can answer. The
-// result does not depend on the transport: external labels, which remote read
+// labelRules turn the labels that a backend has into those that oneprom shows.
+// The result does not depend on the transport: external labels, which remote read
 // adds and the query API does not, are dropped.
 type labelRules struct {
 	inject  map[string]string
@@ -27,6 +26,7 @@ type labelRules struct {
 	builder labels.ScratchBuilder
 	dropped strings.Builder
 	renamed []labels.Label
+	raw     []labels.Label
 	names   map[string]string // the distinct results of replicaName
 }
 
@@ -76,6 +76,13 @@ func (r *labelRules) apply(raw []labels.Label) (labels.Labels, string) {
 	r.rename(raw)
 	r.builder.Sort()
 	return r.builder.Labels(), r.replicaName()
+}
+
+// applyTo is apply to a label set.
+func (r *labelRules) applyTo(ls labels.Labels) (labels.Labels, string) {
+	r.raw = r.raw[:0]
+	ls.Range(func(l labels.Label) { r.raw = append(r.raw, l) })
+	return r.apply(r.raw)
 }
 
 // drop notes a label that is not shown.

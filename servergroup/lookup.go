@@ -95,12 +95,9 @@ func seriesOf(ctx context.Context, t *target, c *transport.Client, tl transport.
 		return nil, nil, err
 	}
 	rules := newLabelRules(t.cfg, nil)
-	var raw []labels.Label
 	shown := series[:0]
 	for _, s := range series {
-		raw = raw[:0]
-		s.Range(func(l labels.Label) { raw = append(raw, l) })
-		ls, dropped := rules.apply(raw)
+		ls, dropped := rules.applyTo(s)
 		if dropped != "" && tl.Limit > 0 {
 			tl.Limit = 0
 			return seriesOf(ctx, t, c, tl)

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"fmt"
+	"math"
 	"net/url"
 	"slices"
 	"sync"
@@ -170,7 +171,7 @@ func samplesBehind(values, times *dedup.Samples, steps Steps) *dedup.Samples {
 		for next < len(times.T)-1 && times.T[next] < at {
 			next++
 		}
-		t := int64(roundMS(times.F[next]))
+		t := int64(math.Round(times.F[next] * 1000))
 		if n := out.Len(); n > 0 && t <= out.T[n-1] {
 			continue
 		}
@@ -185,13 +186,6 @@ func samplesBehind(values, times *dedup.Samples, steps Steps) *dedup.Samples {
 		}
 	}
 	return out
-}
-
-func roundMS(seconds float64) float64 {
-	if seconds < 0 {
-		return float64(int64(seconds*1000 - 0.5))
-	}
-	return float64(int64(seconds*1000 + 0.5))
 }
 
 // markEnds adds the stale markers that the steps at which the series is present
