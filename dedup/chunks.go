@@ -124,6 +124,9 @@ func (it *chunksIterator) open() bool {
 		if err == nil && len(c.Data) < headerLen(c.Encoding) {
 			err = io.ErrUnexpectedEOF // which upstream's iterators take for granted
 		}
+		if err == nil {
+			err = checkLayout(c.Encoding, c.Data)
+		}
 		if err != nil {
 			it.err = it.fault("broken chunk: %w", err)
 			return false
