@@ -236,6 +236,17 @@ func appendDeltas(dst, ts []int64) []int64 {
 	return dst
 }
 
+// Interval is the low median of the distances (ms) between timestamps, a minute if
+// there are less than two.
+func Interval(ts []int64) int64 {
+	d := appendDeltas(nil, ts)
+	slices.Sort(d)
+	if i, ok := lowMedian(d, 0); ok {
+		return i
+	}
+	return defaultInterval
+}
+
 // lowMedian returns the low median of sorted, from which one element of value but
 // is left out unless but is 0.
 func lowMedian(sorted []int64, but int64) (int64, bool) {

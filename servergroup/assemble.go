@@ -32,36 +32,53 @@ func arrange(url string, list []transport.Series) ([]transport.Series, error) {
 	return list, nil
 }
 
-// assemble makes one list of series of the lists of the replicas, which are
-// sorted and in order of preference. Equal labels are one series, whichever
-// groups they come from.
-// broken is told of runs that cannot be decoded while others can.
-func assemble(lists [][]transport.Series, mint, maxt int64, broken func(error)) []*dedup.Series {
-	lists = slices.DeleteFunc(lists, func(l []transport.Series) bool { return len(l) == 0 })
+// source is what one replica has of a selection.
+type source struct {
+	origin
+	series []transport.Series // sorted, not empty
+}
+
+// origin is where samples come from.
+type origin struct {
+	target  *target
+	profile *profile
+}
+
+// assemble makes one list of series of those of the replicas, which are in order
+// of preference. Equal labels are one series, whichever groups they come from.
+// broken is told of runs that cannot be decoded while others can, audit of every
+// series before it is made, unless it is nil.
+func assemble(sources []source, mint, maxt int64, broken func(error), audit func(labels.Labels, []dedup.Run, []origin)) []*dedup.Series {
+	sources = slices.Clone(sources)
 	longest := 0
-	for _, l := range lists {
-		longest = max(longest, len(l))
+	for _, s := range sources {
+		longest = max(longest, len(s.series))
 	}
 	out := make([]*dedup.Series, 0, longest)
-	for len(lists) > 0 {
-		first := lists[0][0].Labels
-		for _, l := range lists[1:] {
-			if labels.Compare(l[0].Labels, first) < 0 {
-				first = l[0].Labels
+	var from []origin
+	for len(sources) > 0 {
+		first := sources[0].series[0].Labels
+		for _, s := range sources[1:] {
+			if labels.Compare(s.series[0].Labels, first) < 0 {
+				first = s.series[0].Labels
 			}
 		}
 		var runs []dedup.Run
+		from = from[:0]
 		empty := false
-		for i, l := range lists {
-			for len(l) > 0 && labels.Equal(l[0].Labels, first) {
-				runs = append(runs, l[0].Run)
-				l = l[1:]
+		for i, s := range sources {
+			for len(s.series) > 0 && labels.Equal(s.series[0].Labels, first) {
+				runs, from = append(runs, s.series[0].Run), append(from, s.origin)
+				s.series = s.series[1:]
 			}
-			lists[i] = l
-			empty = empty || len(l) == 0
+			sources[i] = s
+			empty = empty || len(s.series) == 0
 		}
 		if empty {
-			lists = slices.DeleteFunc(lists, func(l []transport.Series) bool { return len(l) == 0 })
+			sources = slices.DeleteFunc(sources, func(s source) bool { return len(s.series) == 0 })
+		}
+		if audit != nil {
+			audit(first, runs, from)
 		}
 		out = append(out, dedup.NewSeries(first, runs, mint, maxt, broken))
 	}

@@ -83,17 +83,52 @@ func (v *View) verdict(outcomes []outcome) (annotations.Annotations, error) {
 	return ws, nil
 }
 
-// backendWarnings collects what backends say of their answers: one that is itself
-// in front of others may have been partial.
-type backendWarnings struct {
-	mtx  sync.Mutex
-	list annotations.Annotations
+// remarks collect what is to be said of an answer besides who did not answer.
+type remarks struct {
+	mtx      sync.Mutex
+	warnings annotations.Annotations
+	partial  []string // backends, themselves in front of others, whose answers were not whole
+	said     map[string]bool
 }
 
-func (b *backendWarnings) add(t *target, r *replica, text string) {
-	b.mtx.Lock()
-	defer b.mtx.Unlock()
-	b.list.Add(fmt.Errorf("server group %q: %s: %s", t.cfg.Name, r.url(), text))
+func (m *remarks) warn(err error) {
+	m.mtx.Lock()
+	defer m.mtx.Unlock()
+	m.warnings.Add(err)
+}
+
+// backend takes a warning of a backend's. It answers selectors only, so that what
+// it warns of is that its answer is not whole.
+func (m *remarks) backend(t *target, r *replica, text string) {
+	text = fmt.Sprintf("server group %q: %s: %s", t.cfg.Name, r.url(), text)
+	m.mtx.Lock()
+	defer m.mtx.Unlock()
+	m.warnings.Add(errors.New(text))
+	m.partial = append(m.partial, text)
+}
+
+// first tells whether it is asked about this for the first time.
+func (m *remarks) first(about string) bool {
+	m.mtx.Lock()
+	defer m.mtx.Unlock()
+	if m.said[about] {
+		return false
+	}
+	if m.said == nil {
+		m.said = map[string]bool{}
+	}
+	m.said[about] = true
+	return true
+}
+
+// verdict returns the warnings, or an error where an answer must not be partial.
+func (m *remarks) verdict(partial PartialResponse) (annotations.Annotations, error) {
+	m.mtx.Lock()
+	defer m.mtx.Unlock()
+	if len(m.partial) > 0 && partial == PartialError {
+		return m.warnings, &UnavailableError{Groups: m.partial}
+	}
+	return m.warnings, nil
 }
 
 // brokenRun is told of samples of a replica that cannot be decoded. That shows

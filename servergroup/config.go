@@ -20,6 +20,8 @@ import (
 	"github.com/prometheus/prometheus/discovery"
 	_ "github.com/prometheus/prometheus/discovery/file" // file_sd_configs
 	"github.com/prometheus/prometheus/discovery/targetgroup"
+
+	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 // Config is one entry of `server_groups`. It reads like a scrape_config of
@@ -29,6 +31,8 @@ type Config struct {
 	Name string `yaml:"name"`
 	// Region is the failure domain the group lives in.
 	Region string `yaml:"region,omitempty"`
+	// Kind is what the replicas are, one of transport.Kinds; "" finds it out.
+	Kind transport.Kind `yaml:"kind,omitempty"`
 	// Labels are injected into every series of the group (partition labels that
 	// the data itself lacks). A matcher on one of them decides whether the group
 	// is asked, and is not sent.
@@ -113,7 +117,7 @@ func (t Time) MarshalYAML() (any, error) { return t.Format(time.RFC3339Nano), ni
 var DefaultConfig = Config{
 	Scheme:           "http",
 	RemoteRead:       RemoteReadAuto,
-	RemoteReadPath:   "/api/v1/read",
+	RemoteReadPath:   transport.DefaultReadPath,
 	Timeout:          model.Duration(30 * time.Second),
 	HTTPClientConfig: commoncfg.DefaultHTTPClientConfig,
 }
@@ -202,6 +206,9 @@ func (c *Config) Validate() error {
 	}
 	if !printable(c.Region) {
 		errs.add("not printable: warnings and headers carry it", "region")
+	}
+	if c.Kind != "" && !slices.Contains(transport.Kinds, c.Kind) {
+		errs.add(fmt.Sprintf("%q is none of %v: leave it out, and it is found out", string(c.Kind), transport.Kinds), "kind")
 	}
 	if c.Timeout <= 0 {
 		errs.add("must be longer than 0s", "timeout")

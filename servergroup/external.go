@@ -2,9 +2,7 @@ package servergroup
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net/http"
 	"regexp"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -19,50 +17,42 @@ type unknownLabelsError struct{ why string }
 
 func (e *unknownLabelsError) Error() string { return e.why }
 
-// refused tells an answer that says that the replica does not do what it was
-// asked for, and will not do it soon, from a failure that may pass.
-func refused(err error) bool {
-	var e *transport.Error
-	if !errors.As(err, &e) {
-		return false
-	}
-	return e.Unsupported() || e.Class == transport.ClassUser || e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden
+// unreadable tells a refusal, or an answer that nothing can be made of.
+func unreadable(err error) bool {
+	return transport.Refused(err) || transport.ClassOf(err) == transport.ClassContent
 }
 
-// unreadable is refused, or an answer that nothing can be made of.
-func unreadable(err error) bool {
-	return refused(err) || transport.ClassOf(err) == transport.ClassContent
+// readConfiguration reads the external labels of a backend's configuration, where
+// it is shown.
+func (r *replica) readConfiguration(ctx context.Context, p *profile) error {
+	if !p.dialect.ExternalLabels {
+		return nil
+	}
+	configured, err := r.configuredLabels(ctx)
+	if err != nil && !unreadable(err) {
+		return err
+	}
+	p.configured = configured
+	return nil
 }
 
 // findExternalLabels finds the labels that the backend's remote read adds to each
 // series. Its configuration tells; a sample series is only compared where that is
 // not shown, as a series may have labels of its own of the same names. The error
 // is an *unknownLabelsError if neither tells.
-func (r *replica) findExternalLabels(ctx context.Context, p *profile) error {
-	configured, err := r.configuredLabels(ctx)
+func (r *replica) findExternalLabels(ctx context.Context, p *profile) (err error) {
 	switch {
-	case err == nil && len(configured) == 0:
-		return nil
-	case err == nil:
-		oneprom, err := r.isOneprom(ctx)
-		switch {
-		case err != nil:
-			return err
-		case oneprom:
-			// It has external labels for federation and does not add them here.
-			p.Kind = "oneprom"
-		default:
-			p.external = configured
-		}
-		return nil
-	case !unreadable(err):
-		return err
+	case !p.dialect.ExternalLabels:
+	case p.configured != nil:
+		p.external = p.configured
+	default:
+		p.external, err = r.sampledLabels(ctx, p)
 	}
-	p.external, err = r.sampledLabels(ctx, p.method)
 	return err
 }
 
-// configuredLabels reads global.external_labels of the backend's configuration.
+// configuredLabels reads global.external_labels of the backend's configuration. It
+// returns nil for an error only.
 func (r *replica) configuredLabels(ctx context.Context) (map[string]string, error) {
 	var status struct {
 		YAML string `json:"yaml"`
@@ -78,24 +68,17 @@ func (r *replica) configuredLabels(ctx context.Context) (map[string]string, erro
 	if err := yaml.Unmarshal([]byte(status.YAML), &cfg); err != nil {
 		return nil, &transport.Error{Class: transport.ClassContent, URL: r.url(), Err: fmt.Errorf("configuration: %w", err)}
 	}
+	if cfg.Global.ExternalLabels == nil {
+		return map[string]string{}, nil
+	}
 	return cfg.Global.ExternalLabels, nil
 }
 
-// isOneprom tells whether the backend is another oneprom: it lists its groups.
-func (r *replica) isOneprom(ctx context.Context) (bool, error) {
-	var groups []struct{}
-	err := r.client.Status(ctx, "groups", &groups)
-	if err != nil && unreadable(err) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
 // sampledLabels compares how the query API and remote read show one series.
-func (r *replica) sampledLabels(ctx context.Context, method transport.Method) (map[string]string, error) {
+func (r *replica) sampledLabels(ctx context.Context, p *profile) (map[string]string, error) {
 	now := r.now().UnixMilli()
 	const notShown = "the backend does not show its configuration, and "
-	shown, err := r.client.Sample(ctx, now)
+	shown, err := p.client.Sample(ctx, now)
 	switch {
 	case err != nil && unreadable(err):
 		return nil, &unknownLabelsError{notShown + "does not answer a query: " + err.Error()}
@@ -111,7 +94,7 @@ func (r *replica) sampledLabels(ctx context.Context, method transport.Method) (m
 		// A regular expression, as in forRead.
 		req.Matchers = append(req.Matchers, labels.MustNewMatcher(labels.MatchRegexp, l.Name, regexp.QuoteMeta(l.Value)))
 	})
-	read, err := r.client.Fetch(ctx, method, req)
+	read, err := p.client.Fetch(ctx, p.method, req)
 	switch {
 	case err != nil && unreadable(err):
 		return nil, &unknownLabelsError{notShown + "does not answer remote read: " + err.Error()}

@@ -26,6 +26,7 @@ type group struct {
 	life   *lifetime
 
 	replicas atomic.Pointer[[]*replica] // in order of preference
+	found    findings                   // what answers have shown
 
 	discovered     chan struct{} // closed once discovery has told targets
 	discoveredOnce sync.Once
@@ -53,6 +54,7 @@ func newGroup(cfg Config, o Options, life *lifetime, predecessor *group) (*group
 		client.CheckRedirect = stayWithHost
 	}
 	g := &group{cfg: cfg, client: client, now: o.Now, logger: o.Logger.With("group", cfg.Name), life: life, discovered: make(chan struct{})}
+	g.found.logger = g.logger
 	if predecessor != nil && len(g.dynamicConfigs()) > 0 {
 		predecessor.mtx.Lock()
 		g.targets = predecessor.targets
@@ -121,7 +123,7 @@ func (g *group) setReplicas(tgs []*targetgroup.Group) {
 			seen[u.String()] = true
 			r := known[u.String()]
 			if r == nil {
-				r = newReplica(&g.cfg, u, g.client, g.now, g.life)
+				r = newReplica(g, u)
 			}
 			list = append(list, r)
 		}

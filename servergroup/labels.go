@@ -28,6 +28,7 @@ type labelRules struct {
 	renamed []labels.Label
 	raw     []labels.Label
 	names   map[string]string // the distinct results of replicaName
+	ousted  map[string]string // an example of the value, of each label that was renamed
 }
 
 func newLabelRules(cfg *Config, external map[string]string) *labelRules {
@@ -37,6 +38,7 @@ func newLabelRules(cfg *Config, external map[string]string) *labelRules {
 		external: external,
 		builder:  labels.NewScratchBuilder(16),
 		names:    map[string]string{},
+		ousted:   map[string]string{},
 	}
 	for _, n := range cfg.ReplicaLabels {
 		r.replica[n] = struct{}{}
@@ -65,6 +67,9 @@ func (r *labelRules) apply(raw []labels.Label) (labels.Labels, string) {
 				r.drop(l)
 			} else {
 				r.renamed = append(r.renamed, l)
+				if _, known := r.ousted[l.Name]; !known {
+					r.ousted[strings.Clone(l.Name)] = strings.Clone(l.Value)
+				}
 			}
 			continue
 		}

@@ -40,7 +40,11 @@ func gather[T any](ctx context.Context, v *View, l Lookup, compare func(a, b T) 
 			send = selectable(send)
 		}
 		tl := transport.Lookup{Matchers: send, MinT: t.route.MinT, MaxT: t.route.MaxT, Limit: l.Limit, Charge: v.budget.charge}
-		answers[i][j], warnings[i][j], err = ask(ctx, t, t.replicas[j].client, tl)
+		p, err := t.replicas[j].ready(ctx)
+		if err != nil {
+			return err
+		}
+		answers[i][j], warnings[i][j], err = ask(ctx, t, v.clientOf(p), tl)
 		return err
 	})
 	if err == nil {

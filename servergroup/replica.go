@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"time"
 
@@ -18,10 +20,12 @@ type replica struct {
 	client *transport.Client
 	now    func() time.Time
 	life   *lifetime // probes end with it
+	logger *slog.Logger
 
 	mtx       sync.Mutex    // guards the fields below
 	probing   chan struct{} // closed when the probe under way has ended; nil if none is
 	profile   *profile      // of the last probe that succeeded; nil if it is not believed any more
+	known     *profile      // the last that there was, believed or not
 	probeErr  error         // of the last probe, nil if it succeeded
 	probedAt  time.Time     // end of the last probe
 	suspect   bool          // a request failed since the last probe
@@ -31,13 +35,19 @@ type replica struct {
 
 // profile is what probing found out about a backend.
 type profile struct {
-	Kind    string
-	Version string
+	transport.Identity
+	dialect transport.Dialect
+	// client speaks the dialect.
+	client *transport.Client
 	// method is how samples are fetched; why says what was found otherwise.
 	method transport.Method
 	why    string
-	// external are the labels that its remote read adds.
-	external map[string]string
+	// configured are the external labels of its configuration, nil if that is not
+	// shown; external are those that its remote read adds.
+	configured, external map[string]string
+	// findings are what is wrong with the group's configuration for this backend,
+	// doubts are those of them that make answers doubtful.
+	findings, doubts []string
 }
 
 const (
@@ -110,7 +120,8 @@ func (r *replica) probed(p *profile, err error) {
 	defer r.mtx.Unlock()
 	r.probing, r.probedAt, r.probeErr = nil, r.now(), err
 	if err == nil {
-		r.profile, r.suspect = p, false
+		r.tellChange(r.known, p)
+		r.profile, r.known, r.suspect = p, p, false
 		return
 	}
 	r.lastErr, r.lastErrAt = err, r.probedAt
@@ -118,6 +129,22 @@ func (r *replica) probed(p *profile, err error) {
 	// do not need the endpoints that it asks.
 	if r.suspect {
 		r.profile = nil
+	}
+}
+
+// tellChange logs that the backend is not what it was before, and what is wrong
+// with it now.
+func (r *replica) tellChange(before, now *profile) {
+	switch {
+	case before == nil:
+		before = &profile{}
+	case before.Identity != now.Identity:
+		r.logger.Warn("a backend has changed", "url", r.url(), "before", before.Identity.String(), "now", now.Identity.String())
+	}
+	for _, f := range now.findings {
+		if !slices.Contains(before.findings, f) {
+			r.logger.Warn("finding", "url", r.url(), "finding", f)
+		}
 	}
 }
 
@@ -160,64 +187,85 @@ func (r *replica) forget() {
 
 // probe asks the backend what it is.
 func (r *replica) probe(ctx context.Context) (*profile, error) {
-	p := &profile{method: transport.QueryAPI}
-	if err := r.identify(ctx, p); err != nil {
+	p, err := r.identify(ctx)
+	if err != nil {
 		return nil, err
+	}
+	if err := r.readConfiguration(ctx, p); err != nil {
+		return nil, err
+	}
+	if err := r.chooseMethod(ctx, p); err != nil {
+		return nil, err
+	}
+	return p, r.check(ctx, p)
+}
+
+// identify finds out kind and version. A backend that does not tell them may still
+// be fine, one that cannot be reached is not.
+func (r *replica) identify(ctx context.Context) (*profile, error) {
+	p := &profile{}
+	id, err := r.client.Identify(ctx)
+	if err != nil && !transport.Refused(err) {
+		return nil, err
+	}
+	p.Identity = id
+	if kind := r.group.Kind; kind != "" && kind != id.Kind {
+		if id.Kind != transport.UnknownKind {
+			p.findings = append(p.findings, fmt.Sprintf("`kind: %s` is configured, but the backend says that it is %s %s: correct `kind` or remove it", kind, id.Kind, id.Version))
+		}
+		p.Kind = kind
+	}
+	p.dialect = transport.DialectOf(p.Kind, len(r.group.ReplicaLabels) > 0)
+	p.client = r.client.As(p.dialect)
+	return p, nil
+}
+
+// chooseMethod finds out how samples are fetched best.
+func (r *replica) chooseMethod(ctx context.Context, p *profile) error {
+	p.method = transport.QueryAPI
+	if p.dialect.Exports {
+		err := p.client.ProbeExport(ctx)
+		if err == nil {
+			p.method = transport.ExportAPI
+			return nil
+		}
+		if !unreadable(err) {
+			return err
+		}
+		p.why = "no export API: " + err.Error()
 	}
 	if r.group.RemoteRead == RemoteReadNever {
 		p.why = "remote_read: never"
-		return p, nil
+		return nil
 	}
-	method, err := r.client.ProbeRead(ctx)
+	method, err := p.client.ProbeRead(ctx)
 	if err != nil {
 		if r.group.RemoteRead == RemoteReadAlways {
-			return nil, fmt.Errorf("remote_read: always, but: %w", err)
+			return fmt.Errorf("remote_read: always, but: %w", err)
 		}
 		var e *transport.Error
-		if refused(err) && errors.As(err, &e) {
+		if transport.Refused(err) && errors.As(err, &e) && !p.dialect.ReadOnly {
 			p.why = "no remote read: " + e.Err.Error()
-			return p, nil
+			return nil
 		}
-		return nil, err
+		return err
 	}
 	p.method = method
 	err = r.findExternalLabels(ctx, p)
 	var unknown *unknownLabelsError
 	if !errors.As(err, &unknown) {
-		return p, err
+		return err
 	}
 	// Series that keep an external label would not merge with their twins.
 	// Whoever insists on remote read says that there are none.
 	if r.group.RemoteRead != RemoteReadAlways {
 		p.method, p.why = transport.QueryAPI, "external labels unknown: "+unknown.why
 	}
-	return p, nil
+	return nil
 }
 
-// identify reads kind and version. A backend that does not tell its version may
-// still be fine, one that cannot be reached is not.
-func (r *replica) identify(ctx context.Context, p *profile) error {
-	var info struct {
-		Version     string `json:"version"`
-		Application string `json:"application"`
-	}
-	err := r.client.Status(ctx, "buildinfo", &info)
-	switch {
-	case err == nil:
-		p.Kind, p.Version = "prometheus", info.Version
-		if info.Application != "" {
-			p.Kind = info.Application
-		}
-		return nil
-	case refused(err):
-		p.Kind = "unknown"
-		return nil
-	default:
-		return err
-	}
-}
-
-func newReplica(cfg *Config, u *url.URL, c *http.Client, now func() time.Time, life *lifetime) *replica {
+func newReplica(g *group, u *url.URL) *replica {
+	cfg := &g.cfg
 	params := url.Values{}
 	for k, vs := range cfg.QueryParams {
 		for _, v := range vs {
@@ -229,11 +277,12 @@ func newReplica(cfg *Config, u *url.URL, c *http.Client, now func() time.Time, l
 		header.Set(k, string(v))
 	}
 	return &replica{
-		group: cfg,
-		now:   now,
-		life:  life,
+		group:  cfg,
+		now:    g.now,
+		life:   g.life,
+		logger: g.logger,
 		client: &transport.Client{
-			HTTP:     c,
+			HTTP:     g.client,
 			Base:     u,
 			ReadPath: cfg.RemoteReadPath,
 			Header:   header,

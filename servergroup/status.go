@@ -14,7 +14,8 @@ type GroupStatus struct {
 	// MinTime and MaxTime bound the samples the group is asked for now.
 	MinTime *time.Time `json:"minTime,omitempty"`
 	MaxTime *time.Time `json:"maxTime,omitempty"`
-	// Findings are what is wrong with the group's configuration or targets.
+	// Findings are what is wrong with the group's configuration, its targets and
+	// what answers have shown of both.
 	Findings []string        `json:"findings,omitempty"`
 	Replicas []ReplicaStatus `json:"replicas"`
 }
@@ -31,9 +32,11 @@ type ReplicaStatus struct {
 	Transport       string            `json:"transport,omitempty"`
 	TransportReason string            `json:"transportReason,omitempty"`
 	ExternalLabels  map[string]string `json:"externalLabels,omitempty"`
-	LastProbe       *time.Time        `json:"lastProbe,omitempty"`
-	LastError       string            `json:"lastError,omitempty"`
-	LastErrorTime   *time.Time        `json:"lastErrorTime,omitempty"`
+	// Findings are what of the group's configuration does not fit the backend.
+	Findings      []string   `json:"findings,omitempty"`
+	LastProbe     *time.Time `json:"lastProbe,omitempty"`
+	LastError     string     `json:"lastError,omitempty"`
+	LastErrorTime *time.Time `json:"lastErrorTime,omitempty"`
 }
 
 // Status tells of all groups, in configured order.
@@ -68,6 +71,8 @@ func (g *group) status(now time.Time) GroupStatus {
 	g.mtx.Lock()
 	st.Findings = append(st.Findings, g.findings...)
 	g.mtx.Unlock()
+	st.Findings = append(st.Findings, g.found.list(now)...)
+	st.Findings = append(st.Findings, differentExternal(&g.cfg, *g.replicas.Load())...)
 	for _, r := range *g.replicas.Load() {
 		st.Replicas = append(st.Replicas, r.status())
 	}
@@ -84,9 +89,10 @@ func (r *replica) status() ReplicaStatus {
 	}
 	if p := r.profile; p != nil {
 		st.Health = "up"
-		st.Kind, st.Version = p.Kind, p.Version
+		st.Kind, st.Version = string(p.Kind), p.Version
 		st.Transport, st.TransportReason = string(p.method), p.why
 		st.ExternalLabels = p.external
+		st.Findings = p.findings
 	}
 	if r.probeErr != nil {
 		st.Health = "down"

@@ -3,7 +3,9 @@ package servergroup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,6 +32,7 @@ type View struct {
 type groupView struct {
 	cfg      *Config
 	replicas []*replica
+	found    *findings
 }
 
 type partialKey struct{}
@@ -45,7 +48,7 @@ func (s *Set) View(ctx context.Context) *View {
 	if gen := s.current.Load(); gen != nil {
 		v.partial = gen.partial
 		for _, g := range gen.groups {
-			v.groups = append(v.groups, groupView{cfg: &g.cfg, replicas: *g.replicas.Load()})
+			v.groups = append(v.groups, groupView{cfg: &g.cfg, replicas: *g.replicas.Load(), found: &g.found})
 		}
 	}
 	if p, ok := ctx.Value(partialKey{}).(PartialResponse); ok {
@@ -168,17 +171,13 @@ type Selection struct {
 // the order of their labels.
 func (v *View) fetch(ctx context.Context, sel Selection) ([]*dedup.Series, annotations.Annotations, error) {
 	ts := v.route(sel.Matchers, sel.MinT, sel.MaxT)
-	var said backendWarnings
-	sources := make([][][]transport.Series, len(ts))
+	var said remarks
+	sources := make([][]source, len(ts))
 	for i := range ts {
-		sources[i] = make([][]transport.Series, len(ts[i].replicas))
+		sources[i] = make([]source, len(ts[i].replicas))
 	}
-	outcomes, err := v.each(ctx, ts, func(ctx context.Context, i, j int) error {
-		list, err := v.fetchReplica(ctx, sel, &ts[i], ts[i].replicas[j], &said)
-		if err == nil {
-			list, err = arrange(ts[i].replicas[j].url(), list)
-		}
-		sources[i][j] = list
+	outcomes, err := v.each(ctx, ts, func(ctx context.Context, i, j int) (err error) {
+		sources[i][j], err = v.fetchReplica(ctx, sel, &ts[i], ts[i].replicas[j], &said)
 		return err
 	})
 	if err == nil {
@@ -187,34 +186,39 @@ func (v *View) fetch(ctx context.Context, sel Selection) ([]*dedup.Series, annot
 	if err != nil {
 		return nil, nil, err
 	}
+	inOrder := slices.DeleteFunc(slices.Concat(sources...), func(s source) bool { return len(s.series) == 0 })
+	list := assemble(inOrder, sel.MinT, sel.MaxT, v.brokenRun, v.auditor(inOrder, sel, &said))
 	ws, err := v.verdict(outcomes)
 	if err != nil {
 		return nil, ws, err
 	}
-	ws.Merge(said.list)
-	var inOrder [][]transport.Series
-	for _, s := range sources {
-		inOrder = append(inOrder, s...)
+	holes, err := v.uncovered(sel)
+	if ws.Merge(holes); err != nil {
+		return nil, ws, err
 	}
-	return assemble(inOrder, sel.MinT, sel.MaxT, v.brokenRun), ws, nil
+	more, err := said.verdict(v.partial)
+	return list, ws.Merge(more), err
 }
 
 // fetchReplica gets a target's share of the selection from one of its replicas.
-func (v *View) fetchReplica(ctx context.Context, sel Selection, t *target, r *replica, said *backendWarnings) ([]transport.Series, error) {
-	list, err := v.tryReplica(ctx, sel, t, r, said)
+func (v *View) fetchReplica(ctx context.Context, sel Selection, t *target, r *replica, said *remarks) (source, error) {
+	s, err := v.tryReplica(ctx, sel, t, r, said)
 	var e *transport.Error
 	if errors.As(err, &e) && e.Unsupported() {
 		// The backend is not what it was when it was probed: look again.
 		r.forget()
-		list, err = v.tryReplica(ctx, sel, t, r, said)
+		s, err = v.tryReplica(ctx, sel, t, r, said)
 	}
-	return list, err
+	return s, err
 }
 
-func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *replica, said *backendWarnings) ([]transport.Series, error) {
+func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *replica, said *remarks) (source, error) {
 	p, err := r.ready(ctx)
 	if err != nil {
-		return nil, err
+		return source{}, err
+	}
+	for _, doubt := range p.doubts {
+		said.warn(fmt.Errorf("server group %q: %s: %s", t.cfg.Name, r.url(), doubt))
 	}
 	rules := newLabelRules(t.cfg, p.external)
 	req := transport.Request{
@@ -223,7 +227,7 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 		Alone:    t.holders == 1,
 		Labels:   rules.apply,
 		Charge:   v.budget.charge,
-		Warn:     func(text string) { said.add(t, r, text) },
+		Warn:     func(text string) { said.backend(t, r, text) },
 	}
 	if p.method != transport.QueryAPI {
 		req.Matchers = forRead(req.Matchers, p.external)
@@ -233,15 +237,20 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 	margin := dedup.MarginOf(t.holders)
 	req.MinT = max(lo, max(sel.MinT, math.MinInt64+margin)-margin)
 	req.MaxT = min(hi, min(sel.MaxT, math.MaxInt64-margin)+margin)
-	list, err := r.client.Fetch(ctx, p.method, req)
-	if err != nil || len(t.route.resolved.check) == 0 {
-		return list, err
+	list, err := v.clientOf(p).Fetch(ctx, p.method, req)
+	if err != nil {
+		return source{}, err
 	}
-	kept := list[:0]
-	for _, s := range list {
-		if matchesAll(s.Labels, t.route.resolved.check) {
-			kept = append(kept, s)
-		}
+	list = slices.DeleteFunc(list, func(s transport.Series) bool { return !matchesAll(s.Labels, t.route.resolved.check) })
+	if list, err = arrange(r.url(), list); err != nil {
+		return source{}, err
 	}
-	return kept, nil
+	v.noteOusted(t, rules, said)
+	return source{origin: origin{target: t, profile: p}, series: list}, nil
+}
+
+// clientOf returns the client for a replica's profile that follows the query's
+// partial_response.
+func (v *View) clientOf(p *profile) *transport.Client {
+	return p.client.AllowPartial(v.partial == PartialWarn)
 }

@@ -28,6 +28,8 @@ type Client struct {
 	// Header is sent with each request, Params are added to each URL.
 	Header http.Header
 	Params url.Values
+
+	dialect Dialect
 }
 
 // maxErrorBody is how much (bytes) of a body is looked at for an error text.
@@ -66,6 +68,9 @@ func (c *Client) endpoint(path string, params url.Values) string {
 // send does one request and checks status and content type. The body of the
 // response is the caller's to close.
 func (c *Client) send(req *http.Request, wantTypes ...string) (*http.Response, error) {
+	if c.dialect.Fronted {
+		req.Header.Set("Cache-Control", "no-store")
+	}
 	for k, v := range c.Header {
 		req.Header[k] = v
 	}
@@ -124,6 +129,7 @@ type envelope struct {
 	Error     string          `json:"error"`
 	Warnings  []string        `json:"warnings"`
 	Infos     []string        `json:"infos"`
+	IsPartial bool            `json:"isPartial"` // VictoriaMetrics
 }
 
 // text decodes the small JSON answers (labels, series, metadata, status) into
@@ -154,8 +160,14 @@ func (c *Client) text(resp *http.Response, charge func(int) error, data any) ([]
 	if err := json.Unmarshal(e.Data, data); err != nil {
 		return nil, c.contentError(fmt.Errorf("unexpected data: %w", err))
 	}
+	if e.IsPartial {
+		e.Warnings = append(e.Warnings, partialText)
+	}
 	return append(e.Warnings, e.Infos...), nil
 }
+
+// partialText is the warning that the flag of a partial answer becomes.
+const partialText = "the answer is partial, it says"
 
 // chargingReader charges what it reads to a budget.
 type chargingReader struct {
@@ -208,10 +220,22 @@ func clip(s string) string {
 	return strings.TrimSpace(s)
 }
 
+// firstLine is what a body that is no JSON says of an error.
 func firstLine(b []byte) string {
 	b = bytes.TrimSpace(b)
 	if i := bytes.IndexByte(b, '\n'); i >= 0 {
 		b = b[:i]
 	}
-	return clip(string(b))
+	return clip(withoutRequest(string(b)))
+}
+
+// withoutRequest cuts what VictoriaMetrics puts before its errors: the request,
+// with parameters that may be secret.
+func withoutRequest(text string) string {
+	_, rest, found := strings.Cut(text, "requestURI: ")
+	if !found {
+		return text
+	}
+	_, text, _ = strings.Cut(rest, "; ")
+	return text
 }

@@ -45,6 +45,8 @@ type Error struct {
 	// ErrorType is what the envelope said, if there was one.
 	ErrorType string
 	Err       error
+
+	header http.Header // of the answer, nil if there was none
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.URL, e.Err) }
@@ -59,6 +61,16 @@ func (e *Error) Unsupported() bool {
 		return true
 	}
 	return false
+}
+
+// Refused tells an answer that says that the replica does not do what it was
+// asked for, and will not do it soon, from a failure that may pass.
+func Refused(err error) bool {
+	var e *Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	return e.Unsupported() || e.Class == ClassUser || e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden
 }
 
 // ClassOf returns the class of err, "" if it has none.
@@ -115,7 +127,7 @@ func (c *Client) transportError(ctx context.Context, err error) error {
 // statusError reads what a backend says about a failure: Prometheus' envelope if
 // it is one, else its first line.
 func statusError(url string, resp *http.Response, body []byte) error {
-	e := &Error{URL: url, Status: resp.StatusCode, Class: ClassServer}
+	e := &Error{URL: url, Status: resp.StatusCode, Class: ClassServer, header: resp.Header}
 	var env envelope
 	text := ""
 	if json.Unmarshal(body, &env) == nil {

@@ -3,7 +3,9 @@ package transport
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -59,15 +61,18 @@ type Method string
 const (
 	StreamedRead Method = "remote_read_streamed"
 	SamplesRead  Method = "remote_read_samples"
+	ExportAPI    Method = "export_api" // of VictoriaMetrics
 	QueryAPI     Method = "query_api"
 )
 
-// Fetch returns the series that r asks for, by method m. Their order is the
-// backend's.
+// Fetch returns the series that r asks for, by method m, in several requests
+// where the backend finds one too much. Their order is not determined.
 func (c *Client) Fetch(ctx context.Context, m Method, r Request) ([]Series, error) {
 	switch m {
 	case StreamedRead, SamplesRead:
-		return c.read(ctx, m, r)
+		return inPieces(ctx, r, func(ctx context.Context, r Request) ([]Series, error) { return c.read(ctx, m, r) })
+	case ExportAPI:
+		return inPieces(ctx, r, c.export)
 	case QueryAPI:
 		return c.query(ctx, r)
 	}
@@ -76,14 +81,33 @@ func (c *Client) Fetch(ctx context.Context, m Method, r Request) ([]Series, erro
 
 // Selector prints matchers as PromQL.
 func Selector(ms []*labels.Matcher) string {
-	var b strings.Builder
-	b.WriteByte('{')
+	texts := make([]string, len(ms))
 	for i, m := range ms {
-		if i > 0 {
-			b.WriteByte(',')
-		}
-		b.WriteString(m.String())
+		texts[i] = m.String()
 	}
-	b.WriteByte('}')
+	return "{" + strings.Join(texts, ",") + "}"
+}
+
+// selector prints matchers as the backend reads them.
+func (c *Client) selector(ms []*labels.Matcher) string {
+	if !c.dialect.EscapedNames {
+		return Selector(ms)
+	}
+	texts := make([]string, len(ms))
+	for i, m := range ms {
+		texts[i] = escapeMetricsQL(m.Name) + m.Type.String() + strconv.Quote(m.Value)
+	}
+	return "{" + strings.Join(texts, ",") + "}"
+}
+
+// escapeMetricsQL puts a backslash before what cannot be in a name.
+func escapeMetricsQL(name string) string {
+	var b strings.Builder
+	for i, r := range name {
+		if r != '_' && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (i == 0 || r < '0' || r > '9') && r < utf8.RuneSelf {
+			b.WriteByte('\\')
+		}
+		b.WriteRune(r)
+	}
 	return b.String()
 }

@@ -1,6 +1,7 @@
 package transport
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -64,8 +65,12 @@ func nameOf(ms []*labels.Matcher) string {
 
 // queryRaw fetches `selector[window]`: every sample but stale markers.
 func (c *Client) queryRaw(ctx context.Context, r Request) ([]Series, error) {
+	return inPieces(ctx, r, c.queryRawPiece)
+}
+
+func (c *Client) queryRawPiece(ctx context.Context, r Request) ([]Series, error) {
 	form := url.Values{
-		"query": {fmt.Sprintf("%s[%dms]", Selector(r.Matchers), r.MaxT-r.MinT+1)},
+		"query": {fmt.Sprintf("%s[%dms]", c.selector(r.Matchers), r.MaxT-r.MinT+1)},
 		"time":  {formatTime(r.MaxT)},
 	}
 	return c.ask(ctx, "/api/v1/query", form, r)
@@ -80,7 +85,7 @@ func (c *Client) queryBoth(ctx context.Context, r Request) ([]Series, error) {
 		return err
 	})
 	g.Go(func() (err error) {
-		steps, err = c.queryRange(gctx, Selector(r.Matchers), r)
+		steps, err = c.queryRange(gctx, c.selectorExpr(r), r)
 		return err
 	})
 	if err := g.Wait(); err != nil {
@@ -104,13 +109,13 @@ func (c *Client) querySteps(ctx context.Context, r Request) ([]Series, error) {
 	var values, times []Series
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
-		values, err = c.queryRange(gctx, Selector(r.Matchers), r)
+		values, err = c.queryRange(gctx, c.selectorExpr(r), r)
 		return err
 	})
 	g.Go(func() (err error) {
 		named := r
 		named.Labels = withName(nameOf(r.Matchers), r.Labels)
-		times, err = c.queryRange(gctx, "timestamp("+Selector(r.Matchers)+")", named)
+		times, err = c.queryRange(gctx, func(offset int64) string { return "timestamp(" + c.selectorExpr(r)(offset) + ")" }, named)
 		return err
 	})
 	if err := g.Wait(); err != nil {
@@ -198,7 +203,7 @@ func markEnds(s *dedup.Samples, present []int64, steps Steps) *dedup.Samples {
 		t     int64
 	}
 	var marks []mark
-	interval := medianDelta(s.T)
+	interval := dedup.Interval(s.T)
 	p, i := 0, 0
 	for at := steps.Start; at <= steps.End; at += steps.Step {
 		for p < len(present) && present[p] < at {
@@ -235,60 +240,70 @@ func markEnds(s *dedup.Samples, present []int64, steps Steps) *dedup.Samples {
 	return out
 }
 
-func medianDelta(ts []int64) int64 {
-	if len(ts) < 2 {
-		return time.Minute.Milliseconds()
-	}
-	d := make([]int64, 0, len(ts)-1)
-	for i := 1; i < len(ts); i++ {
-		d = append(d, ts[i]-ts[i-1])
-	}
-	slices.Sort(d)
-	return d[(len(d)-1)/2]
-}
-
-// queryRange evaluates expr at the steps, in as many requests as their limit of
-// points demands.
-func (c *Client) queryRange(ctx context.Context, expr string, r Request) ([]Series, error) {
+// queryRange evaluates a selector, or timestamp() of one, at the steps, in as many
+// requests as the backend's limits demand. expr writes it with an offset (ms).
+func (c *Client) queryRange(ctx context.Context, expr func(offset int64) string, r Request) ([]Series, error) {
 	st := *r.Steps
+	err := error(nil)
 	if st.Count() <= maxPoints {
-		return c.rangePiece(ctx, expr, r, st)
-	}
-	all := map[seriesKey]int{}
-	var out []Series
-	for start := st.Start; start <= st.End; start += maxPoints * st.Step {
-		piece := st
-		piece.Start, piece.End = start, min(st.End, start+(maxPoints-1)*st.Step)
-		list, err := c.rangePiece(ctx, expr, r, piece)
-		if err != nil {
-			return nil, err
-		}
-		for _, s := range list {
-			at, ok := all[keyOf(s)]
-			if !ok {
-				all[keyOf(s)] = len(out)
-				out = append(out, s)
-				continue
-			}
-			dst, src := out[at].Run.(*dedup.Samples), s.Run.(*dedup.Samples)
-			for i := range src.T {
-				dst.AppendFrom(src, i)
-			}
+		var list []Series
+		if list, err = c.rangePiece(ctx, expr, r); !tooMuch(err) || st.Count() == 1 {
+			return list, err
 		}
 	}
-	return out, nil
+	early, late := st, st
+	early.End = st.Start + (st.Count()-1)/2*st.Step
+	late.Start = early.End + st.Step
+	first, second := r, r
+	first.Steps, second.Steps = &early, &late
+	return joined(ctx, first, second, func(ctx context.Context, r Request) ([]Series, error) {
+		return c.queryRange(ctx, expr, r)
+	})
 }
 
-func (c *Client) rangePiece(ctx context.Context, expr string, r Request, st Steps) ([]Series, error) {
+// selectorExpr writes the selector of r.
+func (c *Client) selectorExpr(r Request) func(offset int64) string {
+	return func(offset int64) string {
+		if offset == 0 {
+			return c.selector(r.Matchers)
+		}
+		return fmt.Sprintf("%s offset %dms", c.selector(r.Matchers), offset)
+	}
+}
+
+// rangePiece is one request. Front ends move start and end to multiples of the
+// step, and some count in seconds: for them all three are put there, and the
+// selector is moved back by an offset.
+func (c *Client) rangePiece(ctx context.Context, expr func(offset int64) string, r Request) ([]Series, error) {
+	st, offset := *r.Steps, int64(0)
+	if c.dialect.Fronted {
+		if st.Count() == 1 {
+			st.Step = time.Second.Milliseconds()
+		}
+		offset = (st.Step - st.Start%st.Step) % st.Step
+		st.Start += offset
+		st.End = st.Start + (r.Steps.Count()-1)*st.Step
+	}
 	form := url.Values{
-		"query": {expr},
+		"query": {expr(offset)},
 		"start": {formatTime(st.Start)},
 		"end":   {formatTime(st.End)},
 		"step":  {formatDuration(st.Step)},
+
+		cmp.Or(c.dialect.LookbackParam, "lookback_delta"): {formatDuration(st.Lookback)},
 	}
-	form.Set("lookback_delta", formatDuration(st.Lookback))
-	r.MinT, r.MaxT = st.Start, st.End
-	return c.ask(ctx, "/api/v1/query_range", form, r)
+	r.MinT, r.MaxT = math.MinInt64, math.MaxInt64
+	list, err := c.ask(ctx, "/api/v1/query_range", form, r)
+	for _, s := range list {
+		ts := s.Run.(*dedup.Samples).T
+		for i, t := range ts {
+			if t < st.Start || t > st.End || (t-st.Start)%st.Step != 0 {
+				return nil, c.contentError(fmt.Errorf("a value at %s, which is none of the steps that were asked for", formatTime(t)))
+			}
+			ts[i] = t - offset
+		}
+	}
+	return list, err
 }
 
 // ask sends a query and keeps the samples in r's window.
@@ -312,6 +327,9 @@ func (c *Client) ask(ctx context.Context, path string, form url.Values, r Reques
 	if r.Warn != nil {
 		for _, w := range res.Warnings {
 			r.Warn(clip(w))
+		}
+		if res.IsPartial {
+			r.Warn(partialText)
 		}
 	}
 	out := make([]Series, 0, len(res.Series))

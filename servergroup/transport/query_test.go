@@ -112,7 +112,7 @@ func TestQuery_StepsAreSplitBelowTheLimitOfPoints(t *testing.T) {
 	_, err := c.Fetch(t.Context(), QueryAPI, request(t, Request{MinT: -300_000, MaxT: 24_999_500, Steps: steps, Alone: true}))
 	require.NoError(t, err)
 	require.Equal(t, []string{
-		"-0.500 10998.500 1.000 300.000", "10999.500 21998.500 1.000 300.000", "21999.500 24999.500 1.000 300.000",
+		"-0.500 6249.500 1.000 300.000", "6250.500 12499.500 1.000 300.000", "12500.500 18749.500 1.000 300.000", "18750.500 24999.500 1.000 300.000",
 	}, asked)
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 
 	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/model/labels"
@@ -46,6 +47,9 @@ func (c *Client) read(ctx context.Context, m Method, r Request) ([]Series, error
 }
 
 func (c *Client) sendRead(ctx context.Context, m Method, r Request) (*http.Response, error) {
+	if c.dialect.FindsWithin {
+		r.Matchers = anchored(r.Matchers)
+	}
 	body, err := encodeReadRequest(m, r)
 	if err != nil {
 		return nil, err
@@ -112,4 +116,16 @@ func (c *Client) ProbeRead(ctx context.Context) (Method, error) {
 		return StreamedRead, nil
 	}
 	return SamplesRead, nil
+}
+
+// anchored writes regular expressions so that they match whole values where the
+// backend searches within them.
+func anchored(ms []*labels.Matcher) []*labels.Matcher {
+	out := slices.Clone(ms)
+	for i, m := range out {
+		if m.Type == labels.MatchRegexp || m.Type == labels.MatchNotRegexp {
+			out[i] = labels.MustNewMatcher(m.Type, m.Name, "^(?s:"+m.Value+")$")
+		}
+	}
+	return out
 }

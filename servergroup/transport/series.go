@@ -19,11 +19,11 @@ type Lookup struct {
 	Charge func(bytes int) error
 }
 
-func (l Lookup) form() url.Values {
+func (c *Client) lookupForm(l Lookup) url.Values {
 	form := url.Values{}
-	l.window(form)
+	c.window(l, form)
 	if len(l.Matchers) > 0 {
-		form.Set("match[]", Selector(l.Matchers))
+		form.Set("match[]", c.selector(l.Matchers))
 	}
 	if l.Limit > 0 {
 		form.Set("limit", strconv.Itoa(l.Limit))
@@ -33,10 +33,13 @@ func (l Lookup) form() url.Values {
 
 // window sets start and end. Bounds so far off that they mean none are left out:
 // not every backend can parse them.
-func (l Lookup) window(form url.Values) {
+func (c *Client) window(l Lookup, form url.Values) {
 	const far = 1 << 53
-	if l.MinT > -far {
+	switch {
+	case l.MinT > -far:
 		form.Set("start", formatTime(l.MinT))
+	case c.dialect.NeedsStart:
+		form.Set("start", "0")
 	}
 	if l.MaxT < far {
 		form.Set("end", formatTime(l.MaxT))
@@ -45,15 +48,21 @@ func (l Lookup) window(form url.Values) {
 
 // LabelNames returns /api/v1/labels and its warnings.
 func (c *Client) LabelNames(ctx context.Context, l Lookup) ([]string, []string, error) {
+	if c.dialect.ReadOnly {
+		return c.namesByRead(ctx, l)
+	}
 	var names []string
-	warnings, err := c.formText(ctx, "/api/v1/labels", l.form(), l.Charge, &names)
+	warnings, err := c.formText(ctx, "/api/v1/labels", c.lookupForm(l), l.Charge, &names)
 	return names, warnings, err
 }
 
 // LabelValues returns /api/v1/label/<name>/values and its warnings.
 func (c *Client) LabelValues(ctx context.Context, name string, l Lookup) ([]string, []string, error) {
+	if c.dialect.ReadOnly {
+		return c.valuesByRead(ctx, name, l)
+	}
 	var values []string
-	resp, err := c.get(ctx, "/api/v1/label/"+escapeLabel(name)+"/values", l.form())
+	resp, err := c.get(ctx, "/api/v1/label/"+escapeLabel(name)+"/values", c.lookupForm(l))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -63,20 +72,30 @@ func (c *Client) LabelValues(ctx context.Context, name string, l Lookup) ([]stri
 
 // Series returns /api/v1/series and its warnings.
 func (c *Client) Series(ctx context.Context, l Lookup) ([]labels.Labels, []string, error) {
+	if c.dialect.ReadOnly {
+		series, err := c.seriesByRead(ctx, l)
+		return series, nil, err
+	}
 	var series []labels.Labels
-	warnings, err := c.formText(ctx, "/api/v1/series", l.form(), l.Charge, &series)
+	warnings, err := c.formText(ctx, "/api/v1/series", c.lookupForm(l), l.Charge, &series)
 	return series, warnings, err
 }
 
 // Exemplars decodes /api/v1/query_exemplars into data.
 func (c *Client) Exemplars(ctx context.Context, query string, l Lookup, data any) ([]string, error) {
+	if c.dialect.ReadOnly {
+		return nil, nil
+	}
 	form := url.Values{"query": {query}}
-	l.window(form)
+	c.window(l, form)
 	return c.formText(ctx, "/api/v1/query_exemplars", form, l.Charge, data)
 }
 
 // Metadata decodes /api/v1/metadata into data. metric is "" for all.
 func (c *Client) Metadata(ctx context.Context, metric string, charge func(int) error, data any) ([]string, error) {
+	if c.dialect.ReadOnly {
+		return nil, nil
+	}
 	params := url.Values{}
 	if metric != "" {
 		params.Set("metric", metric)

@@ -97,7 +97,7 @@ func (d *decoder) charge() error {
 }
 
 var (
-	answerKeys = []string{"status", "data", "errorType", "error", "warnings", "infos"}
+	answerKeys = []string{"status", "data", "errorType", "error", "warnings", "infos", "isPartial"}
 	dataKeys   = []string{"resultType", "result"}
 )
 
@@ -137,10 +137,20 @@ func (d *decoder) answerKey(key string) (err error) {
 		res.Warnings, err = d.list()
 	case "infos":
 		res.Infos, err = d.list()
+	case "isPartial":
+		res.IsPartial, err = d.flag()
 	case "data":
 		err = d.readData()
 	}
 	return err
+}
+
+// flag reads a boolean; what is none counts as false.
+func (d *decoder) flag() (bool, error) {
+	if c, ok := d.token(); ok && c == 't' {
+		return true, d.literal("true")
+	}
+	return false, d.skip(0)
 }
 
 // kept reads a string that the result holds. A null is an empty string.

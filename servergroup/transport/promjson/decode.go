@@ -50,6 +50,8 @@ type Result struct {
 	Text string
 	// Warnings and Infos are the annotations.
 	Warnings, Infos []string
+	// IsPartial is a flag of VictoriaMetrics: a part of its data was out of reach.
+	IsPartial bool
 }
 
 // Series is one series of a result; in a vector and a scalar it has one sample.

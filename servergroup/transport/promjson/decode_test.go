@@ -61,6 +61,14 @@ var answers = []struct {
 			{Labels: labels.FromStrings("a", "b"), Samples: floats(1000, 2, 2000, 3, 3500, 4)},
 		}},
 	}, {
+		name: "partial, as VictoriaMetrics says it",
+		body: `{"status":"success","isPartial":true,"data":{"resultType":"vector","result":[]}}`,
+		want: Result{ResultType: "vector", IsPartial: true},
+	}, {
+		name: "not partial",
+		body: `{"status":"success","isPartial":false,"data":{"resultType":"vector","result":[]}}`,
+		want: Result{ResultType: "vector"},
+	}, {
 		name: "histograms and floats",
 		body: `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"histograms":[[2,{"count":"6","sum":"8","buckets":[[0,"0.5","1","1"],[0,"1","2","5"]]}],[4,{"sum":"0","count":"0"}]],"values":[[1,"1"],[3,"3"]]}]}}`,
 		want: Result{ResultType: "matrix", Series: []Series{{Samples: dedup.Samples{

@@ -149,7 +149,7 @@ func modelDecode(body []byte) (res *Result, ok bool) {
 	top := object(parse(dec), answerKeys...)
 	res = &Result{
 		Status: textOrNull(top["status"]), ErrorType: textOrNull(top["errorType"]), Error: textOrNull(top["error"]),
-		Warnings: texts(top["warnings"]), Infos: texts(top["infos"]),
+		Warnings: texts(top["warnings"]), Infos: texts(top["infos"]), IsPartial: top["isPartial"] == true,
 	}
 	must(res.Status == "success" || res.Status == "error", "status")
 	data, hasData := top["data"]

@@ -1,0 +1,102 @@
+// Package dialect emulates backends that are not quite a Prometheus: Thanos Query, Grafana Mimir and
+// Cortex, and any of them with limits. Each is upstream's API over a storage, with the other server's
+// routes, parameters and errors around it. They are as wrong as the originals are where a client does
+// not ask in the right way: that is what they are for.
+package dialect
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/common/model"
+)
+
+// Changing is a backend that becomes another one behind the same address, as at an upgrade.
+type Changing struct{ now atomic.Pointer[http.Handler] }
+
+// NewChanging returns a backend that begins as h.
+func NewChanging(h http.Handler) *Changing {
+	c := &Changing{}
+	c.Become(h)
+	return c
+}
+
+// Become answers as h from the next request on.
+func (c *Changing) Become(h http.Handler) { c.now.Store(&h) }
+
+// ServeHTTP implements http.Handler.
+func (c *Changing) ServeHTTP(w http.ResponseWriter, r *http.Request) { (*c.now.Load()).ServeHTTP(w, r) }
+
+// writeData answers 200 with data in Prometheus' envelope.
+func writeData(w http.ResponseWriter, data any) {
+	writeJSON(w, http.StatusOK, map[string]any{"status": "success", "data": data})
+}
+
+// writeError answers with an error in Prometheus' envelope.
+func writeError(w http.ResponseWriter, code int, errorType, text string) {
+	writeJSON(w, code, map[string]any{"status": "error", "errorType": errorType, "error": text})
+}
+
+func writeJSON(w http.ResponseWriter, code int, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_, _ = w.Write(body) // a client that went away is not our concern
+}
+
+// routed tells whether a path below /api/v1/ is one of the routes, and so exists. The value of a label
+// is the route `label/values`.
+func routed(path string, routes []string) bool {
+	if name, ok := strings.CutPrefix(path, "label/"); ok && strings.HasSuffix(name, "/values") {
+		path = "label/values"
+	}
+	return slices.Contains(routes, path)
+}
+
+// times are the parameters of a range query, in ms.
+type times struct{ start, end, step int64 }
+
+// rangeOf reads them. It fails where upstream's API does, which then says so itself.
+func rangeOf(r *http.Request) (t times, ok bool) {
+	start, err1 := parseTime(r.FormValue("start"))
+	end, err2 := parseTime(r.FormValue("end"))
+	step, err3 := parseDuration(r.FormValue("step"))
+	return times{start, end, step}, err1 == nil && err2 == nil && err3 == nil && step > 0 && end >= start
+}
+
+// write puts the times into the request's form.
+func (t times) write(r *http.Request) {
+	for name, ms := range map[string]int64{"start": t.start, "end": t.end, "step": t.step} {
+		r.Form.Set(name, strconv.FormatFloat(float64(ms)/1000, 'f', 3, 64))
+	}
+}
+
+func parseTime(s string) (ms int64, err error) {
+	if sec, err := strconv.ParseFloat(s, 64); err == nil {
+		return int64(math.Round(sec * 1000)), nil
+	}
+	t, err := time.Parse(time.RFC3339Nano, s)
+	return t.UnixMilli(), err
+}
+
+func parseDuration(s string) (ms int64, err error) {
+	if sec, err := strconv.ParseFloat(s, 64); err == nil {
+		return int64(math.Round(sec * 1000)), nil
+	}
+	d, err := model.ParseDuration(s)
+	if err != nil {
+		return 0, fmt.Errorf("cannot parse %q to a valid duration", s)
+	}
+	return time.Duration(d).Milliseconds(), nil
+}

@@ -1,0 +1,209 @@
+package servergroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+
+	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/transport"
+)
+
+// This file finds configurations that do not fit the data: such answers must not
+// look right.
+
+// check compares the group's configuration with what the backend says of itself.
+// What it does not say is no finding.
+func (r *replica) check(ctx context.Context, p *profile) error {
+	for _, name := range sortedKeys(r.group.Labels) {
+		if own, ok := p.configured[name]; ok && own != r.group.Labels[name] {
+			text := fmt.Sprintf("the backend's external label %s=%q disagrees with the group's `labels`, which say %q: correct them, or move the target to the group it belongs to", name, own, r.group.Labels[name])
+			p.findings = append(p.findings, text)
+			p.doubts = append(p.doubts, text)
+		}
+	}
+	if p.dialect.ReadOnly {
+		return ctx.Err()
+	}
+	for _, name := range r.group.ReplicaLabels {
+		if _, ok := p.configured[name]; ok {
+			continue
+		}
+		values, err := r.valuesInData(ctx, p, name)
+		if err != nil {
+			return ctx.Err()
+		}
+		if names, err := r.valuesInData(ctx, p, labels.MetricName); len(values) == 0 && len(names) > 0 && err == nil {
+			p.findings = append(p.findings, fmt.Sprintf("replica label %q is neither in the data nor an external label: remove it from `replica_labels`, or correct its name", name))
+		}
+	}
+	for _, name := range sortedKeys(r.group.Labels) {
+		values, err := r.valuesInData(ctx, p, name)
+		if err != nil {
+			return ctx.Err()
+		}
+		values = slices.DeleteFunc(values, func(v string) bool { return v == r.group.Labels[name] })
+		if len(values) > 0 {
+			p.findings = append(p.findings, oustedText(name, r.group.Labels[name], values[0]))
+		}
+	}
+	return nil
+}
+
+// valuesInData returns some values of a label in a backend's data.
+func (r *replica) valuesInData(ctx context.Context, p *profile, name string) ([]string, error) {
+	all := transport.Lookup{MinT: minTime, MaxT: r.now().UnixMilli(), Limit: 10}
+	values, _, err := p.client.LabelValues(ctx, name, all)
+	return values, err
+}
+
+// oustedText tells of a label of the data that has the name of an injected one.
+func oustedText(name, injected, value string) string {
+	return fmt.Sprintf("series carry %s=%q already, and `labels` injects %q: they are shown with %s%s; if the data tells its %s itself, name it under `intrinsic_labels` instead",
+		name, value, injected, exportedPrefix, name, name)
+}
+
+// noteOusted notes the labels that injected ones have ousted in an answer.
+func (v *View) noteOusted(t *target, rules *labelRules, said *remarks) {
+	for _, name := range sortedKeys(rules.ousted) {
+		text := oustedText(name, t.cfg.Labels[name], rules.ousted[name])
+		t.found.add("ousted "+name, text, v.now)
+		said.warn(fmt.Errorf("server group %q: %s", t.cfg.Name, text))
+	}
+}
+
+// auditor returns what looks at every series of an answer for what makes it
+// doubtful, nil if nothing can. It begins with what concerns the answer as a whole.
+func (v *View) auditor(sources []source, sel Selection, said *remarks) func(labels.Labels, []dedup.Run, []origin) {
+	var lossy []origin
+	several := false // groups that hold the newest data
+	for _, s := range sources {
+		lacks := s.profile.dialect.Lacks
+		if lacks.Histograms && slices.ContainsFunc(sources, source.hasHistograms) {
+			said.warn(fmt.Errorf("server group %q: %s does not store native histograms: they are missing from what it holds", s.target.cfg.Name, s.profile.Kind))
+		}
+		if lacks.StaleMarkers && sel.Steps != nil {
+			lossy = append(lossy, s.origin)
+		}
+		several = several || s.current() && sources[0].current() && s.target.cfg != sources[0].target.cfg
+	}
+	if !several && len(lossy) == 0 {
+		return nil
+	}
+	return func(ls labels.Labels, runs []dedup.Run, from []origin) {
+		if several && len(runs) > 1 {
+			v.noteRuns(ls, runs, from, said)
+		}
+		if len(lossy) > 0 {
+			noteEnds(runs, from, *sel.Steps, said)
+		}
+	}
+}
+
+// hasHistograms tells whether there is a native histogram among the samples.
+func (s source) hasHistograms() bool {
+	return slices.ContainsFunc(s.series, func(s transport.Series) bool {
+		switch r := s.Run.(type) {
+		case dedup.Chunks:
+			return slices.ContainsFunc(r, func(c dedup.Chunk) bool { return c.Encoding != chunkenc.EncXOR && c.Encoding != chunkenc.EncXOR2 })
+		case *dedup.Samples:
+			return r.H != nil || r.FH != nil
+		}
+		return false
+	})
+}
+
+// noteEnds notes a series that ended, or had a gap, with nobody to tell: a backend
+// that does not store stale markers shows it until the lookback is over.
+func noteEnds(runs []dedup.Run, from []origin, steps transport.Steps, said *remarks) {
+	for i, r := range runs {
+		s, ok := r.(*dedup.Samples)
+		if !ok || !from[i].profile.dialect.Lacks.StaleMarkers {
+			return
+		}
+		if endsInSight(s.T, steps) {
+			said.warn(fmt.Errorf("server group %q: %s does not store stale markers: series that ended may be shown for %s longer",
+				from[i].target.cfg.Name, from[i].profile.Kind, time.Duration(steps.Lookback)*time.Millisecond))
+		}
+	}
+}
+
+// endsInSight tells whether a step still sees a sample (ts, in ms) after which a
+// scrape is missing.
+func endsInSight(ts []int64, steps transport.Steps) bool {
+	late := 3 * dedup.Interval(ts) / 2
+	for i, t := range ts {
+		until := min(t+steps.Lookback, steps.End+1)
+		if i+1 < len(ts) {
+			until = min(until, ts[i+1])
+		}
+		after := max(0, t+late-steps.Start+steps.Step-1) / steps.Step
+		if steps.Start+after*steps.Step < until {
+			return true
+		}
+	}
+	return false
+}
+
+// current tells whether a group holds the newest data at first hand: not an
+// archive, which may overlap with others.
+func (o origin) current() bool {
+	tr := o.target.cfg.TimeRange
+	return !o.profile.dialect.LongTerm && tr.MinAge == 0 && tr.End.IsZero()
+}
+
+// noteRuns looks at the runs of one series, whose origins are given: two groups
+// that both hold the newest data of one series are replicas nobody declared.
+func (v *View) noteRuns(series labels.Labels, runs []dedup.Run, from []origin, said *remarks) {
+	for i := 1; i < len(runs); i++ {
+		a, b := from[i-1].target, from[i].target
+		if a.cfg == b.cfg || !from[i-1].current() || !from[i].current() || !overlap(runs[i-1], runs[i]) {
+			continue
+		}
+		about := fmt.Sprintf("same series %q %q", a.cfg.Name, b.cfg.Name)
+		if !said.first(about) {
+			continue
+		}
+		text := fmt.Sprintf("server groups %q and %q hold the same series, %s for one, and are merged as if they were replicas: if they are, make them one group, if not, tell them apart by `labels`, and if one is an archive, give it a `time_range`",
+			a.cfg.Name, b.cfg.Name, shorten(series.String()))
+		a.found.add(about, text, v.now)
+		b.found.add(about, text, v.now)
+		said.warn(errors.New(text))
+	}
+}
+
+// shorten cuts a long text for an example.
+func shorten(s string) string {
+	const most = 200
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
+}
+
+// overlap tells whether two runs have samples at the same time.
+func overlap(a, b dedup.Run) bool {
+	amin, amax, aok := extent(a)
+	bmin, bmax, bok := extent(b)
+	return aok && bok && amin <= bmax && bmin <= amax
+}
+
+// extent returns the times (ms) of the first and the last sample of a run.
+func extent(r dedup.Run) (mint, maxt int64, ok bool) {
+	switch r := r.(type) {
+	case dedup.Chunks:
+		if n := len(r); n > 0 {
+			return r[0].MinT, r[n-1].MaxT, true
+		}
+	case *dedup.Samples:
+		if n := r.Len(); n > 0 {
+			return r.T[0], r.T[n-1], true
+		}
+	}
+	return 0, 0, false
+}

@@ -1,0 +1,202 @@
+package transport
+
+import (
+	"bufio"
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/oneprom/oneprom/dedup"
+)
+
+// typeExport is what VictoriaMetrics calls its lines of JSON.
+const typeExport = "application/stream+json"
+
+// maxLine bounds a line (bytes) of an export, which is a series or a part of one.
+const maxLine = 256 << 20
+
+// export fetches by the export API of VictoriaMetrics: every sample as it is
+// stored, stale markers too, a series per line. Source of the format:
+// docs.victoriametrics.com, "How to export data in JSON line format".
+func (c *Client) export(ctx context.Context, r Request) ([]Series, error) {
+	form := url.Values{
+		"match[]": {c.selector(r.Matchers)},
+		"start":   {formatTime(r.MinT)},
+		"end":     {formatTime(r.MaxT)},
+	}
+	timeoutParam(ctx, form)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.endpoint("/api/v1/export", nil), strings.NewReader(form.Encode()))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	resp, err := c.send(req, typeExport, typeJSON)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	lines := exportLines{request: r, at: map[seriesKey]int{}}
+	err = lines.read(&chargingReader{r: resp.Body, charge: r.Charge})
+	var broken *formatError
+	switch {
+	case err == nil:
+		return lines.series, nil
+	case errors.As(err, &broken):
+		return nil, c.contentError(err)
+	case lines.refused:
+		return nil, &Error{Class: ClassUser, URL: c.URL(), Status: http.StatusUnprocessableEntity, Err: err}
+	}
+	return nil, c.bodyError(ctx, err)
+}
+
+// ProbeExport asks for nothing by the export API.
+func (c *Client) ProbeExport(ctx context.Context) error {
+	none := labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "oneprom_probe")
+	_, err := c.export(ctx, Request{Matchers: []*labels.Matcher{none}, MinT: 0, MaxT: 1})
+	return err
+}
+
+// exportLines makes series of the lines of an export. A series may have several.
+type exportLines struct {
+	request Request
+	series  []Series
+	at      map[seriesKey]int // where in series it is
+	raw     []labels.Label
+	refused bool // the backend gave up
+}
+
+func (e *exportLines) read(body io.Reader) error {
+	br := bufio.NewReaderSize(body, 64<<10)
+	var long []byte // a line longer than the buffer
+	for {
+		part, err := br.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) {
+			if long = append(long, part...); len(long) > maxLine {
+				return &formatError{fmt.Sprintf("a line of more than %d bytes", maxLine)}
+			}
+			continue
+		}
+		if err != nil && err != io.EOF {
+			return err
+		}
+		line := part
+		if len(long) > 0 {
+			long = append(long, part...)
+			line = long
+		}
+		if len(line) > 1 {
+			if lerr := e.line(line); lerr != nil {
+				return lerr
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		long = long[:0]
+	}
+}
+
+// line reads `{"metric":{…},"values":[…],"timestamps":[…]}`. Older releases write
+// numbers that JSON does not know, so only the labels are decoded as JSON. What
+// parts the three cannot be in a string, where quotes are escaped.
+func (e *exportLines) line(text []byte) error {
+	if text[0] != '{' {
+		// A limit strikes while the answer is under way: what came is not all.
+		e.refused = true
+		return errors.New(cmp.Or(firstLine(text), "refused without a reason"))
+	}
+	head, rest, ok := bytes.Cut(bytes.TrimSpace(text), []byte(`,"values":[`))
+	values, times, ok2 := bytes.Cut(rest, []byte(`],"timestamps":[`))
+	object, ok3 := bytes.CutPrefix(head, []byte(`{"metric":`))
+	times, ok4 := bytes.CutSuffix(times, []byte(`]}`))
+	if !ok || !ok2 || !ok3 || !ok4 {
+		return &formatError{"not a line of an export: " + clip(string(text[:min(len(text), 80)]))}
+	}
+	if err := e.labels(object); err != nil {
+		return err
+	}
+	run, err := e.samples(values, times)
+	if err != nil || run.Len() == 0 {
+		return err
+	}
+	s := Series{Run: run}
+	s.Labels, s.Replica = e.request.Labels(e.raw)
+	i, known := e.at[keyOf(s)]
+	if !known {
+		e.at[keyOf(s)] = len(e.series)
+		e.series = append(e.series, s)
+		return nil
+	}
+	if err := appendRun(e.series[i].Run, run); err != nil {
+		return &formatError{err.Error()}
+	}
+	return nil
+}
+
+func (e *exportLines) labels(object []byte) error {
+	var metric map[string]string
+	if err := json.Unmarshal(object, &metric); err != nil {
+		return &formatError{"labels in a line of an export: " + clip(err.Error())}
+	}
+	e.raw = e.raw[:0]
+	for name, value := range metric {
+		e.raw = append(e.raw, labels.Label{Name: name, Value: value})
+	}
+	return nil
+}
+
+// samples reads the lists of a line. A timestamp may come twice if it was written
+// twice: the first one counts, as it does where Prometheus stores it.
+func (e *exportLines) samples(values, times []byte) (*dedup.Samples, error) {
+	out := &dedup.Samples{}
+	last, first := int64(0), true
+	for len(values) > 0 && len(times) > 0 {
+		var value, stamp []byte
+		value, values, _ = bytes.Cut(values, []byte(","))
+		stamp, times, _ = bytes.Cut(times, []byte(","))
+		f, err := exportValue(value)
+		if err != nil {
+			return nil, &formatError{"value in a line of an export: " + clip(err.Error())}
+		}
+		t, err := strconv.ParseInt(string(stamp), 10, 64)
+		if err != nil {
+			return nil, &formatError{"timestamp in a line of an export: " + clip(err.Error())}
+		}
+		if !first && t < last {
+			return nil, &formatError{fmt.Sprintf("samples out of order in an export: one at %d ms after one at %d ms", t, last)}
+		}
+		if again := !first && t == last; !again && t >= e.request.MinT && t <= e.request.MaxT {
+			out.Append(0, t, f)
+		}
+		last, first = t, false
+	}
+	if len(values) != len(times) {
+		return nil, &formatError{"more values than timestamps, or fewer, in a line of an export"}
+	}
+	return out, nil
+}
+
+// exportValue reads a number. Stale markers are null, or NaN where they come first:
+// no other NaN is stored.
+func exportValue(text []byte) (float64, error) {
+	switch string(text) {
+	case "null", "NaN", `"NaN"`:
+		return dedup.StaleNaN, nil
+	case "+Inf", `"Infinity"`, `"+Inf"`:
+		return math.Inf(1), nil
+	case "-Inf", `"-Infinity"`, `"-Inf"`:
+		return math.Inf(-1), nil
+	}
+	return strconv.ParseFloat(string(text), 64)
+}

@@ -1,0 +1,110 @@
+package transport
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+)
+
+// Identity is what a backend says it is.
+type Identity struct {
+	Kind Kind
+	// Version is "" if the backend does not tell.
+	Version string
+}
+
+// String writes kind and version.
+func (id Identity) String() string { return strings.TrimSpace(string(id.Kind) + " " + id.Version) }
+
+// Identify asks a backend what it is. One that does not tell may still be fine:
+// its kind is UnknownKind. One that cannot be reached is an error.
+func (c *Client) Identify(ctx context.Context) (Identity, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.endpoint("/api/v1/status/buildinfo", nil), nil)
+	if err != nil {
+		return Identity{}, err
+	}
+	resp, err := c.send(req, typeJSON)
+	var e *Error
+	if errors.As(err, &e) && e.header != nil {
+		if id, ok := byHeader(e.header); ok {
+			return id, nil
+		}
+	}
+	if err != nil {
+		return Identity{Kind: UnknownKind}, err
+	}
+	defer resp.Body.Close()
+	id, told := byHeader(resp.Header)
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxProbeBody))
+	if err != nil {
+		return Identity{}, c.bodyError(ctx, err)
+	}
+	if told {
+		return id, nil
+	}
+	var answer struct {
+		Data struct {
+			Version     string `json:"version"`
+			Application string `json:"application"`
+		} `json:"data"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return Identity{Kind: UnknownKind}, c.contentError(errors.New("buildinfo is not what Prometheus answers"))
+	}
+	id = Identity{Kind: byBuildInfo(answer.Data.Application, answer.Data.Version), Version: clip(answer.Data.Version)}
+	if id.Kind == Prometheus {
+		return c.tellApart(ctx, id)
+	}
+	return id, nil
+}
+
+// byHeader knows backends by what they add to every answer.
+func byHeader(h http.Header) (Identity, bool) {
+	switch {
+	case h.Get("X-Influxdb-Version") != "":
+		return Identity{Kind: InfluxDB, Version: clip(h.Get("X-Influxdb-Version"))}, true
+	case h.Get("X-Server-Hostname") != "":
+		// What VictoriaMetrics tells of its version is that of an old Prometheus.
+		return Identity{Kind: VictoriaMetrics}, true
+	}
+	return Identity{}, false
+}
+
+func byBuildInfo(application, version string) Kind {
+	switch {
+	case strings.Contains(application, "Mimir") || strings.Contains(application, "Grafana Enterprise Metrics"):
+		return Mimir
+	case strings.Contains(application, "Cortex"):
+		return Cortex
+	case application != "" && application != "Prometheus":
+		return UnknownKind
+	case strings.HasPrefix(version, "1."):
+		return Cortex // no Prometheus of that age has the endpoint
+	case version == "":
+		return UnknownKind
+	}
+	return Prometheus
+}
+
+// tellApart tells what answers like a Prometheus from a Prometheus: Thanos lists
+// its stores, and another oneprom its groups.
+func (c *Client) tellApart(ctx context.Context, id Identity) (Identity, error) {
+	kind, path, data := Oneprom, "/api/v1/status/groups", any(&[]struct{}{})
+	if strings.HasPrefix(id.Version, "0.") { // no Thanos has reached 1.0, and every Prometheus has
+		kind, path, data = Thanos, "/api/v1/stores", any(&map[string]any{})
+	}
+	resp, err := c.get(ctx, path, nil)
+	if err == nil {
+		_, err = c.text(resp, nil, data)
+	}
+	switch {
+	case err == nil:
+		id.Kind = kind
+	case !Refused(err) && ClassOf(err) != ClassContent:
+		return Identity{}, err
+	}
+	return id, nil
+}

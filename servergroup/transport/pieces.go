@@ -1,0 +1,105 @@
+package transport
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"regexp"
+
+	"github.com/oneprom/oneprom/dedup"
+)
+
+// tooMuchTexts are how backends say that an answer would be too large. There is no
+// code for it: each has words of its own.
+var tooMuchTexts = regexp.MustCompile(`(?i)too many|too large|too big|exceed|limit|maximum|max[-_A-Z]`)
+
+// tooMuch tells whether a backend refused a request because it asks for too much
+// at once.
+func tooMuch(err error) bool {
+	var e *Error
+	if !errors.As(err, &e) {
+		return false
+	}
+	switch e.Status {
+	case http.StatusBadRequest, http.StatusUnprocessableEntity, http.StatusRequestEntityTooLarge, http.StatusInternalServerError, http.StatusServiceUnavailable:
+		return tooMuchTexts.MatchString(e.Err.Error())
+	}
+	return false
+}
+
+// shortestPiece (ms) is what a window is not halved below.
+const shortestPiece = 60 * 1000
+
+// inPieces fetches a window by fetch: in halves where the backend finds it too much
+// at once.
+func inPieces(ctx context.Context, r Request, fetch func(context.Context, Request) ([]Series, error)) ([]Series, error) {
+	list, err := fetch(ctx, r)
+	if !tooMuch(err) || r.MaxT-r.MinT < 2*shortestPiece {
+		return list, err
+	}
+	early, late := r, r
+	early.MaxT = r.MinT + (r.MaxT-r.MinT)/2
+	late.MinT = early.MaxT + 1
+	return joined(ctx, early, late, func(ctx context.Context, r Request) ([]Series, error) {
+		list, err := inPieces(ctx, r, fetch)
+		if err != nil {
+			return nil, err
+		}
+		return list, toColumns(list, r)
+	})
+}
+
+// toColumns decodes chunks and leaves out samples outside the window: those of a
+// chunk that reaches over the end of a piece are in the next one too.
+func toColumns(list []Series, r Request) error {
+	for i, s := range list {
+		run := &dedup.Samples{}
+		if err := s.Run.AppendTo(run, r.MinT, r.MaxT); err != nil {
+			return err
+		}
+		if r.Charge != nil {
+			if err := r.Charge(16 * run.Len()); err != nil {
+				return err
+			}
+		}
+		list[i].Run = run
+	}
+	return nil
+}
+
+// joined fetches two requests, of which the second begins where the first ends,
+// and joins their series, which are columns.
+func joined(ctx context.Context, early, late Request, fetch func(context.Context, Request) ([]Series, error)) ([]Series, error) {
+	list, err := fetch(ctx, early)
+	if err != nil {
+		return nil, err
+	}
+	more, err := fetch(ctx, late)
+	if err != nil {
+		return nil, err
+	}
+	at := make(map[seriesKey]int, len(list))
+	for i, s := range list {
+		at[keyOf(s)] = i
+	}
+	for _, s := range more {
+		i, known := at[keyOf(s)]
+		if !known {
+			list = append(list, s)
+			continue
+		}
+		if err := appendRun(list[i].Run, s.Run); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// appendRun puts the samples of late behind those of early. Both are columns.
+func appendRun(early, late dedup.Run) error {
+	out, in := early.(*dedup.Samples), late.(*dedup.Samples)
+	for i := range in.T {
+		out.AppendFrom(in, i)
+	}
+	return out.Check()
+}
