@@ -71,6 +71,12 @@ func MarginOf(replicas int) int64 { return Margin * int64(max(0, replicas-1)) }
 // jitter, from A's values, so that clocks that differ by less do not make a counter
 // fall.
 //
+// # Holders of a part of time
+//
+// What lies outside the bounds of A (Bounded) is no gap of A: A was not asked. B is
+// taken as it is there, markers too, but for values too close to A's. Nor does B
+// tell of A's markers outside the bounds of B.
+//
 // # Stale markers
 //
 // A's marker is dropped if B was alive across it: if B's next sample is a value
@@ -144,6 +150,7 @@ func mergeTwo(dst, a, b *Samples) *Samples {
 		dst.Reset()
 	}
 	f.out.add(f.a, f.done, f.a.Len())
+	dst.bounds = a.bounds.union(b.bounds)
 	return dst
 }
 
@@ -174,7 +181,7 @@ func (f *filler) dropMarkers() {
 // b that is not before it.
 func (f *filler) goesOn(i, j int) bool {
 	b, t := f.b, f.raw.T[i]
-	if j == b.Len() || b.Stale(j) {
+	if j == b.Len() || b.Stale(j) || !b.covers(t) {
 		return false
 	}
 	if b.T[j] == t {
@@ -246,13 +253,13 @@ func (f *filler) takesMarker(t int64, i int, shared bool, interval int64) bool {
 	end, n := f.a, i-1 // what the marker would end
 	if f.last >= 0 && (i == 0 || f.b.T[f.last] > f.a.T[i-1]) {
 		end, n = f.b, f.last
-	} else if !shared {
+	} else if !shared && f.raw.covers(t) {
 		return false
 	}
 	if n < 0 || end.Stale(n) || longAgo(t-end.T[n], interval) {
 		return false
 	}
-	return shared || i == f.a.Len() || f.a.Stale(i) || exceeds(f.a.T[i]-t, interval)
+	return shared || !f.raw.covers(t) || i == f.a.Len() || f.a.Stale(i) || exceeds(f.a.T[i]-t, interval)
 }
 
 // longAgo tells whether a distance is too long for a marker to have to do with
@@ -284,7 +291,7 @@ func (f *filler) inGap(i, j, k int, interval int64) bool {
 			hi = a.T[i]
 		}
 	}
-	if lo == t && hi == t || f.missed(i, k, t, interval) {
+	if lo == t && hi == t || !f.raw.covers(t) || f.missed(i, k, t, interval) {
 		return true
 	}
 	if lo == t || ended && hi > t {

@@ -36,6 +36,30 @@ type Samples struct {
 	FH []*histogram.FloatHistogram
 
 	spareST []int64 // memory of ST while it is nil
+	bounds  *bounds // nil: whoever holds them may have seen all time
+}
+
+// bounds are what a holder has of time (ms, inclusive).
+type bounds struct{ from, to int64 }
+
+// Bounded is a Run whose holder has nothing outside [From, To] (ms): that it has
+// no sample there says nothing.
+type Bounded struct {
+	Run
+	From, To int64
+}
+
+// covers tells whether the holder of s could have a sample at t.
+func (s *Samples) covers(t int64) bool {
+	return s.bounds == nil || s.bounds.from <= t && t <= s.bounds.to
+}
+
+// union returns the bounds of samples of both.
+func (b *bounds) union(o *bounds) *bounds {
+	if b == nil || o == nil {
+		return nil
+	}
+	return &bounds{min(b.from, o.from), max(b.to, o.to)}
 }
 
 // Len returns the number of samples.
@@ -43,7 +67,7 @@ func (s *Samples) Len() int { return len(s.T) }
 
 // Reset empties s and keeps its memory, but for the histograms.
 func (s *Samples) Reset() {
-	s.T, s.F = s.T[:0], s.F[:0]
+	s.T, s.F, s.bounds = s.T[:0], s.F[:0], nil
 	if s.ST != nil {
 		s.spareST = s.ST[:0]
 	}

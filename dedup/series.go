@@ -96,6 +96,9 @@ func (m *merger) merge(s *Series) error {
 			m.spare = append(m.spare, p)
 			continue
 		}
+		if b, ok := r.(Bounded); ok {
+			p.bounds = &bounds{b.From, b.To}
+		}
 		m.parts = append(m.parts, p)
 	}
 	m.out = Merge(m.target, m.parts)

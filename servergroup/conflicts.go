@@ -108,7 +108,7 @@ func (v *View) auditor(sources []source, sel Selection, said *remarks) func(labe
 // hasHistograms tells whether there is a native histogram among the samples.
 func (s source) hasHistograms() bool {
 	return slices.ContainsFunc(s.series, func(s transport.Series) bool {
-		switch r := s.Run.(type) {
+		switch r := plain(s.Run).(type) {
 		case dedup.Chunks:
 			return slices.ContainsFunc(r, func(c dedup.Chunk) bool { return c.Encoding != chunkenc.EncXOR && c.Encoding != chunkenc.EncXOR2 })
 		case *dedup.Samples:
@@ -122,7 +122,7 @@ func (s source) hasHistograms() bool {
 // that does not store stale markers shows it until the lookback is over.
 func noteEnds(runs []dedup.Run, from []origin, steps transport.Steps, said *remarks) {
 	for i, r := range runs {
-		s, ok := r.(*dedup.Samples)
+		s, ok := plain(r).(*dedup.Samples)
 		if !ok || !from[i].profile.dialect.Lacks.StaleMarkers {
 			return
 		}
@@ -195,7 +195,7 @@ func overlap(a, b dedup.Run) bool {
 
 // extent returns the times (ms) of the first and the last sample of a run.
 func extent(r dedup.Run) (mint, maxt int64, ok bool) {
-	switch r := r.(type) {
+	switch r := plain(r).(type) {
 	case dedup.Chunks:
 		if n := len(r); n > 0 {
 			return r[0].MinT, r[n-1].MaxT, true
@@ -206,4 +206,12 @@ func extent(r dedup.Run) (mint, maxt int64, ok bool) {
 		}
 	}
 	return 0, 0, false
+}
+
+// plain returns a run without the bounds of its holder.
+func plain(r dedup.Run) dedup.Run {
+	if b, ok := r.(dedup.Bounded); ok {
+		return b.Run
+	}
+	return r
 }

@@ -237,13 +237,22 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 	margin := dedup.MarginOf(t.holders)
 	req.MinT = max(lo, max(sel.MinT, math.MinInt64+margin)-margin)
 	req.MaxT = min(hi, min(sel.MaxT, math.MaxInt64-margin)+margin)
-	list, err := v.clientOf(p).Fetch(ctx, p.method, req)
+	client := v.clientOf(p)
+	list, err := client.Fetch(ctx, p.method, req)
+	if p.dialect.WholeReads && p.method != transport.QueryAPI && v.partial == PartialWarn && transport.ClassOf(err) == transport.ClassServer {
+		list, err = client.Fetch(ctx, transport.QueryAPI, req)
+	}
 	if err != nil {
 		return source{}, err
 	}
 	list = slices.DeleteFunc(list, func(s transport.Series) bool { return !matchesAll(s.Labels, t.route.resolved.check) })
 	if list, err = arrange(r.url(), list); err != nil {
 		return source{}, err
+	}
+	if !t.cfg.TimeRange.IsZero() && t.holders > 1 {
+		for i := range list { // that it ends here is no gap of the replica
+			list[i].Run = dedup.Bounded{Run: list[i].Run, From: lo, To: hi}
+		}
 	}
 	v.noteOusted(t, rules, said)
 	return source{origin: origin{target: t, profile: p}, series: list}, nil

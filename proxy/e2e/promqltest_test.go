@@ -61,8 +61,19 @@ func TestPromqltest(t *testing.T) {
 
 // runPass runs all files over one topology.
 func runPass(t *testing.T, tp topology, r splitReading) *tally {
-	backends := startSplitBackends(t, tp.backends(), r.backends)
-	base := startOneprom(t, tp.specs(backends, r.remoteRead))
+	below := r
+	if tp.levels {
+		below = overStreamed // what a oneprom is asked by is what is tried
+	}
+	backends := startSplitBackends(t, tp.backends(), below.backends)
+	specs := tp.specs(backends, below.remoteRead)
+	if tp.levels {
+		for i := range specs {
+			specs[i].targets = []string{hostPort(t, startOneprom(t, specs[i:i+1]))}
+			specs[i].remoteRead = r.remoteRead
+		}
+	}
+	base := startOneprom(t, specs)
 	truth := promqltest.NewTestEngine(t, false, 0, promqltest.DefaultMaxSamplesPerQuery)
 	engine := newCheckedEngine(t, truth, base)
 	promqltest.RunBuiltinTestsWithStorage(t, engine, func(tb testing.TB) storage.Storage {

@@ -13,6 +13,8 @@ type topology struct {
 	// splitAt is where the first group ends and the second begins; zero: all groups are asked for all times.
 	splitAt time.Time
 	place   placement
+	// levels puts a oneprom of its own between each group and the one that is asked.
+	levels bool
 }
 
 // groupSpec is a server group as oneprom's configuration has it.
@@ -33,6 +35,7 @@ var topologies = []topology{
 	{name: "shards", groups: [][]int{{0}, {1}, {2}}, place: placeShards},
 	{name: "shards-replicas-holes", groups: [][]int{{0, 1}, {2, 3}}, place: placeShardsWithHoles},
 	{name: "tiers", groups: [][]int{{0}, {1}}, splitAt: tierSplit, place: placeTiers},
+	{name: "levels", groups: [][]int{{0, 1}, {2, 3}}, place: placeShardsWithHoles, levels: true},
 }
 
 // backends is the number of backends in all groups.

@@ -54,6 +54,9 @@ type Dialect struct {
 	FindsWithin bool
 	// ExternalLabels tells that remote read adds labels which the query API does not.
 	ExternalLabels bool
+	// WholeReads tells that remote read is refused where its answer would be partial;
+	// the query API warns of that instead.
+	WholeReads bool
 	// LongTerm tells that the backend is a store that others write to.
 	LongTerm bool
 	// Lacks is what the backend cannot store.
@@ -103,7 +106,7 @@ func DialectOf(k Kind, replicaLabels bool) Dialect {
 			Lacks:       Lacks{Histograms: true, StaleMarkers: true},
 		}
 	case Oneprom:
-		return Dialect{}
+		return Dialect{WholeReads: true, LongTerm: true}
 	}
 	return Dialect{ExternalLabels: true, Fronted: k == UnknownKind}
 }

@@ -98,7 +98,7 @@ func (c *Client) queryBoth(ctx context.Context, r Request) ([]Series, error) {
 		if p, ok := present[keyOf(raw[i])]; ok {
 			at = p.Run.(*dedup.Samples).T
 		}
-		raw[i].Run = markEnds(s, at, *r.Steps)
+		raw[i].Run = markEnds(s, at, *r.Steps, r.MaxT)
 	}
 	return raw, nil
 }
@@ -196,8 +196,8 @@ func samplesBehind(values, times *dedup.Samples, steps Steps) *dedup.Samples {
 // markEnds adds the stale markers that the steps at which the series is present
 // prove. Their own time is not known: a marker is put an interval after the
 // last sample, where a scrape would have found the series gone, but between the
-// steps that prove it.
-func markEnds(s *dedup.Samples, present []int64, steps Steps) *dedup.Samples {
+// steps that prove it and not after maxt (ms), the end of what was asked for.
+func markEnds(s *dedup.Samples, present []int64, steps Steps, maxt int64) *dedup.Samples {
 	type mark struct {
 		after int // index of the last sample before the marker
 		t     int64
@@ -222,7 +222,7 @@ func markEnds(s *dedup.Samples, present []int64, steps Steps) *dedup.Samples {
 		if p > 0 {
 			lo = max(lo, present[p-1]+1)
 		}
-		marks = append(marks, mark{after: i - 1, t: max(lo, min(at, s.T[i-1]+interval))})
+		marks = append(marks, mark{after: i - 1, t: max(lo, min(at, maxt, s.T[i-1]+interval))})
 	}
 	if len(marks) == 0 {
 		return s

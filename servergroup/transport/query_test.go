@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -68,7 +69,7 @@ func TestMarkEnds_MarkersLieBetweenTheStepsThatProveThem(t *testing.T) {
 		for i := range present {
 			present[i] *= 1000
 		}
-		require.Equal(t, want, text(markEnds(columns(samples), present, steps)))
+		require.Equal(t, want, text(markEnds(columns(samples), present, steps, math.MaxInt64)))
 	}
 	// An interval after the last sample, where a scrape would have failed.
 	f("0:1 15:1 30:1", []int64{0}, "0:1 15:1 30:1 45:x")

@@ -1,0 +1,50 @@
+package dedup
+
+import (
+	"testing"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/stretchr/testify/require"
+)
+
+// Two holders whose times meet at 60 s: what one of them lacks beyond is no gap.
+func TestSeries_WhereAHolderEndsItMissesNothing(t *testing.T) {
+	const sec = 1000
+	run := func(from, to int64, ts ...int64) Bounded {
+		s := &Samples{}
+		for _, at := range ts {
+			if at < 0 {
+				s.Append(0, -at, StaleNaN)
+			} else {
+				s.Append(0, at, float64(at))
+			}
+		}
+		return Bounded{Run: s, From: from, To: to}
+	}
+	f := func(want []int64, recent, archive []int64) {
+		t.Helper()
+		a, b := run(60*sec, 1000*sec, recent...), run(0, 60*sec, archive...)
+		for _, runs := range [][]Run{{a, b}, {b, a}} {
+			var got []int64
+			s := NewSeries(labels.FromStrings("i", "1"), runs, 0, 1000*sec, func(err error) { require.NoError(t, err) })
+			it := s.Iterator(nil)
+			for it.Next() != 0 {
+				at, v := it.At()
+				if v != v {
+					at = -at
+				}
+				got = append(got, at)
+			}
+			require.NoError(t, it.Err())
+			require.Equal(t, want, got)
+		}
+	}
+	// One scrape on a side.
+	f([]int64{50_003, 65_001, 80_002, 95_001}, []int64{65_001, 80_002, 95_001}, []int64{50_003})
+	f([]int64{20_001, 35_002, 50_003, 65_001}, []int64{65_001}, []int64{20_001, 35_002, 50_003})
+	// A marker on the other side, and one with the next life after it.
+	f([]int64{20_001, 35_002, 50_003, -65_001}, []int64{-65_001}, []int64{20_001, 35_002, 50_003})
+	f([]int64{35_002, 50_003, -59_999, 65_001, 80_002}, []int64{65_001, 80_002}, []int64{35_002, 50_003, -59_999})
+	// At the very seam both have it.
+	f([]int64{45_000, 60_000, 75_000}, []int64{60_000, 75_000}, []int64{45_000, 60_000})
+}
