@@ -50,19 +50,20 @@ func (g gap) String() string {
 }
 
 // gaps returns what nobody holds of [mint, maxt] (ms, inclusive), in the order of
-// time: for each of the groups, what neither its own time_range covers nor that
-// of one that may hold the same series. Groups that miss the same window share a
-// gap. cfgs are all groups that may have what is selected. What is later than now
-// cannot be missed yet.
-func gaps(cfgs []*Config, mint, maxt int64, now time.Time) []gap {
+// time: for each of the groups asked, what neither its own time_range covers nor
+// that of one that may hold the same series. Among all groups: where one goes on
+// whose labels do not match what is selected, there is nothing more to be had.
+// Groups that miss the same window share a gap. What is later than now cannot be
+// missed yet.
+func gaps(admitted, all []*Config, mint, maxt int64, now time.Time) []gap {
 	var out []gap
 	asked := window{mint, min(maxt, now.UnixMilli())}
 	if asked.from > asked.to {
 		return nil
 	}
-	for _, g := range cfgs {
+	for _, g := range admitted {
 		missing := without([]window{asked}, g.TimeRange, now)
-		for _, h := range cfgs {
+		for _, h := range all {
 			if len(missing) == 0 {
 				break
 			}
@@ -87,15 +88,16 @@ func gaps(cfgs []*Config, mint, maxt int64, now time.Time) []gap {
 // uncovered says what nobody holds of a selection: as warnings, or as an error
 // where an answer must not be partial.
 func (v *View) uncovered(sel Selection) (annotations.Annotations, error) {
-	var admitted []*Config
+	var admitted, all []*Config
 	for _, g := range v.groups {
+		all = append(all, g.cfg)
 		if g.cfg.resolve(sel.Matchers).none == "" {
 			admitted = append(admitted, g.cfg)
 		}
 	}
 	var ws annotations.Annotations
 	var texts []string
-	for _, g := range gaps(admitted, sel.MinT, sel.MaxT, v.now) {
+	for _, g := range gaps(admitted, all, sel.MinT, sel.MaxT, v.now) {
 		texts = append(texts, g.String())
 		ws.Add(errors.New("partial answer: " + g.String()))
 	}

@@ -27,7 +27,7 @@ func atSec(seconds int64) Time         { return Time{time.Unix(seconds, 0)} }
 // gapsText is gaps with times in ms, a line for each.
 func gapsText(mint, maxt int64, cfgs ...*Config) string {
 	var text string
-	for _, g := range gaps(cfgs, mint, maxt, time.Unix(coverageNow, 999)) {
+	for _, g := range gaps(cfgs, cfgs, mint, maxt, time.Unix(coverageNow, 999)) {
 		text += fmt.Sprintf("%v %d-%d\n", g.groups, g.from, g.to)
 	}
 	return text
@@ -87,6 +87,15 @@ func TestGaps_OfTheGroupsThatHaveThem(t *testing.T) {
 	f("[eu us archive] 90000000-90999999\n", heldBy("archive", TimeRange{MinAge: age(5), Start: atSec(91_000)}))
 	f("[eu us b a] 90000000-90999999\n[eu us b a] 92000001-92999999\n",
 		heldBy("b", TimeRange{MinAge: age(5), Start: atSec(93_000)}), heldBy("a", TimeRange{Start: atSec(91_000), End: atSec(92_000)}))
+}
+
+// A group that ends goes on in those that do not, whatever is selected: if these
+// cannot have it, nobody ever had it.
+func TestGaps_GroupsThatDoNotMatchGoOnToo(t *testing.T) {
+	archive, eu := heldBy("archive", TimeRange{MinAge: age(5)}), heldBy("eu", TimeRange{}, "region", "eu")
+	now := time.Unix(coverageNow, 0)
+	require.Empty(t, gaps([]*Config{archive}, []*Config{archive, eu}, 0, coverageNow*1000, now))
+	require.Len(t, gaps([]*Config{archive}, []*Config{archive}, 0, coverageNow*1000, now), 1)
 }
 
 func TestView_WhatNobodyHoldsIsSaid(t *testing.T) {

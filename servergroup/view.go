@@ -1,6 +1,7 @@
 package servergroup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -75,7 +76,46 @@ func (v *View) route(ms []*labels.Matcher, mint, maxt int64) []target {
 			ts = append(ts, target{groupView: g, route: r})
 		}
 	}
+	countHolders(ts)
+	return ts
+}
+
+// routeMerge is route for samples: it adds the groups whose time_range does not
+// meet the window, but what the merge looks at around it. What is selected for a
+// window would else depend on what else is asked for.
+func (v *View) routeMerge(ms []*labels.Matcher, mint, maxt int64) []target {
+	ts := v.route(ms, mint, maxt)
+	for _, g := range v.groups {
+		if slices.ContainsFunc(ts, func(t target) bool { return t.cfg == g.cfg }) {
+			continue
+		}
+		with := append(slices.Clone(ts), target{groupView: g})
+		countHolders(with)
+		last := &with[len(ts)]
+		lo, hi := around(mint, maxt, last.holders)
+		last.route = g.cfg.route(ms, lo, hi, v.now)
+		if last.route.Skipped == "" && last.holders > g.runs() {
+			ts = with
+		}
+	}
+	slices.SortStableFunc(ts, func(a, b target) int { return cmp.Compare(v.rank(a.cfg), v.rank(b.cfg)) })
+	return ts
+}
+
+// rank is the place of a group in the configuration.
+func (v *View) rank(c *Config) int {
+	return slices.IndexFunc(v.groups, func(g groupView) bool { return g.cfg == c })
+}
+
+// around widens a window (ms) by what the merge of so many holders looks at.
+func around(mint, maxt int64, holders int) (lo, hi int64) {
+	margin := dedup.MarginOf(holders)
+	return max(mint, math.MinInt64+margin) - margin, min(maxt, math.MaxInt64-margin) + margin
+}
+
+func countHolders(ts []target) {
 	for i := range ts {
+		ts[i].holders = 0
 		for j := range ts {
 			if i == j || !disjoint(ts[i].cfg, ts[j].cfg) {
 				ts[i].holders += ts[j].runs()
@@ -83,7 +123,6 @@ func (v *View) route(ms []*labels.Matcher, mint, maxt int64) []target {
 		}
 		ts[i].holders = min(ts[i].holders, mostHolders)
 	}
-	return ts
 }
 
 // mostHolders bounds the margin that is fetched for the sake of the merge: more
@@ -170,7 +209,7 @@ type Selection struct {
 // fetch gets the selection from all groups concerned. It returns the series in
 // the order of their labels.
 func (v *View) fetch(ctx context.Context, sel Selection) ([]*dedup.Series, annotations.Annotations, error) {
-	ts := v.route(sel.Matchers, sel.MinT, sel.MaxT)
+	ts := v.routeMerge(sel.Matchers, sel.MinT, sel.MaxT)
 	var said remarks
 	sources := make([][]source, len(ts))
 	for i := range ts {
@@ -234,12 +273,12 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 	}
 	// The merge looks at what is around the window, too.
 	lo, hi := t.cfg.TimeRange.bounds(v.now)
-	margin := dedup.MarginOf(t.holders)
-	req.MinT = max(lo, max(sel.MinT, math.MinInt64+margin)-margin)
-	req.MaxT = min(hi, min(sel.MaxT, math.MaxInt64-margin)+margin)
+	from, to := around(sel.MinT, sel.MaxT, t.holders)
+	req.MinT, req.MaxT = max(lo, from), min(hi, to)
 	client := v.clientOf(p)
 	list, err := client.Fetch(ctx, p.method, req)
-	if p.dialect.WholeReads && p.method != transport.QueryAPI && v.partial == PartialWarn && transport.ClassOf(err) == transport.ClassServer {
+	refusesParts := p.dialect.WholeReads && v.partial == PartialWarn && transport.ClassOf(err) == transport.ClassServer
+	if p.method != transport.QueryAPI && (refusesParts || transport.CannotCut(err)) {
 		list, err = client.Fetch(ctx, transport.QueryAPI, req)
 	}
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 )
 
@@ -265,13 +266,14 @@ func testSeamRequests(t *testing.T, rig *seamRig) {
 			require.Empty(t, askSeam(t, rig.server.Handler(), q).Error)
 			return rig.archives[read].asked()
 		}
-		// A lookback, and what two holders are merged with, lie before the instant.
-		const later = 5*minute + 6*minute
+		// A lookback, and what three holders are merged with, lie before the instant: the
+		// archive may hold a copy of either replica.
+		later := 5*minute + dedup.MarginOf(3)
 		for _, q := range []seamQuery{
 			{expr: `edge`, start: seam + later},
 			{expr: `rate(requests_total[5m])`, start: seam + later},
 			{expr: `max_over_time(edge[5m:15s])`, start: seam + 5*minute + later},
-			{expr: `edge offset -20m`, start: seam - 9*minute},
+			{expr: `edge offset -20m`, start: seam - 20*minute + later},
 			{expr: `edge @ end()`, start: seam - 30*minute, end: seam + later, step: minute},
 			{expr: `rate(requests_total[5m])`, start: seam + later, end: seamNow.UnixMilli(), step: 15 * second},
 		} {

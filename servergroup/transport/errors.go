@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 )
 
 // Class says whose fault a failed request is; it decides about retries, breakers
@@ -71,6 +72,13 @@ func Refused(err error) bool {
 		return false
 	}
 	return e.Unsupported() || e.Class == ClassUser || e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden
+}
+
+// CannotCut tells that remote read failed over a chunk that only lies partly in the
+// window: Prometheus 2.42 cannot cut those of gauge histograms.
+func CannotCut(err error) bool {
+	var e *Error
+	return errors.As(err, &e) && e.Class == ClassServer && strings.Contains(e.Err.Error(), "while re-encoding")
 }
 
 // ClassOf returns the class of err, "" if it has none.
