@@ -239,6 +239,9 @@ func (r *replica) chooseMethod(ctx context.Context, p *profile) error {
 		return nil
 	}
 	method, err := p.client.ProbeRead(ctx)
+	if p.dialect.WholeReads && transport.ClassOf(err) == transport.ClassServer {
+		method, err = transport.StreamedRead, nil // it has it, and something behind it is gone
+	}
 	if err != nil {
 		if r.group.RemoteRead == RemoteReadAlways {
 			return fmt.Errorf("remote_read: always, but: %w", err)

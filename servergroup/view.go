@@ -277,7 +277,7 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 	req.MinT, req.MaxT = max(lo, from), min(hi, to)
 	client := v.clientOf(p)
 	list, err := client.Fetch(ctx, p.method, req)
-	refusesParts := p.dialect.WholeReads && v.partial == PartialWarn && transport.ClassOf(err) == transport.ClassServer
+	refusesParts := p.dialect.WholeReads && v.partial != PartialError && transport.ClassOf(err) == transport.ClassServer
 	if p.method != transport.QueryAPI && (refusesParts || transport.CannotCut(err)) {
 		list, err = client.Fetch(ctx, transport.QueryAPI, req)
 	}
@@ -300,5 +300,5 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 // clientOf returns the client for a replica's profile that follows the query's
 // partial_response.
 func (v *View) clientOf(p *profile) *transport.Client {
-	return p.client.AllowPartial(v.partial == PartialWarn)
+	return p.client.AllowPartial(v.partial != PartialError)
 }
