@@ -40,7 +40,11 @@ func (c *Client) read(ctx context.Context, m Method, r Request) ([]Series, error
 		return p.series, nil
 	}
 	var broken *formatError
-	if errors.As(err, &broken) {
+	var said *saidError
+	switch {
+	case errors.As(err, &said):
+		return nil, &Error{Class: ClassServer, URL: c.URL(), Err: err}
+	case errors.As(err, &broken):
 		return nil, c.contentError(err)
 	}
 	return nil, c.bodyError(ctx, err)

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -44,6 +45,7 @@ type seriesParser struct {
 	last   []byte         // its labels as they came
 	chunks []dedup.Chunk  // its chunks
 	arena  []byte         // room for chunk data
+	head   [64]byte       // scratch: what the frame at hand begins with
 }
 
 // stream reads frames: uvarint length, big-endian CRC-32C, ChunkedReadResponse.
@@ -52,26 +54,61 @@ func (p *seriesParser) stream(r io.Reader) error {
 	br := bufio.NewReaderSize(r, 64<<10)
 	var frame []byte
 	for n := 0; ; n++ {
-		size, err := binary.ReadUvarint(br)
-		if err == io.EOF {
+		peeked, _ := br.Peek(len(p.head))
+		head := p.head[:copy(p.head[:], peeked)]
+		var err error
+		if frame, err = readFrame(br, frame[:0]); err == io.EOF {
 			return p.flush()
 		}
 		if err != nil {
+			if text := plainText(head); text != "" {
+				return &saidError{text}
+			}
 			return fmt.Errorf("frame %d: %w", n, err)
-		}
-		if size > maxFrame {
-			return badFormat("frame %d of %d bytes is larger than %d", n, size, maxFrame)
-		}
-		if frame, err = readFull(br, frame[:0], int(size)+4); err != nil {
-			return fmt.Errorf("frame %d: %w", n, noEOF(err))
-		}
-		if sum := crc32.Checksum(frame[4:], castagnoli); sum != binary.BigEndian.Uint32(frame) {
-			return badFormat("frame %d: checksum mismatch", n)
 		}
 		if err := p.frame(frame[4:]); err != nil {
 			return fmt.Errorf("frame %d: %w", n, err)
 		}
 	}
+}
+
+// readFrame reads checksum and message of a frame into buf. The error is io.EOF
+// where a stream may end.
+func readFrame(br *bufio.Reader, buf []byte) ([]byte, error) {
+	size, err := binary.ReadUvarint(br)
+	if err != nil {
+		return buf, err
+	}
+	if size > maxFrame {
+		return buf, badFormat("a frame of %d bytes is larger than %d", size, maxFrame)
+	}
+	if buf, err = readFull(br, buf, int(size)+4); err != nil {
+		return buf, noEOF(err)
+	}
+	if sum := crc32.Checksum(buf[4:], castagnoli); sum != binary.BigEndian.Uint32(buf) {
+		return buf, badFormat("checksum mismatch")
+	}
+	return buf, nil
+}
+
+// saidError is the text of an error that a server wrote into its stream: the status
+// had been sent by then.
+type saidError struct{ text string }
+
+func (e *saidError) Error() string { return e.text }
+
+// plainText returns what a frame begins with if that is text, which the length, the
+// checksum and the first tag of a real one are not.
+func plainText(head []byte) string {
+	if len(head) < 16 {
+		return ""
+	}
+	for _, c := range bytes.TrimSpace(head) {
+		if c < ' ' || c > '~' {
+			return ""
+		}
+	}
+	return clip(string(head))
 }
 
 // readFull reads n bytes into buf, growing it as bytes come and not as the

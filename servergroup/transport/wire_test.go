@@ -123,6 +123,16 @@ func TestStream_FlippedBitsAreAnError(t *testing.T) {
 	}
 }
 
+// A server that fails after the first frame can only write its error into the stream.
+func TestStream_ErrorTextBehindAFrame(t *testing.T) {
+	body := append(frames(t, named("x", xor(0, 5))), "iterate chunk while re-encoding: detected unexpected counter reset in histogram\n"...)
+	err := newParser().stream(bytes.NewReader(body))
+	var said *saidError
+	require.ErrorAs(t, err, &said)
+	require.ErrorContains(t, err, "iterate chunk while re-encoding: detected")
+	require.True(t, CannotCut(&Error{Class: ClassServer, Err: err}))
+}
+
 func TestStream_BadFrames(t *testing.T) {
 	f := func(want string, body []byte) {
 		t.Helper()
@@ -132,7 +142,7 @@ func TestStream_BadFrames(t *testing.T) {
 		require.ErrorContains(t, err, want)
 	}
 	huge := []byte{0xff, 0xff, 0xff, 0xff, 0x0f}
-	f("frame 0 of 4294967295 bytes is larger than", huge)
+	f("a frame of 4294967295 bytes is larger than", huge)
 	bad := xor(0, 1)
 	bad.Type = 99
 	f("unknown chunk encoding 99", frames(t, named("m", bad)))
