@@ -178,7 +178,7 @@ func TestExample(t *testing.T) {
 		require.Contains(t, written, key)
 	}
 	// Names that are the user's: labels, parameters, claims.
-	keys = append(keys, "source", "replica", "region", "nocache", "resource", "scope")
+	keys = append(keys, "source", "replica", "region", "extra_label", "resource", "scope")
 	for _, key := range written {
 		require.Contains(t, keys, key)
 	}
