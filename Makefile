@@ -5,8 +5,10 @@
 GO       ?= go
 BUILD    ?= .build
 FUZZTIME ?= 60s
+DIFFTIME ?= 1h
+DIFFSEED ?= $(shell date +%s)
 
-.PHONY: all build demo demo-check test e2e fuzz bench lint help
+.PHONY: all build demo demo-check test e2e fuzz fuzz-differential bench lint help
 
 all: lint build test
 
@@ -32,6 +34,9 @@ fuzz: ## every fuzz test for FUZZTIME
 	  done; \
 	done
 
+fuzz-differential: ## random questions to random worlds for DIFFTIME, against one Prometheus
+	$(GO) test ./proxy/e2e/differential -run '^TestDifferential$$' -v -count=1 -timeout 0 -differential.duration=$(DIFFTIME) -differential.seed=$(DIFFSEED)
+
 bench: ## ratios against one Prometheus that has all the data, and the benchmarks of packages
 	$(GO) test -run '^$$' -bench . -benchmem ./dedup ./servergroup/...
 	ONEPROM_BENCH=1 $(GO) test -tags e2e -timeout 60m -count=1 -v -run '^TestBench' ./proxy/e2e
@@ -42,4 +47,4 @@ lint: ## gofmt and vet
 	$(GO) vet -stdmethods=false -tags e2e ./proxy/e2e/...
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "make %-18s %s\n", $$1, $$2}' Makefile

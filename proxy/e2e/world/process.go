@@ -58,7 +58,13 @@ type Process struct {
 func Run(tb testing.TB, binary string, args ...string) *Process {
 	tb.Helper()
 	address := freeAddress(tb)
-	cmd := exec.Command(binary, append(args, "--web.listen-address="+address)...)
+	return runAt(tb, address, "/-/ready", binary, append(args, "--web.listen-address="+address)...)
+}
+
+// runAt is Run for a binary whose arguments make it listen on address, and that says at the path ready when it is.
+func runAt(tb testing.TB, address, ready, binary string, args ...string) *Process {
+	tb.Helper()
+	cmd := exec.Command(binary, args...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	p := &Process{URL: "http://" + address, exit: make(chan error, 1)}
 	cmd.Stdout, cmd.Stderr = &p.log, &p.log
@@ -83,12 +89,12 @@ func Run(tb testing.TB, binary string, args ...string) *Process {
 		for range p.exit { // drained and closed: the process is gone
 		}
 	})
-	p.awaitReady(tb)
+	p.awaitReady(tb, ready)
 	return p
 }
 
-// awaitReady polls /-/ready until the server answers 200, for at most two minutes.
-func (p *Process) awaitReady(tb testing.TB) {
+// awaitReady polls the path until the server answers that all is well, for at most two minutes.
+func (p *Process) awaitReady(tb testing.TB, path string) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.Context(), 2*time.Minute)
 	defer cancel()
@@ -96,7 +102,7 @@ func (p *Process) awaitReady(tb testing.TB) {
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if ready(ctx, client, p.URL+"/-/ready") {
+		if ready(ctx, client, p.URL+path) {
 			return
 		}
 		select {
@@ -120,7 +126,7 @@ func ready(ctx context.Context, client *http.Client, url string) bool {
 	}
 	defer resp.Body.Close()
 	_, _ = io.Copy(io.Discard, resp.Body)
-	return resp.StatusCode == http.StatusOK
+	return resp.StatusCode/100 == 2
 }
 
 // PeakMemory is the largest resident size the process has had so far, in bytes.

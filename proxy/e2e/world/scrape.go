@@ -29,6 +29,7 @@ type tracked struct {
 	ref    storage.SeriesRef
 	source *series // nil for up and its companions
 	alive  bool    // was in the last scrape
+	lost   bool    // its last sample is of a kind that the server cannot store: there is nothing that could end
 }
 
 func newScraper(s *Server, r *Region, t *Target) *scraper {
@@ -106,6 +107,9 @@ func (sc *scraper) scraped(a appending) error {
 			continue
 		}
 		n++
+		if sc.region.Decimals {
+			v.f = decimal(v.f)
+		}
 		if err := a.append(s, start, v); err != nil {
 			return err
 		}
@@ -136,7 +140,8 @@ type appending struct {
 
 func (a appending) append(s *tracked, start int64, v sample) error {
 	s.alive = true
-	if !a.server.Keep.Has(a.t) {
+	s.lost = !a.server.Kind.holds(v)
+	if s.lost || !a.server.Keep.Has(a.t) {
 		return nil
 	}
 	ref, err := a.app.Append(s.ref, s.labels, start, a.t, v.f, v.h, v.fh, storage.AppendV2Options{})
@@ -151,7 +156,7 @@ func (a appending) end(all []*tracked) error {
 			continue
 		}
 		s.alive = false
-		if s.source != nil && s.source.noMarker || !a.server.Keep.Has(a.t) {
+		if s.lost || s.source != nil && s.source.noMarker || !a.server.Keep.Has(a.t) {
 			continue
 		}
 		if _, err := a.app.Append(s.ref, s.labels, 0, a.t, math.Float64frombits(value.StaleNaN), nil, nil, storage.AppendV2Options{}); err != nil {

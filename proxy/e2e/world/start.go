@@ -29,43 +29,76 @@ func (b *lockedBuffer) String() string {
 	return b.out.String()
 }
 
-// Start writes the data of all servers below dir, two at a time, and starts them. It returns when all are ready; they end with the test.
+// Start gives all servers their data, two at a time, and starts them: a Prometheus on the data directory that was written for it, the
+// others before they are fed. All keep their data below dir. Start returns when all are ready; they end with the test.
 func (w *World) Start(tb testing.TB, dir string) {
 	tb.Helper()
-	binary := Binary(tb, PrometheusPackage)
+	pinned := Binary(tb, PrometheusPackage)
 	servers := w.Servers()
+	start := func(fed bool) {
+		for _, s := range servers {
+			if s.Kind.fed() == fed {
+				p := s.run(tb, pinned, dir)
+				s.URL, s.PID = p.URL, p.PID
+			}
+		}
+	}
+	start(true)
 	errs := make([]error, len(servers))
 	gate := make(chan struct{}, 2)
 	var wg sync.WaitGroup
-	for i, s := range servers {
-		wg.Go(func() {
+	give := func(fed bool) { // those that are fed go first, it takes them longest
+		for i, s := range servers {
+			if s.Kind.fed() != fed {
+				continue
+			}
 			gate <- struct{}{}
-			defer func() { <-gate }()
-			errs[i] = s.Store(tb.Context(), filepath.Join(dir, s.Name), w.End)
-		})
+			wg.Go(func() {
+				defer func() { <-gate }()
+				if fed {
+					errs[i] = s.feed(tb.Context(), w.End)
+				} else {
+					errs[i] = s.Store(tb.Context(), filepath.Join(dir, s.Name), w.End)
+				}
+			})
+		}
 	}
+	give(true)
+	give(false)
 	wg.Wait()
 	for i, err := range errs {
 		if err != nil {
-			tb.Fatalf("store %s: %v", servers[i].Name, err)
+			tb.Fatalf("the data of %s: %v", servers[i].Name, err)
 		}
 	}
-	for _, s := range servers {
-		p := s.run(tb, binary, dir)
-		s.URL, s.PID = p.URL, p.PID
+	start(false)
+}
+
+// run starts the server; what it has is below dir. pinned is the binary of the pinned Prometheus.
+func (s *Server) run(tb testing.TB, pinned, dir string) *Process {
+	tb.Helper()
+	switch s.Kind {
+	case Prometheus2:
+		return s.runPrometheus(tb, debianPrometheus(tb), "native-histograms", dir)
+	case VictoriaMetrics:
+		return runVictoriaMetrics(tb, filepath.Join(dir, s.Name))
+	case InfluxDB:
+		return runInfluxDB(tb, filepath.Join(dir, s.Name))
+	default:
+		features := Features
+		if s.startTimes() {
+			features += ",st-storage"
+		}
+		return s.runPrometheus(tb, pinned, features, dir)
 	}
 }
 
-// run starts the server on its data directory below dir.
-func (s *Server) run(tb testing.TB, binary, dir string) *Process {
+// runPrometheus starts a Prometheus on its data directory below dir.
+func (s *Server) runPrometheus(tb testing.TB, binary, features, dir string) *Process {
 	tb.Helper()
 	config := filepath.Join(dir, s.Name+".yml")
 	if err := os.WriteFile(config, []byte(s.config()), 0o644); err != nil {
 		tb.Fatal(err)
-	}
-	features := Features
-	if s.startTimes() {
-		features += ",st-storage"
 	}
 	return Run(tb, binary,
 		"--config.file="+config,

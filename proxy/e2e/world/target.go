@@ -11,6 +11,7 @@ import (
 type Region struct {
 	Name       string
 	StartTimes bool // its targets tell when their counters started
+	Decimals   bool // its targets show floats of few decimals, see decimal
 	Targets    []*Target
 }
 

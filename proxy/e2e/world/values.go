@@ -57,6 +57,14 @@ func (w wave) level(t int64) float64 {
 	return w.rate * (1 + w.swing*math.Sin(2*math.Pi*s/w.period+w.phase))
 }
 
+// decimal rounds a float to three decimals, and a large one to an integer: what VictoriaMetrics stores without a loss.
+func decimal(f float64) float64 {
+	if math.Abs(f) >= 1e9 {
+		return math.Round(f)
+	}
+	return math.Round(f*1000) / 1000
+}
+
 // deltas makes the delta-encoded buckets of an integer histogram.
 func deltas(counts []uint64) []int64 {
 	out := make([]int64, len(counts))

@@ -1,5 +1,6 @@
-// Package world builds small worlds of real Prometheus servers for end-to-end tests: the data directory of each server is written
-// from one simulated truth, and the server itself is a process of the pinned Prometheus version.
+// Package world builds small worlds of real servers for end-to-end tests. Each server has its data from one simulated truth: that of a
+// Prometheus is written into its data directory, other servers are fed by remote write. The server itself is a process, of the pinned
+// Prometheus version unless its kind says otherwise.
 //
 // Everything is a function of fixed seeds and of an absolute clock, so that two runs see the same bytes.
 package world
@@ -69,9 +70,18 @@ func (w *World) Servers() []*Server {
 // At is the time d after the beginning of the world, in unix ms.
 func (w *World) At(d time.Duration) int64 { return w.Begin + d.Milliseconds() }
 
-// Server is one Prometheus: what it scrapes, what it missed, and what it keeps.
+// With is the world with only the named groups. It shares the servers, so that they are started once.
+func (w *World) With(groups ...string) *World {
+	part := *w
+	part.Groups = slices.Clone(w.Groups)
+	part.Groups = slices.DeleteFunc(part.Groups, func(g Group) bool { return !slices.Contains(groups, g.Name) })
+	return &part
+}
+
+// Server is one server: what it scrapes, what it missed, and what it keeps.
 type Server struct {
 	Name           string
+	Kind           Kind // the zero value is the pinned Prometheus
 	Regions        []*Region
 	RegionLabel    bool // the data carries the region label
 	ExternalLabels map[string]string

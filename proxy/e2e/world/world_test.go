@@ -18,19 +18,22 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // Were a scrape lost in both replicas of a pair, no proxy could give the right answer.
 func TestFaults_OneReplicaSawEveryScrape(t *testing.T) {
-	for _, w := range []*World{Aligned(1), Aligned(3), Shifted(16)} {
+	for _, w := range []*World{Aligned(1), Aligned(3), Shifted(16), TwoStores(1)} {
 		missed := 0
 		for _, g := range w.Groups {
 			if len(g.Replicas) != 2 {
 				continue
 			}
 			a, b := g.Replicas[0].Faults, g.Replicas[1].Faults
-			for _, target := range g.Replicas[0].Regions[0].Targets {
-				for at := w.Begin; at < w.End; at += second {
-					inA, inB := anyHas(a.all(target.key()), at), anyHas(b.all(target.key()), at)
-					require.False(t, inA && inB, "%s: %s at %d", w.Name, target.key(), at)
-					if inA || inB {
-						missed++
+			for _, r := range g.Replicas[0].Regions {
+				for _, target := range r.Targets {
+					missedA, missedB := a.all(target.key()), b.all(target.key())
+					for at := w.Begin; at < w.End; at += second {
+						inA, inB := anyHas(missedA, at), anyHas(missedB, at)
+						require.False(t, inA && inB, "%s: %s at %d", w.Name, target.key(), at)
+						if inA || inB {
+							missed++
+						}
 					}
 				}
 			}
