@@ -31,8 +31,8 @@ func (r *replica) check(ctx context.Context, p *profile) error {
 		return ctx.Err()
 	}
 	for _, name := range r.group.ReplicaLabels {
-		if _, ok := p.configured[name]; ok {
-			continue
+		if _, ok := p.configured[name]; ok || p.configured == nil && p.dialect.ExternalLabels {
+			continue // an external label, or perhaps one
 		}
 		values, err := r.valuesInData(ctx, p, name)
 		if err != nil {
@@ -55,10 +55,16 @@ func (r *replica) check(ctx context.Context, p *profile) error {
 	return nil
 }
 
-// valuesInData returns some values of a label in a backend's data.
+// checkedTime is how much (ms) of the newest data check looks at: label lookups over
+// all time are dear in long-term stores.
+const checkedTime = 60 * 60 * 1000
+
+// valuesInData returns some values of a label in the newest of a backend's data that
+// the group is asked for.
 func (r *replica) valuesInData(ctx context.Context, p *profile, name string) ([]string, error) {
-	all := transport.Lookup{MinT: minTime, MaxT: r.now().UnixMilli(), Limit: 10}
-	values, _, err := p.client.LabelValues(ctx, name, all)
+	lo, hi := r.group.TimeRange.bounds(r.now())
+	newest := min(hi, r.now().UnixMilli())
+	values, _, err := p.client.LabelValues(ctx, name, transport.Lookup{MinT: max(lo, newest-checkedTime), MaxT: newest, Limit: 10})
 	return values, err
 }
 
@@ -78,29 +84,38 @@ func (v *View) noteOusted(t *target, rules *labelRules, said *remarks) {
 }
 
 // auditor returns what looks at every series of an answer for what makes it
-// doubtful, nil if nothing can. It begins with what concerns the answer as a whole.
+// doubtful, nil if nothing can.
 func (v *View) auditor(sources []source, sel Selection, said *remarks) func(labels.Labels, []dedup.Run, []origin) {
-	var lossy []origin
-	several := false // groups that hold the newest data
+	lossy, several := false, false // several groups that hold the newest data
+	var newest *Config
 	for _, s := range sources {
-		lacks := s.profile.dialect.Lacks
-		if lacks.Histograms && slices.ContainsFunc(sources, source.hasHistograms) {
-			said.warn(fmt.Errorf("server group %q: %s does not store native histograms: they are missing from what it holds", s.target.cfg.Name, s.profile.Kind))
+		lossy = lossy || s.profile.dialect.Lacks.StaleMarkers && sel.Steps != nil
+		if s.current() {
+			several = several || newest != nil && newest != s.target.cfg
+			newest = s.target.cfg
 		}
-		if lacks.StaleMarkers && sel.Steps != nil {
-			lossy = append(lossy, s.origin)
-		}
-		several = several || s.current() && sources[0].current() && s.target.cfg != sources[0].target.cfg
 	}
-	if !several && len(lossy) == 0 {
+	if !several && !lossy {
 		return nil
 	}
 	return func(ls labels.Labels, runs []dedup.Run, from []origin) {
 		if several && len(runs) > 1 {
 			v.noteRuns(ls, runs, from, said)
 		}
-		if len(lossy) > 0 {
+		if lossy {
 			noteEnds(runs, from, *sel.Steps, said)
+		}
+	}
+}
+
+// noteHistograms notes the sources that cannot have what others show to be native
+// histograms. Those that have nothing may have lost all of it.
+func noteHistograms(sources []source, said *remarks) {
+	for _, s := range sources {
+		if s.profile.dialect.Lacks.Histograms && slices.ContainsFunc(sources, func(o source) bool {
+			return (len(s.series) > 0 || !disjoint(s.target.cfg, o.target.cfg)) && o.hasHistograms()
+		}) {
+			said.warn(fmt.Errorf("server group %q: %s does not store native histograms: they are missing from what it holds", s.target.cfg.Name, s.profile.Kind))
 		}
 	}
 }
@@ -124,9 +139,18 @@ func noteEnds(runs []dedup.Run, from []origin, steps transport.Steps, said *rema
 	for i, r := range runs {
 		s, ok := plain(r).(*dedup.Samples)
 		if !ok || !from[i].profile.dialect.Lacks.StaleMarkers {
-			return
+			continue
 		}
-		if endsInSight(s.T, steps) {
+		told := func(t int64) bool { // whether another backend has the series then
+			for j, o := range runs {
+				mint, maxt, ok := extent(o)
+				if ok && mint <= t && t <= maxt && !from[j].profile.dialect.Lacks.StaleMarkers {
+					return true
+				}
+			}
+			return false
+		}
+		if endsInSight(s.T, steps, told) {
 			said.warn(fmt.Errorf("server group %q: %s does not store stale markers: series that ended may be shown for %s longer",
 				from[i].target.cfg.Name, from[i].profile.Kind, time.Duration(steps.Lookback)*time.Millisecond))
 		}
@@ -134,8 +158,8 @@ func noteEnds(runs []dedup.Run, from []origin, steps transport.Steps, said *rema
 }
 
 // endsInSight tells whether a step still sees a sample (ts, in ms) after which a
-// scrape is missing.
-func endsInSight(ts []int64, steps transport.Steps) bool {
+// scrape is missing, at a time of which nobody else has told.
+func endsInSight(ts []int64, steps transport.Steps, told func(t int64) bool) bool {
 	late := 3 * dedup.Interval(ts) / 2
 	for i, t := range ts {
 		until := min(t+steps.Lookback, steps.End+1)
@@ -143,7 +167,7 @@ func endsInSight(ts []int64, steps transport.Steps) bool {
 			until = min(until, ts[i+1])
 		}
 		after := max(0, t+late-steps.Start+steps.Step-1) / steps.Step
-		if steps.Start+after*steps.Step < until {
+		if steps.Start+after*steps.Step < until && !told(t+late) {
 			return true
 		}
 	}
@@ -160,21 +184,26 @@ func (o origin) current() bool {
 // noteRuns looks at the runs of one series, whose origins are given: two groups
 // that both hold the newest data of one series are replicas nobody declared.
 func (v *View) noteRuns(series labels.Labels, runs []dedup.Run, from []origin, said *remarks) {
-	for i := 1; i < len(runs); i++ {
-		a, b := from[i-1].target, from[i].target
-		if a.cfg == b.cfg || !from[i-1].current() || !from[i].current() || !overlap(runs[i-1], runs[i]) {
-			continue
+	for i := range runs {
+		for j := range i {
+			if from[j].target.cfg != from[i].target.cfg && from[j].current() && from[i].current() && overlap(runs[j], runs[i]) {
+				v.noteSame(series, from[j].target, from[i].target, said)
+			}
 		}
-		about := fmt.Sprintf("same series %q %q", a.cfg.Name, b.cfg.Name)
-		if !said.first(about) {
-			continue
-		}
-		text := fmt.Sprintf("server groups %q and %q hold the same series, %s for one, and are merged as if they were replicas: if they are, make them one group, if not, tell them apart by `labels`, and if one is an archive, give it a `time_range`",
-			a.cfg.Name, b.cfg.Name, shorten(series.String()))
-		a.found.add(about, text, v.now)
-		b.found.add(about, text, v.now)
-		said.warn(errors.New(text))
 	}
+}
+
+// noteSame notes that two groups hold a series.
+func (v *View) noteSame(series labels.Labels, a, b *target, said *remarks) {
+	about := fmt.Sprintf("same series %q %q", a.cfg.Name, b.cfg.Name)
+	if !said.first(about) {
+		return
+	}
+	text := fmt.Sprintf("server groups %q and %q hold the same series, %s for one, and are merged as if they were replicas: if they are, make them one group, if not, tell them apart by `labels`, and if one is an archive, give it a `time_range`",
+		a.cfg.Name, b.cfg.Name, shorten(series.String()))
+	a.found.add(about, text, v.now)
+	b.found.add(about, text, v.now)
+	said.warn(errors.New(text))
 }
 
 // shorten cuts a long text for an example.

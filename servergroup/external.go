@@ -47,6 +47,7 @@ func (r *replica) findExternalLabels(ctx context.Context, p *profile) (err error
 		p.external = p.configured
 	default:
 		p.external, err = r.sampledLabels(ctx, p)
+		p.configured = p.external
 	}
 	return err
 }

@@ -3,6 +3,7 @@ package servergroup
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -39,6 +40,9 @@ func (f *findings) add(about, text string, now time.Time) {
 		}
 		known.last = now
 		return
+	}
+	if len(f.seen) >= mostFindings {
+		maps.DeleteFunc(f.seen, func(_ string, one *finding) bool { return now.Sub(one.last) > findingAge })
 	}
 	if len(f.seen) >= mostFindings {
 		return

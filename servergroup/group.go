@@ -31,9 +31,10 @@ type group struct {
 	discovered     chan struct{} // closed once discovery has told targets
 	discoveredOnce sync.Once
 
-	mtx      sync.Mutex           // guards the fields below
-	targets  []*targetgroup.Group // that discovery told last
-	findings []string             // about targets; see GroupStatus
+	mtx       sync.Mutex           // guards the fields below
+	targets   []*targetgroup.Group // that discovery told last
+	findings  []string             // about targets; see GroupStatus
+	different []string             // of differentExternal, that were logged
 }
 
 // newGroup makes a group. It has the targets that discovery told its predecessor
@@ -146,11 +147,26 @@ func (g *group) setReplicas(tgs []*targetgroup.Group) {
 	g.findings = findings
 }
 
-// refresh probes the replicas whose last probe failed or is old.
+// refresh probes the replicas whose last probe failed or is old, and logs what
+// earlier probes have found out of them together.
 func (g *group) refresh() {
 	for _, r := range *g.replicas.Load() {
 		r.refresh()
 	}
+	g.tellDifferent()
+}
+
+// tellDifferent logs that the external labels of replicas differ.
+func (g *group) tellDifferent() {
+	texts := differentExternal(&g.cfg, *g.replicas.Load())
+	g.mtx.Lock()
+	defer g.mtx.Unlock()
+	for _, text := range texts {
+		if !slices.Contains(g.different, text) {
+			g.logger.Warn("finding", "finding", text)
+		}
+	}
+	g.different = texts
 }
 
 func (g *group) close() { g.client.CloseIdleConnections() }

@@ -42,8 +42,8 @@ type profile struct {
 	// method is how samples are fetched; why says what was found otherwise.
 	method transport.Method
 	why    string
-	// configured are the external labels of its configuration, nil if that is not
-	// shown; external are those that its remote read adds.
+	// configured are the external labels of its configuration, nil if they are not
+	// known; external are those that its remote read adds.
 	configured, external map[string]string
 	// findings are what is wrong with the group's configuration for this backend,
 	// doubts are those of them that make answers doubtful.
@@ -211,7 +211,7 @@ func (r *replica) identify(ctx context.Context) (*profile, error) {
 	p.Identity = id
 	if kind := r.group.Kind; kind != "" && kind != id.Kind {
 		if id.Kind != transport.UnknownKind {
-			p.findings = append(p.findings, fmt.Sprintf("`kind: %s` is configured, but the backend says that it is %s %s: correct `kind` or remove it", kind, id.Kind, id.Version))
+			p.findings = append(p.findings, fmt.Sprintf("`kind: %s` is configured, but the backend says that it is %s: correct `kind` or remove it", kind, id))
 		}
 		p.Kind = kind
 	}

@@ -12,6 +12,7 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -63,7 +64,8 @@ func (c *Client) export(ctx context.Context, r Request) ([]Series, error) {
 // ProbeExport asks for nothing by the export API.
 func (c *Client) ProbeExport(ctx context.Context) error {
 	none := labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "oneprom_probe")
-	_, err := c.export(ctx, Request{Matchers: []*labels.Matcher{none}, MinT: 0, MaxT: 1})
+	r := Request{Matchers: []*labels.Matcher{none}, MinT: 0, MaxT: 1, Labels: func([]labels.Label) (labels.Labels, string) { return labels.EmptyLabels(), "" }}
+	_, err := c.export(ctx, r)
 	return err
 }
 
@@ -95,7 +97,7 @@ func (e *exportLines) read(body io.Reader) error {
 			long = append(long, part...)
 			line = long
 		}
-		if len(line) > 1 {
+		if line = bytes.TrimSpace(line); len(line) > 0 {
 			if lerr := e.line(line); lerr != nil {
 				return lerr
 			}
@@ -116,12 +118,12 @@ func (e *exportLines) line(text []byte) error {
 		e.refused = true
 		return errors.New(cmp.Or(firstLine(text), "refused without a reason"))
 	}
-	head, rest, ok := bytes.Cut(bytes.TrimSpace(text), []byte(`,"values":[`))
+	head, rest, ok := bytes.Cut(text, []byte(`,"values":[`))
 	values, times, ok2 := bytes.Cut(rest, []byte(`],"timestamps":[`))
 	object, ok3 := bytes.CutPrefix(head, []byte(`{"metric":`))
 	times, ok4 := bytes.CutSuffix(times, []byte(`]}`))
 	if !ok || !ok2 || !ok3 || !ok4 {
-		return &formatError{"not a line of an export: " + clip(string(text[:min(len(text), 80)]))}
+		return &formatError{"not a line of an export: " + firstLine(text[:min(len(text), 80)])}
 	}
 	if err := e.labels(object); err != nil {
 		return err
@@ -138,7 +140,11 @@ func (e *exportLines) line(text []byte) error {
 		e.series = append(e.series, s)
 		return nil
 	}
-	if err := appendRun(e.series[i].Run, run); err != nil {
+	early := e.series[i].Run.(*dedup.Samples)
+	if early.T[early.Len()-1] == run.T[0] { // it comes twice, as in samples
+		run.T, run.F = run.T[1:], run.F[1:]
+	}
+	if err := appendRun(early, run); err != nil {
 		return &formatError{err.Error()}
 	}
 	return nil
@@ -153,6 +159,8 @@ func (e *exportLines) labels(object []byte) error {
 	for name, value := range metric {
 		e.raw = append(e.raw, labels.Label{Name: name, Value: value})
 	}
+	// Those that are dropped name the replica, by the same name in every answer.
+	slices.SortFunc(e.raw, func(a, b labels.Label) int { return strings.Compare(a.Name, b.Name) })
 	return nil
 }
 
@@ -198,5 +206,9 @@ func exportValue(text []byte) (float64, error) {
 	case "-Inf", `"-Infinity"`, `"-Inf"`:
 		return math.Inf(-1), nil
 	}
-	return strconv.ParseFloat(string(text), 64)
+	f, err := strconv.ParseFloat(string(text), 64)
+	if err == nil && (math.IsNaN(f) || math.IsInf(f, 0)) {
+		err = fmt.Errorf("%q", text) // in words of others
+	}
+	return f, err
 }

@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"regexp"
 
@@ -13,11 +14,14 @@ import (
 // code for it: each has words of its own.
 var tooMuchTexts = regexp.MustCompile(`(?i)too many|too large|too big|exceed|limit|maximum|max[-_A-Z]`)
 
+// tooSlow is how they say that they ran out of time. A half would not have more.
+var tooSlow = regexp.MustCompile(`(?i)deadline exceeded|timeout exceeded|timed out`)
+
 // tooMuch tells whether a backend refused a request because it asks for too much
 // at once.
 func tooMuch(err error) bool {
 	var e *Error
-	if !errors.As(err, &e) {
+	if !errors.As(err, &e) || e.Class == ClassEvaluation || tooSlow.MatchString(e.Err.Error()) {
 		return false
 	}
 	switch e.Status {
@@ -53,8 +57,11 @@ func inPieces(ctx context.Context, r Request, fetch func(context.Context, Reques
 // chunk that reaches over the end of a piece are in the next one too.
 func toColumns(list []Series, r Request) error {
 	for i, s := range list {
-		run := &dedup.Samples{}
-		if err := s.Run.AppendTo(run, r.MinT, r.MaxT); err != nil {
+		if in, ok := s.Run.(*dedup.Samples); ok && (in.Len() == 0 || in.T[0] >= r.MinT && in.T[in.Len()-1] <= r.MaxT) {
+			continue // they have been charged, as their bytes or here
+		}
+		run, err := decoded(s, r)
+		if err != nil {
 			return err
 		}
 		if r.Charge != nil {
@@ -65,6 +72,18 @@ func toColumns(list []Series, r Request) error {
 		list[i].Run = run
 	}
 	return nil
+}
+
+// decoded returns a series' samples in the window. It turns a panic into an error:
+// upstream's iterators may panic over damaged chunks, and here no engine recovers.
+func decoded(s Series, r Request) (out *dedup.Samples, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("broken samples of %s: %v", s.Labels, p)
+		}
+	}()
+	out = &dedup.Samples{}
+	return out, s.Run.AppendTo(out, r.MinT, r.MaxT)
 }
 
 // joined fetches two requests, of which the second begins where the first ends,

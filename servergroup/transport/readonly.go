@@ -27,6 +27,9 @@ func (c *Client) seriesByRead(ctx context.Context, l Lookup) ([]labels.Labels, e
 			return builder.Labels(), ""
 		},
 	}
+	if len(r.Matchers) == 0 { // InfluxDB demands one
+		r.Matchers = []*labels.Matcher{labels.MustNewMatcher(labels.MatchNotEqual, labels.MetricName, "")}
+	}
 	list, err := c.Fetch(ctx, SamplesRead, r)
 	series := make([]labels.Labels, len(list))
 	for i, s := range list {

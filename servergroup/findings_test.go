@@ -1,0 +1,178 @@
+package servergroup
+
+import (
+	"bytes"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// logOf collects a log. It is safe for concurrent use.
+type logOf struct {
+	mtx  sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logOf) Write(p []byte) (int, error) {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logOf) count(text string) int {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	return strings.Count(l.text.String(), text)
+}
+
+func (l *logOf) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
+
+func TestFindings_AgeOut(t *testing.T) {
+	var log logOf
+	f := &findings{logger: log.logger()}
+	at := func(minutes int) time.Time { return time.UnixMilli(0).Add(time.Duration(minutes) * time.Minute) }
+	require.Empty(t, f.list(at(0)))
+	f.add("a", "text a", at(0))
+	f.add("b", "text b", at(1))
+	f.add("a", "another example", at(30))
+	require.Equal(t, []string{"text a", "text b"}, f.list(at(61)))
+	require.Equal(t, []string{"text a"}, f.list(at(62)))
+	require.Equal(t, []string{"text a"}, f.list(at(90)), "an hour after it was last seen")
+	require.Empty(t, f.list(at(91)))
+	require.Equal(t, 1, log.count("text a"), "it is logged once")
+	require.Zero(t, log.count("another example"))
+
+	// It comes back: that is news, with what shows it now.
+	f.add("a", "third example", at(200))
+	require.Equal(t, []string{"third example"}, f.list(at(200)))
+	require.Equal(t, 1, log.count("third example"))
+}
+
+func TestFindings_AreBounded(t *testing.T) {
+	var log logOf
+	f := &findings{logger: log.logger()}
+	start := time.UnixMilli(0)
+	for i := range 3 * mostFindings {
+		f.add(fmt.Sprint(i), fmt.Sprintf("text %d", i), start)
+	}
+	require.Len(t, f.list(start), mostFindings)
+	require.Len(t, f.seen, mostFindings)
+	require.Equal(t, mostFindings, log.count("level=WARN"))
+	// What is told no more makes room for what is.
+	later := start.Add(findingAge + time.Second)
+	f.add("new", "new text", later)
+	require.Equal(t, []string{"new text"}, f.list(later))
+}
+
+func TestFindings_OfManyAnswersAtOnce(t *testing.T) {
+	f := &findings{logger: slog.New(slog.DiscardHandler)}
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for j := range 100 {
+				f.add(fmt.Sprint(j%7), "text", time.UnixMilli(int64(i)))
+				f.list(time.UnixMilli(0))
+			}
+		})
+	}
+	wg.Wait()
+	require.Len(t, f.list(time.UnixMilli(8)), 7)
+}
+
+// loggedSet is a set whose log is kept, and whose clock stands at 60 s.
+func loggedSet(t *testing.T, cfgs ...Config) (*Set, *clock, *logOf) {
+	t.Helper()
+	log, c := &logOf{}, &clock{}
+	c.ms.Store(60_000)
+	s, err := NewSet(Options{Now: c.now, Logger: log.logger()})
+	require.NoError(t, err)
+	t.Cleanup(s.Close)
+	require.NoError(t, s.Apply(t.Context(), cfgs, PartialWarn))
+	return s, c, log
+}
+
+func TestFindings_OfAnswersAreToldForAnHour(t *testing.T) {
+	s, c, log := loggedSet(t, recent(t, "a", twenty), recent(t, "b", twenty))
+	for range 3 {
+		warningsOf(t, s, "foo")
+	}
+	require.Len(t, findingsOf(s, "a"), 1)
+	require.Equal(t, 2, log.count("hold the same series"), "once for each of the groups")
+	require.Equal(t, 1, log.count("group=b"))
+	c.ms.Add(findingAge.Milliseconds())
+	require.Len(t, findingsOf(s, "a"), 1)
+	c.ms.Add(1)
+	require.Empty(t, findingsOf(s, "a"))
+	require.Empty(t, findingsOf(s, "b"))
+}
+
+// reprobe waits for a probe of the only replica of the first group, an age after the last.
+func reprobe(s *Set, c *clock) {
+	c.ms.Add(profileAge.Milliseconds())
+	r := (*s.current.Load().groups[0].replicas.Load())[0]
+	r.mtx.Lock()
+	probing := r.startProbe()
+	r.mtx.Unlock()
+	<-probing
+}
+
+func TestFindings_OfProbesAreLoggedOnce(t *testing.T) {
+	cfg := groupOf("a", backend(t, twenty, external("region", "us")))
+	cfg.Labels, cfg.ReplicaLabels, cfg.Kind = map[string]string{"region": "eu"}, []string{"nowhere"}, "mimir"
+	s, c, log := loggedSet(t, cfg)
+	ready(t, s)
+	require.Equal(t, 2, log.count("level=WARN"), "a Mimir has no external labels")
+	for range 3 {
+		reprobe(s, c)
+	}
+	require.Equal(t, 2, log.count("level=WARN"))
+	require.Equal(t, 1, log.count("nowhere"))
+	require.Zero(t, log.count("a backend has changed"))
+	require.Len(t, findingsOf(s, "a"), 2)
+}
+
+func TestFindings_OfProbesEndWithTheirReason(t *testing.T) {
+	o := overridden(t, twenty)
+	o.status = map[string]int{"/status/buildinfo": 404}
+	o.on.Store(false)
+	cfg := groupOf("a", serve(t, o))
+	cfg.Kind = "thanos"
+	s, c, log := loggedSet(t, cfg)
+	ready(t, s)
+	require.Len(t, findingsOf(s, "a"), 1)
+	o.on.Store(true) // it does not tell any more what it is
+	reprobe(s, c)
+	require.Empty(t, findingsOf(s, "a"))
+	o.on.Store(false)
+	reprobe(s, c)
+	require.Len(t, findingsOf(s, "a"), 1)
+	require.Equal(t, 2, log.count("msg=finding"), "that it is back is news")
+}
+
+func TestFindings_DifferentExternalLabelsAreLoggedOnce(t *testing.T) {
+	s, _, log := loggedSet(t, groupOf("a", backend(t, twenty, external("dc", "x")), backend(t, twenty, external("dc", "y"))))
+	ready(t, s)
+	for range 3 {
+		s.current.Load().groups[0].refresh()
+	}
+	require.Equal(t, 1, log.count("external label dc is"))
+	require.Equal(t, 1, log.count("level=WARN"))
+}
+
+func TestDiffering(t *testing.T) {
+	f := func(want []string, a, b map[string]string) {
+		t.Helper()
+		require.Equal(t, want, differing(a, b))
+		require.Equal(t, want, differing(b, a))
+	}
+	f(nil, nil, nil)
+	f(nil, map[string]string{"a": "1"}, map[string]string{"a": "1"})
+	f([]string{"a"}, map[string]string{"a": "1"}, map[string]string{"a": "2"})
+	f([]string{"a"}, map[string]string{"a": "1"}, map[string]string{})
+	f([]string{"a", "b"}, map[string]string{"a": "1", "b": "1", "c": "1"}, map[string]string{"b": "2", "a": "2", "c": "1"})
+}
