@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -109,28 +110,51 @@ func (v *View) auditor(sources []source, sel Selection, said *remarks) func(labe
 }
 
 // noteHistograms notes the sources that cannot have what others show to be native
-// histograms. Those that have nothing may have lost all of it.
-func noteHistograms(sources []source, said *remarks) {
+// histograms, unless these have them from the beginning of the window on. Those
+// that have nothing may have lost all of it.
+func (v *View) noteHistograms(sources []source, sel Selection, said *remarks) {
 	for _, s := range sources {
-		if s.profile.dialect.Lacks.Histograms && slices.ContainsFunc(sources, func(o source) bool {
-			return (len(s.series) > 0 || !disjoint(s.target.cfg, o.target.cfg)) && o.hasHistograms()
-		}) {
+		if !s.profile.dialect.Lacks.Histograms {
+			continue
+		}
+		lo, _ := s.target.cfg.TimeRange.bounds(v.now)
+		first, found := int64(math.MaxInt64), false
+		for _, o := range sources {
+			if t, ok := o.firstHistogram(); ok && (len(s.series) > 0 || !disjoint(s.target.cfg, o.target.cfg)) {
+				first, found = min(first, t), true
+			}
+		}
+		if found && first > max(lo, sel.MinT)+longestPause {
 			said.warn(fmt.Errorf("server group %q: %s does not store native histograms: they are missing from what it holds", s.target.cfg.Name, s.profile.Kind))
 		}
 	}
 }
 
-// hasHistograms tells whether there is a native histogram among the samples.
-func (s source) hasHistograms() bool {
-	return slices.ContainsFunc(s.series, func(s transport.Series) bool {
-		switch r := plain(s.Run).(type) {
-		case dedup.Chunks:
-			return slices.ContainsFunc(r, func(c dedup.Chunk) bool { return c.Encoding != chunkenc.EncXOR && c.Encoding != chunkenc.EncXOR2 })
-		case *dedup.Samples:
-			return r.H != nil || r.FH != nil
+// longestPause (ms) is how long after the beginning of a window the first sample may
+// come without that any seems to be missing: Prometheus' lookback.
+const longestPause = 5 * 60 * 1000
+
+// firstHistogram returns the time (ms) of the first sample of the series that have
+// native histograms.
+func (s source) firstHistogram() (first int64, found bool) {
+	first = math.MaxInt64
+	for _, one := range s.series {
+		if t, _, ok := extent(one.Run); ok && t < first && hasHistograms(one.Run) {
+			first, found = t, true
 		}
-		return false
-	})
+	}
+	return first, found
+}
+
+// hasHistograms tells whether there is a native histogram among the samples.
+func hasHistograms(r dedup.Run) bool {
+	switch r := plain(r).(type) {
+	case dedup.Chunks:
+		return slices.ContainsFunc(r, func(c dedup.Chunk) bool { return c.Encoding != chunkenc.EncXOR && c.Encoding != chunkenc.EncXOR2 })
+	case *dedup.Samples:
+		return r.H != nil || r.FH != nil
+	}
+	return false
 }
 
 // noteEnds notes a series that ended, or had a gap, with nobody to tell: a backend

@@ -80,7 +80,12 @@ func findingsOf(s *Set, group string) []string {
 // warningsOf returns what the answer to a selector, of the first minute, says of itself.
 func warningsOf(t *testing.T, s *Set, selector string) []string {
 	t.Helper()
-	_, ws, err := s.View(t.Context()).fetch(t.Context(), Selection{Matchers: matchersOf(t, selector), MaxT: 60_000})
+	return warningsSince(t, s, selector, 0)
+}
+
+func warningsSince(t *testing.T, s *Set, selector string, mint int64) []string {
+	t.Helper()
+	_, ws, err := s.View(t.Context()).fetch(t.Context(), Selection{Matchers: matchersOf(t, selector), MinT: mint, MaxT: 60_000})
 	require.NoError(t, err)
 	return strs(ws)
 }

@@ -226,7 +226,7 @@ func (v *View) fetch(ctx context.Context, sel Selection) ([]*dedup.Series, annot
 		return nil, nil, err
 	}
 	inOrder := slices.DeleteFunc(slices.Concat(sources...), func(s source) bool { return s.target == nil }) // which has failed
-	noteHistograms(inOrder, &said)
+	v.noteHistograms(inOrder, sel, &said)
 	inOrder = slices.DeleteFunc(inOrder, func(s source) bool { return len(s.series) == 0 })
 	list := assemble(inOrder, sel.MinT, sel.MaxT, v.brokenRun, v.auditor(inOrder, sel, &said))
 	ws, err := v.verdict(outcomes)
