@@ -1,0 +1,210 @@
+package differential
+
+import (
+	"encoding/json"
+	"maps"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// answer is a response of the query API; numbers stay the text that was sent.
+type answer struct {
+	Status    string
+	ErrorType string
+	Error     string
+	Warnings  []string
+	Infos     []string
+	Data      struct {
+		ResultType string
+		Result     json.RawMessage
+	}
+}
+
+// outcome is what a comparison finds.
+type outcome struct {
+	kind         string // of difference; empty: the answers are the same
+	at           string // where the results differ
+	failed       bool   // both are errors
+	empty        bool   // the truth has no series
+	undetermined bool   // the truth has several answers
+	notes        bool   // warnings or infos differ
+	want, got    string // the bodies
+}
+
+func (o outcome) String() string {
+	if o.at == "" {
+		return o.kind
+	}
+	return o.kind + " at " + o.at
+}
+
+// compare asks oneprom and the truth the same. Values are the same if their texts
+// are: they are the shortest that tell a float64 from any other.
+func (run *running) compare(q question) (outcome, error) {
+	want, wantBody, err := run.askTruth(q)
+	if err != nil {
+		return outcome{}, err
+	}
+	got, gotBody, err := run.askOneprom(q)
+	if err != nil {
+		return outcome{want: wantBody, got: gotBody, kind: "no answer: " + err.Error()}, nil
+	}
+	o := outcome{
+		want: wantBody, got: gotBody, failed: want.Status != "success",
+		notes: notesOf(want) != notesOf(got),
+	}
+	o.empty = o.failed || string(want.Data.Result) == "[]"
+	if err := run.compareResults(q, want, got, &o); err != nil || o.at == "" {
+		return o, err
+	}
+	o.kind = "results differ"
+	if want.Status != got.Status {
+		o.kind = "one fails"
+	}
+	return o, nil
+}
+
+// attempts is how often a question is asked again to see whether the truth itself
+// has several answers: upstream's engine gathers the series of an inner expression
+// in a map, so that the last digit of a sum over them, or which of them limitk
+// takes, is up to chance.
+const attempts = 100
+
+// byOrder are the operations whose result may depend on the order of series.
+var byOrder = regexp.MustCompile(`\b(sum|avg|stddev|stdvar|topk|bottomk|limitk|sort\w*)\b`)
+
+// compareResults compares point by point. Where the order of series may matter,
+// one of oneprom's answers must be one of the truth's, for each point.
+func (run *running) compareResults(q question, want, got answer, o *outcome) error {
+	wants, gots := choices{}, choices{}
+	wants.add(run.pointsOf(q, want))
+	gots.add(run.pointsOf(q, got))
+	o.at = wants.apart(gots)
+	for i := 0; i < attempts && o.at != "" && byOrder.MatchString(q.query); i++ {
+		o.undetermined = true
+		a, _, err := run.askTruth(q)
+		if err != nil {
+			return err
+		}
+		wants.add(run.pointsOf(q, a))
+		if a, _, err = run.askOneprom(q); err != nil {
+			return err
+		}
+		gots.add(run.pointsOf(q, a))
+		o.at = wants.apart(gots)
+	}
+	return nil
+}
+
+// choices are the texts that each point had in several answers.
+type choices struct {
+	answers int
+	points  map[string]map[string]int // by point and text: in how many answers
+}
+
+func (c *choices) add(points map[string]string) {
+	if c.points == nil {
+		c.points = map[string]map[string]int{}
+	}
+	c.answers++
+	for key, text := range points {
+		if c.points[key] == nil {
+			c.points[key] = map[string]int{}
+		}
+		c.points[key][text]++
+	}
+}
+
+// missing tells whether some answer had no such point.
+func (c *choices) missing(key string) bool {
+	n := 0
+	for _, times := range c.points[key] {
+		n += times
+	}
+	return n < c.answers
+}
+
+// apart returns the first point of which no text is in both, empty if there is
+// none.
+func (c *choices) apart(d choices) string {
+	both := maps.Clone(c.points)
+	maps.Copy(both, d.points)
+	for _, key := range slices.Sorted(maps.Keys(both)) {
+		same := c.missing(key) && d.missing(key)
+		for text := range c.points[key] {
+			same = same || d.points[key][text] > 0
+		}
+		if !same {
+			return key
+		}
+	}
+	return ""
+}
+
+// pointsOf are the points of an answer by series and time, with what else must be
+// the same. The order of an instant vector is up to upstream's maps, unless the
+// question sorts it; of what sort() sorts, equal values may change places.
+func (run *running) pointsOf(q question, a answer) map[string]string {
+	points := map[string]string{"status": a.Status + " " + a.ErrorType + " " + a.Data.ResultType}
+	if !run.weak {
+		points["annotations"] = notesOf(a)
+	}
+	if a.Status != "success" {
+		return points
+	}
+	if a.Data.ResultType == "scalar" {
+		points["scalar"] = string(a.Data.Result)
+		return points
+	}
+	var list []struct {
+		Metric             json.RawMessage
+		Value, Histogram   []json.RawMessage
+		Values, Histograms [][]json.RawMessage
+	}
+	if err := json.Unmarshal(a.Data.Result, &list); err != nil {
+		points["broken"] = err.Error()
+	}
+	var order strings.Builder
+	for _, s := range list {
+		series := string(s.Metric)
+		switch {
+		case strings.HasPrefix(q.query, "sort_by_label"):
+			order.WriteString(series)
+		case strings.HasPrefix(q.query, "sort") && len(s.Value) == 2:
+			order.Write(s.Value[1])
+		case a.Data.ResultType == "matrix" && !byOrder.MatchString(q.query):
+			order.WriteString(series)
+		}
+		for _, p := range append(s.Values, s.Value) {
+			addPoint(points, series, p)
+		}
+		for _, p := range append(s.Histograms, s.Histogram) {
+			addPoint(points, series+" histogram", p)
+		}
+	}
+	points["order"] = order.String()
+	return points
+}
+
+// addPoint adds a point, several of the same time too.
+func addPoint(points map[string]string, series string, p []json.RawMessage) {
+	if len(p) == 2 {
+		points[series+" "+string(p[0])] += " " + string(p[1])
+	}
+}
+
+// notesOf are the annotations, as text.
+func notesOf(a answer) string {
+	return listOf(a.Warnings) + "\n\n" + listOf(a.Infos)
+}
+
+// listOf is a list of annotations in one order. The API shows ten, whichever, and
+// says how many more there are: then that is all that can be compared.
+func listOf(notes []string) string {
+	const shown = 10
+	if len(notes) > shown {
+		return notes[shown]
+	}
+	return strings.Join(slices.Sorted(slices.Values(notes)), "\n")
+}

@@ -1,0 +1,390 @@
+package differential
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb"
+	"gopkg.in/yaml.v3"
+
+	"github.com/oneprom/oneprom/proxy"
+	"github.com/oneprom/oneprom/servergroup/backendtest"
+)
+
+// kind is how a server can be read, and whether it has external labels, which it
+// adds to what is read by remote read.
+type kind struct {
+	read     backendtest.RemoteRead
+	external bool
+}
+
+func (k kind) queryAPI() bool { return k.read == backendtest.NoRemoteRead }
+
+// startTimestamps tells whether they come along: only with chunks.
+func (k kind) startTimestamps() bool { return k.read == backendtest.Streamed }
+
+func (k kind) String() string {
+	text := map[backendtest.RemoteRead]string{
+		backendtest.Streamed: "streamed remote read", backendtest.SamplesOnly: "samples remote read", backendtest.NoRemoteRead: "query API",
+	}[k.read]
+	if k.external {
+		text += ", external labels"
+	}
+	return text
+}
+
+// kindsOf returns the kinds of server in a world: often one only, so that what
+// one of them does not carry can be in the worlds of the others.
+func kindsOf(r *rand.Rand) []kind {
+	streamed, samples, query := kind{read: backendtest.Streamed}, kind{read: backendtest.SamplesOnly}, kind{read: backendtest.NoRemoteRead}
+	streamedExt, samplesExt := streamed, samples
+	streamedExt.external, samplesExt.external = true, true
+	all := []kind{streamed, streamedExt, samples, samplesExt, query}
+	switch r.IntN(6) {
+	case 0, 1:
+		return []kind{streamed, streamedExt}
+	case 2:
+		return []kind{samples, samplesExt}
+	case 3:
+		return []kind{query}
+	}
+	return all
+}
+
+// lab makes running worlds. A handler is dear, so there is one for each kind of
+// server, which finds the storage that it answers from in the request.
+type lab struct {
+	handlers map[kind]http.Handler
+	client   *http.Client
+	oneprom  *proxy.Server // nil before the first question
+	config   string        // its file
+	serving  *running      // the world that it has in its configuration
+	worlds   int           // that were started
+}
+
+func newLab(tb testing.TB) *lab {
+	l := &lab{
+		handlers: map[kind]http.Handler{},
+		client:   &http.Client{Transport: &http.Transport{DisableCompression: true}, Timeout: time.Minute},
+		config:   filepath.Join(tb.TempDir(), "oneprom.yml"),
+	}
+	tb.Cleanup(func() {
+		l.client.CloseIdleConnections()
+		if l.oneprom != nil {
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+			defer cancel()
+			if err := l.oneprom.Stop(ctx); err != nil {
+				tb.Error(err)
+			}
+		}
+	})
+	return l
+}
+
+// serve makes the groups of a world those of oneprom.
+func (l *lab) serve(run *running) error {
+	if l.serving == run {
+		return nil
+	}
+	if err := os.WriteFile(l.config, run.config, 0o600); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	if l.oneprom == nil {
+		if err := l.startOneprom(ctx); err != nil {
+			return err
+		}
+	} else if err := l.oneprom.Reload(ctx); err != nil {
+		return err
+	}
+	l.serving = run
+	return nil
+}
+
+func (l *lab) startOneprom(ctx context.Context) error {
+	var o proxy.Options
+	app := kingpin.New("oneprom", "")
+	proxy.AddFlags(app, &o)
+	if _, err := app.Parse([]string{
+		"--config.file=" + l.config, "--web.listen-address=127.0.0.1:0",
+		// As backendtest.EngineOpts has it for the truth.
+		"--enable-feature=promql-experimental-functions,promql-delayed-name-removal," +
+			"promql-extended-range-selectors,promql-binop-fill-modifiers,use-start-timestamps",
+	}); err != nil {
+		return err
+	}
+	server, err := proxy.New(o)
+	if err != nil {
+		return err
+	}
+	l.oneprom = server
+	return server.Start(ctx)
+}
+
+func (l *lab) handler(k kind) http.Handler {
+	if l.handlers[k] == nil {
+		o := backendtest.Options{Queryable: requestStorage{}, RemoteRead: k.read}
+		if k.external {
+			o.ExternalLabels = labels.FromStrings("monitor", "m", "datacenter", "d")
+		}
+		l.handlers[k] = backendtest.NewHandler(o)
+	}
+	return l.handlers[k]
+}
+
+// running is a world with its truth and its servers.
+type running struct {
+	lab     *lab
+	truth   http.Handler
+	config  []byte // oneprom's file
+	weak    bool   // some transport does not carry all that annotations are made of
+	closers []func() error
+}
+
+// start brings a world to life. The caller closes it.
+func (l *lab) start(w *world) (_ *running, err error) {
+	run := &running{lab: l, weak: w.any(func(k kind) bool { return k.read != backendtest.Streamed })}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, run.close())
+		}
+	}()
+	dir, err := os.MkdirTemp("", "differential")
+	if err != nil {
+		return nil, err
+	}
+	run.closers = append(run.closers, func() error { return os.RemoveAll(dir) })
+	truth, err := run.open(w, filepath.Join(dir, "truth"), -1)
+	if err != nil {
+		return nil, err
+	}
+	run.truth = over(l.handler(kind{}), truth)
+	var addresses []string
+	for i, s := range w.servers {
+		db, err := run.open(w, filepath.Join(dir, fmt.Sprint(i)), i)
+		if err != nil {
+			return nil, err
+		}
+		server := httptest.NewUnstartedServer(over(l.handler(s.kind), db))
+		server.Config.ErrorLog = log.New(io.Discard, "", 0) // upstream complains of clients that go away
+		server.Start()
+		run.closers = append(run.closers, func() error { server.Close(); return nil })
+		addresses = append(addresses, strings.TrimPrefix(server.URL, "http://"))
+	}
+	l.worlds++
+	run.config, err = configOf(w, addresses, l.worlds)
+	return run, err
+}
+
+// open returns the TSDB of a server, that of the truth if n is -1.
+func (run *running) open(w *world, dir string, n int) (*tsdb.DB, error) {
+	var options []func(*tsdb.Options)
+	if w.st {
+		options = append(options, backendtest.StartTimestamps)
+	}
+	db, err := backendtest.OpenDB(dir, options...)
+	if err != nil {
+		return nil, err
+	}
+	run.closers = append(run.closers, db.Close)
+	app := db.AppenderV2(context.Background())
+	if err := w.fill(app, n); err != nil {
+		return nil, errors.Join(err, app.Rollback())
+	}
+	return db, app.Commit()
+}
+
+// close stops everything, last things first.
+func (run *running) close() error {
+	if run.lab.serving == run {
+		run.lab.serving = nil
+	}
+	var errs []error
+	for i := len(run.closers) - 1; i >= 0; i-- {
+		errs = append(errs, run.closers[i]())
+	}
+	return errors.Join(errs...)
+}
+
+// fill appends what server n holds, what the truth does if n is -1. Series go in
+// sorted by labels: the order of the storage decides the last digit of a sum and
+// which series limitk takes, and oneprom's order is that of labels.
+func (w *world) fill(app storage.AppenderV2, n int) error {
+	if n < 0 {
+		for i := range w.series {
+			s := &w.series[i]
+			if err := w.append(app, s, s.labels, func(p *sample) bool { return p.shadow == 0 }); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	for i := range w.series {
+		s := &w.series[i]
+		own := without(s.labels, "shard")
+		for c, h := range w.copies {
+			if h.server != n {
+				continue
+			}
+			l := own
+			if h.replica != "" {
+				l = with(own, "replica", h.replica)
+			}
+			if err := w.append(app, s, l, func(p *sample) bool { return p.held&(1<<c) != 0 }); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// append appends the samples that are there. Histograms are copied, as a storage
+// may change them.
+func (w *world) append(app storage.AppenderV2, s *series, l labels.Labels, there func(*sample) bool) error {
+	for _, p := range s.samples {
+		if !there(&p) {
+			continue
+		}
+		if p.h != nil {
+			p.h = p.h.Copy()
+		}
+		if p.fh != nil {
+			p.fh = p.fh.Copy()
+		}
+		if !w.st {
+			p.st = 0
+		}
+		if _, err := app.Append(0, l, p.st, p.t, p.f, p.h, p.fh, storage.AOptions{}); err != nil {
+			return fmt.Errorf("%s at %d: %w", l, p.t, err)
+		}
+	}
+	return nil
+}
+
+// configOf is oneprom's configuration file. The number of the world makes all its
+// groups new ones: another one's server may have had the same port.
+func configOf(w *world, addresses []string, number int) ([]byte, error) {
+	type m = map[string]any
+	var groups []m
+	for _, g := range w.groups {
+		if len(g.copies) == 0 {
+			continue
+		}
+		entry := m{"name": g.name, "region": fmt.Sprint(number), "labels": m{}}
+		if g.inject != "" {
+			entry["labels"] = m{"shard": g.inject}
+		}
+		var targets []string
+		last := -1
+		for _, c := range g.copies {
+			h := w.copies[c]
+			if h.server != last {
+				targets = append(targets, addresses[h.server])
+			}
+			last = h.server
+			if h.replica != "" {
+				entry["replica_labels"] = []string{"replica"}
+			}
+		}
+		bounds := m{}
+		if g.from != 0 {
+			bounds["start"] = seconds(g.from)
+		}
+		if g.to != 0 {
+			bounds["end"] = seconds(g.to)
+		}
+		entry["time_range"] = bounds
+		entry["static_configs"] = []m{{"targets": targets}}
+		groups = append(groups, entry)
+	}
+	return yaml.Marshal(m{"server_groups": groups})
+}
+
+// question is one request to the query API; instant if step is 0.
+type question struct {
+	query            string
+	start, end, step int64 // ms
+	lookback         int64 // ms; 0: the server's
+}
+
+func (q question) String() string {
+	text := fmt.Sprintf("%s\n  at %s", q.query, seconds(q.start))
+	if q.step > 0 {
+		text = fmt.Sprintf("%s\n  from %s to %s, step %s", q.query, seconds(q.start), seconds(q.end), seconds(q.step))
+	}
+	if q.lookback > 0 {
+		text += ", lookback " + seconds(q.lookback)
+	}
+	return text
+}
+
+func (q question) request(base string) (*http.Request, error) {
+	path, form := "/api/v1/query", url.Values{"query": {q.query}}
+	if q.step == 0 {
+		form.Set("time", seconds(q.start))
+	} else {
+		path = "/api/v1/query_range"
+		form.Set("start", seconds(q.start))
+		form.Set("end", seconds(q.end))
+		form.Set("step", seconds(q.step))
+	}
+	if q.lookback > 0 {
+		form.Set("lookback_delta", seconds(q.lookback))
+	}
+	req, err := http.NewRequest(http.MethodPost, base+path, strings.NewReader(form.Encode()))
+	if err == nil {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	return req, err
+}
+
+func (run *running) askTruth(q question) (a answer, body string, err error) {
+	req, err := q.request("http://truth")
+	if err != nil {
+		return a, "", err
+	}
+	rec := httptest.NewRecorder()
+	run.truth.ServeHTTP(rec, req)
+	if err := json.Unmarshal(rec.Body.Bytes(), &a); err != nil {
+		err = fmt.Errorf("the truth is not JSON: %w: %.200s", err, rec.Body)
+	}
+	return a, rec.Body.String(), err
+}
+
+// askOneprom returns an error if there is no answer.
+func (run *running) askOneprom(q question) (a answer, body string, err error) {
+	if err := run.lab.serve(run); err != nil {
+		return a, "", err
+	}
+	req, err := q.request("http://" + run.lab.oneprom.Addr())
+	if err != nil {
+		return a, "", err
+	}
+	resp, err := run.lab.client.Do(req)
+	if err != nil {
+		return a, "", err
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err == nil {
+		err = json.Unmarshal(raw, &a)
+	}
+	return a, string(raw), err
+}
