@@ -25,8 +25,7 @@ const (
 // Kinds are those that can be configured.
 var Kinds = []Kind{Prometheus, Thanos, Mimir, Cortex, VictoriaMetrics, InfluxDB, Oneprom}
 
-// Dialect is how a backend wants to be spoken to, and what it cannot store. The
-// zero value is that of the newest Prometheus.
+// Dialect is how a backend wants to be spoken to, and what it cannot store.
 type Dialect struct {
 	// Params are sent with every request, unless configured otherwise.
 	Params url.Values
