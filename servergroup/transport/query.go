@@ -38,6 +38,8 @@ func (c *Client) query(ctx context.Context, r Request) ([]Series, error) {
 	switch {
 	case r.Steps == nil:
 		return c.queryRaw(ctx, r)
+	case r.Steps.End < r.Steps.Start:
+		return nil, nil // a subquery shorter than its step may have none
 	case r.Alone && nameOf(r.Matchers) != "":
 		list, err = c.querySteps(ctx, r)
 	default:

@@ -117,6 +117,17 @@ func TestQuery_StepsAreSplitBelowTheLimitOfPoints(t *testing.T) {
 	}, asked)
 }
 
+// A subquery that is shorter than its step may have no step at all.
+func TestQuery_NoStepIsAskedNothing(t *testing.T) {
+	c := served(t, func(_ http.ResponseWriter, r *http.Request) { t.Errorf("asked for %s", r.URL) })
+	for _, alone := range []bool{true, false} {
+		steps := &Steps{Start: 90_000, End: 60_000, Step: 90_000, Lookback: 300_000}
+		got, err := c.Fetch(t.Context(), QueryAPI, request(t, Request{MaxT: 60_000, Steps: steps, Alone: alone}))
+		require.NoError(t, err)
+		require.Empty(t, got)
+	}
+}
+
 func TestQuery_PostIsRefusedThenGet(t *testing.T) {
 	c := served(t, func(w http.ResponseWriter, r *http.Request) {
 		if r.Method == http.MethodPost {
