@@ -48,3 +48,22 @@ func TestSeries_WhereAHolderEndsItMissesNothing(t *testing.T) {
 	// At the very seam both have it.
 	f([]int64{45_000, 60_000, 75_000}, []int64{60_000, 75_000}, []int64{45_000, 60_000})
 }
+
+// A run that adds nothing has seen its time all the same.
+func TestSeries_BoundsOfAllRunsCount(t *testing.T) {
+	one := func(ms, from, to int64) Bounded {
+		s := &Samples{}
+		s.Append(0, ms, 1)
+		return Bounded{Run: s, From: from, To: to}
+	}
+	archive, a, b := one(60_000, 0, 100_000), one(60_000, 0, 1_000_000), one(109_157, 0, 1_000_000)
+	for _, runs := range [][]Run{{archive, a, b}, {a, b, archive}, {a, archive, b}} {
+		s := NewSeries(labels.FromStrings("i", "1"), runs, 0, 1_000_000, func(err error) { require.NoError(t, err) })
+		var got []int64
+		it := s.Iterator(nil)
+		for it.Next() != 0 {
+			got = append(got, it.AtT())
+		}
+		require.Equal(t, []int64{60_000}, got)
+	}
+}

@@ -95,11 +95,12 @@ func MarginOf(replicas int) int64 { return Margin * int64(max(0, replicas-1)) }
 // copy. Gauge histograms stay gauges.
 func Merge(dst *Samples, runs []*Samples) *Samples {
 	var out, spare *Samples
+	var seen *bounds // of those that out is made of
 	for _, r := range runs {
 		switch {
 		case r.Len() == 0:
 		case out == nil:
-			out = r
+			out, seen = r, r.bounds
 		default:
 			if out == dst {
 				if spare == nil {
@@ -108,7 +109,8 @@ func Merge(dst *Samples, runs []*Samples) *Samples {
 				*spare, *dst = *dst, *spare
 				out = spare
 			}
-			out = mergeTwo(dst, out, r)
+			out = mergeTwo(dst, out, r, seen)
+			seen = seen.union(r.bounds)
 		}
 	}
 	switch out {
@@ -127,6 +129,7 @@ type filler struct {
 	raw   *Samples // what is completed
 	a     *Samples // the same without the markers that are dropped
 	b     *Samples
+	seen  *bounds // of raw
 	clock clock
 	quiet quiet
 	out   writer
@@ -138,9 +141,10 @@ func newFiller(dst, a, b *Samples) filler {
 	return filler{raw: a, a: a, b: b, last: -1, clock: clock{a: a.T, b: b.T}, out: writer{dst: dst}}
 }
 
-// mergeTwo returns a completed from b: a itself, or dst.
-func mergeTwo(dst, a, b *Samples) *Samples {
+// mergeTwo returns a completed from b: a itself, or dst. seen are the bounds of a.
+func mergeTwo(dst, a, b *Samples, seen *bounds) *Samples {
 	f := newFiller(dst, a, b)
+	f.seen = seen
 	f.dropMarkers()
 	f.fill()
 	if f.last < 0 {
@@ -150,7 +154,6 @@ func mergeTwo(dst, a, b *Samples) *Samples {
 		dst.Reset()
 	}
 	f.out.add(f.a, f.done, f.a.Len())
-	dst.bounds = a.bounds.union(b.bounds)
 	return dst
 }
 
@@ -181,7 +184,7 @@ func (f *filler) dropMarkers() {
 // b that is not before it.
 func (f *filler) goesOn(i, j int) bool {
 	b, t := f.b, f.raw.T[i]
-	if j == b.Len() || b.Stale(j) || !b.covers(t) {
+	if j == b.Len() || b.Stale(j) || !b.bounds.cover(t) {
 		return false
 	}
 	if b.T[j] == t {
@@ -253,13 +256,13 @@ func (f *filler) takesMarker(t int64, i int, shared bool, interval int64) bool {
 	end, n := f.a, i-1 // what the marker would end
 	if f.last >= 0 && (i == 0 || f.b.T[f.last] > f.a.T[i-1]) {
 		end, n = f.b, f.last
-	} else if !shared && f.raw.covers(t) {
+	} else if !shared && f.seen.cover(t) {
 		return false
 	}
 	if n < 0 || end.Stale(n) || longAgo(t-end.T[n], interval) {
 		return false
 	}
-	return shared || !f.raw.covers(t) || i == f.a.Len() || f.a.Stale(i) || exceeds(f.a.T[i]-t, interval)
+	return shared || !f.seen.cover(t) || i == f.a.Len() || f.a.Stale(i) || exceeds(f.a.T[i]-t, interval)
 }
 
 // longAgo tells whether a distance is too long for a marker to have to do with
@@ -291,7 +294,7 @@ func (f *filler) inGap(i, j, k int, interval int64) bool {
 			hi = a.T[i]
 		}
 	}
-	if lo == t && hi == t || !f.raw.covers(t) || f.missed(i, k, t, interval) {
+	if lo == t && hi == t || !f.seen.cover(t) || f.missed(i, k, t, interval) {
 		return true
 	}
 	if lo == t || ended && hi > t {

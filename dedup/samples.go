@@ -49,10 +49,8 @@ type Bounded struct {
 	From, To int64
 }
 
-// covers tells whether the holder of s could have a sample at t.
-func (s *Samples) covers(t int64) bool {
-	return s.bounds == nil || s.bounds.from <= t && t <= s.bounds.to
-}
+// cover tells whether the holder could have a sample at t.
+func (b *bounds) cover(t int64) bool { return b == nil || b.from <= t && t <= b.to }
 
 // union returns the bounds of samples of both.
 func (b *bounds) union(o *bounds) *bounds {

@@ -3,8 +3,10 @@ package differential
 import (
 	"encoding/json"
 	"maps"
+	"math"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -125,8 +127,30 @@ func (c *choices) missing(key string) bool {
 	return n < c.answers
 }
 
+// spread tells whether a point has so many values by chance that some others are
+// as good: those that are not further from them than they are from each other.
+func (c *choices) spread(others map[string]int, key string) bool {
+	lo, hi := rangeOf(c.points[key])
+	otherLo, otherHi := rangeOf(others)
+	width := hi - lo
+	return len(c.points[key]) >= 5 && otherLo >= lo-width && otherHi <= hi+width
+}
+
+// rangeOf is the least and the greatest of numbers in quotes, NaN if one is none.
+func rangeOf(texts map[string]int) (lo, hi float64) {
+	lo, hi = math.Inf(1), math.Inf(-1)
+	for text := range texts {
+		v, err := strconv.ParseFloat(strings.Trim(text, ` "`), 64)
+		if err != nil {
+			return math.NaN(), math.NaN()
+		}
+		lo, hi = min(lo, v), max(hi, v)
+	}
+	return lo, hi
+}
+
 // apart returns the first point of which no text is in both, empty if there is
-// none.
+// none. c are those of the truth.
 func (c *choices) apart(d choices) string {
 	both := maps.Clone(c.points)
 	maps.Copy(both, d.points)
@@ -135,7 +159,7 @@ func (c *choices) apart(d choices) string {
 		for text := range c.points[key] {
 			same = same || d.points[key][text] > 0
 		}
-		if !same {
+		if !same && !c.spread(d.points[key], key) {
 			return key
 		}
 	}

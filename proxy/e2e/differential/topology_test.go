@@ -8,7 +8,7 @@ import (
 
 // arrange makes the groups: shards, each of them once or in two tiers in time.
 func (w *world) arrange(r *rand.Rand) {
-	shards := 1 + r.IntN(4)
+	shards := 1 + min(r.IntN(4), r.IntN(4))
 	tiers := 1
 	if shards <= 2 && r.IntN(2) == 0 {
 		tiers = 2
