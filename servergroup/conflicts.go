@@ -18,9 +18,8 @@ import (
 // This file finds configurations that do not fit the data: such answers must not
 // look right.
 
-// check compares the group's configuration with what the backend says of itself.
-// What it does not say is no finding.
-func (r *replica) check(ctx context.Context, p *profile) error {
+// compare compares the group's labels with the backend's configuration.
+func (r *replica) compare(p *profile) {
 	for _, name := range sortedKeys(r.group.Labels) {
 		if own, ok := p.configured[name]; ok && own != r.group.Labels[name] {
 			text := fmt.Sprintf("the backend's external label %s=%q disagrees with the group's `labels`, which say %q: correct them, or move the target to the group it belongs to", name, own, r.group.Labels[name])
@@ -28,8 +27,13 @@ func (r *replica) check(ctx context.Context, p *profile) error {
 			p.doubts = append(p.doubts, text)
 		}
 	}
+}
+
+// lookAtData returns what the backend's data shows to be wrong with the group's
+// labels. An error says that the backend does not tell.
+func (r *replica) lookAtData(ctx context.Context, p *profile) (findings []string, err error) {
 	if p.dialect.ReadOnly {
-		return ctx.Err()
+		return nil, nil
 	}
 	for _, name := range r.group.ReplicaLabels {
 		if _, ok := p.configured[name]; ok || p.configured == nil && p.dialect.ExternalLabels {
@@ -37,26 +41,30 @@ func (r *replica) check(ctx context.Context, p *profile) error {
 		}
 		values, err := r.valuesInData(ctx, p, name)
 		if err != nil {
-			return ctx.Err()
+			return nil, err
 		}
-		if names, err := r.valuesInData(ctx, p, labels.MetricName); len(values) == 0 && len(names) > 0 && err == nil {
-			p.findings = append(p.findings, fmt.Sprintf("replica label %q is neither in the data nor an external label: remove it from `replica_labels`, or correct its name", name))
+		names, err := r.valuesInData(ctx, p, labels.MetricName)
+		if err != nil {
+			return nil, err
+		}
+		if len(values) == 0 && len(names) > 0 {
+			findings = append(findings, fmt.Sprintf("replica label %q is neither in the data nor an external label: remove it from `replica_labels`, or correct its name", name))
 		}
 	}
 	for _, name := range sortedKeys(r.group.Labels) {
 		values, err := r.valuesInData(ctx, p, name)
 		if err != nil {
-			return ctx.Err()
+			return nil, err
 		}
 		values = slices.DeleteFunc(values, func(v string) bool { return v == r.group.Labels[name] })
 		if len(values) > 0 {
-			p.findings = append(p.findings, oustedText(name, r.group.Labels[name], values[0]))
+			findings = append(findings, oustedText(name, r.group.Labels[name], values[0]))
 		}
 	}
-	return nil
+	return findings, nil
 }
 
-// checkedTime is how much (ms) of the newest data check looks at: label lookups over
+// checkedTime is how much (ms) of the newest data lookAtData looks at: label lookups over
 // all time are dear in long-term stores.
 const checkedTime = 60 * 60 * 1000
 

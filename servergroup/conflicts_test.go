@@ -59,6 +59,10 @@ func ready(t *testing.T, s *Set) {
 		for _, r := range *g.replicas.Load() {
 			_, err := r.ready(t.Context())
 			require.NoError(t, err)
+			r.mtx.Lock()
+			looking := r.looking
+			r.mtx.Unlock()
+			<-looking
 		}
 	}
 }
@@ -400,4 +404,23 @@ func TestOverlap_Runs(t *testing.T) {
 	f(false, chunk(), cols(1))
 	require.True(t, strings.HasSuffix(shorten(strings.Repeat("x", 300)), "…"))
 	require.Equal(t, labels.FromStrings("a", "b").String(), shorten(`{a="b"}`))
+}
+
+// TestProbe_DoesNotWaitForLabels: a backend that is slow to list label values answers queries all the same.
+func TestProbe_DoesNotWaitForLabels(t *testing.T) {
+	o := overridden(t, "load 15s\n foo 1x3")
+	release := make(chan struct{})
+	o.replace = map[string]http.HandlerFunc{"/label/region/values": func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-release:
+		case <-r.Context().Done():
+		}
+	}}
+	cfg := groupOf("a", serve(t, o))
+	cfg.Labels = map[string]string{"region": "eu"}
+	s, _ := setAt(t, cfg)
+	got, _, err := selectText(t, s, `foo`, 0, 0)
+	require.NoError(t, err)
+	require.Equal(t, `{__name__="foo", region="eu"} 0:1`+"\n", got)
+	close(release)
 }

@@ -24,6 +24,8 @@ type replica struct {
 
 	mtx       sync.Mutex    // guards the fields below
 	probing   chan struct{} // closed when the probe under way has ended; nil if none is
+	looking   chan struct{} // closed when what the last probe began has ended
+	inData    []string      // findings that the data showed after the last probe
 	profile   *profile      // of the last probe that succeeded; nil if it is not believed any more
 	known     *profile      // the last that there was, believed or not
 	probeErr  error         // of the last probe, nil if it succeeded
@@ -99,18 +101,22 @@ func (r *replica) startProbe() chan struct{} {
 	if r.probing != nil {
 		return r.probing
 	}
-	done := make(chan struct{})
+	done, looked := make(chan struct{}), make(chan struct{})
 	started := r.life.run(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(r.group.Timeout), r.timeoutError())
 		defer cancel()
+		defer close(looked)
 		p, err := r.probe(ctx)
 		r.probed(p, err)
 		close(done)
+		if err == nil {
+			r.lookedAt(r.lookAtData(ctx, p)) // for which no query waits
+		}
 	})
 	if !started {
 		return nil
 	}
-	r.probing = done
+	r.probing, r.looking = done, looked
 	return done
 }
 
@@ -141,11 +147,27 @@ func (r *replica) tellChange(before, now *profile) {
 	case before.Identity != now.Identity:
 		r.logger.Warn("a backend has changed", "url", r.url(), "before", before.Identity.String(), "now", now.Identity.String())
 	}
-	for _, f := range now.findings {
-		if !slices.Contains(before.findings, f) {
+	r.tellNew(before.findings, now.findings)
+}
+
+// tellNew logs the findings that were not there before.
+func (r *replica) tellNew(before, now []string) {
+	for _, f := range now {
+		if !slices.Contains(before, f) {
 			r.logger.Warn("finding", "url", r.url(), "finding", f)
 		}
 	}
+}
+
+// lookedAt takes over what the data showed, unless it could not be looked at.
+func (r *replica) lookedAt(findings []string, err error) {
+	if err != nil {
+		return
+	}
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	r.tellNew(r.inData, findings)
+	r.inData = findings
 }
 
 // refresh probes if the last probe failed or is older than profileAge.
@@ -197,7 +219,8 @@ func (r *replica) probe(ctx context.Context) (*profile, error) {
 	if err := r.chooseMethod(ctx, p); err != nil {
 		return nil, err
 	}
-	return p, r.check(ctx, p)
+	r.compare(p)
+	return p, nil
 }
 
 // identify finds out kind and version. A backend that does not tell them may still

@@ -1,6 +1,7 @@
 package servergroup
 
 import (
+	"slices"
 	"time"
 )
 
@@ -92,7 +93,7 @@ func (r *replica) status() ReplicaStatus {
 		st.Kind, st.Version = string(p.Kind), p.Version
 		st.Transport, st.TransportReason = string(p.method), p.why
 		st.ExternalLabels = p.external
-		st.Findings = p.findings
+		st.Findings = slices.Concat(p.findings, r.inData)
 	}
 	if r.probeErr != nil {
 		st.Health = "down"
