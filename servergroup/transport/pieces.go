@@ -32,7 +32,7 @@ func tooMuch(err error) bool {
 }
 
 // shortestPiece (ms) is what a window is not halved below.
-const shortestPiece = 60 * 1000
+const shortestPiece = 1000
 
 // inPieces fetches a window by fetch: in halves where the backend finds it too much
 // at once.

@@ -68,11 +68,11 @@ type store struct {
 	most   int      // samples in an answer, 0 for any number
 	chunks int64    // ms in a chunk that is delivered, 0 for columns
 
-	asked []string // windows in minutes
+	asked []string // windows in seconds
 }
 
 func (s *store) fetch(_ context.Context, r Request) ([]Series, error) {
-	s.asked = append(s.asked, fmt.Sprintf("%g-%g", float64(r.MinT)/60_000, float64(r.MaxT)/60_000))
+	s.asked = append(s.asked, fmt.Sprintf("%g-%g", float64(r.MinT)/1000, float64(r.MaxT)/1000))
 	var list []Series
 	n := 0
 	for i, name := range s.names {
@@ -142,13 +142,13 @@ func TestInPieces_JoinedIsTheWhole(t *testing.T) {
 func TestInPieces_Windows(t *testing.T) {
 	f := func(most int, mint, maxt int64, want ...string) error {
 		t.Helper()
-		s := store{names: []string{"a"}, step: 30_000, most: most}
-		_, err := inPieces(t.Context(), Request{MinT: mint * 60_000, MaxT: maxt * 60_000}, s.fetch)
+		s := store{names: []string{"a"}, step: 500, most: most}
+		_, err := inPieces(t.Context(), Request{MinT: mint * 1000, MaxT: maxt * 1000}, s.fetch)
 		for i := range want {
 			if a, b, found := strings.Cut(want[i], "+"); found { // a ms after
 				from, err := strconv.ParseFloat(a, 64)
 				require.NoError(t, err)
-				want[i] = fmt.Sprintf("%g-%s", (from*60_000+1)/60_000, b)
+				want[i] = fmt.Sprintf("%g-%s", (from*1000+1)/1000, b)
 			}
 		}
 		require.Equal(t, want, s.asked)
@@ -157,7 +157,7 @@ func TestInPieces_Windows(t *testing.T) {
 	require.NoError(t, f(9, 0, 4, "0-4"))
 	require.NoError(t, f(8, 0, 4, "0-4", "0-2", "2+4"))
 	require.NoError(t, f(4, 0, 4, "0-4", "0-2", "0-1", "1+2", "2+4"))
-	// A minute is not cut; the error is the backend's, of the least that it refused.
+	// A second is not cut; the error is the backend's, of the least that it refused.
 	err := f(2, 0, 4, "0-4", "0-2", "0-1")
 	require.EqualError(t, err, "http://b: "+tooManySamples+" in 0-1")
 	require.Equal(t, ClassUser, ClassOf(err))
