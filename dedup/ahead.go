@@ -103,10 +103,7 @@ func (m *merger) mergeAndRelease(s *Series) (out *Samples, err error) {
 // floats tells whether a run is of compressed floats. Histograms are cheaper
 // one after the other: an iterator re-uses their memory.
 func floats(r Run) bool {
-	if b, ok := r.(Bounded); ok {
-		r = b.Run
-	}
-	c, ok := r.(Chunks)
+	c, ok := Unbounded(r).(Chunks)
 	return ok && (c[0].Encoding == chunkenc.EncXOR || c[0].Encoding == chunkenc.EncXOR2)
 }
 

@@ -137,14 +137,14 @@ type filler struct {
 	last  int // sample of b that was written last, or -1
 }
 
-func newFiller(dst, a, b *Samples) filler {
-	return filler{raw: a, a: a, b: b, last: -1, clock: clock{a: a.T, b: b.T}, out: writer{dst: dst}}
+// newFiller returns what completes a, whose bounds are seen, from b, into dst.
+func newFiller(dst, a, b *Samples, seen *bounds) filler {
+	return filler{raw: a, a: a, b: b, seen: seen, last: -1, clock: clock{a: a.T, b: b.T}, out: writer{dst: dst}}
 }
 
 // mergeTwo returns a completed from b: a itself, or dst. seen are the bounds of a.
 func mergeTwo(dst, a, b *Samples, seen *bounds) *Samples {
-	f := newFiller(dst, a, b)
-	f.seen = seen
+	f := newFiller(dst, a, b, seen)
 	f.dropMarkers()
 	f.fill()
 	if f.last < 0 {

@@ -310,7 +310,7 @@ func TestQuietDecidesAsTheSlowWay(t *testing.T) {
 		}
 		a = clip(a, a.T[0], a.T[0]+w.rnd.Int64N(200*w.interval))
 		slow := &Samples{}
-		f := newFiller(slow, a, b)
+		f := newFiller(slow, a, b, nil)
 		f.quiet.seen = math.MaxInt // never look
 		f.dropMarkers()
 		f.fill()

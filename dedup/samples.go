@@ -49,6 +49,14 @@ type Bounded struct {
 	From, To int64
 }
 
+// Unbounded returns a run without the bounds of its holder.
+func Unbounded(r Run) Run {
+	if b, ok := r.(Bounded); ok {
+		return b.Run
+	}
+	return r
+}
+
 // cover tells whether the holder could have a sample at t.
 func (b *bounds) cover(t int64) bool { return b == nil || b.from <= t && t <= b.to }
 

@@ -35,7 +35,7 @@ func arrange(url string, list []transport.Series) ([]transport.Series, error) {
 // source is what one replica has of a selection.
 type source struct {
 	origin
-	series []transport.Series // sorted, not empty
+	series []transport.Series // sorted
 }
 
 // origin is where samples come from.
@@ -45,7 +45,7 @@ type origin struct {
 }
 
 // assemble makes one list of series of those of the replicas, which are in order
-// of preference. Equal labels are one series, whichever groups they come from.
+// of preference and none of them empty. Equal labels are one series, whichever groups they come from.
 // broken is told of runs that cannot be decoded while others can, audit of every
 // series before it is made, unless it is nil.
 func assemble(sources []source, mint, maxt int64, broken func(error), audit func(labels.Labels, []dedup.Run, []origin)) []*dedup.Series {

@@ -156,7 +156,7 @@ func (s source) firstHistogram() (first int64, found bool) {
 
 // hasHistograms tells whether there is a native histogram among the samples.
 func hasHistograms(r dedup.Run) bool {
-	switch r := plain(r).(type) {
+	switch r := dedup.Unbounded(r).(type) {
 	case dedup.Chunks:
 		return slices.ContainsFunc(r, func(c dedup.Chunk) bool { return c.Encoding != chunkenc.EncXOR && c.Encoding != chunkenc.EncXOR2 })
 	case *dedup.Samples:
@@ -169,7 +169,7 @@ func hasHistograms(r dedup.Run) bool {
 // that does not store stale markers shows it until the lookback is over.
 func noteEnds(runs []dedup.Run, from []origin, steps transport.Steps, said *remarks) {
 	for i, r := range runs {
-		s, ok := plain(r).(*dedup.Samples)
+		s, ok := dedup.Unbounded(r).(*dedup.Samples)
 		if !ok || !from[i].profile.dialect.Lacks.StaleMarkers {
 			continue
 		}
@@ -256,7 +256,7 @@ func overlap(a, b dedup.Run) bool {
 
 // extent returns the times (ms) of the first and the last sample of a run.
 func extent(r dedup.Run) (mint, maxt int64, ok bool) {
-	switch r := plain(r).(type) {
+	switch r := dedup.Unbounded(r).(type) {
 	case dedup.Chunks:
 		if n := len(r); n > 0 {
 			return r[0].MinT, r[n-1].MaxT, true
@@ -267,12 +267,4 @@ func extent(r dedup.Run) (mint, maxt int64, ok bool) {
 		}
 	}
 	return 0, 0, false
-}
-
-// plain returns a run without the bounds of its holder.
-func plain(r dedup.Run) dedup.Run {
-	if b, ok := r.(dedup.Bounded); ok {
-		return b.Run
-	}
-	return r
 }

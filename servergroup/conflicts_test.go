@@ -57,12 +57,9 @@ func ready(t *testing.T, s *Set) {
 	t.Helper()
 	for _, g := range s.current.Load().groups {
 		for _, r := range *g.replicas.Load() {
-			_, err := r.ready(t.Context())
+			p, err := r.ready(t.Context())
 			require.NoError(t, err)
-			r.mtx.Lock()
-			looking := r.looking
-			r.mtx.Unlock()
-			<-looking
+			r.lookedAt(r.lookAtData(t.Context(), p)) // as the probe does in the background
 		}
 	}
 }

@@ -24,7 +24,6 @@ type replica struct {
 
 	mtx       sync.Mutex    // guards the fields below
 	probing   chan struct{} // closed when the probe under way has ended; nil if none is
-	looking   chan struct{} // closed when what the last probe began has ended
 	inData    []string      // findings that the data showed after the last probe
 	profile   *profile      // of the last probe that succeeded; nil if it is not believed any more
 	known     *profile      // the last that there was, believed or not
@@ -101,11 +100,10 @@ func (r *replica) startProbe() chan struct{} {
 	if r.probing != nil {
 		return r.probing
 	}
-	done, looked := make(chan struct{}), make(chan struct{})
+	done := make(chan struct{})
 	started := r.life.run(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(r.group.Timeout), r.timeoutError())
 		defer cancel()
-		defer close(looked)
 		p, err := r.probe(ctx)
 		r.probed(p, err)
 		close(done)
@@ -116,7 +114,7 @@ func (r *replica) startProbe() chan struct{} {
 	if !started {
 		return nil
 	}
-	r.probing, r.looking = done, looked
+	r.probing = done
 	return done
 }
 

@@ -3,17 +3,13 @@
 package e2e
 
 import (
-	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"gopkg.in/yaml.v3"
 
 	"github.com/oneprom/oneprom/proxy/e2e/world"
 	"github.com/oneprom/oneprom/proxy/e2e/world/exam"
@@ -33,9 +29,9 @@ func TestWorldMixed(t *testing.T) {
 		})
 	}
 	t.Run("archive behind another oneprom", func(t *testing.T) {
-		inner := startMixedOneprom(t, w.With("archive-prometheus2"))
+		inner := startWorldOneprom(t, w.With("archive-prometheus2"))
 		part := w.With("eu", "us", "archive-prometheus2")
-		part.Groups[2].Replicas = []*world.Server{{Name: "inner oneprom", Kind: "oneprom", URL: inner}}
+		part.Groups[2].Replicas = []*world.Server{{Name: "inner oneprom", Kind: world.Oneprom, URL: inner}}
 		examineMixed(t, part, everyNth(3, queries), "archive-prometheus2")
 	})
 }
@@ -46,13 +42,13 @@ func TestWorldTwoStores(t *testing.T) {
 	w.Start(t, t.TempDir())
 	queries, err := exam.Queries("testdata/world/queries.txt")
 	require.NoError(t, err)
-	requireOnlyListed(t, w, startMixedOneprom(t, w), queries, alignedEvaluations(w), "stores-victoriametrics")
+	requireOnlyListed(t, w, startWorldOneprom(t, w), queries, alignedEvaluations(w), "stores-victoriametrics")
 }
 
 // examineMixed asks all queries where the archive is concerned, and where only the pairs are: then nothing of the archive must be seen.
 func examineMixed(t *testing.T, w *world.World, queries []exam.Query, archive string) {
 	t.Helper()
-	base := startMixedOneprom(t, w)
+	base := startWorldOneprom(t, w)
 	recent, old := alignedEvaluations(w), alignedEvaluations(w)
 	isRecent := func(e exam.Evaluation) bool { return e.Start >= w.At(5*time.Hour+28*time.Minute) } // the archive ends 88 minutes before
 	recent = slices.DeleteFunc(recent, func(e exam.Evaluation) bool { return !isRecent(e) })
@@ -94,41 +90,4 @@ func lineOf(q exam.Query) string {
 		return q.Text
 	}
 	return "?" + q.Params.Encode() + " " + q.Text
-}
-
-// startMixedOneprom starts a oneprom that knows what the servers of each group are, and returns its base URL.
-func startMixedOneprom(t *testing.T, w *world.World) string {
-	t.Helper()
-	config := filepath.Join(t.TempDir(), "oneprom.yml")
-	require.NoError(t, os.WriteFile(config, []byte(mixedConfig(t, w)), 0o644))
-	binary := os.Getenv("ONEPROM_BIN")
-	if binary == "" {
-		binary = world.Binary(t, "github.com/oneprom/oneprom")
-	}
-	return world.Run(t, binary, "--config.file="+config, "--enable-feature="+world.Features).URL
-}
-
-// mixedConfig is the configuration for the world, with the kind of each group whose servers are all of one that is not found out.
-func mixedConfig(t *testing.T, w *world.World) string {
-	t.Helper()
-	text := worldConfig(w)
-	for _, g := range w.Groups {
-		settings := map[string]any{}
-		switch kind := g.Replicas[0].Kind; kind {
-		case world.InfluxDB:
-			settings["remote_read_path"], settings["query_params"] = world.InfluxReadPath, world.InfluxParams
-			fallthrough
-		case world.VictoriaMetrics, "oneprom":
-			settings["kind"] = string(kind)
-		}
-		if len(settings) == 0 {
-			continue
-		}
-		lines, err := yaml.Marshal(settings)
-		require.NoError(t, err)
-		name := fmt.Sprintf("  - name: %s\n", g.Name)
-		require.Contains(t, text, name)
-		text = strings.Replace(text, name, name+"    "+strings.ReplaceAll(strings.TrimSpace(string(lines)), "\n", "\n    ")+"\n", 1)
-	}
-	return text
 }

@@ -41,6 +41,13 @@ func worldConfig(w *world.World) string {
 	b.WriteString("server_groups:\n")
 	for _, g := range w.Groups {
 		fmt.Fprintf(&b, "  - name: %s\n", g.Name)
+		switch kind := g.Replicas[0].Kind; kind {
+		case world.InfluxDB:
+			fmt.Fprintf(&b, "    query_params: {db: [%s]}\n", strings.Join(world.InfluxParams["db"], ", "))
+			fallthrough
+		case world.VictoriaMetrics, world.Oneprom:
+			fmt.Fprintf(&b, "    kind: %s\n", kind)
+		}
 		if g.Region != "" {
 			fmt.Fprintf(&b, "    region: %s\n", g.Region)
 		}

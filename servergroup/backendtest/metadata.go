@@ -35,7 +35,7 @@ func metadataHandler(all map[string][]metadata.Metadata) http.Handler {
 				data[name] = all[name][:perMetric]
 			}
 		}
-		writeJSON(w, http.StatusOK, map[string]any{"status": "success", "data": data})
+		WriteJSON(w, http.StatusOK, map[string]any{"status": "success", "data": data})
 	})
 }
 
@@ -48,7 +48,7 @@ func intParam(w http.ResponseWriter, r *http.Request, name string) (n int, ok bo
 	}
 	n, err := strconv.Atoi(s)
 	if err != nil {
-		writeJSON(w, http.StatusBadRequest, map[string]any{
+		WriteJSON(w, http.StatusBadRequest, map[string]any{
 			"status": "error", "errorType": "bad_data", "error": name + " must be a number",
 		})
 		return 0, false
@@ -56,7 +56,8 @@ func intParam(w http.ResponseWriter, r *http.Request, name string) (n int, ok bo
 	return n, true
 }
 
-func writeJSON(w http.ResponseWriter, code int, v any) {
+// WriteJSON answers with v in the way of Prometheus' HTTP API.
+func WriteJSON(w http.ResponseWriter, code int, v any) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)

@@ -56,7 +56,8 @@ type Dialect struct {
 	// WholeReads tells that remote read is refused where its answer would be partial;
 	// the query API warns of that instead.
 	WholeReads bool
-	// LongTerm tells that the backend is a store that others write to.
+	// LongTerm tells that the backend may hold what others have at first hand: a
+	// store that they write to, or what stands in front of them.
 	LongTerm bool
 	// Lacks is what the backend cannot store.
 	Lacks Lacks

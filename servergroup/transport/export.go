@@ -63,9 +63,7 @@ func (c *Client) export(ctx context.Context, r Request) ([]Series, error) {
 
 // ProbeExport asks for nothing by the export API.
 func (c *Client) ProbeExport(ctx context.Context) error {
-	none := labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "oneprom_probe")
-	r := Request{Matchers: []*labels.Matcher{none}, MinT: 0, MaxT: 1, Labels: func([]labels.Label) (labels.Labels, string) { return labels.EmptyLabels(), "" }}
-	_, err := c.export(ctx, r)
+	_, err := c.export(ctx, nothing())
 	return err
 }
 
@@ -134,9 +132,10 @@ func (e *exportLines) line(text []byte) error {
 	}
 	s := Series{Run: run}
 	s.Labels, s.Replica = e.request.Labels(e.raw)
-	i, known := e.at[keyOf(s)]
+	key := keyOf(s)
+	i, known := e.at[key]
 	if !known {
-		e.at[keyOf(s)] = len(e.series)
+		e.at[key] = len(e.series)
 		e.series = append(e.series, s)
 		return nil
 	}

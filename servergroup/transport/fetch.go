@@ -37,6 +37,15 @@ type Request struct {
 	Warn func(text string)
 }
 
+// nothing is the request of a probe, which no series answers.
+func nothing() Request {
+	none := labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "oneprom_probe")
+	return Request{
+		Matchers: []*labels.Matcher{none}, MaxT: 1,
+		Labels: func([]labels.Label) (labels.Labels, string) { return labels.EmptyLabels(), "" },
+	}
+}
+
 // Steps are the instants Start, Start+Step, … <= End (ms) at which an instant
 // selector is evaluated, looking back Lookback ms.
 type Steps struct {

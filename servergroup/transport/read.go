@@ -106,9 +106,7 @@ var matcherTypes = map[labels.MatchType]prompb.LabelMatcher_Type{
 
 // ProbeRead asks for nothing by remote read and returns how the backend answers.
 func (c *Client) ProbeRead(ctx context.Context) (Method, error) {
-	none := labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "oneprom_probe")
-	r := Request{Matchers: []*labels.Matcher{none}, Labels: func([]labels.Label) (labels.Labels, string) { return labels.EmptyLabels(), "" }}
-	resp, err := c.sendRead(ctx, StreamedRead, r)
+	resp, err := c.sendRead(ctx, StreamedRead, nothing())
 	if err != nil {
 		return "", err
 	}

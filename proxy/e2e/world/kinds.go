@@ -20,6 +20,7 @@ const (
 	Prometheus2     Kind = "prometheus 2"
 	VictoriaMetrics Kind = "victoriametrics"
 	InfluxDB        Kind = "influxdb"
+	Oneprom         Kind = "oneprom" // started by the test itself
 )
 
 // fed tells whether servers of the kind get their data by remote write, as a Prometheus beside them would send it.
@@ -112,6 +113,3 @@ func (k Kind) writePath() string {
 
 // InfluxParams are the URL parameters that requests to the InfluxDB of a world need.
 var InfluxParams = map[string][]string{"db": {influxDatabase}}
-
-// InfluxReadPath is where InfluxDB has remote read.
-const InfluxReadPath = "/api/v1/prom/read"

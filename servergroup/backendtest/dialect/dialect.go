@@ -5,7 +5,6 @@
 package dialect
 
 import (
-	"encoding/json"
 	"fmt"
 	"math"
 	"net/http"
@@ -16,6 +15,8 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
+
+	"github.com/oneprom/oneprom/servergroup/backendtest"
 )
 
 // Changing is a backend that becomes another one behind the same address, as at an upgrade.
@@ -36,23 +37,12 @@ func (c *Changing) ServeHTTP(w http.ResponseWriter, r *http.Request) { (*c.now.L
 
 // writeData answers 200 with data in Prometheus' envelope.
 func writeData(w http.ResponseWriter, data any) {
-	writeJSON(w, http.StatusOK, map[string]any{"status": "success", "data": data})
+	backendtest.WriteJSON(w, http.StatusOK, map[string]any{"status": "success", "data": data})
 }
 
 // writeError answers with an error in Prometheus' envelope.
 func writeError(w http.ResponseWriter, code int, errorType, text string) {
-	writeJSON(w, code, map[string]any{"status": "error", "errorType": errorType, "error": text})
-}
-
-func writeJSON(w http.ResponseWriter, code int, v any) {
-	body, err := json.Marshal(v)
-	if err != nil {
-		http.Error(w, err.Error(), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(code)
-	_, _ = w.Write(body) // a client that went away is not our concern
+	backendtest.WriteJSON(w, code, map[string]any{"status": "error", "errorType": errorType, "error": text})
 }
 
 // routed tells whether a path below /api/v1/ is one of the routes, and so exists. The value of a label
