@@ -5,6 +5,7 @@ package promqlx
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,6 +60,8 @@ func (p *Plan) selector(stmt *parser.EvalStmt, vs *parser.VectorSelector, path [
 	case matrix == nil && vs.Smoothed:
 		s.MinT -= p.lookback
 		s.MaxT += p.lookback
+	case matrix == nil && offsetForgotten(vs, path):
+		s.MinT -= p.lookback
 	case matrix == nil:
 		s.MinT -= p.lookback
 		s.Steps = &transport.Steps{Start: g.start, End: g.end, Step: g.step, Lookback: p.lookback}
@@ -127,6 +130,24 @@ func matrixOf(path []parser.Node) *parser.MatrixSelector {
 	}
 	m, _ := path[len(path)-1].(*parser.MatrixSelector)
 	return m
+}
+
+// offsetForgotten tells whether the engine looks at a selector at other instants
+// than it selects samples for: timestamp() of one with `@` forgets its offset.
+func offsetForgotten(vs *parser.VectorSelector, path []parser.Node) bool {
+	if vs.Timestamp == nil || vs.OriginalOffset == 0 {
+		return false
+	}
+	for _, node := range slices.Backward(path) {
+		switch n := node.(type) {
+		case *parser.ParenExpr, *parser.StepInvariantExpr:
+		case *parser.Call:
+			return n.Func.Name == "timestamp"
+		default:
+			return false
+		}
+	}
+	return false
 }
 
 func isInfoArgument(vs *parser.VectorSelector, path []parser.Node) bool {
