@@ -67,3 +67,31 @@ func TestSeries_BoundsOfAllRunsCount(t *testing.T) {
 		require.Equal(t, []int64{60_000}, got)
 	}
 }
+
+// The first replica of a pair has lost the marker of a series whose last sample
+// only the archive has: the twin's marker ends it all the same.
+func TestSeries_MarkerOfWhatAnotherHolderHas(t *testing.T) {
+	run := func(from, to int64, markers []int64, ts ...int64) Bounded {
+		s := &Samples{}
+		for _, at := range ts {
+			s.Append(0, at, 1)
+		}
+		for _, at := range markers {
+			s.Append(0, at, StaleNaN)
+		}
+		return Bounded{Run: s, From: from, To: to}
+	}
+	for _, late := range [][]int64{{2_800_000}, {2_790_000, 2_800_000}} {
+		a := run(60_000, 3_000_000, late)
+		b := run(60_000, 3_000_000, append([]int64{95_000}, late...))
+		archive := run(0, 59_999, nil, 35_000)
+		for _, runs := range [][]Run{{a, b, archive}, {b, a, archive}, {archive, a, b}} {
+			s := NewSeries(labels.FromStrings("i", "1"), runs, 0, 3_000_000, func(err error) { require.NoError(t, err) })
+			it := s.Iterator(nil)
+			require.NotZero(t, it.Next())
+			require.EqualValues(t, 35_000, it.AtT())
+			require.NotZero(t, it.Next())
+			require.EqualValues(t, 95_000, it.AtT(), "%v", runs)
+		}
+	}
+}

@@ -85,7 +85,9 @@ func MarginOf(replicas int) int64 { return Margin * int64(max(0, replicas-1)) }
 // markers of A stay, and are samples of A as to holes.
 // B's marker is taken where it ends what was taken from B, and A does not go on
 // within 1.5 I; or where it ends anything, with a shared clock. No marker is taken
-// for a series that is stale already, nor one long after the last sample.
+// for a series that is stale already, nor one long after the last sample, unless it
+// is the first that B has of its part of time: who holds the time before may have
+// the sample that it ends.
 //
 // # Native histograms and start timestamps
 //
@@ -246,20 +248,24 @@ func (f *filler) takes(i, j, k int) bool {
 	shared := f.clock.shared(t, f.raw.T, k, estimate)
 	interval := cmp.Or(estimate, defaultInterval)
 	if f.b.Stale(j) {
-		return f.takesMarker(t, i, shared, interval)
+		return f.takesMarker(i, j, shared, interval)
 	}
 	return shared || f.inGap(i, j, k, interval)
 }
 
-// takesMarker decides on a marker of b at t.
-func (f *filler) takesMarker(t int64, i int, shared bool, interval int64) bool {
+// takesMarker decides on marker j of b.
+func (f *filler) takesMarker(i, j int, shared bool, interval int64) bool {
+	t := f.b.T[j]
 	end, n := f.a, i-1 // what the marker would end
 	if f.last >= 0 && (i == 0 || f.b.T[f.last] > f.a.T[i-1]) {
 		end, n = f.b, f.last
-	} else if !shared && f.seen.cover(t) {
-		return false
 	}
-	if n < 0 || end.Stale(n) || longAgo(t-end.T[n], interval) {
+	switch before := f.b.bounds; {
+	case n < 0 && j == 0 && before != nil && !longAgo(t-before.from, interval):
+		// What it ends may lie before the time of b, where another holder has it.
+	case end == f.a && !shared && f.seen.cover(t):
+		return false
+	case n < 0 || end.Stale(n) || longAgo(t-end.T[n], interval):
 		return false
 	}
 	return shared || !f.seen.cover(t) || i == f.a.Len() || f.a.Stale(i) || exceeds(f.a.T[i]-t, interval)

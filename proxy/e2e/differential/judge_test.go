@@ -34,6 +34,9 @@ type outcome struct {
 	want, got    string // the bodies
 }
 
+// inNotes is where the results differ if only the annotations do.
+const inNotes = "annotations"
+
 func (o outcome) String() string {
 	if o.at == "" {
 		return o.kind
@@ -172,7 +175,7 @@ func (c *choices) apart(d choices) string {
 func (run *running) pointsOf(q question, a answer) map[string]string {
 	points := map[string]string{"status": a.Status + " " + a.ErrorType + " " + a.Data.ResultType}
 	if !run.weak {
-		points["annotations"] = notesOf(a)
+		points[inNotes] = notesOf(a)
 	}
 	if a.Status != "success" {
 		return points

@@ -68,7 +68,7 @@ func (s *shrinker) tryQuestion(q question) bool {
 		s.run = run
 	}
 	o, err := s.run.compare(q)
-	if err != nil || o.kind != s.outcome.kind {
+	if err != nil || o.kind != s.outcome.kind || (o.at == inNotes) != (s.outcome.at == inNotes) {
 		return false
 	}
 	s.question, s.outcome = q, o
@@ -86,7 +86,7 @@ func (s *shrinker) tryWorld(w *world) bool {
 		return false
 	}
 	o, err := run.compare(s.question)
-	if err != nil || o.kind != s.outcome.kind {
+	if err != nil || o.kind != s.outcome.kind || (o.at == inNotes) != (s.outcome.at == inNotes) {
 		_ = run.close()
 		return false
 	}
