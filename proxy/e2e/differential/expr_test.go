@@ -203,7 +203,7 @@ func (g *exprs) overTime(depth int) string {
 	case 3:
 		return fmt.Sprintf("absent_over_time(%s)", m)
 	case 4:
-		f := g.pick("rate", "increase", "delta", "resets", "changes")
+		f := g.pick("rate", "increase", "delta", "resets", g.changes())
 		keep := g.pick("anchored", "smoothed")
 		if f == "delta" || f == "rate" || f == "increase" || keep == "anchored" {
 			return fmt.Sprintf("%s(%s[%s] %s%s)", f, g.selector(g.metric()), g.duration(), keep, g.modifiers())
@@ -212,11 +212,19 @@ func (g *exprs) overTime(depth int) string {
 		return fmt.Sprintf("%s(%s)", g.pick("rate", "increase", "irate"), g.matrix(depth, g.pick("reqs_total", "lat_count", "lat_bucket", "nat", "nat_custom")))
 	}
 	return fmt.Sprintf("%s(%s)", g.pick(
-		"rate", "rate", "rate", "increase", "increase", "delta", "irate", "irate", "idelta", "deriv", "changes", "resets",
+		"rate", "rate", "rate", "increase", "increase", "delta", "irate", "irate", "idelta", "deriv", g.changes(), "resets",
 		"avg_over_time", "min_over_time", "max_over_time", "sum_over_time", "count_over_time", "last_over_time",
 		"first_over_time", "present_over_time", "stddev_over_time", "stdvar_over_time", "mad_over_time",
 		"ts_of_first_over_time", "ts_of_last_over_time", "ts_of_max_over_time", "ts_of_min_over_time",
 	), m)
+}
+
+// changes is the function, unless empty buckets count as a change.
+func (g *exprs) changes() string {
+	if g.w.sparse {
+		return "resets"
+	}
+	return "changes"
 }
 
 // labelNames are names of labels for by, without, on and ignoring.
@@ -312,7 +320,10 @@ func (g *exprs) arithmetic(more ...string) string {
 
 // binary is an operator between two vectors, or a vector and a scalar.
 func (g *exprs) binary(depth int) string {
-	op := g.arithmetic("==", "!=", ">", "<", ">=", "<=")
+	op := g.arithmetic(">", "<", ">=", "<=")
+	if !g.w.sparse && g.r.IntN(4) == 0 {
+		op = g.pick("==", "!=")
+	}
 	if strings.ContainsAny(op, "=<>") && g.r.IntN(2) == 0 {
 		op += " bool"
 	}

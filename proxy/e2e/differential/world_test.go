@@ -24,7 +24,8 @@ type world struct {
 	steady bool
 	// sparse: native histograms have empty buckets. Which of these are stored is up to
 	// the chunk that a sample is in, or not at all by the query API, and arithmetic
-	// that makes no number of them (0/0, NaN*0) would show it.
+	// that makes no number of them (0/0, NaN*0) would show it, as do changes() and the
+	// equality of two histograms.
 	sparse bool
 }
 
