@@ -196,8 +196,8 @@ func samplesBehind(values, times *dedup.Samples, steps Steps) *dedup.Samples {
 }
 
 // markEnds adds the stale markers that the steps at which the series is present
-// prove. Their own time is not known: a marker is put an interval after the
-// last sample, where a scrape would have found the series gone, but between the
+// prove. Their own time is not known: a marker is put where a scrape would have
+// found the series gone, whole intervals after the last sample, but between the
 // steps that prove it and not after maxt (ms), the end of what was asked for.
 func markEnds(s *dedup.Samples, present []int64, steps Steps, maxt int64) *dedup.Samples {
 	type mark struct {
@@ -224,7 +224,8 @@ func markEnds(s *dedup.Samples, present []int64, steps Steps, maxt int64) *dedup
 		if p > 0 {
 			lo = max(lo, present[p-1]+1)
 		}
-		marks = append(marks, mark{after: i - 1, t: max(lo, min(at, maxt, s.T[i-1]+interval))})
+		scrapes := max(1, (lo-s.T[i-1]+interval-1)/interval)
+		marks = append(marks, mark{after: i - 1, t: max(lo, min(at, maxt, s.T[i-1]+scrapes*interval))})
 	}
 	if len(marks) == 0 {
 		return s

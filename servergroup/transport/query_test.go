@@ -71,11 +71,11 @@ func TestMarkEnds_MarkersLieBetweenTheStepsThatProveThem(t *testing.T) {
 		}
 		require.Equal(t, want, text(markEnds(columns(samples), present, steps, math.MaxInt64)))
 	}
-	// An interval after the last sample, where a scrape would have failed.
+	// Whole intervals after the last sample, where a scrape would have failed.
 	f("0:1 15:1 30:1", []int64{0}, "0:1 15:1 30:1 45:x")
 	f("0:1 15:1 30:1 45:1 60:1", []int64{0, 60}, "0:1 15:1 30:1 45:1 60:1 75:x")
 	f("0:1 15:1 30:1 45:1 60:1", []int64{0, 60, 120, 180, 240, 300, 340}, "0:1 15:1 30:1 45:1 60:1")
-	f("0:1 15:1 30:1 300:1 315:1", []int64{0, 60, 300, 360, 420, 480, 540, 600}, "0:1 15:1 30:1 60.001:x 300:1 315:1")
+	f("0:1 15:1 30:1 300:1 315:1", []int64{0, 60, 300, 360, 420, 480, 540, 600}, "0:1 15:1 30:1 75:x 300:1 315:1")
 }
 
 // served runs a client against a handler.
