@@ -95,3 +95,28 @@ func TestSeries_MarkerOfWhatAnotherHolderHas(t *testing.T) {
 		}
 	}
 }
+
+// Before a seam the archive's second replica has a sample or two that the first
+// lacks, and the groups behind the seam go on: these scrapes were missed.
+func TestSeries_FewSamplesBeforeASeam(t *testing.T) {
+	run := func(from, to int64, ts ...int64) Bounded {
+		s := &Samples{}
+		for _, at := range ts {
+			s.Append(0, at, 1)
+		}
+		return Bounded{Run: s, From: from, To: to}
+	}
+	const seam = 1_360_916
+	recent := []int64{1_373_196, 1_388_196, 1_403_196}
+	a, b := run(seam, 9_000_000, recent...), run(seam, 9_000_000, recent...)
+	first := run(0, seam-1, 68_196)
+	for _, second := range [][]int64{{68_196, 1_358_196}, {68_196, 1_343_196, 1_358_196}} {
+		s := NewSeries(labels.FromStrings("i", "1"), []Run{a, b, first, run(0, seam-1, second...)}, 0, 9_000_000, func(err error) { require.NoError(t, err) })
+		var got []int64
+		it := s.Iterator(nil)
+		for it.Next() != 0 {
+			got = append(got, it.AtT())
+		}
+		require.Equal(t, append(second, recent...), got)
+	}
+}

@@ -38,6 +38,9 @@ type clock struct {
 
 	same int // samples of b that coincide with one of a
 	near int // what speaks against coincidence; see compare
+	// met tells whether a sample of b is less than an interval from one of a: whether
+	// they had the chance to coincide.
+	met bool
 }
 
 // moveTo makes c describe the neighbourhood of t.
@@ -62,7 +65,7 @@ func (c *clock) moveTo(t int64) {
 // a few milliseconds off is the jitter of two clocks that happen to go alike, and
 // that they meet at times says nothing then.
 func (c *clock) compare(a, b []int64, interval int64) {
-	c.same, c.near = 0, 0
+	c.same, c.near, c.met = 0, 0, false
 	i := 0
 	for _, t := range b {
 		i = advance(a, i, t)
@@ -77,6 +80,7 @@ func (c *clock) compare(a, b []int64, interval int64) {
 		if i > 0 {
 			d = min(d, t-a[i-1])
 		}
+		c.met = c.met || d < interval-jitter
 		switch {
 		case d >= interval/4:
 		case d <= jitter:
@@ -135,7 +139,7 @@ func (c *clock) median(but int64) int64 {
 
 // shared tells whether a and b share a clock around t, to which c was moved and
 // around which the interval is estimated. Coincidences to the millisecond speak
-// for it and contradictions against it. Where they are even and a is too thin to
+// for it and contradictions against it. Where they are even and one is too thin to
 // be judged, the milliseconds within the second have to do: those of t and of its
 // neighbours in other, of which i is the first not before t. These may be as far
 // away as the longest interval: the samples of a pair that scrapes every five
@@ -145,7 +149,7 @@ func (c *clock) shared(t int64, other []int64, i int, estimate int64) bool {
 		return c.same > c.near
 	}
 	if len(c.own) >= 2 {
-		return false
+		return !c.met && onBeat(t, other, i, estimate)
 	}
 	alike := false
 	if i > 0 && t-other[i-1] <= longestInterval {
@@ -159,6 +163,19 @@ func (c *clock) shared(t int64, other []int64, i int, estimate int64) bool {
 		alike = d%1000 == 0 && 2*d >= estimate
 	}
 	return alike
+}
+
+// onBeat tells whether t lies whole intervals from the nearest of others, of which i
+// is the first that is not before it, and at the same millisecond.
+func onBeat(t int64, other []int64, i int, interval int64) bool {
+	d := int64(longestInterval)
+	if i > 0 {
+		d = min(d, t-other[i-1])
+	}
+	if i < len(other) {
+		d = min(d, other[i]-t)
+	}
+	return interval > 0 && d > 0 && d%1000 == 0 && (d+jitter)%interval <= 2*jitter
 }
 
 // quiet is a stretch of time [from, to) in which a is so regular and so whole, and

@@ -56,8 +56,8 @@ func MarginOf(replicas int) int64 { return Margin * int64(max(0, replicas-1)) }
 // replicas, and so do no two scrapers. Where more samples of B coincide with one
 // of A than contradict (lie within I/4 of one), A and B share a clock: each
 // timestamp then is a scrape of its own, and A and B are united, markers too.
-// Where neither is so, as of series of two or three samples, equal milliseconds
-// within the second decide.
+// Where neither is so, as of series of two or three samples, or where all of B is an
+// interval or more from A, equal milliseconds within the second decide.
 //
 // # Different clocks
 //
