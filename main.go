@@ -39,6 +39,7 @@ func run(args []string) int {
 		configFile string
 		serverURL  string
 		demoListen string
+		question   proxy.OfflineQuestion
 	)
 	app := kingpin.New("oneprom", "One Prometheus URL in front of many Prometheus.").UsageWriter(os.Stdout)
 	app.Version(version.Print("oneprom") + "\n  promql version:   " + proxy.Version)
@@ -55,6 +56,8 @@ func run(args []string) int {
 	for _, c := range []*kingpin.CmdClause{checkHealthy, checkReady} {
 		c.Flag("url", "Base URL of the server.").Default("http://localhost:9090").StringVar(&serverURL)
 	}
+	explain := app.Command("explain", "Print what would become of a query, by the configuration file alone. No server is asked.")
+	question.AddFlags(explain)
 	demoCmd := app.Command("demo", "Run oneprom in front of an embedded world of small Prometheus servers, until interrupted.")
 	demoCmd.Flag("listen", "Address that the demo's oneprom listens on.").Default(demo.DefaultListenAddress).StringVar(&demoListen)
 
@@ -74,6 +77,11 @@ func run(args []string) int {
 		err = checkServer(serverURL, "/-/healthy")
 	case checkReady.FullCommand():
 		err = checkServer(serverURL, "/-/ready")
+	case explain.FullCommand():
+		var text string
+		if text, err = proxy.ExplainOffline(opts, question); err == nil {
+			fmt.Print(text)
+		}
 	case demoCmd.FullCommand():
 		ctx, stop := untilInterrupted()
 		defer stop()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"time"
 
@@ -11,7 +12,9 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/util/annotations"
 
+	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup"
 )
 
@@ -19,77 +22,172 @@ import (
 // promql.QueryEngine whose queryable arguments are not used: a query is planned
 // first, and its series come from the groups as the plan says.
 type Engine struct {
-	engine       *promql.Engine
+	engine *promql.Engine
+	// parts evaluates parts here. It is an engine of its own: the queries that need
+	// them hold the slots of the other one.
+	parts        *promql.Engine
 	groups       *servergroup.Set
+	parser       parser.Parser
 	subqueryStep func(rangeMS int64) int64
+	// whole is set where no part may be evaluated before the rest: names are removed
+	// at the end of a query.
+	whole bool
 }
 
 var _ promql.QueryEngine = (*Engine)(nil)
 
 // NewEngine returns an engine over groups.
 func NewEngine(o promql.EngineOpts, groups *servergroup.Set) *Engine {
-	return &Engine{engine: promql.NewEngine(o), groups: groups, subqueryStep: o.NoStepSubqueryIntervalFn}
+	e := &Engine{engine: promql.NewEngine(o), groups: groups, parser: o.Parser, subqueryStep: o.NoStepSubqueryIntervalFn, whole: o.EnableDelayedNameRemoval}
+	o.Reg, o.ActiveQueryTracker, o.FeatureRegistry = nil, nil, nil
+	e.parts = promql.NewEngine(o)
+	return e
 }
 
 // Close releases what the engine holds.
-func (e *Engine) Close() error { return e.engine.Close() }
+func (e *Engine) Close() error { return errors.Join(e.engine.Close(), e.parts.Close()) }
 
 // NewInstantQuery implements promql.QueryEngine.
 func (e *Engine) NewInstantQuery(ctx context.Context, _ storage.Queryable, opts promql.QueryOpts, qs string, ts time.Time) (promql.Query, error) {
-	planned := &planned{groups: e.groups}
-	q, err := e.engine.NewInstantQuery(ctx, planned, opts, qs, ts)
-	return e.plan(planned, q, err)
+	return e.query(qs, func(from storage.Queryable) (promql.Query, error) {
+		return e.engine.NewInstantQuery(ctx, from, opts, qs, ts)
+	})
 }
 
 // NewRangeQuery implements promql.QueryEngine.
 func (e *Engine) NewRangeQuery(ctx context.Context, _ storage.Queryable, opts promql.QueryOpts, qs string, start, end time.Time, interval time.Duration) (promql.Query, error) {
-	planned := &planned{groups: e.groups}
-	q, err := e.engine.NewRangeQuery(ctx, planned, opts, qs, start, end, interval)
-	return e.plan(planned, q, err)
+	return e.query(qs, func(from storage.Queryable) (promql.Query, error) {
+		return e.engine.NewRangeQuery(ctx, from, opts, qs, start, end, interval)
+	})
 }
 
-func (e *Engine) plan(p *planned, q promql.Query, err error) (promql.Query, error) {
+// query makes a query of upstream's.
+func (e *Engine) query(text string, parse func(storage.Queryable) (promql.Query, error)) (promql.Query, error) {
+	q := &query{engine: e, text: text, parse: func() (promql.Query, *planned, error) {
+		from := &planned{}
+		q, err := parse(from)
+		return q, from, err
+	}}
+	var err error
+	q.Query, q.planned, err = q.parse()
 	if err != nil {
 		return nil, err
 	}
-	stmt, ok := q.Statement().(*parser.EvalStmt)
-	if !ok {
-		return nil, fmt.Errorf("BUG: statement of type %T", q.Statement())
-	}
-	p.plan = NewPlan(stmt, e.subqueryStep)
-	return &query{Query: q, planned: p}, nil
+	return q, nil
 }
 
-// query adds to upstream's query what shows only while series are merged.
+// query plans upstream's query when it is executed, for the groups of that moment,
+// and adds what shows only while series are merged.
 type query struct {
 	promql.Query
+	engine  *Engine
+	text    string
 	planned *planned
+	parse   func() (promql.Query, *planned, error)
+	traced  bool // what becomes of it is wanted
 }
 
 func (q *query) Exec(ctx context.Context) *promql.Result {
-	q.planned.view = q.planned.groups.View(ctx)
+	res := q.exec(ctx, Options{Off: q.engine.whole})
+	if !errors.Is(res.Err, errDoubtful) {
+		return res
+	}
+	again, from, err := q.parse()
+	if err != nil {
+		return &promql.Result{Err: err}
+	}
+	q.Query.Close()
+	q.Query, q.planned = again, from
+	return q.exec(ctx, Options{Off: true})
+}
+
+func (q *query) exec(ctx context.Context, o Options) *promql.Result {
+	stmt, ok := q.Statement().(*parser.EvalStmt)
+	if !ok {
+		return &promql.Result{Err: fmt.Errorf("BUG: statement of type %T", q.Statement())}
+	}
+	view := q.engine.groups.View(ctx)
+	q.planned.execution = q.engine.execution(stmt, q.text, view, o)
+	if q.traced {
+		q.planned.trace = newTrace()
+	}
+	stmt.Expr = q.planned.plan.Expr
 	res := q.Query.Exec(ctx)
-	res.Warnings.Merge(q.planned.view.LateWarnings())
+	res.Warnings.Merge(view.LateWarnings())
+	res.Warnings = once(res.Warnings, q.text)
 	return res
 }
 
-// planned is the queryable of one planned query.
-type planned struct {
-	groups *servergroup.Set
-	plan   *Plan
-	view   *servergroup.View // of the moment at which it is executed
+// execution plans a statement for the groups of a view.
+func (e *Engine) execution(stmt *parser.EvalStmt, text string, view *servergroup.View, o Options) *execution {
+	x := &execution{engine: e, text: text, view: view, off: o.Off}
+	x.plan = NewPlan(stmt, e.subqueryStep, Layout{}, Options{Off: true})
+	if o.Off {
+		return x
+	}
+	var sels []servergroup.Selection
+	for _, leaf := range x.plan.Leaves {
+		sels = append(sels, leaf.Selector.Selection)
+	}
+	x.partitions = view.Partitions(sels)
+	if !worthParts(x.partitions) {
+		return x
+	}
+	var layout Layout
+	for _, p := range x.partitions {
+		layout.Partitions = append(layout.Partitions, p.Labels())
+	}
+	x.plan = NewPlan(stmt, e.subqueryStep, layout, o)
+	return x
 }
 
+// worthParts tells whether anything is won by parts: that partitions answer them in
+// parallel, or that a backend may.
+func worthParts(partitions []*servergroup.Partition) bool {
+	return len(partitions) > 1 || len(partitions) == 1 && partitions[0].Single()
+}
+
+// once leaves out annotations of backends that were made here, too.
+func once(ws annotations.Annotations, query string) annotations.Annotations {
+	ws.AsStrings(query, 0, 0) // which tells them the query, so that they know their positions
+	seen := map[string]bool{}
+	for _, err := range ws {
+		if _, ok := err.(*note); !ok {
+			seen[err.Error()] = true
+		}
+	}
+	maps.DeleteFunc(ws, func(_ string, err error) bool {
+		_, ok := err.(*note)
+		return ok && seen[err.Error()]
+	})
+	return ws
+}
+
+// planned is the queryable of one planned query.
+type planned struct{ *execution }
+
 func (p *planned) Querier(mint, maxt int64) (storage.Querier, error) {
-	return &planQuerier{plan: p.plan, view: p.view}, nil
+	return &planQuerier{execution: p.execution}, nil
+}
+
+// pieceQueryable is the queryable of a part that is evaluated here.
+type pieceQueryable struct {
+	plan  *Plan
+	view  *servergroup.View
+	piece *servergroup.Piece
+	trace *Trace
+}
+
+func (p *pieceQueryable) Querier(mint, maxt int64) (storage.Querier, error) {
+	return &planQuerier{execution: &execution{plan: p.plan, view: p.view, trace: p.trace}, piece: p.piece}, nil
 }
 
 // planQuerier serves the selects of one evaluation. The engine makes those of
 // the expression first and in order, then those of info().
 type planQuerier struct {
 	storage.LabelQuerier // nil: the engine asks for no labels
-	plan                 *Plan
-	view                 *servergroup.View
+	*execution
+	piece *servergroup.Piece // which is evaluated; nil: the whole query
 
 	mtx     sync.Mutex // guards the fields below
 	next    int
@@ -102,20 +200,30 @@ type planQuerier struct {
 func (q *planQuerier) Select(ctx context.Context, _ bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
 	q.mtx.Lock()
 	defer q.mtx.Unlock()
-	var sel servergroup.Selection
-	if q.next < len(q.plan.Selectors) {
-		s := q.plan.Selectors[q.next]
-		q.next++
-		if s.Unused {
-			return storage.EmptySeriesSet()
-		}
-		sel = s.Selection
-	} else {
-		sel = q.plan.late(hints.Start, hints.End, hints.Step, ms)
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	q.cancels = append(q.cancels, cancel)
-	return queryErrors{q.view.Select(ctx, sel, &q.running)}
+	if q.next == len(q.plan.Leaves) {
+		return q.selection(ctx, q.plan.late(hints.Start, hints.End, hints.Step, ms))
+	}
+	leaf := q.plan.Leaves[q.next]
+	q.next++
+	switch {
+	case leaf.Part != nil:
+		return queryErrors{servergroup.Later(ctx, &q.running, func() ([]*dedup.Series, annotations.Annotations, error) {
+			return q.part(ctx, leaf.Part)
+		})}
+	case leaf.Selector.Unused:
+		return storage.EmptySeriesSet()
+	}
+	return q.selection(ctx, leaf.Selector.Selection)
+}
+
+func (q *planQuerier) selection(ctx context.Context, sel servergroup.Selection) storage.SeriesSet {
+	fetch := q.trace.fetch(q.piece, sel)
+	if q.piece != nil {
+		return queryErrors{fetch.of(q.view.SelectPiece(ctx, sel, q.piece, &q.running), &q.running)}
+	}
+	return queryErrors{fetch.of(q.view.Select(ctx, sel, &q.running), &q.running)}
 }
 
 // Close ends the fetches that are still under way and waits for them.

@@ -6,6 +6,7 @@ package promqlx
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -18,11 +19,37 @@ import (
 
 // Plan says what becomes of one query. It is a value: making it does no I/O.
 type Plan struct {
-	// Selectors are the vector selectors of the expression in the order in which
+	// Expr is evaluated by upstream's engine. It is the statement's expression with
+	// each part replaced by a vector selector, which has no offset or `@` of its own.
+	Expr parser.Expr
+	// Leaves are what the vector selectors of Expr stand for, in the order in which
 	// upstream's engine selects them (parser.Inspect).
-	Selectors []Selector
+	Leaves []Leaf
 	// lookback of the query in ms.
 	lookback int64
+	// subqueryStep is the step (ms) of subqueries that name none, by their range (ms).
+	subqueryStep func(rangeMS int64) int64
+}
+
+// Leaf is what one vector selector of a plan stands for: exactly one is set.
+type Leaf struct {
+	// Selector are the series themselves.
+	Selector *Selector
+	// Part are answers, that lie on the part's steps.
+	Part *Part
+}
+
+// Layout says how series are spread: the labels that each partition injects into
+// all of its series. Partitions share no series.
+type Layout struct {
+	Partitions []map[string]string
+}
+
+// Options of planning.
+type Options struct {
+	// Off makes no parts, as an engine must that removes names at the end: the
+	// functions in a part would have removed them already.
+	Off bool
 }
 
 // Selector is what one vector selector of a query needs.
@@ -35,13 +62,25 @@ type Selector struct {
 
 // NewPlan plans a preprocessed statement (promql.PreprocessExpr has resolved
 // `start()`, `end()` and durations). subqueryStep is the step (ms) of subqueries
-// that name none, by their range (ms).
-func NewPlan(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64) *Plan {
-	p := &Plan{lookback: stmt.LookbackDelta.Milliseconds()}
-	parser.Inspect(stmt.Expr, func(node parser.Node, path []parser.Node) error {
-		if vs, ok := node.(*parser.VectorSelector); ok {
-			p.Selectors = append(p.Selectors, p.selector(stmt, vs, path, subqueryStep))
+// that name none, by their range (ms). The statement is not changed.
+func NewPlan(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, layout Layout, o Options) *Plan {
+	p := &Plan{Expr: stmt.Expr, lookback: stmt.LookbackDelta.Milliseconds(), subqueryStep: subqueryStep}
+	parts := map[*parser.VectorSelector]*Part{}
+	if !o.Off && len(layout.Partitions) > 0 {
+		pl := &planner{plan: p, stmt: stmt, partitions: newPartitions(layout), targets: newTargets(), parts: parts}
+		p.Expr = pl.rewrite(stmt.Expr, pl.root())
+	}
+	parser.Inspect(p.Expr, func(node parser.Node, path []parser.Node) error {
+		vs, ok := node.(*parser.VectorSelector)
+		if !ok {
+			return nil
 		}
+		leaf := Leaf{Part: parts[vs]}
+		if leaf.Part == nil {
+			s := p.selector(stmt, vs, path, subqueryStep)
+			leaf.Selector = &s
+		}
+		p.Leaves = append(p.Leaves, leaf)
 		return nil
 	})
 	return p
@@ -168,22 +207,58 @@ func (p *Plan) late(mint, maxt, step int64, ms []*labels.Matcher) servergroup.Se
 	return sel
 }
 
-// String prints the plan, a line for each selector.
+// String prints the plan: the expression, if there are parts in it, and a line for
+// each leaf.
 func (p *Plan) String() string {
 	var b strings.Builder
-	for _, s := range p.Selectors {
-		fmt.Fprintf(&b, "select %s from %s to %s", transport.Selector(s.Matchers), instant(s.MinT), instant(s.MaxT))
-		switch {
-		case s.Unused:
-			b.WriteString(" (not evaluated)")
-		case s.Steps == nil:
-			b.WriteString(" raw")
-		default:
-			fmt.Fprintf(&b, " at %s…%s each %s", instant(s.Steps.Start), instant(s.Steps.End), time.Duration(s.Steps.Step)*time.Millisecond)
+	parts := 0
+	names := make([]string, len(p.Leaves)) // "" if not a part
+	for i, leaf := range p.Leaves {
+		if leaf.Part == nil {
+			fmt.Fprintf(&b, "select %s\n", leaf.Selector)
+			continue
 		}
-		b.WriteByte('\n')
+		parts++
+		names[i] = "$" + strconv.Itoa(parts)
+		fmt.Fprintf(&b, "%s = %s\n", names[i], leaf.Part)
 	}
-	return b.String()
+	if parts == 0 {
+		return b.String()
+	}
+	return named(p.Expr, &names).String() + "\n" + b.String()
+}
+
+// named is a copy of an expression for printing, in which the selectors that have
+// a name are replaced by it. It takes the names in order.
+func named(e parser.Expr, names *[]string) parser.Expr {
+	vs, ok := e.(*parser.VectorSelector)
+	if !ok {
+		return withChildren(e, func(child parser.Expr) parser.Expr { return named(child, names) })
+	}
+	name := (*names)[0]
+	*names = (*names)[1:]
+	if name == "" {
+		return vs
+	}
+	return &parser.VectorSelector{Name: name}
+}
+
+func (s *Selector) String() string {
+	out := fmt.Sprintf("%s from %s to %s", transport.Selector(s.Matchers), instant(s.MinT), instant(s.MaxT))
+	switch {
+	case s.Unused:
+		return out + " (not evaluated)"
+	case s.Steps == nil:
+		return out + " raw"
+	}
+	return out + " at " + steps(*s.Steps)
+}
+
+func steps(s transport.Steps) string {
+	if s.Start == s.End {
+		return instant(s.Start)
+	}
+	return fmt.Sprintf("%s…%s each %s", instant(s.Start), instant(s.End), time.Duration(s.Step)*time.Millisecond)
 }
 
 func instant(ms int64) string {

@@ -75,8 +75,8 @@ func TestPlan_WindowsAreTheEngines(t *testing.T) {
 				continue // an expression that is to fail
 			}
 			var planned []string
-			for _, s := range NewPlan(q.Statement().(*parser.EvalStmt), opts.NoStepSubqueryIntervalFn).Selectors {
-				planned = append(planned, window(s.Matchers, s.MinT, s.MaxT))
+			for _, leaf := range NewPlan(q.Statement().(*parser.EvalStmt), opts.NoStepSubqueryIntervalFn, regions, Options{Off: true}).Leaves {
+				planned = append(planned, window(leaf.Selector.Matchers, leaf.Selector.MinT, leaf.Selector.MaxT))
 			}
 			q.Exec(context.Background())
 			q.Close()
@@ -96,10 +96,10 @@ func TestPlan_Text(t *testing.T) {
 	for _, c := range []struct{ expr, want string }{
 		{`m`, "select {__name__=\"m\"} from 700.001 to 1120.000 at 1000.000…1120.000 each 1m0s\n"},
 		{`m offset 1m`, "select {__name__=\"m\"} from 640.001 to 1060.000 at 940.000…1060.000 each 1m0s\n"},
-		{`m @ end()`, "select {__name__=\"m\"} from 820.001 to 1120.000 at 1120.000…1120.000 each 1m0s\n"},
+		{`m @ end()`, "select {__name__=\"m\"} from 820.001 to 1120.000 at 1120.000\n"},
 		// Upstream forgets the offset here, and looks at other instants than it selects for.
 		{`timestamp((m @ 1000 offset -1m))`, "select {__name__=\"m\"} from 760.001 to 1060.000 raw\n"},
-		{`timestamp(m @ 1000)`, "select {__name__=\"m\"} from 700.001 to 1000.000 at 1000.000…1000.000 each 1m0s\n"},
+		{`timestamp(m @ 1000)`, "select {__name__=\"m\"} from 700.001 to 1000.000 at 1000.000\n"},
 		{`rate(m[2m])`, "select {__name__=\"m\"} from 880.001 to 1120.000 raw\n"},
 		{`rate(m[2m] anchored)`, "select {__name__=\"m\"} from 580.001 to 1120.000 raw\n"},
 		{`m smoothed`, "select {__name__=\"m\"} from 700.001 to 1420.000 raw\n"},
@@ -112,7 +112,7 @@ func TestPlan_Text(t *testing.T) {
 		opts := testEngineOpts()
 		q, err := promql.NewEngine(opts).NewRangeQuery(context.Background(), nil, nil, c.expr, time.Unix(1000, 0), time.Unix(1120, 0), time.Minute)
 		require.NoError(t, err, c.expr)
-		require.Equal(t, c.want, NewPlan(q.Statement().(*parser.EvalStmt), opts.NoStepSubqueryIntervalFn).String(), c.expr)
+		require.Equal(t, c.want, NewPlan(q.Statement().(*parser.EvalStmt), opts.NoStepSubqueryIntervalFn, Layout{}, Options{}).String(), c.expr)
 		q.Close()
 	}
 }

@@ -16,6 +16,7 @@ type features struct {
 	perStepStats       bool
 	startTimestamps    bool
 	typeAndUnitLabels  bool
+	names              []string // those enabled
 }
 
 // featureTable holds the features of Prometheus that concern queries. A nil
@@ -59,6 +60,7 @@ func parseFeatures(lists []string, logger *slog.Logger) features {
 				logger.Warn("this option for --enable-feature is always on and can be left out", "option", name)
 			default:
 				enable(&f)
+				f.names = append(f.names, name)
 				logger.Info("feature enabled", "option", name)
 			}
 		}

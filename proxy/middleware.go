@@ -116,6 +116,23 @@ func wholeOnly(h http.Handler) http.HandlerFunc {
 	}
 }
 
+// pushdownHeader lets a request say what `pushdown` is for its queries.
+const pushdownHeader = "X-Oneprom-Pushdown"
+
+// requestPushdown heeds pushdownHeader.
+func (s *Server) requestPushdown(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch said := servergroup.Pushdown(r.Header.Get(pushdownHeader)); said {
+		case "", servergroup.PushdownProvable:
+			h.ServeHTTP(w, r)
+		case servergroup.PushdownOff:
+			h.ServeHTTP(w, r.WithContext(servergroup.WithPushdown(r.Context(), said)))
+		default:
+			respondError(w, &apiError{http.StatusBadRequest, "bad_data", fmt.Errorf("header %s: %q is neither provable nor off", pushdownHeader, string(said))}, s.logger)
+		}
+	})
+}
+
 // neverInternal answers 503 where upstream's read handler answers 500, which it
 // does to whatever the server groups fail with.
 func neverInternal(h http.Handler) http.Handler {

@@ -55,7 +55,12 @@ func TestParseFeatures(t *testing.T) {
 		var log bytes.Buffer
 		want := base
 		change(&want)
-		require.Equal(t, want, parseFeatures(lists, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn}))))
+		got := parseFeatures(lists, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelWarn})))
+		for _, name := range got.names {
+			require.Contains(t, strings.Join(lists, ","), name)
+		}
+		got.names = nil
+		require.Equal(t, want, got)
 		require.Equal(t, warned == "", log.Len() == 0, log.String())
 		require.Contains(t, log.String(), warned)
 	}
@@ -72,6 +77,8 @@ func TestParseFeatures(t *testing.T) {
 	f([]string{"promql-per-step-stats,use-start-timestamps", "type-and-unit-labels"}, func(f *features) {
 		f.perStepStats, f.startTimestamps, f.typeAndUnitLabels = true, true, true
 	}, "")
+	require.Equal(t, []string{"type-and-unit-labels", "use-start-timestamps"},
+		parseFeatures([]string{"x,type-and-unit-labels", "use-start-timestamps"}, slog.New(slog.DiscardHandler)).names)
 	require.Len(t, strings.Split(featureNames(), ", "), 8)
 }
 

@@ -55,6 +55,7 @@ type Server struct {
 	readiness       readiness
 
 	set       *servergroup.Set
+	engine    *promqlx.Engine
 	listeners []net.Listener
 	handler   http.Handler
 	http      *httpServers
@@ -127,7 +128,7 @@ func New(o Options) (_ *Server, err error) {
 
 	s.set, err = servergroup.NewSet(servergroup.Options{
 		Logger: s.logger.With("component", "server groups"), Registerer: s.registry,
-		MaxFetchedBytes: int64(o.MaxFetchedBytes), Now: o.Now,
+		MaxFetchedBytes: int64(o.MaxFetchedBytes), Features: s.features.names, Now: o.Now,
 	})
 	if err != nil {
 		return nil, err
@@ -140,10 +141,10 @@ func New(o Options) (_ *Server, err error) {
 	})
 	s.readiness.groupsKnown = s.set.Ready
 
-	engine := promqlx.NewEngine(s.engineOptions(), s.set)
-	s.cleanup.add("close query engine", func(context.Context) error { return engine.Close() })
+	s.engine = promqlx.NewEngine(s.engineOptions(), s.set)
+	s.cleanup.add("close query engine", func(context.Context) error { return s.engine.Close() })
 	storage := promqlx.NewStorage(s.set)
-	s.handler = s.router(s.upstreamAPI(engine, storage),
+	s.handler = s.router(s.upstreamAPI(s.engine, storage),
 		lookups{parser: s.parser, view: func(ctx context.Context) groupView { return s.set.View(ctx) }},
 		&federation{
 			storage: storage, parser: s.parser, lookback: time.Duration(o.LookbackDelta), now: o.Now,

@@ -40,7 +40,7 @@ func (s *Server) loadConfig(ctx context.Context, load func() (*config.Config, er
 	began := time.Now()
 	cfg, err := load()
 	if err == nil {
-		err = s.set.Apply(ctx, cfg.ServerGroups, servergroup.PartialResponse(cfg.Global.PartialResponse))
+		err = s.set.Apply(ctx, cfg.Groups(), servergroup.PartialResponse(cfg.Global.PartialResponse))
 	}
 	if err != nil {
 		s.reloadFailed(err)

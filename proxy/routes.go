@@ -15,7 +15,7 @@ func (s *Server) router(upstream http.Handler, l lookups, federate http.Handler)
 	return mergeSlashes(
 		s.recoverPanics(
 			splitAt(s.routePrefix+"/api/v1",
-				s.apiRoutes(upstream, l),
+				s.requestPushdown(s.apiRoutes(upstream, l)),
 				s.webRoutes(federate))))
 }
 
@@ -25,12 +25,15 @@ func (s *Server) apiRoutes(upstream http.Handler, l lookups) http.Handler {
 	r := &httprouter.Router{NotFound: upstream}
 	instrument := s.metrics.instrumentBelow("/api/v1")
 	handle := func(method, path string, h http.HandlerFunc) { r.HandlerFunc(method, path, instrument(path, h)) }
-	ours := func(method, path string, h apiHandler) {
-		handle(method, path, s.readiness.gate(compress(s.allowOrigin(serveAPI(h, s.logger)))))
+	open := func(method, path string, h http.HandlerFunc) {
+		handle(method, path, s.readiness.gate(compress(s.allowOrigin(h))))
 	}
+	ours := func(method, path string, h apiHandler) { open(method, path, serveAPI(h, s.logger)) }
 	ours(http.MethodGet, "/query_exemplars", l.exemplars)
 	ours(http.MethodPost, "/query_exemplars", l.exemplars)
 	ours(http.MethodGet, "/metadata", l.metadata)
+	open(http.MethodGet, "/explain", s.serveExplain)
+	open(http.MethodPost, "/explain", s.serveExplain)
 	ours(http.MethodGet, "/status/config", s.serveConfig)
 	ours(http.MethodGet, "/status/groups", s.serveGroups)
 

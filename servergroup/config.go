@@ -55,6 +55,11 @@ type Config struct {
 	// below PathPrefix.
 	RemoteRead     RemoteRead `yaml:"remote_read,omitempty"`
 	RemoteReadPath string     `yaml:"remote_read_path,omitempty"`
+	// Replicas says how the replicas' samples become one.
+	Replicas Replicas `yaml:"replicas,omitempty"`
+	// Pushdown says whether the replicas are asked to evaluate; "" is what `global`
+	// says.
+	Pushdown Pushdown `yaml:"pushdown,omitempty"`
 	// Timeout bounds each request to a replica.
 	Timeout model.Duration `yaml:"timeout,omitempty"`
 
@@ -70,6 +75,15 @@ const (
 	RemoteReadAuto   RemoteRead = "auto"   // where the backend has it
 	RemoteReadAlways RemoteRead = "always" // or the replica fails
 	RemoteReadNever  RemoteRead = "never"  // the query API only
+)
+
+// Replicas says how the samples of a group's replicas become one.
+type Replicas string
+
+// The values of replicas.
+const (
+	WholeFirst Replicas = "whole_first" // one that missed nothing answers alone
+	MergeAll   Replicas = "merge"       // all are merged, always
 )
 
 // TimeRange bounds samples in time, absolutely and by age. Unset bounds do not
@@ -118,6 +132,7 @@ var DefaultConfig = Config{
 	Scheme:           "http",
 	RemoteRead:       RemoteReadAuto,
 	RemoteReadPath:   transport.DefaultReadPath,
+	Replicas:         WholeFirst,
 	Timeout:          model.Duration(30 * time.Second),
 	HTTPClientConfig: commoncfg.DefaultHTTPClientConfig,
 }
@@ -285,6 +300,12 @@ func (c *Config) validateRequests(errs *fieldErrors) {
 		errs.add("write never", "remote_read")
 	default:
 		errs.add(fmt.Sprintf("%q is none of auto, always, never", string(c.RemoteRead)), "remote_read")
+	}
+	if c.Replicas != WholeFirst && c.Replicas != MergeAll {
+		errs.add(fmt.Sprintf("%q is neither whole_first nor merge", string(c.Replicas)), "replicas")
+	}
+	if c.Pushdown != "" && c.Pushdown != PushdownProvable && c.Pushdown != PushdownOff {
+		errs.add(fmt.Sprintf("%q is neither provable nor off", string(c.Pushdown)), "pushdown")
 	}
 	if c.PathPrefix != "" {
 		validatePath(errs, c.PathPrefix, "path_prefix")

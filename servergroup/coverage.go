@@ -85,9 +85,9 @@ func gaps(admitted, all []*Config, mint, maxt int64, now time.Time) []gap {
 	return out
 }
 
-// uncovered says what nobody holds of a selection: as warnings, or as an error
+// Uncovered says what nobody holds of a selection: as warnings, or as an error
 // where an answer must not be partial.
-func (v *View) uncovered(sel Selection) (annotations.Annotations, error) {
+func (v *View) Uncovered(sel Selection) (annotations.Annotations, error) {
 	var admitted, all []*Config
 	for _, g := range v.groups {
 		all = append(all, g.cfg)

@@ -25,8 +25,11 @@ type group struct {
 	logger *slog.Logger
 	life   *lifetime
 
+	features []string // of PromQL, enabled here
+
 	replicas atomic.Pointer[[]*replica] // in order of preference
 	found    findings                   // what answers have shown
+	scrapes  evidenceCache              // what is known of targets' scrapes
 
 	discovered     chan struct{} // closed once discovery has told targets
 	discoveredOnce sync.Once
@@ -54,7 +57,7 @@ func newGroup(cfg Config, o Options, life *lifetime, predecessor *group) (*group
 	if cfg.HTTPClientConfig.FollowRedirects {
 		client.CheckRedirect = stayWithHost
 	}
-	g := &group{cfg: cfg, client: client, now: o.Now, logger: o.Logger.With("group", cfg.Name), life: life, discovered: make(chan struct{})}
+	g := &group{cfg: cfg, client: client, now: o.Now, logger: o.Logger.With("group", cfg.Name), life: life, features: o.Features, discovered: make(chan struct{})}
 	g.found.logger = g.logger
 	if predecessor != nil && len(g.dynamicConfigs()) > 0 {
 		predecessor.mtx.Lock()

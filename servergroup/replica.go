@@ -21,6 +21,8 @@ type replica struct {
 	now    func() time.Time
 	life   *lifetime // probes end with it
 	logger *slog.Logger
+	// features are those of PromQL that are enabled here.
+	features []string
 
 	mtx       sync.Mutex    // guards the fields below
 	probing   chan struct{} // closed when the probe under way has ended; nil if none is
@@ -43,6 +45,8 @@ type profile struct {
 	// method is how samples are fetched; why says what was found otherwise.
 	method transport.Method
 	why    string
+	// local says why the backend is not asked to evaluate; "" if it is.
+	local string
 	// configured are the external labels of its configuration, nil if they are not
 	// known; external are those that its remote read adds.
 	configured, external map[string]string
@@ -168,6 +172,13 @@ func (r *replica) lookedAt(findings []string, err error) {
 	r.inData = findings
 }
 
+// misfits tells whether the data has shown the group's labels to be wrong.
+func (r *replica) misfits() bool {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	return len(r.inData) > 0
+}
+
 // refresh probes if the last probe failed or is older than profileAge.
 func (r *replica) refresh() {
 	r.mtx.Lock()
@@ -215,6 +226,9 @@ func (r *replica) probe(ctx context.Context) (*profile, error) {
 		return nil, err
 	}
 	if err := r.chooseMethod(ctx, p); err != nil {
+		return nil, err
+	}
+	if err := r.findEvaluates(ctx, p); err != nil {
 		return nil, err
 	}
 	r.compare(p)
@@ -305,6 +319,8 @@ func newReplica(g *group, u *url.URL) *replica {
 		now:    g.now,
 		life:   g.life,
 		logger: g.logger,
+
+		features: g.features,
 		client: &transport.Client{
 			HTTP:     g.client,
 			Base:     u,

@@ -24,6 +24,9 @@ type Options struct {
 	// MaxFetchedBytes bounds what is held of backends' answers for one query.
 	// 0 is no bound.
 	MaxFetchedBytes int64
+	// Features are the features of PromQL that are enabled here, by the names that
+	// Prometheus gives them.
+	Features []string
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 }

@@ -21,10 +21,11 @@ import (
 // of the moment it began, one clock reading, one budget. A reload does not
 // touch it.
 type View struct {
-	groups  []groupView
-	partial PartialResponse
-	now     time.Time
-	budget  *budget
+	groups   []groupView
+	partial  PartialResponse
+	pushdown Pushdown // PushdownOff: for no group
+	now      time.Time
+	budget   *budget
 
 	mtx    sync.Mutex              // guards broken
 	broken annotations.Annotations // samples that cannot be decoded
@@ -34,6 +35,7 @@ type groupView struct {
 	cfg      *Config
 	replicas []*replica
 	found    *findings
+	scrapes  *evidenceCache
 }
 
 type partialKey struct{}
@@ -49,12 +51,13 @@ func (s *Set) View(ctx context.Context) *View {
 	if gen := s.current.Load(); gen != nil {
 		v.partial = gen.partial
 		for _, g := range gen.groups {
-			v.groups = append(v.groups, groupView{cfg: &g.cfg, replicas: *g.replicas.Load(), found: &g.found})
+			v.groups = append(v.groups, groupView{cfg: &g.cfg, replicas: *g.replicas.Load(), found: &g.found, scrapes: &g.scrapes})
 		}
 	}
 	if p, ok := ctx.Value(partialKey{}).(PartialResponse); ok {
 		v.partial = p
 	}
+	v.pushdown, _ = ctx.Value(pushdownKey{}).(Pushdown)
 	return v
 }
 
@@ -209,7 +212,19 @@ type Selection struct {
 // fetch gets the selection from all groups concerned. It returns the series in
 // the order of their labels.
 func (v *View) fetch(ctx context.Context, sel Selection) ([]*dedup.Series, annotations.Annotations, error) {
-	ts := v.routeMerge(sel.Matchers, sel.MinT, sel.MaxT)
+	list, ws, err := v.fetchFrom(ctx, sel, v.routeMerge(sel.Matchers, sel.MinT, sel.MaxT))
+	if err != nil {
+		return nil, ws, err
+	}
+	holes, err := v.Uncovered(sel)
+	if ws.Merge(holes); err != nil {
+		return nil, ws, err
+	}
+	return list, ws, nil
+}
+
+// fetchFrom gets the selection from some groups.
+func (v *View) fetchFrom(ctx context.Context, sel Selection, ts []target) ([]*dedup.Series, annotations.Annotations, error) {
 	var said remarks
 	sources := make([][]source, len(ts))
 	for i := range ts {
@@ -231,10 +246,6 @@ func (v *View) fetch(ctx context.Context, sel Selection) ([]*dedup.Series, annot
 	list := assemble(inOrder, sel.MinT, sel.MaxT, v.brokenRun, v.auditor(inOrder, sel, &said))
 	ws, err := v.verdict(outcomes)
 	if err != nil {
-		return nil, ws, err
-	}
-	holes, err := v.uncovered(sel)
-	if ws.Merge(holes); err != nil {
 		return nil, ws, err
 	}
 	more, err := said.verdict(v.partial)

@@ -4,10 +4,12 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/prometheus/common/model"
@@ -34,12 +36,25 @@ type Global struct {
 	ExternalLabels labels.Labels `yaml:"external_labels,omitempty"`
 	// PartialResponse says what becomes of a query that a group did not answer.
 	PartialResponse servergroup.PartialResponse `yaml:"partial_response,omitempty"`
+	// Pushdown says whether backends are asked to evaluate, where a group does not
+	// say it.
+	Pushdown servergroup.Pushdown `yaml:"pushdown,omitempty"`
 }
 
 // DefaultGlobal holds the defaults of `global`.
 var DefaultGlobal = Global{
 	EvaluationInterval: model.Duration(time.Minute),
 	PartialResponse:    servergroup.PartialWarn,
+	Pushdown:           servergroup.PushdownProvable,
+}
+
+// Groups are the server groups with what they take over from `global`.
+func (c *Config) Groups() []servergroup.Config {
+	groups := slices.Clone(c.ServerGroups)
+	for i := range groups {
+		groups[i].Pushdown = cmp.Or(groups[i].Pushdown, c.Global.Pushdown)
+	}
+	return groups
 }
 
 // Load reads a configuration file. Relative paths in it are relative to its

@@ -130,6 +130,9 @@ func (c *checker) checkGlobal(n *yaml.Node, g *Global) {
 	if g.PartialResponse != servergroup.PartialWarn && g.PartialResponse != servergroup.PartialError {
 		add(fmt.Sprintf("%q is neither warn nor error", string(g.PartialResponse)), "partial_response")
 	}
+	if g.Pushdown != servergroup.PushdownProvable && g.Pushdown != servergroup.PushdownOff {
+		add(fmt.Sprintf("%q is neither provable nor off", string(g.Pushdown)), "pushdown")
+	}
 	g.ExternalLabels.Range(func(l labels.Label) {
 		switch {
 		case !model.UTF8Validation.IsValidLabelName(l.Name):

@@ -42,6 +42,9 @@ type Options struct {
 	Exemplars storage.ExemplarQueryable
 	// Engine evaluates; nil: one made of EngineOpts(Parser). It stays the caller's to close.
 	Engine promql.QueryEngine
+	// EarlyNames has the engine that is made drop metric names where a function does, as a stock server
+	// does, and not at the end of a query.
+	EarlyNames bool
 	// Parser reads format_query, parse_query and match[]; nil: one that knows every experimental feature.
 	Parser parser.Parser
 	// Features is what /api/v1/features shows; nil: what Parser can read. An Engine that was given the
@@ -65,10 +68,11 @@ type Options struct {
 // 0.1 s, as upstream renders its OpenAPI document: where the data changes, keep the handler and change
 // what is behind the Queryable.
 func NewHandler(o Options) http.Handler {
+	flags := o.flags()
 	o = o.withDefaults()
 	prefix := strings.TrimSuffix(o.Prefix, "/")
 	apiRouter := route.New().WithPrefix(prefix + "/api/v1")
-	newAPI(o).Register(apiRouter)
+	newAPI(o, flags).Register(apiRouter)
 
 	mux := http.NewServeMux()
 	mux.Handle(prefix+"/api/v1/", apiRouter)
@@ -121,6 +125,7 @@ func (o Options) withDefaults() Options {
 	if o.Engine == nil {
 		opts := EngineOpts(o.Parser)
 		opts.FeatureRegistry = o.Features
+		opts.EnableDelayedNameRemoval = !o.EarlyNames
 		o.Engine = promql.NewEngine(opts)
 	}
 	if o.Exemplars == nil {
@@ -132,7 +137,18 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-func newAPI(o Options) *v1.API {
+// flags are what /api/v1/status/flags answers: the features of the engine that is made.
+func (o Options) flags() map[string]string {
+	switch {
+	case o.Engine != nil:
+		return map[string]string{"enable-feature": ""}
+	case o.EarlyNames:
+		return map[string]string{"enable-feature": "use-start-timestamps"}
+	}
+	return map[string]string{"enable-feature": "promql-delayed-name-removal,use-start-timestamps"}
+}
+
+func newAPI(o Options, flags map[string]string) *v1.API {
 	cfg := config.DefaultConfig
 	cfg.GlobalConfig.ExternalLabels = o.ExternalLabels
 	started := time.Now()
@@ -142,7 +158,7 @@ func newAPI(o Options) *v1.API {
 		func(context.Context) v1.TargetRetriever { return nothing{} },
 		func(context.Context) v1.AlertmanagerRetriever { return nothing{} },
 		func() config.Config { return cfg },
-		map[string]string{},
+		flags,
 		v1.GlobalURLOptions{},
 		func(f http.HandlerFunc) http.HandlerFunc { return f },
 		stats{o.Queryable}, "",

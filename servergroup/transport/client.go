@@ -204,10 +204,18 @@ func timeoutParam(ctx context.Context, form url.Values) {
 	}
 }
 
+// mostNote is the most that is passed on (bytes) of a warning.
+const mostNote = 1000
+
+// Cut ends foreign text that was too long.
+const Cut = "…"
+
 // clip shortens foreign text for an error message and removes what could break
 // a log line.
-func clip(s string) string {
-	const most = 200
+func clip(s string) string { return clipTo(200, s) }
+
+// clipTo is clip to a number of bytes; the text then ends in Cut.
+func clipTo(most int, s string) string {
 	s = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return ' '
@@ -215,7 +223,7 @@ func clip(s string) string {
 		return r
 	}, strings.ToValidUTF8(s, "�"))
 	if len(s) > most {
-		s = strings.ToValidUTF8(s[:most], "") + "…"
+		s = strings.ToValidUTF8(s[:most], "") + Cut
 	}
 	return strings.TrimSpace(s)
 }

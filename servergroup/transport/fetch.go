@@ -33,8 +33,9 @@ type Request struct {
 	// Charge is told the bytes that are about to be held; its error ends the
 	// fetch. It is called from one goroutine at a time.
 	Charge func(bytes int) error
-	// Warn is told the warnings of the backend; nil does not want them.
-	Warn func(text string)
+	// Warn is told the warnings of the backend, Inform its infos; nil does not want
+	// them. They are foreign text.
+	Warn, Inform func(text string)
 }
 
 // nothing is the request of a probe, which no series answers.

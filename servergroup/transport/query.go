@@ -329,10 +329,15 @@ func (c *Client) ask(ctx context.Context, path string, form url.Values, r Reques
 	}
 	if r.Warn != nil {
 		for _, w := range res.Warnings {
-			r.Warn(clip(w))
+			r.Warn(clipTo(mostNote, w))
 		}
 		if res.IsPartial {
 			r.Warn(partialText)
+		}
+	}
+	if r.Inform != nil {
+		for _, text := range res.Infos {
+			r.Inform(clipTo(mostNote, text))
 		}
 	}
 	out := make([]Series, 0, len(res.Series))

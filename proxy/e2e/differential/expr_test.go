@@ -40,11 +40,16 @@ func (g *exprs) question() question {
 	if g.r.IntN(6) == 0 {
 		q.lookback = []int64{15 * second, 25 * second, minute, 61*second + 1, 12 * minute}[g.r.IntN(5)]
 	}
+	q.local = g.w.early && g.r.IntN(4) == 0
 	switch g.r.IntN(40) {
 	case 0, 1:
 		q.query = g.scalar(2)
 	case 2: // outermost only: upstream answers in any order
-		q.query = fmt.Sprintf("count_values%s(%q, %s)", g.grouping(), g.pick("value", "job"), g.vector(1))
+		v := g.vector(1)
+		if g.w.early { // the last digit of a sum is in the label
+			v = g.selector(g.metric())
+		}
+		q.query = fmt.Sprintf("count_values%s(%q, %s)", g.grouping(), g.pick("value", "job"), v)
 	default:
 		q.query = g.vector(1 + g.r.IntN(3))
 	}

@@ -82,7 +82,7 @@ var byOrder = regexp.MustCompile(`\b(sum|avg|stddev|stdvar|topk|bottomk|limitk|s
 // compareResults compares point by point. Where the order of series may matter,
 // one of oneprom's answers must be one of the truth's, for each point.
 func (run *running) compareResults(q question, want, got answer, o *outcome) error {
-	wants, gots := choices{}, choices{}
+	wants, gots := choices{lenient: run.early}, choices{}
 	wants.add(run.pointsOf(q, want))
 	gots.add(run.pointsOf(q, got))
 	o.at = wants.apart(gots)
@@ -104,6 +104,7 @@ func (run *running) compareResults(q question, want, got answer, o *outcome) err
 
 // choices are the texts that each point had in several answers.
 type choices struct {
+	lenient bool // values that are added up in another order will do
 	answers int
 	points  map[string]map[string]int // by point and text: in how many answers
 }
@@ -139,6 +140,24 @@ func (c *choices) spread(others map[string]int, key string) bool {
 	return len(c.points[key]) >= 5 && otherLo >= lo-width && otherHi <= hi+width
 }
 
+var number = regexp.MustCompile(`-?\d+(\.\d+)?(e[-+]?\d+)?`)
+
+// nearly tells whether two values, or histograms, differ by no more than adding up
+// the same numbers in another order explains.
+func nearly(text, other string) bool {
+	if number.ReplaceAllString(text, "") != number.ReplaceAllString(other, "") {
+		return false
+	}
+	as, bs := number.FindAllString(text, -1), number.FindAllString(other, -1)
+	for i := range as {
+		lo, hi := rangeOf(map[string]int{as[i]: 1, bs[i]: 1})
+		if !(hi-lo <= 1e-13*max(math.Abs(lo), math.Abs(hi))) {
+			return false
+		}
+	}
+	return true
+}
+
 // rangeOf is the least and the greatest of numbers in quotes, NaN if one is none.
 func rangeOf(texts map[string]int) (lo, hi float64) {
 	lo, hi = math.Inf(1), math.Inf(-1)
@@ -161,6 +180,9 @@ func (c *choices) apart(d choices) string {
 		same := c.missing(key) && d.missing(key)
 		for text := range c.points[key] {
 			same = same || d.points[key][text] > 0
+			for other := range d.points[key] {
+				same = same || c.lenient && nearly(text, other)
+			}
 		}
 		if !same && !c.spread(d.points[key], key) {
 			return key

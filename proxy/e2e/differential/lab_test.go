@@ -32,6 +32,7 @@ import (
 type kind struct {
 	read     backendtest.RemoteRead
 	external bool
+	early    bool // names are dropped where a function drops them
 }
 
 func (k kind) queryAPI() bool { return k.read == backendtest.NoRemoteRead }
@@ -72,24 +73,33 @@ func kindsOf(r *rand.Rand) []kind {
 type lab struct {
 	handlers map[kind]http.Handler
 	client   *http.Client
-	oneprom  *proxy.Server // nil before the first question
-	config   string        // its file
-	serving  *running      // the world that it has in its configuration
-	worlds   int           // that were started
+	fronts   map[bool]*front // for worlds whose names are dropped early, and others
+	worlds   int             // that were started
+}
+
+// front is a oneprom, which serves one world after the other.
+type front struct {
+	server  *proxy.Server // nil before the first question
+	config  string        // its file
+	serving *running      // the world that it has in its configuration
 }
 
 func newLab(tb testing.TB) *lab {
+	dir := tb.TempDir()
 	l := &lab{
 		handlers: map[kind]http.Handler{},
 		client:   &http.Client{Transport: &http.Transport{DisableCompression: true}, Timeout: time.Minute},
-		config:   filepath.Join(tb.TempDir(), "oneprom.yml"),
+		fronts:   map[bool]*front{false: {config: filepath.Join(dir, "late.yml")}, true: {config: filepath.Join(dir, "early.yml")}},
 	}
 	tb.Cleanup(func() {
 		l.client.CloseIdleConnections()
-		if l.oneprom != nil {
+		for _, f := range l.fronts {
+			if f.server == nil {
+				continue
+			}
 			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
-			if err := l.oneprom.Stop(ctx); err != nil {
+			if err := f.server.Stop(ctx); err != nil {
 				tb.Error(err)
 			}
 		}
@@ -97,50 +107,50 @@ func newLab(tb testing.TB) *lab {
 	return l
 }
 
-// serve makes the groups of a world those of oneprom.
-func (l *lab) serve(run *running) error {
-	if l.serving == run {
-		return nil
+// serve makes the groups of a world those of its oneprom, which it returns.
+func (l *lab) serve(run *running) (*proxy.Server, error) {
+	f := l.fronts[run.early]
+	if f.serving == run {
+		return f.server, nil
 	}
-	if err := os.WriteFile(l.config, run.config, 0o600); err != nil {
-		return err
+	if err := os.WriteFile(f.config, run.config, 0o600); err != nil {
+		return nil, err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if l.oneprom == nil {
-		if err := l.startOneprom(ctx); err != nil {
-			return err
+	if f.server == nil {
+		if err := f.start(ctx, run.early); err != nil {
+			return nil, err
 		}
-	} else if err := l.oneprom.Reload(ctx); err != nil {
-		return err
+	} else if err := f.server.Reload(ctx); err != nil {
+		return nil, err
 	}
-	l.serving = run
-	return nil
+	f.serving = run
+	return f.server, nil
 }
 
-func (l *lab) startOneprom(ctx context.Context) error {
+func (f *front) start(ctx context.Context, early bool) error {
 	var o proxy.Options
 	app := kingpin.New("oneprom", "")
 	proxy.AddFlags(app, &o)
-	if _, err := app.Parse([]string{
-		"--config.file=" + l.config, "--web.listen-address=127.0.0.1:0",
-		// As backendtest.EngineOpts has it for the truth.
-		"--enable-feature=promql-experimental-functions,promql-delayed-name-removal," +
-			"promql-extended-range-selectors,promql-binop-fill-modifiers,use-start-timestamps",
-	}); err != nil {
-		return err
+	// As backendtest.EngineOpts has it for the truth.
+	features := "promql-experimental-functions,promql-extended-range-selectors,promql-binop-fill-modifiers,use-start-timestamps"
+	if !early {
+		features += ",promql-delayed-name-removal"
 	}
-	server, err := proxy.New(o)
+	_, err := app.Parse([]string{"--config.file=" + f.config, "--web.listen-address=127.0.0.1:0", "--enable-feature=" + features})
 	if err != nil {
 		return err
 	}
-	l.oneprom = server
-	return server.Start(ctx)
+	if f.server, err = proxy.New(o); err != nil {
+		return err
+	}
+	return f.server.Start(ctx)
 }
 
 func (l *lab) handler(k kind) http.Handler {
 	if l.handlers[k] == nil {
-		o := backendtest.Options{Queryable: requestStorage{}, RemoteRead: k.read}
+		o := backendtest.Options{Queryable: requestStorage{}, RemoteRead: k.read, EarlyNames: k.early}
 		if k.external {
 			o.ExternalLabels = labels.FromStrings("monitor", "m", "datacenter", "d")
 		}
@@ -154,13 +164,14 @@ type running struct {
 	lab     *lab
 	truth   http.Handler
 	config  []byte // oneprom's file
+	early   bool   // names are dropped early, so that push-down is possible
 	weak    bool   // some transport does not carry all that annotations are made of
 	closers []func() error
 }
 
 // start brings a world to life. The caller closes it.
 func (l *lab) start(w *world) (_ *running, err error) {
-	run := &running{lab: l, weak: w.any(func(k kind) bool { return k.read != backendtest.Streamed })}
+	run := &running{lab: l, early: w.early, weak: w.any(func(k kind) bool { return k.read != backendtest.Streamed })}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, run.close())
@@ -175,13 +186,14 @@ func (l *lab) start(w *world) (_ *running, err error) {
 	if err != nil {
 		return nil, err
 	}
-	run.truth = over(l.handler(kind{}), truth)
+	run.truth = over(l.handler(kind{early: w.early}), truth)
 	var addresses []string
 	for i, s := range w.servers {
 		db, err := run.open(w, filepath.Join(dir, fmt.Sprint(i)), i)
 		if err != nil {
 			return nil, err
 		}
+		s.kind.early = w.early
 		server := httptest.NewUnstartedServer(over(l.handler(s.kind), db))
 		server.Config.ErrorLog = log.New(io.Discard, "", 0) // upstream complains of clients that go away
 		server.Start()
@@ -213,8 +225,8 @@ func (run *running) open(w *world, dir string, n int) (*tsdb.DB, error) {
 
 // close stops everything, last things first.
 func (run *running) close() error {
-	if run.lab.serving == run {
-		run.lab.serving = nil
+	if f := run.lab.fronts[run.early]; f.serving == run {
+		f.serving = nil
 	}
 	var errs []error
 	for i := len(run.closers) - 1; i >= 0; i-- {
@@ -322,6 +334,7 @@ type question struct {
 	query            string
 	start, end, step int64 // ms
 	lookback         int64 // ms; 0: the server's
+	local            bool  // pushdown is off
 }
 
 func (q question) String() string {
@@ -331,6 +344,9 @@ func (q question) String() string {
 	}
 	if q.lookback > 0 {
 		text += ", lookback " + seconds(q.lookback)
+	}
+	if q.local {
+		text += ", pushdown off"
 	}
 	return text
 }
@@ -351,6 +367,9 @@ func (q question) request(base string) (*http.Request, error) {
 	req, err := http.NewRequest(http.MethodPost, base+path, strings.NewReader(form.Encode()))
 	if err == nil {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		if q.local {
+			req.Header.Set("X-Oneprom-Pushdown", "off")
+		}
 	}
 	return req, err
 }
@@ -370,10 +389,11 @@ func (run *running) askTruth(q question) (a answer, body string, err error) {
 
 // askOneprom returns an error if there is no answer.
 func (run *running) askOneprom(q question) (a answer, body string, err error) {
-	if err := run.lab.serve(run); err != nil {
+	server, err := run.lab.serve(run)
+	if err != nil {
 		return a, "", err
 	}
-	req, err := q.request("http://" + run.lab.oneprom.Addr())
+	req, err := q.request("http://" + server.Addr())
 	if err != nil {
 		return a, "", err
 	}

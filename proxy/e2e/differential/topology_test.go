@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"math/rand/v2"
 	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
 )
 
 // arrange makes the groups: shards, each of them once or in two tiers in time.
@@ -15,6 +17,7 @@ func (w *world) arrange(r *rand.Rand) {
 	}
 	told := shards > 1 && r.IntN(2) == 0 || shards == 1 && r.IntN(4) == 0
 	w.steady, w.sparse = r.IntN(3) == 0, r.IntN(3) == 0
+	w.early = r.IntN(2) == 0
 	kinds := kindsOf(r)
 	for shard := range shards {
 		g := group{shard: shard, first: w.start, last: w.end}
@@ -124,7 +127,7 @@ func (w *world) distribute(r *rand.Rand) {
 					}
 					// Odd, as equal milliseconds may be taken for a shared clock.
 					if shift := int64(w.copies[c].shift*float64(s.interval)) | 1; g.has(s, p.t+shift) {
-						s.samples = append(s.samples, p.shadowOf(shift, 1<<c))
+						s.samples = append(s.samples, p.shadowOf(s, shift, 1<<c))
 					}
 				}
 			}
@@ -136,11 +139,11 @@ func (w *world) distribute(r *rand.Rand) {
 }
 
 // shadowOf is what a replica with another clock has instead of p: a value that
-// strikes the eye.
-func (p *sample) shadowOf(shift int64, held uint16) sample {
+// strikes the eye, but for `up`, which tells of the scrape.
+func (p *sample) shadowOf(s *series, shift int64, held uint16) sample {
 	c := *p
 	c.t, c.held, c.shadow = p.t+shift, held, shift
-	if !c.stale() && c.h == nil && c.fh == nil {
+	if !c.stale() && c.h == nil && c.fh == nil && s.labels.Get(labels.MetricName) != "up" {
 		c.f += 1e6
 	}
 	return c

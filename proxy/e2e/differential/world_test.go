@@ -27,6 +27,9 @@ type world struct {
 	// that makes no number of them (0/0, NaN*0) would show it, as do changes() and the
 	// equality of two histograms.
 	sparse bool
+	// early: metric names are dropped where a function drops them, so that backends
+	// may evaluate.
+	early bool
 }
 
 // series is one series of the truth.

@@ -62,7 +62,10 @@ func TestDifferences(t *testing.T) {
 	f("up", vector(a1+","+b2, ""), vector(a1, ""), `series missing: {"i"="b"}`)
 	f("up", vector(a1, ""), vector(a1+","+b2, ""), `series too many: {"i"="b"}`)
 	f("up", vector(a1, ""), vector(a1+","+a1, ""), "series twice")
-	f("up", vector(a1, ""), vector(`{"metric":{"i":"a"},"value":[10,"1.0000000000000002"]}`, ""), "(1 ulp")
+	f("up", vector(a1, ""), vector(`{"metric":{"i":"a"},"value":[10,"1.0000000000000018"]}`, ""), "(8 ulp")
+	f("up", vector(a1, ""), vector(`{"metric":{"i":"a"},"value":[10,"1.0000000000000002"]}`, ""), "") // added up in another order
+	f("topk(1, up)", vector(a1, ""), vector(`{"metric":{"i":"b"},"value":[10,"1"]}`, ""), "")         // of equal values, any
+	f("up", vector(a1, ""), vector(`{"metric":{"i":"b"},"value":[10,"1"]}`, ""), "series missing")
 	f("up", vector(a1, ""), vector(`{"metric":{"i":"a"},"value":[11,"1"]}`, ""), "got nothing")
 	f("up", matrix(ma), matrix(`{"metric":{"i":"a"},"values":[[10,"1"]]}`), "2 points wanted, 1 of them wrong")
 	f("up", matrix(mb), matrix(`{"metric":{"i":"b"},"values":[[10,"2"],[20,"2"]]}`), "1 points wanted, 0 of them wrong or missing, 2 points got")

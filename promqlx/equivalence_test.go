@@ -1,0 +1,498 @@
+package promqlx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"sort"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/promql/promqltest"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/stretchr/testify/require"
+
+	"github.com/oneprom/oneprom/servergroup/transport"
+)
+
+// trial evaluates plans over the pieces of a world, as upstream's engine would.
+type trial struct {
+	engine *promql.Engine
+	opts   promql.EngineOpts
+	layout Layout
+	world  world
+	own    []division // of each partition
+	// pieces has each partition evaluated for each value of instance by itself,
+	// where parts allow it.
+	pieces bool
+	// texts has parts evaluated as their texts say, without the injected labels.
+	texts bool
+
+	adds                   bool // whether the last plan adds answers up
+	doubted, parts, texted int
+}
+
+// errNotTogether says that the answers of parts cannot be put together.
+var errNotTogether = errors.New("doubtful")
+
+// times are those of one query; without an interval it is an instant query.
+type times struct {
+	start, end time.Time
+	interval   time.Duration
+}
+
+func (tr *trial) query(q storage.Queryable, expr string, at times) (promql.Query, error) {
+	if at.interval == 0 {
+		return tr.engine.NewInstantQuery(context.Background(), q, nil, expr, at.start)
+	}
+	return tr.engine.NewRangeQuery(context.Background(), q, nil, expr, at.start, at.end, at.interval)
+}
+
+// planned evaluates an expression by way of a plan.
+func (tr *trial) planned(t testing.TB, expr string, at times) *promql.Result {
+	t.Helper()
+	served := &leaves{}
+	q, err := tr.query(served, expr, at)
+	require.NoError(t, err)
+	defer q.Close()
+	stmt := q.Statement().(*parser.EvalStmt)
+	before := stmt.Expr.String()
+	plan := NewPlan(stmt, tr.opts.NoStepSubqueryIntervalFn, tr.layout, Options{})
+	tr.adds = false
+	for _, leaf := range plan.Leaves {
+		w := tr.world
+		if leaf.Part != nil {
+			tr.parts++
+			tr.adds = tr.adds || leaf.Part.Adds
+			if w, err = tr.answers(t, leaf.Part); err != nil {
+				return &promql.Result{Err: err}
+			}
+		}
+		served.worlds = append(served.worlds, w)
+		served.parts = append(served.parts, leaf.Part != nil)
+	}
+	served.late = tr.world
+	require.Equal(t, before, stmt.Expr.String(), "the statement was changed")
+	stmt.Expr = plan.Expr
+	res := q.Exec(context.Background())
+	return &promql.Result{Value: copyValue(res.Value), Err: res.Err}
+}
+
+// leaves answers the selects of an evaluation in order.
+type leaves struct {
+	storage.LabelQuerier
+	mtx    sync.Mutex
+	worlds []world
+	parts  []bool
+	late   world
+}
+
+func (l *leaves) Querier(int64, int64) (storage.Querier, error) { return l, nil }
+func (l *leaves) Close() error                                  { return nil }
+
+func (l *leaves) Select(_ context.Context, _ bool, _ *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	if len(l.worlds) == 0 { // of info()
+		return worldQuerier{world: l.late}.Select(context.Background(), false, nil, ms...)
+	}
+	w, part := l.worlds[0], l.parts[0]
+	l.worlds, l.parts = l.worlds[1:], l.parts[1:]
+	if part {
+		return newSet(w)
+	}
+	return worldQuerier{world: w}.Select(context.Background(), false, nil, ms...)
+}
+
+// division are the series of a partition: all, those of one target, the others; and
+// the same without the injected labels.
+type division struct {
+	all, known [3]world
+}
+
+func newTrial(l Layout, w world) *trial {
+	opts := testEngineOpts()
+	opts.MaxSamples = 1e7
+	tr := &trial{engine: promql.NewEngine(opts), opts: opts, layout: l}
+	for _, p := range l.Partitions {
+		own := w.of(func(ls labels.Labels) bool { return has(ls, p) })
+		tr.world = append(tr.world, own...)
+		var d division
+		d.all = [3]world{
+			own,
+			own.of(func(ls labels.Labels) bool { return ls.Get("instance") == "0" }),
+			own.of(func(ls labels.Labels) bool { return ls.Get("instance") != "0" }),
+		}
+		for i, w := range d.all {
+			d.known[i] = w.without(slices.Collect(maps.Keys(p)))
+		}
+		tr.own = append(tr.own, d)
+	}
+	tr.world.sorted()
+	return tr
+}
+
+// answers are those of all partitions to a part, as series.
+func (tr *trial) answers(t testing.TB, p *Part) (world, error) {
+	var out world
+	for i, partition := range tr.layout.Partitions {
+		pieces := []int{0}
+		if tr.pieces && p.ByTarget {
+			pieces = []int{1, 2}
+		}
+		for _, piece := range pieces {
+			res := tr.evaluate(tr.own[i].all[piece], p.Steps, func() parser.Expr { return p.Copy() })
+			if tr.texts {
+				said := tr.said(t, p, tr.own[i].known[piece], partition)
+				requireSame(t, res, said, 0, statsOnly(p.Expr), p.String())
+				tr.texted++
+			}
+			if res.Err != nil {
+				return nil, res.Err
+			}
+			if tr.doubts(p, res) {
+				return nil, errNotTogether
+			}
+			for _, series := range res.Value.(promql.Matrix) {
+				for _, name := range p.injected {
+					want := ""
+					if slices.Contains(p.Carries, name) {
+						want = partition[name]
+					}
+					require.Equal(t, want, series.Metric.Get(name), "%s: %s", p, series.Metric)
+				}
+				out = append(out, served(series, p))
+			}
+		}
+	}
+	return out.sorted(), nil
+}
+
+func has(ls labels.Labels, want map[string]string) bool {
+	for name, value := range want {
+		if ls.Get(name) != value {
+			return false
+		}
+	}
+	return true
+}
+
+func (tr *trial) doubts(p *Part, res *promql.Result) bool {
+	for _, w := range res.Warnings {
+		if p.Doubtful(w.Error(), 0) {
+			return true
+		}
+	}
+	for _, series := range res.Value.(promql.Matrix) {
+		for _, point := range series.Floats {
+			if p.Doubtful("", point.F) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// evaluate evaluates an expression over a world at some steps.
+func (tr *trial) evaluate(w world, s transport.Steps, expr func() parser.Expr) *promql.Result {
+	if s.End < s.Start {
+		return &promql.Result{Value: promql.Matrix{}}
+	}
+	q, err := tr.query(w, "vector(0)", times{time.UnixMilli(s.Start), time.UnixMilli(s.End), time.Duration(s.Step) * time.Millisecond})
+	if err != nil {
+		return &promql.Result{Err: err}
+	}
+	defer q.Close()
+	q.Statement().(*parser.EvalStmt).Expr = expr()
+	res := q.Exec(context.Background())
+	return &promql.Result{Value: copyValue(res.Value), Err: res.Err, Warnings: res.Warnings}
+}
+
+// said evaluates the text of a part over a partition without its labels, and gives
+// them to the answer.
+func (tr *trial) said(t testing.TB, p *Part, w world, partition map[string]string) *promql.Result {
+	never := labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "")
+	text := p.Text(func(ms []*labels.Matcher) []*labels.Matcher {
+		var out []*labels.Matcher
+		for _, m := range ms {
+			switch v, ok := partition[m.Name]; {
+			case !ok:
+				out = append(out, m)
+			case !m.Matches(v):
+				out = append(out, never)
+			}
+		}
+		return out
+	})
+	expr, err := tr.opts.Parser.ParseExpr(text)
+	require.NoError(t, err, text)
+	require.Equal(t, text, expr.String())
+	s := p.Steps
+	if s.End < s.Start {
+		return &promql.Result{Value: promql.Matrix{}}
+	}
+	q, err := tr.query(w, text, times{time.UnixMilli(s.Start), time.UnixMilli(s.End), time.Duration(s.Step) * time.Millisecond})
+	require.NoError(t, err, text)
+	defer q.Close()
+	res := q.Exec(context.Background())
+	if res.Err != nil {
+		return &promql.Result{Err: res.Err}
+	}
+	matrix := copyValue(res.Value).(promql.Matrix)
+	for i := range matrix {
+		b := labels.NewBuilder(matrix[i].Metric)
+		for _, name := range p.Carries {
+			b.Set(name, partition[name])
+		}
+		matrix[i].Metric = b.Labels()
+	}
+	sort.Sort(matrix)
+	return &promql.Result{Value: matrix}
+}
+
+// statsOnly tells whether any histogram may be read without its buckets.
+func statsOnly(e parser.Expr) bool {
+	out := false
+	parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
+		if vs, ok := node.(*parser.VectorSelector); ok && vs.SkipHistogramBuckets {
+			out = true
+		}
+		return nil
+	})
+	return out
+}
+
+// served is an answer as a series, with a stale marker at each empty step.
+func served(series promql.Series, p *Part) storage.Series {
+	at := map[int64]chunks.Sample{}
+	for _, point := range series.Floats {
+		at[point.T] = sample{t: point.T, f: point.F}
+	}
+	for _, point := range series.Histograms {
+		at[point.T] = sample{t: point.T, h: point.H}
+	}
+	var out []chunks.Sample
+	for t := p.Steps.Start; t <= p.Steps.End; t += p.Steps.Step {
+		s, ok := at[t]
+		if !ok {
+			s = sample{t: t, f: math.Float64frombits(value.StaleNaN)}
+		}
+		out = append(out, s)
+	}
+	return storage.NewListSeries(series.Metric, out)
+}
+
+// copyValue is a value that outlives its query, in order of labels if it has no
+// order of its own.
+func copyValue(v parser.Value) parser.Value {
+	switch v := v.(type) {
+	case promql.Matrix:
+		out := make(promql.Matrix, len(v))
+		for i, s := range v {
+			out[i] = promql.Series{Metric: s.Metric.Copy(), Floats: slices.Clone(s.Floats)}
+			for _, p := range s.Histograms {
+				out[i].Histograms = append(out[i].Histograms, promql.HPoint{T: p.T, H: p.H.Copy()})
+			}
+		}
+		sort.Sort(out)
+		return out
+	case promql.Vector:
+		return slices.Clone(v)
+	}
+	return v
+}
+
+// requireSame compares results; values may differ by a relative tolerance. stats
+// says that of histograms nothing but count and sum counts.
+func requireSame(t testing.TB, want, got *promql.Result, tolerance float64, stats bool, what string) {
+	t.Helper()
+	if want.Err != nil {
+		require.Error(t, got.Err, what)
+		return
+	}
+	require.NoError(t, got.Err, what)
+	require.Equal(t, lines(want.Value), lines(got.Value), what)
+	ws, gs := samples(want.Value), samples(got.Value)
+	require.Len(t, gs, len(ws), what)
+	for i := range ws {
+		same := near(ws[i].f, gs[i].f, tolerance)
+		if ws[i].h != nil {
+			same = nearHistogram(ws[i].h, gs[i].h, tolerance, stats)
+		}
+		if !same {
+			require.Fail(t, "another value", "%s\nwant %v %s\ngot  %v %s\n\n%v\n\n%v", what, ws[i].f, ws[i].h, gs[i].f, gs[i].h, want.Value, got.Value)
+		}
+	}
+}
+
+func nearHistogram(a, b *histogram.FloatHistogram, tolerance float64, stats bool) bool {
+	if !near(a.Sum, b.Sum, tolerance) || !near(a.Count, b.Count, tolerance) {
+		return false
+	}
+	if stats {
+		return true
+	}
+	as, bs := buckets(a), buckets(b)
+	return slices.EqualFunc(as, bs, func(a, b histogram.Bucket[float64]) bool {
+		return a.Lower == b.Lower && a.Upper == b.Upper && near(a.Count, b.Count, tolerance)
+	})
+}
+
+// buckets are those of a histogram that hold anything.
+func buckets(h *histogram.FloatHistogram) (out []histogram.Bucket[float64]) {
+	for it := h.AllBucketIterator(); it.Next(); {
+		if b := it.At(); b.Count != 0 {
+			out = append(out, b)
+		}
+	}
+	return out
+}
+
+func near(a, b, tolerance float64) bool {
+	if a == b || math.IsNaN(a) && math.IsNaN(b) {
+		return true
+	}
+	return !math.IsInf(a, 0) && !math.IsInf(b, 0) && math.Abs(a-b) <= tolerance*max(math.Abs(a), math.Abs(b), 1)
+}
+
+// lines are a value's labels and times.
+func lines(v parser.Value) []string {
+	var out []string
+	switch v := v.(type) {
+	case promql.Matrix:
+		for _, s := range v {
+			line := s.Metric.String()
+			for _, p := range s.Floats {
+				line += fmt.Sprintf(" %d", p.T)
+			}
+			for _, p := range s.Histograms {
+				line += fmt.Sprintf(" h%d", p.T)
+			}
+			out = append(out, line)
+		}
+	case promql.Vector:
+		for _, s := range v {
+			out = append(out, fmt.Sprintf("%s %d %v", s.Metric, s.T, s.H != nil))
+		}
+	case promql.String:
+		out = append(out, v.String())
+	}
+	return out
+}
+
+// samples are those of a value.
+func samples(v parser.Value) (out []sample) {
+	switch v := v.(type) {
+	case promql.Matrix:
+		for _, s := range v {
+			for _, p := range s.Floats {
+				out = append(out, sample{f: p.F})
+			}
+			for _, p := range s.Histograms {
+				out = append(out, sample{h: p.H})
+			}
+		}
+	case promql.Vector:
+		for _, s := range v {
+			out = append(out, sample{f: s.F, h: s.H})
+		}
+	case promql.Scalar:
+		out = append(out, sample{f: v.V})
+	}
+	return out
+}
+
+// builtin are the expressions of upstream's test files.
+func builtin(t testing.TB) []string {
+	exprs, err := promqltest.GetBuiltInExprs()
+	require.NoError(t, err)
+	slices.Sort(exprs)
+	return slices.Compact(exprs)
+}
+
+// TestPlan_Equivalence compares the answers of plans with those of upstream's engine
+// over all series.
+func TestPlan_Equivalence(t *testing.T) {
+	own := expressions(t)
+	upstream := builtin(t)
+	all := newWorld(t, append(slices.Clone(own), upstream...))
+	at := []times{
+		{start: time.UnixMilli(1800_123)},
+		{start: time.UnixMilli(1500_123), end: time.UnixMilli(3700_000), interval: 97 * time.Second},
+	}
+	for _, c := range []struct {
+		name          string
+		layout        Layout
+		pieces, texts bool
+		exprs         []string
+	}{
+		{"regions", regions, false, true, own},
+		{"regions, upstream's", regions, false, true, upstream},
+		{"one, in pieces", one, true, true, own},
+		{"one, in pieces, upstream's", one, true, false, upstream},
+		{"plain, in pieces", plain, true, false, own},
+		{"grid, in pieces", grids, true, true, own},
+		{"zones, in pieces", zones, true, true, own},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			tr := newTrial(c.layout, all)
+			tr.pieces, tr.texts = c.pieces, c.texts
+			compared, empty, failed := 0, 0, 0
+			for _, expr := range c.exprs {
+				for _, at := range at {
+					q, err := tr.query(tr.world, expr, at)
+					if err != nil { // one that is to fail
+						require.NotContains(t, own, expr)
+						continue
+					}
+					res := q.Exec(context.Background())
+					want := &promql.Result{Value: copyValue(res.Value), Err: res.Err}
+					q.Close()
+					tr.compare(t, expr, at, want)
+					compared++
+					switch {
+					case want.Err != nil:
+						failed++
+					case len(lines(want.Value)) == 0:
+						empty++
+					}
+				}
+			}
+			require.Less(t, tr.doubted*20, compared)
+			t.Logf("%d compared, of them %d failed, %d empty, %d doubtful, %d parts, %d texts", compared, failed, empty, tr.doubted, tr.parts, tr.texted)
+		})
+	}
+}
+
+func (tr *trial) compare(t testing.TB, expr string, at times, want *promql.Result) {
+	what := fmt.Sprintf("%s at %v", expr, at)
+	got := tr.planned(t, expr, at)
+	if errors.Is(got.Err, errNotTogether) {
+		tr.doubted++
+		return
+	}
+	if v, ok := want.Value.(promql.Vector); ok && got.Err == nil && !strings.HasPrefix(expr, "sort") {
+		byLabels(v)
+		byLabels(got.Value.(promql.Vector))
+	}
+	tolerance := 0.0
+	if tr.adds {
+		tolerance = 1e-13
+	}
+	requireSame(t, want, got, tolerance, false, what)
+}
+
+func byLabels(v promql.Vector) {
+	sort.Slice(v, func(i, j int) bool { return labels.Compare(v[i].Metric, v[j].Metric) < 0 })
+}

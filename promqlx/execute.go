@@ -1,0 +1,370 @@
+package promqlx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/util/annotations"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/transport"
+)
+
+// partitionsAtOnce is how many partitions answer a part at the same time.
+const partitionsAtOnce = 64
+
+// doubtful ends the evaluation of a plan whose parts cannot be put together.
+var errDoubtful = errors.New("the answers of the partitions cannot be put together")
+
+// execution answers the parts of one query.
+type execution struct {
+	engine     *Engine
+	text       string // of the query
+	plan       *Plan
+	view       *servergroup.View
+	partitions []*servergroup.Partition
+	off        bool   // no parts were to be made
+	trace      *Trace // nil: nobody wants to know
+}
+
+// part answers a part: the answers of all partitions, sorted by labels.
+func (x *execution) part(ctx context.Context, p *Part) ([]*dedup.Series, annotations.Annotations, error) {
+	if p.Steps.Count() <= 0 {
+		return nil, nil, nil
+	}
+	answers := make([]answer, len(x.partitions))
+	errs := make([]error, len(x.partitions))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(partitionsAtOnce)
+	for i, partition := range x.partitions {
+		g.Go(func() error {
+			answers[i], errs[i] = x.ask(ctx, p, partition)
+			x.trace.failed(p, partition, errs[i])
+			if errors.Is(errs[i], errDoubtful) {
+				return errDoubtful
+			}
+			return context.Cause(ctx)
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, nil, err
+	}
+	warnings, err := x.view.Together(errs)
+	if err != nil {
+		return nil, nil, err
+	}
+	var ws annotations.Annotations
+	for _, w := range warnings {
+		ws.Add(w)
+	}
+	for _, s := range p.Selectors {
+		holes, err := x.view.Uncovered(s.Selection)
+		if ws.Merge(holes); err != nil {
+			return nil, ws, err
+		}
+	}
+	return joined(answers, p.Steps, &ws), ws, nil
+}
+
+// answer is what one piece of a partition, or all of them, say of a part.
+type answer struct {
+	series   []servergroup.Evaluated
+	warnings annotations.Annotations
+}
+
+func (a *answer) add(b answer) {
+	a.series = append(a.series, b.series...)
+	a.warnings.Merge(b.warnings)
+}
+
+// ask has a partition answer a part.
+func (x *execution) ask(ctx context.Context, p *Part, partition *servergroup.Partition) (answer, error) {
+	if !p.concerns(partition) {
+		return answer{}, nil
+	}
+	pieces, err := partition.Choose(ctx, p.need())
+	if err != nil {
+		return answer{}, err
+	}
+	x.trace.chose(p, partition, pieces)
+	answers := make([]answer, len(pieces))
+	g, ctx := errgroup.WithContext(ctx)
+	for i, piece := range pieces {
+		g.Go(func() (err error) {
+			answers[i], err = x.piece(ctx, p, piece)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return answer{}, err
+	}
+	var all answer
+	for _, a := range answers {
+		all.add(a)
+	}
+	return all, nil
+}
+
+// concerns tells whether a partition may hold series of the part.
+func (p *Part) concerns(partition *servergroup.Partition) bool {
+	return slices.ContainsFunc(p.Selectors, func(s Selector) bool { return partition.Concerns(s.Selection) })
+}
+
+// need is what the part wants of a partition.
+func (p *Part) need() servergroup.Need {
+	need := servergroup.Need{Steps: p.Steps, ByTarget: p.ByTarget}
+	for i, s := range p.Selectors {
+		r := p.Reaches[i]
+		need.Reaches = append(need.Reaches, servergroup.Reach{Matchers: s.Matchers, From: r.From, To: r.To, Fixed: r.Fixed})
+	}
+	return need
+}
+
+// piece has a piece answered: by its replica where that is possible, and else here.
+func (x *execution) piece(ctx context.Context, p *Part, piece *servergroup.Piece) (answer, error) {
+	seen := x.trace.piece(piece)
+	local, err := piece.Local(ctx)
+	if err == nil && local == "" {
+		var a answer
+		if a, err = x.there(ctx, p, piece); err == nil || errors.Is(err, errDoubtful) {
+			seen.answered(a)
+			return a, err
+		}
+	}
+	seen.local(local, err)
+	if err := context.Cause(ctx); err != nil {
+		return answer{}, err
+	}
+	a, err := x.here(ctx, p, piece)
+	seen.answered(a)
+	return a, err
+}
+
+var errNotSayable = errors.New("the part cannot be said in the words of the replica, or its answer in ours")
+
+// textFor is the text of the part for a backend, of which matchers tells what a
+// selector is there. It is not ok if that cannot be said.
+func (p *Part) textFor(matchers func([]*labels.Matcher) ([]*labels.Matcher, bool)) (text string, ok bool) {
+	ok = true
+	text = p.Text(func(ms []*labels.Matcher) []*labels.Matcher {
+		send, sayable := matchers(ms)
+		ok = ok && sayable
+		return send
+	})
+	return text, ok
+}
+
+// there has the piece's replica evaluate the part.
+func (x *execution) there(ctx context.Context, p *Part, piece *servergroup.Piece) (answer, error) {
+	text, ok := p.textFor(piece.Matchers)
+	if !ok {
+		return answer{}, errNotSayable
+	}
+	got, err := piece.Evaluate(ctx, text, p.Carries)
+	if err != nil {
+		return answer{}, err
+	}
+	out := answer{series: got.Series}
+	for kind, texts := range map[error][]string{annotations.PromQLInfo: got.Infos, annotations.PromQLWarning: got.Warnings} {
+		if len(texts) == 0 {
+			continue
+		}
+		positions := p.Positions(text, x.text, x.engine.parser)
+		for _, t := range texts {
+			if strings.HasSuffix(t, nowhere) && hasSubquery(p.Expr) {
+				return answer{}, errNotSayable
+			}
+			out.warnings.Add(&note{text: moved(t, positions), kind: kind})
+		}
+	}
+	return out, x.trust(p, out)
+}
+
+// trust is an error if the answer shows that a part must not be one.
+func (x *execution) trust(p *Part, a answer) error {
+	for _, w := range a.warnings {
+		if p.Doubtful(w.Error(), 0) {
+			return errDoubtful
+		}
+	}
+	if !p.Averages {
+		return nil
+	}
+	for _, s := range a.series {
+		if slices.ContainsFunc(s.Samples.F, func(v float64) bool { return p.Doubtful("", v) }) {
+			return errDoubtful
+		}
+	}
+	return nil
+}
+
+// nowhere is the position that the engine gives to what it evaluates of a subquery:
+// it cannot be told from that of the part.
+const nowhere = "(1:1)"
+
+func hasSubquery(e parser.Expr) bool {
+	found := false
+	parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
+		_, ok := node.(*parser.SubqueryExpr)
+		found = found || ok
+		return nil
+	})
+	return found
+}
+
+// note is an annotation of a backend.
+type note struct {
+	text string
+	kind error // annotations.PromQLInfo or PromQLWarning
+}
+
+func (n *note) Error() string { return n.text }
+func (n *note) Unwrap() error { return n.kind }
+
+var position = regexp.MustCompile(`\((\d+:\d+)\)$`)
+
+// moved is an annotation's text with the position in what was sent replaced by that
+// in the query.
+func moved(text string, positions map[string]string) string {
+	return position.ReplaceAllStringFunc(text, func(at string) string {
+		if own, ok := positions[at[1:len(at)-1]]; ok {
+			return "(" + own + ")"
+		}
+		return at
+	})
+}
+
+// here evaluates the part over the piece's series.
+func (x *execution) here(ctx context.Context, p *Part, piece *servergroup.Piece) (answer, error) {
+	source := &pieceQueryable{view: x.view, piece: piece, trace: x.trace}
+	st := piece.Steps
+	opts := promql.NewPrometheusQueryOpts(false, time.Duration(st.Lookback)*time.Millisecond)
+	q, err := x.engine.parts.NewRangeQuery(ctx, source, opts, "0", time.UnixMilli(st.Start), time.UnixMilli(st.End), time.Duration(st.Step)*time.Millisecond)
+	if err != nil {
+		return answer{}, fmt.Errorf("evaluating a part: %w", err)
+	}
+	defer q.Close()
+	stmt := q.Statement().(*parser.EvalStmt)
+	stmt.Expr = p.Copy()
+	source.plan = NewPlan(stmt, x.engine.subqueryStep, Layout{}, Options{Off: true})
+	res := q.Exec(ctx)
+	if res.Err != nil {
+		return answer{}, partError(res.Err)
+	}
+	m, err := res.Matrix()
+	if err != nil {
+		return answer{}, fmt.Errorf("evaluating a part: %w", err)
+	}
+	out := answer{warnings: res.Warnings, series: make([]servergroup.Evaluated, len(m))}
+	for i, s := range m {
+		out.series[i] = servergroup.Evaluated{Labels: s.Metric, Samples: columns(s)}
+	}
+	return out, x.trust(p, out)
+}
+
+// partError is the error of a query that has a part with this one. What the engine
+// says of an expression, it is to say of the whole: there the error has other words.
+func partError(err error) error {
+	var (
+		unavailable *servergroup.UnavailableError
+		budget      *servergroup.BudgetError
+		canceled    promql.ErrQueryCanceled
+		timeout     promql.ErrQueryTimeout
+		samples     promql.ErrTooManySamples
+	)
+	for _, cause := range []any{&unavailable, &budget, &canceled, &timeout, &samples} {
+		if errors.As(err, cause) {
+			return err
+		}
+	}
+	return errDoubtful
+}
+
+// columns copies a result, whose memory goes back to the engine.
+func columns(s promql.Series) *dedup.Samples {
+	out := &dedup.Samples{}
+	f, h := s.Floats, s.Histograms
+	for len(f) > 0 || len(h) > 0 {
+		if len(h) == 0 || len(f) > 0 && f[0].T < h[0].T {
+			out.Append(0, f[0].T, f[0].F)
+			f = f[1:]
+			continue
+		}
+		out.AppendFloatHistogram(0, h[0].T, h[0].H.Copy())
+		h = h[1:]
+	}
+	return out
+}
+
+// joined makes one list of the answers. Answers of equal labels follow each other
+// in one series where they can: what was answered in turns. Others stay apart, as
+// the rest of the expression aggregates them.
+func joined(answers []answer, st transport.Steps, ws *annotations.Annotations) []*dedup.Series {
+	var all []servergroup.Evaluated
+	for _, a := range answers {
+		all = append(all, a.series...)
+		ws.Merge(a.warnings)
+	}
+	slices.SortStableFunc(all, func(a, b servergroup.Evaluated) int {
+		if c := labels.Compare(a.Labels, b.Labels); c != 0 {
+			return c
+		}
+		return int(a.Samples.T[0] - b.Samples.T[0])
+	})
+	var out []*dedup.Series
+	for len(all) > 0 {
+		n := 1
+		for n < len(all) && labels.Equal(all[n].Labels, all[0].Labels) {
+			n++
+		}
+		for _, lane := range lanes(all[:n]) {
+			run := onGrid(lane, st)
+			out = append(out, dedup.NewSeries(all[0].Labels, []dedup.Run{run}, st.Start, st.End, nil))
+		}
+		all = all[n:]
+	}
+	return out
+}
+
+// lanes puts samples, sorted by their start, one after the other where they do not
+// overlap.
+func lanes(list []servergroup.Evaluated) []*dedup.Samples {
+	var out []*dedup.Samples
+	for _, s := range list {
+		i := slices.IndexFunc(out, func(l *dedup.Samples) bool { return l.T[l.Len()-1] < s.Samples.T[0] })
+		if i < 0 {
+			out = append(out, s.Samples)
+			continue
+		}
+		for n := range s.Samples.T {
+			out[i].AppendFrom(s.Samples, n)
+		}
+	}
+	return out
+}
+
+// onGrid ends each run of steps at which the series is, so that the engine does not
+// look back from the next one.
+func onGrid(s *dedup.Samples, st transport.Steps) *dedup.Samples {
+	if last := s.T[s.Len()-1]; last >= st.End && int64(s.Len()) == (last-s.T[0])/st.Step+1 {
+		return s
+	}
+	out := &dedup.Samples{}
+	for i, t := range s.T {
+		out.AppendFrom(s, i)
+		if next := t + st.Step; next <= st.End && (i+1 == s.Len() || s.T[i+1] > next) {
+			out.Append(0, next, dedup.StaleNaN)
+		}
+	}
+	return out
+}

@@ -1,0 +1,126 @@
+package promqlx
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/discovery"
+	"github.com/prometheus/prometheus/discovery/targetgroup"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/stretchr/testify/require"
+
+	"github.com/oneprom/oneprom/servergroup"
+)
+
+// groupOf is the configuration of a group whose replicas are so many.
+func groupOf(name string, replicas int, lset map[string]string) servergroup.Config {
+	cfg := servergroup.DefaultConfig
+	cfg.Name, cfg.Labels = name, lset
+	tg := &targetgroup.Group{}
+	for i := range replicas {
+		tg.Targets = append(tg.Targets, model.LabelSet{model.AddressLabel: model.LabelValue(fmt.Sprintf("%s-%d.invalid:9090", name, i))})
+	}
+	cfg.ServiceDiscoveryConfigs = discovery.Configs{discovery.StaticConfig{tg}}
+	return cfg
+}
+
+// explained are topologies and queries of the golden explanations.
+func explained() map[string]struct {
+	groups  []servergroup.Config
+	queries []string
+} {
+	region := func(name string) map[string]string { return map[string]string{"region": name} }
+	off, merge, archive := groupOf("us", 2, region("us")), groupOf("ap", 2, region("ap")), groupOf("archive", 1, nil)
+	off.Pushdown, merge.Replicas = servergroup.PushdownOff, servergroup.MergeAll
+	archive.TimeRange.MinAge = model.Duration(time.Minute)
+	old := groupOf("old", 1, region("old"))
+	old.TimeRange.MinAge = model.Duration(time.Hour)
+	return map[string]struct {
+		groups  []servergroup.Config
+		queries []string
+	}{
+		"regions": {
+			[]servergroup.Config{groupOf("eu", 2, region("eu")), off, merge, groupOf("sa", 1, region("sa")), old},
+			[]string{
+				`sum(rate(m{region!="us"}[5m]))`,
+				`m{exported_region="x"} + on (instance) group_left () n smoothed`,
+				`max_over_time(m[90m])`,
+				`time()`,
+			},
+		},
+		"pair":    {[]servergroup.Config{groupOf("main", 2, nil)}, []string{`quantile(0.9, rate(m[5m]))`, `info(m, {x="y"})`}},
+		"archive": {[]servergroup.Config{groupOf("main", 2, nil), archive}, []string{`sum(m)`}},
+	}
+}
+
+// TestExplain_Golden compares explanations from configurations alone with those in
+// testdata.
+func TestExplain_Golden(t *testing.T) {
+	e := NewEngine(testEngineOpts(), nil)
+	t.Cleanup(func() { require.NoError(t, e.Close()) })
+	var b strings.Builder
+	for _, name := range []string{"regions", "pair", "archive"} {
+		c := explained()[name]
+		view := servergroup.Offline(c.groups, servergroup.PartialWarn, time.Unix(7200, 0))
+		for _, query := range c.queries {
+			got, err := e.Explain(context.Background(), view, Question{Query: query, Start: time.Unix(7080, 0), End: time.Unix(7200, 0), Interval: time.Minute})
+			require.NoError(t, err)
+			fmt.Fprintf(&b, "--- %s\n%s\n", name, got.Text())
+		}
+	}
+	const file = "testdata/explain.txt"
+	if *update {
+		require.NoError(t, os.WriteFile(file, []byte(b.String()), 0o644))
+	}
+	want, err := os.ReadFile(file)
+	require.NoError(t, err)
+	require.Equal(t, string(want), b.String())
+}
+
+// What is explained of a query that is executed whole says why.
+func TestExplain_NamesRemovedAtTheEnd(t *testing.T) {
+	opts := testEngineOpts()
+	opts.EnableDelayedNameRemoval = true
+	e := NewEngine(opts, nil)
+	t.Cleanup(func() { require.NoError(t, e.Close()) })
+	view := servergroup.Offline([]servergroup.Config{groupOf("a", 1, nil)}, servergroup.PartialWarn, time.Unix(7200, 0))
+	at := time.Unix(7200, 0)
+	got, err := e.Explain(context.Background(), view, Question{Query: `rate(m[5m])`, Start: at, End: at})
+	require.NoError(t, err)
+	require.Empty(t, got.Parts)
+	require.Contains(t, got.NoParts, "promql-delayed-name-removal")
+	_, err = e.Explain(context.Background(), view, Question{Query: `rate(m)`, Start: at, End: at})
+	require.ErrorContains(t, err, "expected type range vector")
+}
+
+func TestExplanation_JSON(t *testing.T) {
+	data, err := json.Marshal(explainedSteps(planOf(t, `m`, one).Leaves[0].Part.Steps))
+	require.NoError(t, err)
+	require.Equal(t, `{"start":1000,"end":1120,"step":60,"count":3}`, string(data))
+	for ms, want := range map[int64]string{1001: "1.001", -1500: "-1.5", 0: "0", 1795378803812: "1795378803.812"} {
+		data, err = json.Marshal(seconds(ms))
+		require.NoError(t, err)
+		require.Equal(t, want, string(data))
+	}
+}
+
+// A sample counts once, however it is arrived at.
+func TestTrace_CountsSamples(t *testing.T) {
+	tr := newTrace()
+	f := tr.fetch(nil, servergroup.Selection{})
+	s := tracedSeries{floats(labels.FromStrings("a", "b"), 1, func(int64) float64 { return 1 }), f}
+	it := s.Iterator(nil)
+	it.Seek(0)
+	it.Next()
+	at := it.AtT()
+	it.Seek(at)
+	require.EqualValues(t, 2, f.samples.Load())
+	s.Iterator(it).Next()
+	require.EqualValues(t, 3, f.samples.Load())
+}

@@ -1,0 +1,193 @@
+package servergroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/transport"
+)
+
+// This file has a backend evaluate an expression.
+
+type pushdownKey struct{}
+
+// WithPushdown overrides pushdown for the queries of a request: it can be switched
+// off, but not on where the configuration says off.
+func WithPushdown(ctx context.Context, p Pushdown) context.Context {
+	return context.WithValue(ctx, pushdownKey{}, p)
+}
+
+// Local says why the piece must be evaluated here; "" if its replica can do it.
+func (p *Piece) Local(ctx context.Context) (why string, err error) {
+	if p.alone == nil {
+		return p.Why, nil
+	}
+	g := p.partition.members[0]
+	if g.cfg.Pushdown == PushdownOff || p.partition.view.pushdown == PushdownOff {
+		return "pushdown: off", nil
+	}
+	prof, err := p.alone.ready(ctx)
+	switch {
+	case err != nil:
+		return "", err
+	case prof.local != "":
+		return prof.local, nil
+	case len(g.found.list(p.partition.view.now)) > 0 || p.alone.misfits():
+		return "its data does not fit the group's configuration", nil
+	}
+	return "", nil
+}
+
+// Matchers returns what a selector is for the piece's replica, which does not have
+// the injected labels. It is not ok if the replica cannot tell, or has no such
+// series.
+func (p *Piece) Matchers(ms []*labels.Matcher) (send []*labels.Matcher, ok bool) {
+	r := p.partition.members[0].cfg.resolve(ms)
+	if r.none != "" || len(r.check) > 0 {
+		return nil, false
+	}
+	send = slices.Clone(r.send)
+	if p.instances != nil {
+		send = append(send, p.instances)
+	}
+	return selectable(send), true
+}
+
+// UnusableError is an answer that the plan cannot use: the piece is to be
+// evaluated here.
+type UnusableError struct{ Why string }
+
+func (e *UnusableError) Error() string { return e.Why }
+
+// Answer is what a backend makes of an expression.
+type Answer struct {
+	// Series have a sample for each step at which they are.
+	Series          []Evaluated
+	Warnings, Infos []string
+}
+
+// Evaluated is a series of an answer.
+type Evaluated struct {
+	Labels  labels.Labels
+	Samples *dedup.Samples
+}
+
+// Evaluate has the piece's replica evaluate an expression at the piece's steps, and
+// adds the injected labels that carries names. Any error means that the piece is to
+// be evaluated here.
+func (p *Piece) Evaluate(ctx context.Context, text string, carries []string) (*Answer, error) {
+	ctx, cancel := fetchContext(ctx)
+	defer cancel()
+	ctx, release := context.WithTimeoutCause(ctx, time.Duration(p.partition.members[0].cfg.Timeout), p.alone.timeoutError())
+	defer release()
+	prof, err := p.alone.ready(ctx)
+	if err != nil {
+		return nil, err
+	}
+	e := &evaluation{cfg: p.partition.members[0].cfg, carries: carries, builder: labels.NewScratchBuilder(16)}
+	list, err := prof.client.Evaluate(ctx, text, p.Steps, transport.Request{
+		Labels: e.labels, Charge: p.partition.view.budget.charge, Warn: e.warn, Inform: e.inform,
+	})
+	if err != nil {
+		p.alone.failed(err)
+		return nil, err
+	}
+	for _, s := range list {
+		samples := s.Run.(*dedup.Samples)
+		if samples.H != nil || samples.FH != nil {
+			return nil, &UnusableError{"native histograms lose what JSON cannot carry"}
+		}
+		e.answer.Series = append(e.answer.Series, Evaluated{s.Labels, samples})
+	}
+	if e.unusable != "" {
+		return nil, &UnusableError{e.unusable}
+	}
+	return &e.answer, nil
+}
+
+// evaluation takes an answer in.
+type evaluation struct {
+	cfg     *Config
+	carries []string
+	builder labels.ScratchBuilder
+	answer  Answer
+
+	mtx      sync.Mutex // guards unusable and the answer's texts
+	unusable string
+}
+
+// labels adds the injected labels.
+func (e *evaluation) labels(raw []labels.Label) (labels.Labels, string) {
+	e.builder.Reset()
+	for _, l := range raw {
+		if _, injected := e.cfg.Labels[l.Name]; injected || slices.Contains(e.cfg.ReplicaLabels, l.Name) {
+			e.refuse(fmt.Sprintf("its series carry the label %q themselves", l.Name))
+			continue
+		}
+		e.builder.Add(l.Name, l.Value)
+	}
+	for _, name := range e.carries {
+		e.builder.Add(name, e.cfg.Labels[name])
+	}
+	e.builder.Sort()
+	return e.builder.Labels(), ""
+}
+
+func (e *evaluation) refuse(why string) {
+	e.mtx.Lock()
+	defer e.mtx.Unlock()
+	e.unusable = why
+}
+
+func (e *evaluation) warn(text string)   { e.note(&e.answer.Warnings, text) }
+func (e *evaluation) inform(text string) { e.note(&e.answer.Infos, text) }
+
+// note takes a warning over, which must be whole: what others say in the same
+// words is said once.
+func (e *evaluation) note(list *[]string, text string) {
+	e.mtx.Lock()
+	defer e.mtx.Unlock()
+	switch {
+	case strings.HasSuffix(text, transport.Cut), strings.Contains(text, "more warning annotations omitted"), strings.Contains(text, "more info annotations omitted"):
+		e.unusable = "its warnings are not complete"
+	case strings.Contains(text, "monotonicity"):
+		e.unusable = "its warnings count what all groups together must count"
+	case !slices.Contains(*list, text):
+		*list = append(*list, text)
+	}
+}
+
+// Together turns what became of several partitions into warnings or an error, as
+// if they had been asked as one: errs are those of their fetches, nil where there
+// was none.
+func (v *View) Together(errs []error) (warnings []error, err error) {
+	all := &UnavailableError{Late: true}
+	missing := 0
+	for _, err := range errs {
+		var gone *UnavailableError
+		switch {
+		case err == nil:
+			continue
+		case !errors.As(err, &gone):
+			return nil, err
+		}
+		missing++
+		all.Groups = append(all.Groups, gone.Groups...)
+		all.Late = all.Late && gone.Late
+		for _, g := range gone.Groups {
+			warnings = append(warnings, errors.New("partial answer: "+g))
+		}
+	}
+	if missing > 0 && (v.partial == PartialError || missing == len(errs)) {
+		return nil, all
+	}
+	return warnings, nil
+}

@@ -1,0 +1,168 @@
+package servergroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math/bits"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// shown is what the scrapes of a group show for a selector over a range of time.
+type shown struct {
+	// none says why there is no evidence for the selector; "" if there is.
+	none string
+	// targets is how many targets the selector may concern.
+	targets int
+	// missed, of each replica of the group in its order, is when it missed scrapes
+	// that the merge of all replicas has, by value of the label `instance`. The spans
+	// are sorted, lie apart and are cut to the range; each holds at least one scrape
+	// that was missed, and none of the replica's own of that target. Replicas that
+	// failed have none.
+	missed []map[string][]span
+	// failed are the replicas (by index) that could not be asked, with the error.
+	// They are not compared.
+	failed map[int]error
+}
+
+const (
+	// longestEvidence (ms) is the longest range for which scrapes are compared.
+	longestEvidence = 32 * 24 * 60 * 60 * 1000
+	// aheadOfUs (ms) is how far the clocks of backends may be ahead of ours.
+	aheadOfUs = 10 * 60 * 1000
+)
+
+// evidence returns what is shown over [from, to] (ms) for a selector, as the user
+// wrote it. The range must include what the merge looks at around the samples of
+// interest. It fails if the query ends; a backend that does not answer is in
+// shown.failed.
+func (v *View) evidence(ctx context.Context, g groupView, ms []*labels.Matcher, from, to int64) (shown, error) {
+	to = min(to, v.now.UnixMilli()+aheadOfUs)
+	res := g.cfg.resolve(ms)
+	switch {
+	case res.none != "":
+		return shown{none: res.none}, nil
+	case len(g.replicas) == 0:
+		return shown{none: "the group has no replicas"}, nil
+	case from > to:
+		return shown{none: "there are no scrapes yet"}, nil
+	case from < minTime || to-from > longestEvidence:
+		return shown{none: "the range is longer than 32 days"}, nil
+	}
+	for _, name := range targetLabels {
+		if g.cfg.hides(name) {
+			return shown{none: fmt.Sprintf("the group's configuration takes the label %q from targets", name)}, nil
+		}
+	}
+	sh, err := g.scrapes.of(g, v.budget.limit).show(ctx, ms, res.send, from, to)
+	var over *BudgetError
+	if errors.As(err, &over) {
+		return shown{none: fmt.Sprintf("the scrapes are more than %d bytes", over.Limit)}, nil
+	}
+	return sh, err
+}
+
+// show is evidence for a selector (ms), of which send are the matchers for the
+// replicas.
+func (b *evidenceBook) show(ctx context.Context, ms, send []*labels.Matcher, from, to int64) (shown, error) {
+	none, failed, err := b.ruled(ctx, ms)
+	if none != "" || err != nil {
+		return shown{none: none}, err
+	}
+	list, err := b.between(ctx, from, to)
+	if err != nil {
+		return shown{}, err
+	}
+	if failed == nil {
+		failed = map[int]error{}
+	}
+	for _, s := range list {
+		maps.Copy(failed, s.failed)
+	}
+	// What is looked up is compared with the targets that are known by now.
+	none, instances, more, err := b.pushed(ctx, send, from, to, failed)
+	if none != "" || err != nil {
+		return shown{none: none}, err
+	}
+	maps.Copy(failed, more)
+	sh := b.sumUp(list, ms, instances, from, to)
+	if sh.none != "" {
+		return sh, nil
+	}
+	sh.failed = failed
+	for r := range failed {
+		sh.missed[r] = nil
+	}
+	if len(sh.failed) == len(b.group.replicas) {
+		sh.none = "no replica tells of its scrapes"
+	}
+	return sh, nil
+}
+
+// sumUp puts together what slices say of the targets that a selector concerns: those
+// of some instances.
+func (b *evidenceBook) sumUp(list []*sliceScrapes, ms []*labels.Matcher, instances map[string]bool, from, to int64) shown {
+	sh := shown{missed: make([]map[string][]span, len(b.group.replicas))}
+	for i := range sh.missed {
+		sh.missed[i] = map[string][]span{}
+	}
+	table := b.table.all()
+	concerned := concernedOf(list, table, func(target labels.Labels) bool {
+		return instances[target.Get(targetLabel)] && mayBeOf(target, ms)
+	})
+	for _, w := range concerned {
+		sh.targets += bits.OnesCount64(w)
+	}
+	for _, s := range list {
+		if s.doubled != "" {
+			return shown{none: fmt.Sprintf("a replica has %s more than once", s.doubled)}
+		}
+		for r, missed := range s.missed {
+			for _, m := range missed {
+				lo, hi := max(from, s.begin+int64(m.from)), min(to, s.begin+int64(m.to))
+				if lo <= hi && concerned.has(m.target) {
+					instance := table[m.target].Get(targetLabel)
+					sh.missed[r][instance] = append(sh.missed[r][instance], span{lo, hi})
+				}
+			}
+		}
+	}
+	for _, byInstance := range sh.missed {
+		for instance, spans := range byInstance {
+			byInstance[instance] = unite(spans)
+		}
+	}
+	return sh
+}
+
+// concernedOf returns those targets of the slices that a selector may concern.
+func concernedOf(list []*sliceScrapes, table []labels.Labels, may func(target labels.Labels) bool) targetSet {
+	out := make(targetSet, (len(table)+63)/64)
+	for _, s := range list {
+		for i, w := range s.targets {
+			out[i] |= w
+		}
+	}
+	for i, w := range out {
+		for ; w != 0; w &= w - 1 {
+			bit := bits.TrailingZeros64(w)
+			if !may(table[64*i+bit]) {
+				out[i] &^= 1 << bit
+			}
+		}
+	}
+	return out
+}
+
+// mayBeOf tells whether a target may have series that satisfy the matchers. Other
+// labels than those of its `up` may be anything there.
+func mayBeOf(target labels.Labels, ms []*labels.Matcher) bool {
+	for _, m := range ms {
+		if v := target.Get(m.Name); v != "" && m.Name != labels.MetricName && !m.Matches(v) {
+			return false
+		}
+	}
+	return true
+}

@@ -1,0 +1,176 @@
+package servergroup
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/discovery"
+	"github.com/prometheus/prometheus/discovery/targetgroup"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/oneprom/oneprom/servergroup/transport"
+)
+
+// This file tells how groups are asked, for those who want it explained. It asks
+// nobody.
+
+// Offline returns the groups of a configuration as a view for explanations: they
+// have the replicas that the configuration names, of which nothing is known. It
+// must not be asked for samples.
+func Offline(cfgs []Config, partial PartialResponse, now time.Time) *View {
+	v := &View{now: now, budget: &budget{}, partial: partial}
+	for i := range cfgs {
+		v.groups = append(v.groups, groupView{cfg: &cfgs[i], replicas: namedReplicas(&cfgs[i])})
+	}
+	return v
+}
+
+// namedReplicas are those of static_configs, each once.
+func namedReplicas(cfg *Config) []*replica {
+	var out []*replica
+	seen := map[string]bool{}
+	cfg.eachStaticGroup(func(_ int, tg *targetgroup.Group) {
+		for _, t := range tg.Targets {
+			u, err := cfg.targetURL(string(t[model.AddressLabel]))
+			if err != nil || seen[u.String()] {
+				continue
+			}
+			seen[u.String()] = true
+			out = append(out, &replica{group: cfg, client: &transport.Client{Base: u}})
+		}
+	})
+	return out
+}
+
+// undiscovered tells whether the replicas are not known: this is an offline view, and
+// service discovery tells them.
+func (g groupView) undiscovered() bool {
+	if g.found != nil {
+		return false
+	}
+	for _, sd := range g.cfg.ServiceDiscoveryConfigs {
+		if _, static := sd.(discovery.StaticConfig); !static {
+			return true
+		}
+	}
+	return false
+}
+
+// FetchedBytes is how many bytes of backends' answers were charged to the query of
+// the view.
+func (v *View) FetchedBytes() int64 { return v.budget.used.Load() }
+
+// Routes says of each group, in the order of the configuration, whether it is asked
+// for samples of the selection, and if not, why.
+func (v *View) Routes(sel Selection) []Route {
+	asked := map[*Config]bool{}
+	for _, t := range v.routeMerge(sel.Matchers, sel.MinT, sel.MaxT) {
+		asked[t.cfg] = true
+	}
+	out := make([]Route, len(v.groups))
+	for i, g := range v.groups {
+		out[i] = g.cfg.route(sel.Matchers, sel.MinT, sel.MaxT, v.now)
+		if asked[g.cfg] {
+			out[i].Skipped = ""
+		}
+	}
+	return out
+}
+
+// Member is a group of a partition.
+type Member struct {
+	Name string
+	// Replicas is how many there are, -1 if only service discovery knows.
+	Replicas int
+}
+
+// Members are the groups of the partition, in the order of the configuration.
+func (p *Partition) Members() []Member {
+	out := make([]Member, len(p.members))
+	for i, g := range p.members {
+		out[i] = Member{Name: g.cfg.Name, Replicas: len(g.replicas)}
+		if g.undiscovered() {
+			out[i].Replicas = -1
+		}
+	}
+	return out
+}
+
+// Unconcerned says why the partition cannot hold series of a selection; "" if it
+// may.
+func (p *Partition) Unconcerned(sel Selection) (why string) {
+	for _, g := range p.members {
+		if why = g.cfg.resolve(sel.Matchers).none; why == "" {
+			return ""
+		}
+	}
+	return why
+}
+
+// Outlook is what can be said of how a partition answers a part before anyone is
+// asked.
+type Outlook struct {
+	// Remote tells that a replica may evaluate it.
+	Remote bool
+	// Why says which replica that is and on what it depends, or why it is evaluated
+	// here.
+	Why string
+}
+
+// evaluatesAsHere is what only probing a replica shows.
+const evaluatesAsHere = ", if probing shows that it evaluates as here"
+
+// Outlook returns what Choose and Local will do as far as the configuration decides
+// it.
+func (p *Partition) Outlook(n Need) Outlook {
+	g := p.members[0]
+	off := g.cfg.Pushdown == PushdownOff || p.view.pushdown == PushdownOff
+	switch {
+	case len(p.members) == 1 && p.holds(n) && g.undiscovered() && g.cfg.Replicas == MergeAll:
+		return p.remote(off, "the only replica, if service discovery finds just one"+evaluatesAsHere)
+	case len(p.members) == 1 && p.holds(n) && g.undiscovered():
+		return p.remote(off, "at each step the first discovered replica that is whole"+evaluatesAsHere)
+	case p.compares(n):
+		return p.remote(off, fmt.Sprintf("at each step the first of %d replicas that is whole%s", len(g.replicas), evaluatesAsHere))
+	}
+	pieces, err := p.Choose(context.Background(), n) // which asks nobody where there is nothing to compare
+	switch {
+	case err != nil:
+		return Outlook{Why: err.Error()}
+	case pieces[0].alone == nil:
+		return Outlook{Why: pieces[0].Why}
+	}
+	return p.remote(off, pieces[0].Why+evaluatesAsHere)
+}
+
+func (p *Partition) remote(off bool, why string) Outlook {
+	if off {
+		return Outlook{Why: "pushdown: off"}
+	}
+	return Outlook{Remote: true, Why: why}
+}
+
+// compares tells whether Choose compares what replicas have missed.
+func (p *Partition) compares(n Need) bool {
+	g := p.members[0]
+	return len(p.members) == 1 && len(g.replicas) > 1 && g.cfg.Replicas != MergeAll && p.holds(n)
+}
+
+// holds tells whether the time_range of the first group holds all that is needed.
+func (p *Partition) holds(n Need) bool {
+	lo, hi := p.members[0].cfg.TimeRange.bounds(p.view.now)
+	for _, r := range n.Reaches {
+		if from, to := r.window(n.Steps.Start, n.Steps.End); from < lo || to > hi {
+			return false
+		}
+	}
+	return true
+}
+
+// Matchers returns what a selector is for a replica of the partition, which is one
+// group. See Piece.Matchers.
+func (p *Partition) Matchers(ms []*labels.Matcher) (send []*labels.Matcher, ok bool) {
+	return (&Piece{partition: p}).Matchers(ms)
+}

@@ -1,0 +1,116 @@
+package servergroup
+
+import (
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Partition is a set of groups that may hold the same series, and hold none that
+// groups of other partitions may hold.
+type Partition struct {
+	view    *View
+	members []groupView
+	labels  map[string]string
+}
+
+// Labels are the injected labels that every series of the partition carries.
+func (p *Partition) Labels() map[string]string { return p.labels }
+
+// Name names the groups.
+func (p *Partition) Name() string {
+	names := make([]string, len(p.members))
+	for i, g := range p.members {
+		names[i] = g.cfg.Name
+	}
+	return strings.Join(names, "+")
+}
+
+// Single tells whether it is one group, so that a replica of it may know all that
+// there is.
+func (p *Partition) Single() bool { return len(p.members) == 1 }
+
+// Concerns tells whether the partition may hold series of a selection.
+func (p *Partition) Concerns(sel Selection) bool {
+	return slices.ContainsFunc(p.members, func(g groupView) bool { return g.cfg.resolve(sel.Matchers).none == "" })
+}
+
+// Partitions returns those that any of the selections concerns, in the order of
+// the configuration. It asks nobody.
+func (v *View) Partitions(sels []Selection) []*Partition {
+	concerned := make([]bool, len(v.groups))
+	for _, sel := range sels {
+		for _, t := range v.routeMerge(sel.Matchers, sel.MinT, sel.MaxT) {
+			concerned[v.rank(t.cfg)] = true
+		}
+	}
+	var groups []groupView
+	for i, g := range v.groups {
+		if concerned[i] {
+			groups = append(groups, g)
+		}
+	}
+	var out []*Partition
+	for _, members := range apart(groups) {
+		out = append(out, &Partition{view: v, members: members, labels: commonLabels(members)})
+	}
+	return out
+}
+
+// apart divides groups into sets that share no series.
+func apart(groups []groupView) [][]groupView {
+	if tellApart(groups) {
+		out := make([][]groupView, len(groups))
+		for i := range groups {
+			out[i] = groups[i : i+1]
+		}
+		return out
+	}
+	var out [][]groupView
+	for _, g := range groups {
+		set := []groupView{g}
+		rest := out[:0:0]
+		for _, other := range out {
+			if slices.ContainsFunc(other, func(o groupView) bool { return !disjoint(o.cfg, g.cfg) }) {
+				set = append(other, set...)
+			} else {
+				rest = append(rest, other)
+			}
+		}
+		out = append(rest, set)
+	}
+	return out
+}
+
+// tellApart tells whether all groups inject the same labels, and no two the same
+// values: as a rule they do, and a thousand need not be compared with each other.
+func tellApart(groups []groupView) bool {
+	seen := make(map[string]bool, len(groups))
+	for _, g := range groups {
+		if len(g.cfg.Labels) == 0 || len(g.cfg.Labels) != len(groups[0].cfg.Labels) {
+			return false
+		}
+		var key strings.Builder
+		for _, name := range sortedKeys(groups[0].cfg.Labels) {
+			value, ok := g.cfg.Labels[name]
+			if !ok {
+				return false
+			}
+			key.WriteString(value + "\xff")
+		}
+		if seen[key.String()] {
+			return false
+		}
+		seen[key.String()] = true
+	}
+	return true
+}
+
+// commonLabels are the labels that all of the groups inject with one value.
+func commonLabels(groups []groupView) map[string]string {
+	common := maps.Clone(groups[0].cfg.Labels)
+	for _, g := range groups[1:] {
+		maps.DeleteFunc(common, func(name, value string) bool { return g.cfg.Labels[name] != value })
+	}
+	return common
+}

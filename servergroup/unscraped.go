@@ -1,0 +1,275 @@
+package servergroup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/oneprom/oneprom/servergroup/transport"
+)
+
+// This file finds series that no scrape of a target has brought: those of rules,
+// and those that were pushed. What the scrapes show says nothing of them.
+
+// recordNames are the names that the recording rules of a replica write.
+type recordNames struct {
+	names   []string // of the last answer
+	unknown error    // that the replica does not tell them; nil if it does
+	failed  error    // of the last request, nil if it was answered
+	at      int64    // ms; 0 before the first request
+}
+
+// alertNames are the series that alerting rules write.
+var alertNames = []string{"ALERTS", "ALERTS_FOR_STATE"}
+
+// ruled returns why rules may have written series of a selector; "" if they have
+// not, as far as can be known today. failed are the replicas that could not be asked.
+func (b *evidenceBook) ruled(ctx context.Context, ms []*labels.Matcher) (none string, failed map[int]error, err error) {
+	failed, err = b.ask(ctx, nil, b.askRecords)
+	if err != nil {
+		return "", nil, err
+	}
+	for _, name := range alertNames {
+		if mayBeNamed(ms, name) {
+			return "rules write the series " + name, nil, nil
+		}
+	}
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	for i, r := range b.records {
+		if r.unknown != nil {
+			return fmt.Sprintf("%s does not tell its recording rules: %s", b.group.replicas[i].url(), r.unknown), nil, nil
+		}
+		for _, name := range r.names {
+			if mayBeNamed(ms, name) {
+				return fmt.Sprintf("a recording rule of %s writes the series %s", b.group.replicas[i].url(), name), nil, nil
+			}
+		}
+	}
+	return "", failed, nil
+}
+
+// mayBeNamed tells whether a selector may find series of a name.
+func mayBeNamed(ms []*labels.Matcher, name string) bool {
+	for _, m := range ms {
+		if m.Name == labels.MetricName && !m.Matches(name) {
+			return false
+		}
+	}
+	return true
+}
+
+// askRecords asks a replica for its recording rules unless they are known.
+func (b *evidenceBook) askRecords(ctx context.Context, i int, r *replica) error {
+	now := b.now()
+	b.mtx.Lock()
+	known := b.records[i]
+	b.mtx.Unlock()
+	switch {
+	case known.at != 0 && known.failed != nil && now-known.at < youngAge:
+		return known.failed
+	case known.at != 0 && known.failed == nil && now-known.at < profileAge.Milliseconds():
+		return nil
+	}
+	next := recordNames{names: known.names, at: now}
+	p, err := r.ready(ctx)
+	switch {
+	case err != nil:
+		next.failed = err
+	case p.dialect.ReadOnly:
+		next.unknown = errNoLookups
+	default:
+		names, err := p.client.RecordNames(ctx)
+		switch {
+		case err == nil:
+			next.names = names
+		case unreadable(err):
+			next.unknown = err
+		default:
+			next.failed = err
+		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx) // which says nothing of the replica
+	}
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	b.records[i] = next
+	return next.failed
+}
+
+var errNoLookups = errors.New("it has remote read only")
+
+// lookupSlice is the length (ms) of the absolute slices of time for which it is
+// remembered whether series were pushed.
+const lookupSlice = 2 * 60 * 60 * 1000
+
+// targetLabels are those that every scraped series has.
+var targetLabels = []string{"instance", "job"}
+
+type lookupKey struct {
+	selector string
+	begin    int64 // ms
+}
+
+// lookedUp says whether all series of a selector are of targets in a slice, and of
+// which.
+type lookedUp struct {
+	none string // why not; "" if they are
+	// instances are the values of the label `instance` of the series, and perhaps of
+	// others that were there a little earlier or later.
+	instances []string
+	at        int64 // when it was found out, ms
+	settled   bool  // whether it will not be another answer later
+}
+
+// pushed returns why not all series of a selector (of matchers that the replicas
+// know) in [from, to] (ms) are of targets; "" if they are, and the targets'
+// instances. Replicas that failed before are not asked.
+func (b *evidenceBook) pushed(ctx context.Context, send []*labels.Matcher, from, to int64, before map[int]error) (none string, instances map[string]bool, failed map[int]error, err error) {
+	selector := transport.Selector(send)
+	first, last := floorTo(from, lookupSlice), floorTo(to, lookupSlice)
+	instances = map[string]bool{}
+	none, first, last = b.lookedUp(selector, first, last, instances)
+	if none != "" || first > last {
+		return none, instances, nil, nil
+	}
+	now := b.now()
+	l := transport.Lookup{Matchers: selectable(send), MinT: first, MaxT: last + lookupSlice - 1}
+	var mtx sync.Mutex
+	found := map[string]bool{}
+	failed, err = b.ask(ctx, before, func(ctx context.Context, _ int, r *replica) error {
+		text, values, err := b.lookUp(ctx, r, l)
+		mtx.Lock()
+		defer mtx.Unlock()
+		none = max(none, text) // one of them, and always the same
+		for _, v := range values {
+			found[v], instances[v] = true, true
+		}
+		return err
+	})
+	if err != nil {
+		return "", nil, nil, err
+	}
+	if len(failed) > len(before) {
+		return none, instances, failed, nil
+	}
+	list := slices.Sorted(maps.Keys(found))
+	size := 128 + len(selector) + len(none)
+	for _, v := range list {
+		size += 16 + len(v)
+	}
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	for begin := first; begin <= last; begin += lookupSlice {
+		settled := none == "" && len(failed) == 0 && begin+lookupSlice+settling < now
+		b.lookups.put(lookupKey{selector, begin}, &lookedUp{none, list, now, settled}, size)
+	}
+	return none, instances, failed, nil
+}
+
+// lookedUp returns what is known for the slices from first to last, and the
+// stretch of those that must be looked up. It adds the known instances.
+func (b *evidenceBook) lookedUp(selector string, first, last int64, instances map[string]bool) (none string, from, to int64) {
+	now := b.now()
+	from, to = last+lookupSlice, last
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	for begin := first; begin <= last; begin += lookupSlice {
+		l, ok := b.lookups.get(lookupKey{selector, begin})
+		switch {
+		case !ok || !l.settled && now-l.at >= profileAge.Milliseconds():
+			from, to = min(from, begin), begin
+		case l.none != "":
+			return l.none, 0, 0
+		default:
+			for _, v := range l.instances {
+				instances[v] = true
+			}
+		}
+	}
+	return "", from, to
+}
+
+// lookUp returns why not all series of a replica are of targets; "" if they are, and
+// their instances.
+func (b *evidenceBook) lookUp(ctx context.Context, r *replica, l transport.Lookup) (none string, instances []string, err error) {
+	p, err := r.ready(ctx)
+	if err != nil {
+		return "", nil, err
+	}
+	client := p.client.AllowPartial(false)
+	texts := make([]string, 2*len(targetLabels))
+	errs := make([]error, len(texts))
+	var wg sync.WaitGroup
+	for i, name := range targetLabels {
+		wg.Go(func() { texts[2*i], errs[2*i] = withoutLabel(ctx, client, name, l) })
+		wg.Go(func() {
+			var values []string
+			if values, texts[2*i+1], errs[2*i+1] = b.ofNoTarget(ctx, client, name, l); name == targetLabel {
+				instances = values
+			}
+		})
+	}
+	wg.Wait()
+	for i, err := range errs {
+		if err != nil && unreadable(err) {
+			texts[i], err = "its series cannot be looked up: "+err.Error(), nil
+		}
+		if err != nil {
+			return "", nil, err
+		}
+	}
+	for _, text := range texts {
+		if text != "" {
+			return r.url() + ": " + text, nil, nil
+		}
+	}
+	return "", instances, nil
+}
+
+// withoutLabel finds a series that lacks a label.
+func withoutLabel(ctx context.Context, c *transport.Client, name string, l transport.Lookup) (string, error) {
+	l.Matchers = append(slices.Clip(l.Matchers), labels.MustNewMatcher(labels.MatchEqual, name, ""))
+	l.Limit = 1
+	list, _, err := c.Series(ctx, l)
+	if err != nil || len(list) == 0 {
+		return "", err
+	}
+	return fmt.Sprintf("the series %s has no label %q, and so is of no target", shorten(list[0].String()), name), nil
+}
+
+// ofNoTarget returns the values of a label, and finds one that no target has. What a backend knows of
+// labels is not exact in time, so that it is asked for those of `up` in the same
+// way if they are not known from scrapes.
+func (b *evidenceBook) ofNoTarget(ctx context.Context, c *transport.Client, name string, l transport.Lookup) (values []string, odd string, err error) {
+	values, _, err = c.LabelValues(ctx, name, l)
+	if err != nil {
+		return nil, "", err
+	}
+	known := map[string]bool{"": true}
+	for _, ls := range b.table.all() {
+		known[ls.Get(name)] = true
+	}
+	unknown := func(v string) bool { return !known[v] }
+	if !slices.ContainsFunc(values, unknown) {
+		return values, "", nil
+	}
+	l.Matchers = matchUp
+	up, _, err := c.LabelValues(ctx, name, l)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, v := range up {
+		known[v] = true
+	}
+	if i := slices.IndexFunc(values, unknown); i >= 0 {
+		odd = fmt.Sprintf("there are series with %s=%q, and no target", name, shorten(values[i]))
+	}
+	return values, odd, nil
+}
