@@ -100,7 +100,10 @@ func (p *Plan) selector(stmt *parser.EvalStmt, vs *parser.VectorSelector, path [
 		s.MinT -= p.lookback
 		s.MaxT += p.lookback
 	case matrix == nil && offsetForgotten(vs, path):
+		offset := vs.OriginalOffset.Milliseconds()
 		s.MinT -= p.lookback
+		s.Steps = &transport.Steps{Start: g.start + offset, End: g.end + offset, Step: g.step, Lookback: p.lookback}
+		s.Every = true
 	case matrix == nil:
 		s.MinT -= p.lookback
 		s.Steps = &transport.Steps{Start: g.start, End: g.end, Step: g.step, Lookback: p.lookback}
@@ -250,6 +253,8 @@ func (s *Selector) String() string {
 		return out + " (not evaluated)"
 	case s.Steps == nil:
 		return out + " raw"
+	case s.Every:
+		out += " raw and"
 	}
 	return out + " at " + steps(*s.Steps)
 }

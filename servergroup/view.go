@@ -207,6 +207,9 @@ type Selection struct {
 	// Steps, if set, are the only instants at which the series are looked at, as
 	// an instant vector.
 	Steps *transport.Steps
+	// Every tells that what is seen at the steps is not all that is needed: samples
+	// that others hide from them are, too.
+	Every bool
 }
 
 // fetch gets the selection from all groups concerned. It returns the series in
@@ -276,7 +279,7 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 	req := transport.Request{
 		Matchers: selectable(t.route.resolved.send),
 		Steps:    sel.Steps,
-		Alone:    t.holders == 1,
+		Alone:    t.holders == 1 && !sel.Every,
 		Labels:   rules.apply,
 		Charge:   v.budget.charge,
 		Warn:     func(text string) { said.backend(t, r, text) },
