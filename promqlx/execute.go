@@ -133,7 +133,8 @@ func (p *Part) need() servergroup.Need {
 // piece has a piece answered: by its replica where that is possible, and else here.
 func (x *execution) piece(ctx context.Context, p *Part, piece *servergroup.Piece) (answer, error) {
 	seen := x.trace.piece(piece)
-	local, err := piece.Local(ctx)
+	_, selector := bare(p.Expr).(*parser.VectorSelector)
+	local, err := piece.Local(ctx, selector)
 	if err == nil && local == "" {
 		var a answer
 		if a, err = x.there(ctx, p, piece); err == nil || errors.Is(err, errDoubtful) {
@@ -170,7 +171,7 @@ func (x *execution) there(ctx context.Context, p *Part, piece *servergroup.Piece
 	if !ok {
 		return answer{}, errNotSayable
 	}
-	got, err := piece.Evaluate(ctx, text, p.Carries)
+	got, err := piece.Evaluate(ctx, p.Expr.String(), text, p.Carries)
 	if err != nil {
 		return answer{}, err
 	}
@@ -193,7 +194,8 @@ func (x *execution) there(ctx context.Context, p *Part, piece *servergroup.Piece
 // trust is an error if the answer shows that a part must not be one.
 func (x *execution) trust(p *Part, a answer) error {
 	for _, w := range a.warnings {
-		if p.Doubtful(w.Error(), 0) {
+		// The engine counts what it had to fix, over all of a query.
+		if p.Doubtful(w.Error(), 0) || strings.Contains(w.Error(), "needed to be fixed for monotonicity") {
 			return errDoubtful
 		}
 	}

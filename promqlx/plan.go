@@ -66,7 +66,7 @@ type Selector struct {
 func NewPlan(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, layout Layout, o Options) *Plan {
 	p := &Plan{Expr: stmt.Expr, lookback: stmt.LookbackDelta.Milliseconds(), subqueryStep: subqueryStep}
 	parts := map[*parser.VectorSelector]*Part{}
-	if !o.Off && len(layout.Partitions) > 0 {
+	if !o.Off && len(layout.Partitions) > 0 && !oddQuantile(stmt.Expr) {
 		pl := &planner{plan: p, stmt: stmt, partitions: newPartitions(layout), targets: newTargets(), parts: parts}
 		p.Expr = pl.rewrite(stmt.Expr, pl.root())
 	}
@@ -84,6 +84,23 @@ func NewPlan(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, layo
 		return nil
 	})
 	return p
+}
+
+// oddQuantile tells whether a quantile is asked for that there is none of. The engine
+// warns of it even where there are no series, and then nobody would answer a part.
+func oddQuantile(e parser.Expr) bool {
+	odd := false
+	parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
+		n, ok := node.(*parser.AggregateExpr)
+		if !ok || n.Op != parser.QUANTILE && n.Op != parser.LIMIT_RATIO {
+			return nil
+		}
+		literal, ok := bare(n.Param).(*parser.NumberLiteral)
+		least := map[parser.ItemType]float64{parser.QUANTILE: 0, parser.LIMIT_RATIO: -1}[n.Op]
+		odd = odd || !ok || !(literal.Val >= least && literal.Val <= 1)
+		return nil
+	})
+	return odd
 }
 
 func (p *Plan) selector(stmt *parser.EvalStmt, vs *parser.VectorSelector, path []parser.Node, subqueryStep func(int64) int64) Selector {

@@ -70,8 +70,9 @@ const (
 	// scrapeSlack (ms) is how far from a window a missed scrape may lie that another
 	// clock would have seen in it.
 	scrapeSlack = 60 * 1000
-	// mostPieces is the most runs of steps that a part is divided into.
-	mostPieces = 12
+	// mostPieces is the most runs of steps that a part is divided into. Each of them
+	// fetches, or has evaluated, the windows of its first steps again.
+	mostPieces = 6
 	// spoiledShare is the share of a group's targets, one in so many, that may be cut
 	// out where a replica is taken for whole.
 	spoiledShare = 20
@@ -187,24 +188,26 @@ const merging = -1
 func (c *chooser) pieces() []*Piece {
 	main := c.mains()
 	var out []*Piece
-	runs := 0
+	runs, mergedSteps := 0, 0
 	for from := 0; from < len(main); {
 		to := from
 		for to+1 < len(main) && main[to+1] == main[from] {
 			to++
 		}
 		out = append(out, c.divide(main[from], run{from, to})...)
+		if main[from] == merging {
+			mergedSteps += to + 1 - from
+		}
 		from, runs = to+1, runs+1
 	}
-	if runs > mostPieces {
+	if runs > mostPieces || 2*mergedSteps > c.steps {
 		return []*Piece{{Steps: c.need.Steps, partition: c.partition, Why: "no replica is whole for long"}}
 	}
 	return out
 }
 
 // mains returns for each step the first replica that is whole in its window. Where
-// targets can be cut out, it may lack some: one in spoiledShare, or if all lack
-// more, as few as any.
+// targets can be cut out, it may lack one in spoiledShare of them.
 func (c *chooser) mains() []int {
 	counts := make([][]int, len(c.spoiled))
 	for r, byInstance := range c.spoiled {
@@ -224,10 +227,6 @@ func (c *chooser) mains() []int {
 		limit := 0
 		if c.need.ByTarget {
 			limit = c.targets / spoiledShare
-			least := slices.MinFunc(counts, func(a, b []int) int { return cmp.Compare(a[i], b[i]) })[i]
-			if least <= c.targets/2 {
-				limit = max(limit, least)
-			}
 		}
 		main[i] = slices.IndexFunc(counts, func(n []int) bool { return n[i] <= limit })
 	}
@@ -261,6 +260,10 @@ func (c *chooser) divide(main int, at run) []*Piece {
 		if slices.ContainsFunc(runs, func(u run) bool { return u.from <= at.to && u.to >= at.from }) {
 			cut = append(cut, instance)
 		}
+	}
+	if 2*len(cut) > c.targets { // no more is to be won
+		why := fmt.Sprintf("%d of %d targets are not whole", len(cut), c.targets)
+		return []*Piece{{Steps: st, partition: c.partition, first: main, Why: why}}
 	}
 	alone := &Piece{Steps: st, partition: c.partition, alone: c.partition.members[0].replicas[main], Why: "whole"}
 	if len(cut) == 0 {

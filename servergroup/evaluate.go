@@ -25,8 +25,9 @@ func WithPushdown(ctx context.Context, p Pushdown) context.Context {
 	return context.WithValue(ctx, pushdownKey{}, p)
 }
 
-// Local says why the piece must be evaluated here; "" if its replica can do it.
-func (p *Piece) Local(ctx context.Context) (why string, err error) {
+// Local says why the piece is evaluated here; "" if its replica does it. selector
+// tells that it is a vector selector and nothing else.
+func (p *Piece) Local(ctx context.Context, selector bool) (why string, err error) {
 	if p.alone == nil {
 		return p.Why, nil
 	}
@@ -42,6 +43,8 @@ func (p *Piece) Local(ctx context.Context) (why string, err error) {
 		return prof.local, nil
 	case len(g.found.list(p.partition.view.now)) > 0 || p.alone.misfits():
 		return "its data does not fit the group's configuration", nil
+	case selector && p.Steps.Count() > 1 && prof.method == transport.StreamedRead:
+		return "its samples come cheaper than its values", nil
 	}
 	return "", nil
 }
@@ -67,6 +70,41 @@ type UnusableError struct{ Why string }
 
 func (e *UnusableError) Error() string { return e.Why }
 
+// useless remembers the expressions of a group whose answers were of no use.
+type useless struct {
+	mtx   sync.Mutex
+	known *byteLRU[string, uselessAnswer]
+}
+
+type uselessAnswer struct {
+	why string
+	at  time.Time
+}
+
+const (
+	// uselessAge is how long an answer is taken to be useless again.
+	uselessAge = 10 * time.Minute
+	// keptUseless bounds what is remembered of them (bytes).
+	keptUseless = 1 << 20
+)
+
+func newUseless() *useless {
+	return &useless{known: newByteLRU[string, uselessAnswer](keptUseless)}
+}
+
+func (u *useless) of(about string, now time.Time) (why string, known bool) {
+	u.mtx.Lock()
+	defer u.mtx.Unlock()
+	a, ok := u.known.get(about)
+	return a.why, ok && now.Sub(a.at) < uselessAge
+}
+
+func (u *useless) add(about, why string, now time.Time) {
+	u.mtx.Lock()
+	defer u.mtx.Unlock()
+	u.known.put(about, uselessAnswer{why, now}, 64+len(about)+len(why))
+}
+
 // Answer is what a backend makes of an expression.
 type Answer struct {
 	// Series have a sample for each step at which they are.
@@ -82,8 +120,22 @@ type Evaluated struct {
 
 // Evaluate has the piece's replica evaluate an expression at the piece's steps, and
 // adds the injected labels that carries names. Any error means that the piece is to
-// be evaluated here.
-func (p *Piece) Evaluate(ctx context.Context, text string, carries []string) (*Answer, error) {
+// be evaluated here. about names the expression whatever the piece: if its answer has
+// proved to be of no use a short while ago, it is not asked for again.
+func (p *Piece) Evaluate(ctx context.Context, about, text string, carries []string) (*Answer, error) {
+	useless, now := p.partition.members[0].useless, p.partition.view.now
+	if why, known := useless.of(about, now); known {
+		return nil, &UnusableError{why}
+	}
+	answer, err := p.evaluate(ctx, text, carries)
+	var unusable *UnusableError
+	if errors.As(err, &unusable) {
+		useless.add(about, unusable.Why, now)
+	}
+	return answer, err
+}
+
+func (p *Piece) evaluate(ctx context.Context, text string, carries []string) (*Answer, error) {
 	ctx, cancel := fetchContext(ctx)
 	defer cancel()
 	ctx, release := context.WithTimeoutCause(ctx, time.Duration(p.partition.members[0].cfg.Timeout), p.alone.timeoutError())
@@ -158,8 +210,6 @@ func (e *evaluation) note(list *[]string, text string) {
 	switch {
 	case strings.HasSuffix(text, transport.Cut), strings.Contains(text, "more warning annotations omitted"), strings.Contains(text, "more info annotations omitted"):
 		e.unusable = "its warnings are not complete"
-	case strings.Contains(text, "monotonicity"):
-		e.unusable = "its warnings count what all groups together must count"
 	case !slices.Contains(*list, text):
 		*list = append(*list, text)
 	}

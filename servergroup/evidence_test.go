@@ -1,8 +1,9 @@
 package servergroup
 
 import (
+	"bytes"
 	"context"
-	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -11,7 +12,10 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/golang/snappy"
+	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/promql/promqltest"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
@@ -33,14 +37,14 @@ type scraper struct {
 	records atomic.Pointer[http.HandlerFunc]
 }
 
-// newScraper serves data of every 15 s by the query API.
+// newScraper serves data of every 15 s by samples remote read.
 func newScraper(t *testing.T, load string) *scraper {
 	t.Helper()
-	h := backendtest.NewHandler(backendtest.Options{Queryable: promqltest.LoadedStorage(t, "load 15s"+load), RemoteRead: backendtest.NoRemoteRead})
+	h := backendtest.NewHandler(backendtest.Options{Queryable: promqltest.LoadedStorage(t, "load 15s"+load), RemoteRead: backendtest.SamplesOnly})
 	s := &scraper{arrived: make(chan struct{}, 100)}
 	s.Server = serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch path := strings.TrimPrefix(r.URL.Path, "/api/v1"); {
-		case path == "/query" && strings.HasPrefix(r.FormValue("query"), `{__name__="up"}[`):
+		case path == "/read" && readsUp(t, r):
 			s.ups.Add(1)
 			if held := s.held.Load(); held != nil {
 				s.arrived <- struct{}{}
@@ -58,6 +62,16 @@ func newScraper(t *testing.T, load string) *scraper {
 		h.ServeHTTP(w, r)
 	}))
 	return s
+}
+
+// readsUp tells whether remote read is asked for `up`. The body can be read again.
+func readsUp(t *testing.T, r *http.Request) bool {
+	body, err := io.ReadAll(r.Body)
+	assert.NoError(t, err)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	text, err := snappy.Decode(nil, body)
+	assert.NoError(t, err)
+	return bytes.Contains(text, []byte("\x02up")) // with its length
 }
 
 // hold makes queries of `up` wait until the returned function is called.
@@ -104,7 +118,8 @@ func evidenceOf(t *testing.T, s *Set, selector string, from, to int64) shown {
 }
 
 func TestEvidence_WhatAReplicaMissed(t *testing.T) {
-	for name, change := range map[string]func(*backendtest.Options){"streamed": func(*backendtest.Options) {}, "query": noRemoteRead} {
+	samples := func(o *backendtest.Options) { o.RemoteRead = backendtest.SamplesOnly }
+	for name, change := range map[string]func(*backendtest.Options){"streamed": func(*backendtest.Options) {}, "samples": samples} {
 		t.Run(name, func(t *testing.T) {
 			a := backend(t, "load 15s"+away, change, external("replica", "a"))
 			b := backend(t, "load 15s"+there, change, external("replica", "b"))
@@ -275,11 +290,17 @@ func TestEvidence_FailedReplicaIsNotCompared(t *testing.T) {
 
 func TestEvidence_BrokenSamplesAreAFailure(t *testing.T) {
 	a := newScraper(t, away)
-	b := overridden(t, "load 15s"+there, noRemoteRead)
-	b.replace = map[string]http.HandlerFunc{"/query": func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		sample := `{"metric":{"__name__":"up","instance":"a"},"values":[[1,"1"]]}`
-		_, _ = fmt.Fprintf(w, `{"status":"success","data":{"resultType":"matrix","result":[%s,%s]}}`, sample, sample)
+	b := overridden(t, "load 15s"+there)
+	up := &prompb.TimeSeries{
+		Labels:  []prompb.Label{{Name: "__name__", Value: "up"}, {Name: "instance", Value: "a"}},
+		Samples: []prompb.Sample{{Timestamp: 1000, Value: 1}},
+	}
+	b.replace = map[string]http.HandlerFunc{"/read": func(w http.ResponseWriter, _ *http.Request) {
+		body, err := (&prompb.ReadResponse{Results: []*prompb.QueryResult{{Timeseries: []*prompb.TimeSeries{up, up}}}}).Marshal()
+		assert.NoError(t, err)
+		w.Header().Set("Content-Type", "application/x-protobuf")
+		w.Header().Set("Content-Encoding", "snappy")
+		_, _ = w.Write(snappy.Encode(nil, body))
 	}}
 	s, _ := evidenceSet(t, 3*hour, a.Server, serve(t, b))
 	require.ErrorContains(t, evidenceOf(t, s, "foo", 0, hour).failed[1], "is in the answer twice")
@@ -319,7 +340,7 @@ func TestEvidence_UnknownRules(t *testing.T) {
 	status := http.StatusNotFound
 	b.answerRules(func(w http.ResponseWriter, r *http.Request) { http.Error(w, "busy", status) })
 	s, c := evidenceSet(t, 3*hour, a.Server, b.Server)
-	require.Contains(t, evidenceOf(t, s, "foo", 0, hour).none, b.URL+" does not tell its recording rules: ")
+	require.Contains(t, evidenceOf(t, s, "foo", 0, hour).none, b.URL+": it does not tell its recording rules: ")
 	status = http.StatusServiceUnavailable
 	c.ms.Add(profileAge.Milliseconds())
 	for range 2 {
@@ -417,4 +438,12 @@ func TestEvidenceCache_IsOfOneSetOfReplicas(t *testing.T) {
 	book = of(a, b)
 	book.table.bytes = keptTargets + 1
 	require.NotSame(t, book, of(a, b), "labels are not kept without end")
+}
+
+// By the query API the end of a target does not show: a replica that missed it
+// would look whole.
+func TestEvidence_NoneByTheQueryAPI(t *testing.T) {
+	a, b := backend(t, "load 15s"+away), backend(t, "load 15s"+there, noRemoteRead)
+	s, _ := evidenceSet(t, 3*hour, a, b)
+	require.Contains(t, evidenceOf(t, s, "foo", 0, hour).none, b.URL+": the query API does not show when targets have gone")
 }

@@ -26,6 +26,7 @@ type group struct {
 	life   *lifetime
 
 	features []string // of PromQL, enabled here
+	useless  *useless
 
 	replicas atomic.Pointer[[]*replica] // in order of preference
 	found    findings                   // what answers have shown
@@ -57,7 +58,7 @@ func newGroup(cfg Config, o Options, life *lifetime, predecessor *group) (*group
 	if cfg.HTTPClientConfig.FollowRedirects {
 		client.CheckRedirect = stayWithHost
 	}
-	g := &group{cfg: cfg, client: client, now: o.Now, logger: o.Logger.With("group", cfg.Name), life: life, features: o.Features, discovered: make(chan struct{})}
+	g := &group{cfg: cfg, client: client, now: o.Now, logger: o.Logger.With("group", cfg.Name), life: life, features: o.Features, useless: newUseless(), discovered: make(chan struct{})}
 	g.found.logger = g.logger
 	if predecessor != nil && len(g.dynamicConfigs()) > 0 {
 		predecessor.mtx.Lock()

@@ -19,7 +19,7 @@ import (
 // recordNames are the names that the recording rules of a replica write.
 type recordNames struct {
 	names   []string // of the last answer
-	unknown error    // that the replica does not tell them; nil if it does
+	unknown error    // why the replica shows too little; nil if it does not
 	failed  error    // of the last request, nil if it was answered
 	at      int64    // ms; 0 before the first request
 }
@@ -43,7 +43,7 @@ func (b *evidenceBook) ruled(ctx context.Context, ms []*labels.Matcher) (none st
 	defer b.mtx.Unlock()
 	for i, r := range b.records {
 		if r.unknown != nil {
-			return fmt.Sprintf("%s does not tell its recording rules: %s", b.group.replicas[i].url(), r.unknown), nil, nil
+			return fmt.Sprintf("%s: %s", b.group.replicas[i].url(), r.unknown), nil, nil
 		}
 		for _, name := range r.names {
 			if mayBeNamed(ms, name) {
@@ -83,13 +83,15 @@ func (b *evidenceBook) askRecords(ctx context.Context, i int, r *replica) error 
 		next.failed = err
 	case p.dialect.ReadOnly:
 		next.unknown = errNoLookups
+	case p.method == transport.QueryAPI:
+		next.unknown = errNoEnds
 	default:
 		names, err := p.client.RecordNames(ctx)
 		switch {
 		case err == nil:
 			next.names = names
 		case unreadable(err):
-			next.unknown = err
+			next.unknown = fmt.Errorf("it does not tell its recording rules: %w", err)
 		default:
 			next.failed = err
 		}
@@ -103,7 +105,10 @@ func (b *evidenceBook) askRecords(ctx context.Context, i int, r *replica) error 
 	return next.failed
 }
 
-var errNoLookups = errors.New("it has remote read only")
+var (
+	errNoLookups = errors.New("it has remote read only, and does not tell its recording rules")
+	errNoEnds    = errors.New("the query API does not show when targets have gone")
+)
 
 // lookupSlice is the length (ms) of the absolute slices of time for which it is
 // remembered whether series were pushed.

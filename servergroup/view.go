@@ -36,6 +36,7 @@ type groupView struct {
 	replicas []*replica
 	found    *findings
 	scrapes  *evidenceCache
+	useless  *useless
 }
 
 type partialKey struct{}
@@ -51,7 +52,7 @@ func (s *Set) View(ctx context.Context) *View {
 	if gen := s.current.Load(); gen != nil {
 		v.partial = gen.partial
 		for _, g := range gen.groups {
-			v.groups = append(v.groups, groupView{cfg: &g.cfg, replicas: *g.replicas.Load(), found: &g.found, scrapes: &g.scrapes})
+			v.groups = append(v.groups, groupView{cfg: &g.cfg, replicas: *g.replicas.Load(), found: &g.found, scrapes: &g.scrapes, useless: g.useless})
 		}
 	}
 	if p, ok := ctx.Value(partialKey{}).(PartialResponse); ok {

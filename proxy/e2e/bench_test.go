@@ -76,7 +76,12 @@ func TestBenchRatios(t *testing.T) {
 	if os.Getenv("ONEPROM_BENCH") != "" {
 		scale, rounds = 10, 7
 	}
-	w := world.Aligned(scale)
+	for _, w := range []*world.World{world.Ordinary(scale), world.Aligned(scale)} {
+		t.Run(w.Name, func(t *testing.T) { benchRatios(t, w, scale, rounds) })
+	}
+}
+
+func benchRatios(t *testing.T, w *world.World, scale, rounds int) {
 	w.Start(t, t.TempDir())
 
 	base := startWorldOneprom(t, w)

@@ -14,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/oneprom/oneprom/servergroup/backendtest"
 )
 
 // PrometheusPackage is the pinned Prometheus, Features what every server of a world has switched on, and oneprom must have too.
@@ -38,7 +40,9 @@ func Binary(tb testing.TB, pkg string) string {
 		tb.Fatal(err)
 	}
 	path := filepath.Join(dir, filepath.Base(pkg))
-	if out, err := exec.Command("go", "build", "-o", path, pkg).CombinedOutput(); err != nil {
+	// Releases know their version, by which they are recognized.
+	stamp := "-X github.com/prometheus/common/version.Version=" + backendtest.Version
+	if out, err := exec.Command("go", "build", "-ldflags", stamp, "-o", path, pkg).CombinedOutput(); err != nil {
 		tb.Fatalf("build %s: %v\n%s", pkg, err, out)
 	}
 	return path

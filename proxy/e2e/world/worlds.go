@@ -42,6 +42,35 @@ func Aligned(scale int) *World {
 	}
 }
 
+// Ordinary is two HA pairs on a usual day: their members share a clock, each is away once for minutes, and one target in a hundred loses a few
+// scrapes of one member. Six hours; scale multiplies the number of targets, as in Aligned.
+func Ordinary(scale int) *World {
+	eu, us := fleet("eu", scale), fleet("us", scale)
+	end := Begin + 6*hour
+	all := Span{0, end + hour}
+	f := [2][2]*Faults{
+		{{Outages: spans(0, 150, 156)}, {Outages: spans(0, 320, 324)}},
+		{{Outages: spans(0, 335, 338)}, {Outages: spans(0, 100, 108)}},
+	}
+	for i, r := range []*Region{eu, us} {
+		some := &Region{Name: r.Name}
+		for n := 7; n < len(r.Targets); n += 100 {
+			some.Targets = append(some.Targets, r.Targets[n])
+		}
+		scatter(some, f[i], Span{Begin + 10*minute, end - 10*minute}, 4, false)
+	}
+	return &World{
+		Name:  "ordinary",
+		Begin: Begin,
+		End:   end,
+		Truth: &Server{Name: "truth", Regions: []*Region{eu, us}, RegionLabel: true, Keep: all, HeadFrom: end, Clock: onTime},
+		Groups: []Group{
+			pair(eu, f[0], [2]Clock{onTime, onTime}, all, end-100*minute),
+			pair(us, f[1], [2]Clock{onTime, onTime}, all, end-100*minute),
+		},
+	}
+}
+
 // Shifted is the world of ordinary HA pairs: replica b scrapes half an interval after replica a, both with a few milliseconds of jitter.
 // The truth has a's clock. Counters are read from one continuous process at the moment of the scrape. Three hours, in which each replica
 // is away three times, and each target is missed up to faults times more by one of the two: for minutes every fourth time, else for one

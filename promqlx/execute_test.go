@@ -1,0 +1,579 @@
+package promqlx
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"math"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/golang/snappy"
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/discovery"
+	"github.com/prometheus/prometheus/discovery/targetgroup"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/prompb"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/promqltest"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/prometheus/prometheus/util/annotations"
+	"github.com/stretchr/testify/require"
+
+	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/backendtest"
+	"github.com/oneprom/oneprom/servergroup/transport"
+)
+
+// store is a backend that remembers what it was asked for.
+type store struct {
+	*httptest.Server
+	queryRange http.HandlerFunc // instead of its own answers; nil: none
+
+	mtx     sync.Mutex // guards the fields below
+	queries []string   // over a range
+	reads   []string   // names of the metrics that remote read asked for
+}
+
+// newStore serves data of every 15 s.
+func newStore(t *testing.T, load string) *store {
+	t.Helper()
+	h := backendtest.NewHandler(backendtest.Options{Queryable: promqltest.LoadedStorage(t, "load 15s"+load), EarlyNames: true})
+	s := &store{}
+	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/api/v1/query_range":
+			s.note(&s.queries, r.FormValue("query"))
+			if s.queryRange != nil {
+				s.queryRange(w, r)
+				return
+			}
+		case "/api/v1/read":
+			body, _ := io.ReadAll(r.Body)
+			s.note(&s.reads, metricsOf(body)...)
+			r.Body = io.NopCloser(bytes.NewReader(body))
+		}
+		h.ServeHTTP(w, r)
+	}))
+	t.Cleanup(s.Close)
+	return s
+}
+
+func (s *store) note(list *[]string, texts ...string) {
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	*list = append(*list, texts...)
+}
+
+// asked returns what was asked since the last call.
+func (s *store) asked() (queries, reads []string) {
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	queries, reads = s.queries, s.reads
+	s.queries, s.reads = nil, nil
+	return queries, reads
+}
+
+// metricsOf are the names that a remote read request asks for.
+func metricsOf(body []byte) (names []string) {
+	raw, _ := snappy.Decode(nil, body)
+	var req prompb.ReadRequest
+	_ = req.Unmarshal(raw) // the handler says what is wrong with it
+	for _, q := range req.Queries {
+		for _, m := range q.Matchers {
+			if m.Name == labels.MetricName {
+				names = append(names, m.Value)
+			}
+		}
+	}
+	return names
+}
+
+func busy(status int) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "busy", status) }
+}
+
+// groupAt is the configuration of a group of backends.
+func groupAt(name string, lset map[string]string, stores ...*store) servergroup.Config {
+	cfg := servergroup.DefaultConfig
+	cfg.Name, cfg.Labels = name, lset
+	tg := &targetgroup.Group{Source: "0"}
+	for _, s := range stores {
+		tg.Targets = append(tg.Targets, model.LabelSet{model.AddressLabel: model.LabelValue(strings.TrimPrefix(s.URL, "http://"))})
+	}
+	cfg.ServiceDiscoveryConfigs = discovery.Configs{discovery.StaticConfig{tg}}
+	return cfg
+}
+
+func pushdownOff(c *servergroup.Config) { c.Pushdown = servergroup.PushdownOff }
+func mergeAll(c *servergroup.Config)    { c.Replicas = servergroup.MergeAll }
+
+func executionOpts() promql.EngineOpts {
+	o := testEngineOpts()
+	o.LookbackDelta, o.UseStartTimestamps = 5*time.Minute, true
+	return o
+}
+
+// engineOver is an engine over groups, three hours after the first sample.
+func engineOver(t *testing.T, partial servergroup.PartialResponse, cfgs ...servergroup.Config) *Engine {
+	t.Helper()
+	set, err := servergroup.NewSet(servergroup.Options{
+		Now: func() time.Time { return time.UnixMilli(3 * 3600_000) }, Features: []string{"use-start-timestamps"},
+	})
+	require.NoError(t, err)
+	t.Cleanup(set.Close)
+	require.NoError(t, set.Apply(t.Context(), cfgs, partial))
+	e := NewEngine(executionOpts(), set)
+	t.Cleanup(func() { require.NoError(t, e.Close()) })
+	return e
+}
+
+// at are times of a query (minutes).
+func at(start, end int64) times {
+	return times{time.UnixMilli(start * 60_000), time.UnixMilli(end * 60_000), time.Minute}
+}
+
+func instantAt(minute int64) times { return times{start: time.UnixMilli(minute * 60_000)} }
+
+// executed is the result of a query with what is said of it.
+func executed(t *testing.T, e *Engine, text string, at times) (*promql.Result, []string) {
+	t.Helper()
+	return resultOf(t, text, at, func() (promql.Query, error) {
+		if at.interval == 0 {
+			return e.NewInstantQuery(t.Context(), nil, nil, text, at.start)
+		}
+		return e.NewRangeQuery(t.Context(), nil, nil, text, at.start, at.end, at.interval)
+	})
+}
+
+func resultOf(t *testing.T, text string, at times, query func() (promql.Query, error)) (*promql.Result, []string) {
+	t.Helper()
+	q, err := query()
+	require.NoError(t, err)
+	defer q.Close()
+	res := q.Exec(t.Context())
+	warnings, infos := res.Warnings.AsStrings(text, 0, 0)
+	said := append(warnings, infos...)
+	slices.Sort(said)
+	value := copyValue(res.Value)
+	if v, ok := value.(promql.Vector); ok {
+		byLabels(v)
+	}
+	return &promql.Result{Value: value, Err: res.Err}, said
+}
+
+// truth is upstream's engine over all data.
+type truth func(text string, at times) (*promql.Result, []string)
+
+func truthOf(t *testing.T, load string) truth {
+	t.Helper()
+	db := sorted{promqltest.LoadedStorage(t, "load 15s"+load)}
+	engine := promql.NewEngine(executionOpts())
+	t.Cleanup(func() { require.NoError(t, engine.Close()) })
+	return func(text string, at times) (*promql.Result, []string) {
+		t.Helper()
+		return resultOf(t, text, at, func() (promql.Query, error) {
+			if at.interval == 0 {
+				return engine.NewInstantQuery(t.Context(), db, nil, text, at.start)
+			}
+			return engine.NewRangeQuery(t.Context(), db, nil, text, at.start, at.end, at.interval)
+		})
+	}
+}
+
+// sorted is a storage whose series come in the order of their labels, by which errors
+// of the engine name some of many.
+type sorted struct{ storage.Queryable }
+
+func (s sorted) Querier(mint, maxt int64) (storage.Querier, error) {
+	q, err := s.Queryable.Querier(mint, maxt)
+	return sortedQuerier{q}, err
+}
+
+type sortedQuerier struct{ storage.Querier }
+
+func (q sortedQuerier) Select(ctx context.Context, _ bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
+	return q.Querier.Select(ctx, true, hints, ms...)
+}
+
+// requireTruth compares an engine's answer with the truth.
+func requireTruth(t *testing.T, e *Engine, true truth, text string, at times) {
+	t.Helper()
+	want, wantSaid := true(text, at)
+	got, said := executed(t, e, text, at)
+	require.NoError(t, want.Err, text)
+	require.NotEmpty(t, lines(want.Value), "%s: nothing to compare", text)
+	requireSame(t, want, got, 1e-13, false, text)
+	require.Equal(t, wantSaid, said, text)
+}
+
+// targets is the data of three targets; lset are more labels, hole is for the scrapes
+// from 25:00 to 34:45.
+func targets(lset string, whole bool) string {
+	var b strings.Builder
+	for i := range 3 {
+		counter, gauge := fmt.Sprintf("0+%dx720", i+7), fmt.Sprintf("%dx720", i+1)
+		if !whole {
+			counter = fmt.Sprintf("0+%dx99 _x40 %d+%dx580", i+7, 140*(i+7), i+7)
+			gauge = fmt.Sprintf("%dx99 _x40 %[1]dx580", i+1)
+		}
+		target := fmt.Sprintf(`{instance="t%d",job="j"%s}`, i, lset)
+		fmt.Fprintf(&b, "\n  up%s %s\n  m_total%s %s\n  foo%s %s", target, strings.ReplaceAll(gauge, fmt.Sprint(i+1)+"x", "1x"), target, counter, target, gauge)
+	}
+	return b.String()
+}
+
+var executedQueries = []string{
+	`m_total`,
+	`sum(rate(m_total[5m]))`,
+	`sum by (instance) (rate(m_total[5m])) > 0.5`,
+	`avg(m_total) + on () count(up == 1)`,
+	`topk(1, m_total)`,
+	`quantile(0.5, increase(m_total[10m]))`,
+	`absent(m_total{instance="nowhere"})`,
+	`max_over_time(sum(rate(m_total[5m]))[10m:1m])`,
+	`sum(m_total offset 7m) / sum(foo @ 1500)`,
+	`foo * on (instance) group_left () m_total`,
+}
+
+// TestExecute_PairOfWhichOneWasAway gives the answers of one that never was.
+func TestExecute_PairOfWhichOneWasAway(t *testing.T) {
+	a, b := newStore(t, targets("", false)), newStore(t, targets("", true))
+	all := truthOf(t, targets("", true))
+	for name, change := range map[string]func(*servergroup.Config){
+		"push-down": func(*servergroup.Config) {}, "no push-down": pushdownOff, "merged": mergeAll,
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := groupAt("g", nil, a, b)
+			change(&cfg)
+			e := engineOver(t, servergroup.PartialWarn, cfg)
+			for _, text := range executedQueries {
+				requireTruth(t, e, all, text, at(15, 60))
+				requireTruth(t, e, all, text, instantAt(30))
+			}
+		})
+	}
+}
+
+// TestExecute_WhoIsAsked: the first alone where it is whole, the second alone where
+// the first was away, both where all is merged.
+func TestExecute_WhoIsAsked(t *testing.T) {
+	const text, sent = `sum(rate(m_total[5m]))`, `sum(rate({__name__="m_total"}[5m]))`
+	f := func(change func(*servergroup.Config), span times, want ...string) {
+		t.Helper()
+		a, b := newStore(t, targets("", false)), newStore(t, targets("", true))
+		cfg := groupAt("g", nil, a, b)
+		change(&cfg)
+		res, said := executed(t, engineOver(t, servergroup.PartialWarn, cfg), text, span)
+		require.NoError(t, res.Err)
+		require.Empty(t, said)
+		var got []string
+		for i, s := range []*store{a, b} {
+			queries, reads := s.asked()
+			for _, q := range queries {
+				got = append(got, fmt.Sprintf("%d %s", i, q))
+			}
+			for _, name := range reads {
+				if name == "m_total" {
+					got = append(got, fmt.Sprintf("%d read", i))
+				}
+			}
+		}
+		require.Equal(t, want, got)
+	}
+	on := func(*servergroup.Config) {}
+	whole, gone := at(60, 90), at(27, 33)
+	f(on, whole, "0 "+sent)
+	f(on, gone, "1 "+sent)
+	f(on, at(15, 60), "0 "+sent, "0 "+sent, "1 "+sent)
+	f(pushdownOff, whole, "0 read")
+	f(pushdownOff, gone, "1 read")
+	f(mergeAll, whole, "0 read", "1 read")
+}
+
+// TestExecute_TargetsCutOut: one of twenty targets was not scraped for a while by the
+// first, which answers for the others.
+func TestExecute_TargetsCutOut(t *testing.T) {
+	load := func(first string) string {
+		var b strings.Builder
+		for i := range 20 {
+			counter, up := fmt.Sprintf("0+%dx720", i+7), "1x720"
+			if i == 0 && first != "" {
+				counter, up = first, "1x99 _x40 1x580"
+			}
+			fmt.Fprintf(&b, "\n  up{instance=\"t.%d\",job=\"j\"} %s\n  m_total{instance=\"t.%[1]d\",job=\"j\"} %[3]s", i, up, counter)
+		}
+		return b.String()
+	}
+	a, b := newStore(t, load("0+7x99 _x40 980+7x580")), newStore(t, load(""))
+	all := truthOf(t, load(""))
+	e := engineOver(t, servergroup.PartialWarn, groupAt("g", nil, a, b))
+	for _, text := range []string{`sum(rate(m_total[5m]))`, `rate(m_total[5m])`, `topk(3, m_total)`, `count(m_total > 3000)`} {
+		requireTruth(t, e, all, text, at(15, 60))
+		queries, _ := b.asked()
+		require.Empty(t, queries, text)
+		queries, _ = a.asked()
+		for _, q := range queries {
+			require.Contains(t, q, `instance!~"t\\.0"`)
+		}
+	}
+	// What cannot be put together of targets is not divided.
+	requireTruth(t, e, all, `quantile(0.5, m_total)`, at(15, 60))
+	queries, _ := b.asked()
+	require.Equal(t, []string{`quantile(0.5, {__name__="m_total"})`}, queries)
+}
+
+// TestExecute_BackendThatRefuses to evaluate is read.
+func TestExecute_BackendThatRefuses(t *testing.T) {
+	all := truthOf(t, targets("", true))
+	for _, status := range []int{422, 500} {
+		a := newStore(t, targets("", true))
+		a.queryRange = busy(status)
+		e := engineOver(t, servergroup.PartialWarn, groupAt("g", nil, a))
+		requireTruth(t, e, all, `sum(rate(m_total[5m]))`, at(60, 90))
+		queries, reads := a.asked()
+		require.Len(t, queries, 1, status)
+		require.Contains(t, reads, "m_total", status)
+	}
+}
+
+// regionsOf are two groups of one replica each, whose data is that of targets, and
+// the truth over both.
+func regionsOf(t *testing.T) (eu, us *store, all truth) {
+	t.Helper()
+	eu, us = newStore(t, targets("", true)), newStore(t, targets("", true))
+	return eu, us, truthOf(t, targets(`,region="eu"`, true)+targets(`,region="us"`, true))
+}
+
+func TestExecute_Regions(t *testing.T) {
+	eu, us, all := regionsOf(t)
+	for _, off := range []bool{false, true} {
+		local := groupAt("us", map[string]string{"region": "us"}, us)
+		if off {
+			pushdownOff(&local)
+		}
+		e := engineOver(t, servergroup.PartialWarn, groupAt("eu", map[string]string{"region": "eu"}, eu), local)
+		for _, text := range []string{
+			`m_total`, `sum(rate(m_total[5m]))`, `sum by (region) (m_total)`, `avg(m_total)`, `count_values("v", foo)`, `topk(2, m_total)`,
+			`m_total{region="us"} - ignoring (region) m_total{region="eu"}`, `sum by (instance) (foo{region!="us"})`, `quantile by (region) (0.3, m_total)`,
+		} {
+			requireTruth(t, e, all, text, at(60, 70))
+			requireTruth(t, e, all, text, instantAt(60))
+		}
+	}
+}
+
+func TestExecute_GroupThatDoesNotAnswer(t *testing.T) {
+	eu, us, _ := regionsOf(t)
+	us.Close()
+	only := truthOf(t, targets(`,region="eu"`, true))
+	groups := []servergroup.Config{groupAt("eu", map[string]string{"region": "eu"}, eu), groupAt("us", map[string]string{"region": "us"}, us)}
+	for _, text := range []string{`sum(rate(m_total[5m]))`, `sum by (region) (m_total)`, `m_total`} {
+		want, _ := only(text, at(60, 70))
+		got, said := executed(t, engineOver(t, servergroup.PartialWarn, groups...), text, at(60, 70))
+		requireSame(t, want, got, 1e-13, false, text)
+		require.Len(t, said, 1)
+		require.Contains(t, said[0], `partial answer: server group "us" did not answer: `+us.URL)
+
+		got, _ = executed(t, engineOver(t, servergroup.PartialError, groups...), text, at(60, 70))
+		var unavailable *servergroup.UnavailableError
+		require.ErrorAs(t, got.Err, &unavailable, text)
+		require.ErrorContains(t, got.Err, `server group "us" did not answer`)
+	}
+	// It is no empty answer.
+	got, _ := executed(t, engineOver(t, servergroup.PartialWarn, groups[1]), `absent(m_total)`, at(60, 70))
+	var unavailable *servergroup.UnavailableError
+	require.ErrorAs(t, got.Err, &unavailable)
+}
+
+// TestExecute_WhatIsSaid is said in upstream's words of the whole query, once.
+func TestExecute_WhatIsSaid(t *testing.T) {
+	eu, us, all := regionsOf(t)
+	for name, change := range map[string][2]func(*servergroup.Config){
+		"remote":    {func(*servergroup.Config) {}, func(*servergroup.Config) {}},
+		"here":      {pushdownOff, pushdownOff},
+		"one there": {pushdownOff, func(*servergroup.Config) {}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := groupAt("eu", map[string]string{"region": "eu"}, eu), groupAt("us", map[string]string{"region": "us"}, us)
+			change[0](&a)
+			change[1](&b)
+			e := engineOver(t, servergroup.PartialWarn, a, b)
+			for text, where := range map[string]string{
+				`sum(rate(foo[5m])) + 1`:                                   "(1:10)",
+				`1 + max by (region) (increase( foo{job="j"}[5m] ))`:       "(1:32)",
+				`2 * (sum by (instance)(rate(foo{region=~"eu|us"}[10m])))`: "(1:29)",
+				`sum(max_over_time(rate(foo[5m])[10m:1m]))`:                "",
+				"sum(up) + on ()\n  sum(rate(foo[5m]))":                    "(2:12)",
+			} {
+				_, said := all(text, at(60, 62))
+				require.Len(t, said, 1)
+				require.Contains(t, said[0], where)
+				requireTruth(t, e, all, text, at(60, 62))
+				requireTruth(t, e, all, text, instantAt(60))
+			}
+		})
+	}
+}
+
+// TestExecute_CountedInfos: what the engine fixes is counted over all groups.
+func TestExecute_CountedInfos(t *testing.T) {
+	buckets := func(region string) string {
+		var b strings.Builder
+		for i, le := range []string{"1", "2", "+Inf"} {
+			fmt.Fprintf(&b, "\n  b_bucket{instance=\"t0\",job=\"j\",le=%q%s} %d+%[3]dx720", le, region, []int{5, 2, 9}[i])
+		}
+		return b.String() + "\n  up{instance=\"t0\",job=\"j\"" + region + "} 1x720"
+	}
+	eu, us := newStore(t, buckets("")), newStore(t, buckets(""))
+	all := truthOf(t, buckets(`,region="eu"`)+buckets(`,region="us"`))
+	e := engineOver(t, servergroup.PartialWarn, groupAt("eu", map[string]string{"region": "eu"}, eu), groupAt("us", map[string]string{"region": "us"}, us))
+	const text = `histogram_quantile(0.5, b_bucket)`
+	_, said := all(text, at(60, 62))
+	require.Len(t, said, 1)
+	require.Contains(t, said[0], "monotonicity")
+	requireTruth(t, e, all, text, at(60, 62))
+}
+
+// TestExecute_ErrorsAreUpstreams, of the whole query.
+func TestExecute_ErrorsAreUpstreams(t *testing.T) {
+	eu, us, all := regionsOf(t)
+	for _, change := range []func(*servergroup.Config){func(*servergroup.Config) {}, pushdownOff} {
+		a, b := groupAt("eu", map[string]string{"region": "eu"}, eu), groupAt("us", map[string]string{"region": "us"}, us)
+		change(&a)
+		change(&b)
+		e := engineOver(t, servergroup.PartialWarn, a, b)
+		for _, text := range []string{
+			`sum(foo{region="eu"} * on (region, job) m_total{region="eu"})`,
+			`1 + sum by (region) (foo * on (region) group_left () m_total)`,
+			`label_replace(foo, "instance", "x", "instance", ".*")`,
+		} {
+			for _, span := range []times{at(60, 62), instantAt(60)} {
+				want, _ := all(text, span)
+				require.Error(t, want.Err, text)
+				got, _ := executed(t, e, text, span)
+				require.EqualError(t, got.Err, want.Err.Error(), text)
+			}
+		}
+	}
+}
+
+// TestExecute_HistogramsAreReadNextTime: the backend is asked once in vain.
+func TestExecute_HistogramsAreReadNextTime(t *testing.T) {
+	load := "\n  up{instance=\"t\",job=\"j\"} 1x720\n  h{instance=\"t\",job=\"j\"} {{schema:0 sum:5 count:4 buckets:[1 2 1]}}x720"
+	a, all := newStore(t, load), truthOf(t, load)
+	e := engineOver(t, servergroup.PartialWarn, groupAt("g", nil, a))
+	for n, want := range []int{1, 0, 0} {
+		requireTruth(t, e, all, `sum(h)`, at(60+int64(n), 90))
+		queries, reads := a.asked()
+		require.Len(t, queries, want)
+		require.Contains(t, reads, "h")
+	}
+}
+
+// evaluated is a series with values 1, 2, 3 … at times.
+func evaluated(i string, ts ...int64) servergroup.Evaluated {
+	s := &dedup.Samples{}
+	for n, t := range ts {
+		s.Append(0, t, float64(n+1))
+	}
+	return servergroup.Evaluated{Labels: labels.FromStrings("i", i), Samples: s}
+}
+
+// columnsText prints samples, stale markers as `t:stale`.
+func columnsText(s *dedup.Samples) string {
+	var out []string
+	for i, t := range s.T {
+		text := fmt.Sprintf("%d:%g", t, s.F[i])
+		if s.Stale(i) {
+			text = fmt.Sprintf("%d:stale", t)
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, " ")
+}
+
+func TestOnGrid(t *testing.T) {
+	st := transport.Steps{Start: 10, End: 50, Step: 10}
+	f := func(want string, ts ...int64) {
+		t.Helper()
+		require.Equal(t, want, columnsText(onGrid(evaluated("", ts...).Samples, st)))
+	}
+	f("10:1 20:2 30:3 40:4 50:5", 10, 20, 30, 40, 50)
+	f("30:1 40:2 50:3", 30, 40, 50)
+	f("50:1", 50)
+	f("10:1 20:stale", 10)
+	f("10:1 20:2 30:stale 40:3 50:stale", 10, 20, 40)
+	f("10:1 20:stale 50:2", 10, 50)
+	f("40:1 50:stale", 40)
+}
+
+func TestLanes(t *testing.T) {
+	f := func(want []string, list ...servergroup.Evaluated) {
+		t.Helper()
+		var got []string
+		for _, s := range lanes(list) {
+			got = append(got, columnsText(s))
+		}
+		require.Equal(t, want, got)
+	}
+	f([]string{"10:1 20:2 30:1 40:2"}, evaluated("", 10, 20), evaluated("", 30, 40))
+	f([]string{"10:1 20:2", "20:1 30:2"}, evaluated("", 10, 20), evaluated("", 20, 30))
+	f([]string{"10:1 20:2 30:1 40:1", "20:1 25:2"}, evaluated("", 10, 20), evaluated("", 20, 25), evaluated("", 30), evaluated("", 40))
+	f(nil)
+}
+
+func TestJoined(t *testing.T) {
+	st := transport.Steps{Start: 10, End: 50, Step: 10}
+	one, two := answer{}, answer{}
+	one.series = []servergroup.Evaluated{evaluated("b", 10, 20), evaluated("a", 10, 20, 30, 40, 50)}
+	two.series = []servergroup.Evaluated{evaluated("b", 40, 50), evaluated("a", 20), evaluated("c", 50)}
+	one.warnings.Add(&note{"x (1:1)", annotations.PromQLInfo})
+	two.warnings.Add(&note{"y (1:1)", annotations.PromQLWarning})
+	var ws annotations.Annotations
+	var got []string
+	for _, s := range joined([]answer{two, {}, one}, st, &ws) {
+		text := s.Labels().String()
+		it := s.Iterator(nil)
+		for it.Next() != chunkenc.ValNone {
+			ts, v := it.At()
+			text += fmt.Sprintf(" %d:%g", ts, v)
+		}
+		got = append(got, text)
+	}
+	require.Equal(t, []string{
+		`{i="a"} 10:1 20:2 30:3 40:4 50:5`, `{i="a"} 20:1 30:NaN`,
+		`{i="b"} 10:1 20:2 30:NaN 40:1 50:2`, `{i="c"} 50:1`,
+	}, got)
+	warnings, infos := ws.AsStrings("", 0, 0)
+	require.Equal(t, []string{"y (1:1)"}, warnings)
+	require.Equal(t, []string{"x (1:1)"}, infos)
+}
+
+func TestMoved(t *testing.T) {
+	positions := map[string]string{"1:5": "2:7", "1:1": "1:1"}
+	for text, want := range map[string]string{"a (1:5)": "a (2:7)", "a (1:50)": "a (1:50)", "a (1:5) b": "a (1:5) b", "a (1:1)": "a (1:1)"} {
+		require.Equal(t, want, moved(text, positions))
+	}
+}
+
+// TestTrust: sums of an average that are infinite, and mixtures, make a part doubtful.
+func TestTrust(t *testing.T) {
+	x := &execution{}
+	infinite := answer{series: []servergroup.Evaluated{evaluated("a", 1, 2)}}
+	infinite.series[0].Samples.F[1] = math.Inf(-1)
+	require.ErrorIs(t, x.trust(&Part{Averages: true}, infinite), errDoubtful)
+	require.NoError(t, x.trust(&Part{}, infinite))
+	var mixed answer
+	mixed.warnings.Add(&note{"PromQL warning: encountered a mix of histograms and floats for aggregation (1:1)", annotations.PromQLWarning})
+	require.ErrorIs(t, x.trust(&Part{Adds: true}, mixed), errDoubtful)
+	require.NoError(t, x.trust(&Part{}, mixed))
+}

@@ -1,0 +1,249 @@
+package servergroup
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oneprom/oneprom/servergroup/transport"
+)
+
+// answerText prints series as `{labels} t:v t:v`, in minutes.
+func answerText(a *Answer) string {
+	var b strings.Builder
+	for _, s := range a.Series {
+		b.WriteString(s.Labels.String())
+		for i, ts := range s.Samples.T {
+			fmt.Fprintf(&b, " %d:%g", ts/minute, s.Samples.F[i])
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
+}
+
+func matrix(series, more string) string {
+	return `{"status":"success","data":{"resultType":"matrix","result":[` + series + `]}` + more + `}`
+}
+
+func TestEvaluate_AddsTheLabelsThatAreCarried(t *testing.T) {
+	e := newEvaluator(t, there)
+	cfg := groupOf("g", e.Server)
+	cfg.Labels = lset{"region": "eu", "a": "1"}
+	s, _ := featuredSet(t, stockFeatures, cfg)
+	p := onlyPiece(t.Context(), t, s)
+	p.Steps.End = 11 * minute
+
+	got, err := p.Evaluate(t.Context(), "sum", `sum(foo)`, []string{"a", "region"})
+	require.NoError(t, err)
+	require.Equal(t, `{a="1", region="eu"} 10:2 11:2`+"\n", answerText(got))
+	require.Equal(t, []string{"sum(foo)"}, e.asked())
+	used := p.partition.view.FetchedBytes()
+	require.Positive(t, used)
+
+	got, err = p.Evaluate(t.Context(), "sum by", `sum by (instance) (foo)`, []string{"region"})
+	require.NoError(t, err)
+	require.Equal(t, `{instance="a", region="eu"} 10:1 11:1`+"\n"+`{instance="b", region="eu"} 10:1 11:1`+"\n", answerText(got))
+	require.Greater(t, p.partition.view.FetchedBytes(), used)
+
+	got, err = p.Evaluate(t.Context(), "bare", `sum(foo)`, nil)
+	require.NoError(t, err)
+	require.Equal(t, `{} 10:2 11:2`+"\n", answerText(got))
+	require.Empty(t, got.Warnings)
+	require.Empty(t, got.Infos)
+}
+
+func TestEvaluate_Budget(t *testing.T) {
+	s, _ := featuredSet(t, stockFeatures, groupOf("g", newEvaluator(t, there).Server))
+	p := onlyPiece(t.Context(), t, s)
+	p.partition.view.budget.limit = 10
+	_, err := p.Evaluate(t.Context(), "x", `foo`, nil)
+	var over *BudgetError
+	require.ErrorAs(t, err, &over)
+	p.alone.mtx.Lock()
+	defer p.alone.mtx.Unlock()
+	require.NoError(t, p.alone.lastErr, "it is no fault of the replica")
+}
+
+// TestEvaluate_WhatOthersSay: warnings and infos are told, each once.
+func TestEvaluate_WhatOthersSay(t *testing.T) {
+	e := newEvaluator(t, there)
+	s, _ := featuredSet(t, stockFeatures, groupOf("g", e.Server))
+	p := onlyPiece(t.Context(), t, s)
+	e.saying(matrix("", `,"warnings":["w1","w2","w1"],"infos":["i1","i1"]`))
+	got, err := p.Evaluate(t.Context(), "x", `foo`, nil)
+	require.NoError(t, err)
+	require.Equal(t, &Answer{Warnings: []string{"w1", "w2"}, Infos: []string{"i1"}}, got)
+
+	e.answer.Store(nil)
+	got, err = p.Evaluate(t.Context(), "y", `rate(foo[5m])`, nil)
+	require.NoError(t, err)
+	require.Equal(t, []string{`PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: "foo" (1:6)`}, got.Infos)
+}
+
+// TestEvaluate_UnusableAnswers are not asked for again, for a while.
+func TestEvaluate_UnusableAnswers(t *testing.T) {
+	const one = `{"metric":{"i":"1"},"values":[[600,"1"]]}`
+	for name, c := range map[string]struct{ body, why string }{
+		"injected label":    {matrix(`{"metric":{"region":"x"},"values":[[600,"1"]]}`, ""), `its series carry the label "region" themselves`},
+		"replica label":     {matrix(one+`,{"metric":{"replica":"x"},"values":[[600,"1"]]}`, ""), `its series carry the label "replica" themselves`},
+		"cut warning":       {matrix(one, `,"warnings":["`+strings.Repeat("x", 100_000)+`"]`), "its warnings are not complete"},
+		"cut info":          {matrix(one, `,"infos":["`+strings.Repeat("x", 100_000)+`"]`), "its warnings are not complete"},
+		"omitted warnings":  {matrix(one, `,"warnings":["a","3 more warning annotations omitted"]`), "its warnings are not complete"},
+		"omitted infos":     {matrix(one, `,"infos":["a","3 more info annotations omitted"]`), "its warnings are not complete"},
+		"native histograms": {matrix(`{"metric":{},"histograms":[[600,{"count":"1","sum":"1","buckets":[[0,"1","2","1"]]}]]}`, ""), "native histograms"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEvaluator(t, there)
+			cfg := groupOf("g", e.Server, newEvaluator(t, there).Server)
+			cfg.Labels, cfg.ReplicaLabels = lset{"region": "eu"}, []string{"replica"}
+			s, c2 := featuredSet(t, stockFeatures, cfg)
+			f := func(about string, asked int) error {
+				t.Helper()
+				p := onlyPiece(t.Context(), t, s)
+				got, err := p.Evaluate(t.Context(), about, `foo`, []string{"region"})
+				require.Len(t, e.asked(), asked)
+				if err != nil {
+					require.Nil(t, got)
+					var unusable *UnusableError
+					require.ErrorAs(t, err, &unusable)
+					require.Contains(t, unusable.Why, c.why)
+				}
+				return err
+			}
+			e.saying(c.body)
+			require.Error(t, f("foo", 1))
+			e.saying(matrix(one, ""))
+			require.Error(t, f("foo", 0))
+			require.NoError(t, f("bar", 1), "another expression")
+			c2.ms.Add(uselessAge.Milliseconds() - 1)
+			require.Error(t, f("foo", 0))
+			c2.ms.Add(1)
+			require.NoError(t, f("foo", 1))
+		})
+	}
+}
+
+// TestEvaluate_HistogramsOfABackend: they come from real ones as well.
+func TestEvaluate_HistogramsOfABackend(t *testing.T) {
+	e := newEvaluator(t, there+"\n  h{instance=\"a\",job=\"j\"} {{schema:0 sum:5 count:4 buckets:[1 2 1]}}x720")
+	s, _ := featuredSet(t, stockFeatures, groupOf("g", e.Server))
+	p := onlyPiece(t.Context(), t, s)
+	_, err := p.Evaluate(t.Context(), "h", `h`, nil)
+	var unusable *UnusableError
+	require.ErrorAs(t, err, &unusable)
+	got, err := p.Evaluate(t.Context(), "count", `histogram_count(h)`, nil)
+	require.NoError(t, err)
+	require.Contains(t, answerText(got), " 10:4 11:4 ")
+}
+
+// TestEvaluate_FailureIsRememberedOfTheReplica: the next request looks what it is.
+func TestEvaluate_FailureIsRememberedOfTheReplica(t *testing.T) {
+	e := newEvaluator(t, there)
+	s, c := featuredSet(t, stockFeatures, groupOf("g", e.Server))
+	p := onlyPiece(t.Context(), t, s)
+	_, err := p.alone.ready(t.Context())
+	require.NoError(t, err)
+	state := func() (bool, error) {
+		p.alone.mtx.Lock()
+		defer p.alone.mtx.Unlock()
+		return p.alone.suspect, p.alone.lastErr
+	}
+	e.replace["/query_range"] = refusing(422)
+	_, err = p.Evaluate(t.Context(), "x", `foo`, nil)
+	require.ErrorContains(t, err, "status 422")
+	suspect, last := state()
+	require.False(t, suspect)
+	require.Equal(t, err, last)
+
+	e.replace["/query_range"] = refusing(500)
+	_, err = p.Evaluate(t.Context(), "x", `foo`, nil)
+	require.ErrorContains(t, err, "status 500")
+	require.Equal(t, transport.ClassServer, transport.ClassOf(err))
+	suspect, _ = state()
+	require.True(t, suspect)
+
+	// It is not taken for an answer that is of no use.
+	delete(e.replace, "/query_range")
+	_, err = p.Evaluate(t.Context(), "x", `foo`, nil)
+	require.NoError(t, err)
+
+	e.Close()
+	_, err = p.Evaluate(t.Context(), "x", `foo`, nil)
+	require.Equal(t, transport.ClassTransport, transport.ClassOf(err))
+	c.ms.Add(probeRest.Milliseconds())
+	_, err = p.Local(t.Context(), false)
+	require.Error(t, err)
+}
+
+func TestUseless_IsBounded(t *testing.T) {
+	u := newUseless()
+	now := time.UnixMilli(0)
+	long := strings.Repeat("x", 10_000)
+	for i := range 300 {
+		u.add(fmt.Sprint(i, long), "why", now)
+	}
+	_, known := u.of("0"+long, now)
+	require.False(t, known)
+	why, known := u.of("299"+long, now)
+	require.True(t, known)
+	require.Equal(t, "why", why)
+	require.LessOrEqual(t, u.known.used, keptUseless)
+}
+
+// TestMatchers are what a selector is for the replica.
+func TestMatchers(t *testing.T) {
+	cfg := &Config{Labels: lset{"region": "eu"}, ReplicaLabels: []string{"replica"}}
+	p := &Piece{partition: &Partition{members: []groupView{{cfg: cfg}}}}
+	f := func(selector, want string) {
+		t.Helper()
+		send, ok := p.Matchers(matchersOf(t, selector))
+		require.Equal(t, want != "", ok)
+		if ok {
+			require.Equal(t, want, transport.Selector(send))
+		}
+	}
+	f(`{region="eu",a="b"}`, `{a="b"}`)
+	f(`{region="eu"}`, `{__name__!=""}`)
+	f(`{region="us",a="b"}`, "")
+	f(`{exported_region="x",a="b"}`, "")
+	f(`{replica="a",a="b"}`, "")
+	p.instances = matchersOf(t, `{instance!~"x|y"}`)[0]
+	f(`{region="eu",a="b"}`, `{a="b",instance!~"x|y"}`)
+	f(`{region="eu"}`, `{instance!~"x|y",__name__!=""}`)
+}
+
+func TestTogether(t *testing.T) {
+	gone := func(late bool, groups ...string) error {
+		return fmt.Errorf("it is: %w", &UnavailableError{Groups: groups, Late: late})
+	}
+	f := func(partial PartialResponse, errs ...error) ([]string, error) {
+		t.Helper()
+		ws, err := (&View{partial: partial}).Together(errs)
+		var texts []string
+		for _, w := range ws {
+			texts = append(texts, w.Error())
+		}
+		return texts, err
+	}
+	ws, err := f(PartialWarn, nil, nil)
+	require.NoError(t, err)
+	require.Empty(t, ws)
+	ws, err = f(PartialWarn, nil, gone(true, "a", "b"), gone(false, "c"))
+	require.NoError(t, err)
+	require.Equal(t, []string{"partial answer: a", "partial answer: b", "partial answer: c"}, ws)
+
+	var all *UnavailableError
+	_, err = f(PartialWarn, gone(true, "a"), gone(true, "b"))
+	require.ErrorAs(t, err, &all)
+	require.Equal(t, &UnavailableError{Groups: []string{"a", "b"}, Late: true}, all)
+	_, err = f(PartialError, nil, gone(true, "a"), gone(false, "b"))
+	require.ErrorAs(t, err, &all)
+	require.Equal(t, &UnavailableError{Groups: []string{"a", "b"}}, all)
+
+	over := &BudgetError{Limit: 1}
+	_, err = f(PartialWarn, gone(true, "a"), over)
+	require.Equal(t, error(over), err)
+}
