@@ -293,9 +293,7 @@ func instanceRegexp(values []string) string {
 // targets are the groups that a selection of the piece is fetched from.
 func (p *Piece) targets(sel Selection) []target {
 	v := p.partition.view
-	ts := slices.DeleteFunc(v.routeMerge(sel.Matchers, sel.MinT, sel.MaxT), func(t target) bool {
-		return !slices.ContainsFunc(p.partition.members, func(g groupView) bool { return g.cfg == t.cfg })
-	})
+	ts := v.routeMergeAmong(p.partition.members, sel.Matchers, sel.MinT, sel.MaxT)
 	for i := range ts {
 		switch {
 		case p.alone != nil:

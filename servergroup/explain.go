@@ -22,7 +22,7 @@ import (
 func Offline(cfgs []Config, partial PartialResponse, now time.Time) *View {
 	v := &View{now: now, budget: &budget{}, partial: partial}
 	for i := range cfgs {
-		v.groups = append(v.groups, groupView{cfg: &cfgs[i], replicas: namedReplicas(&cfgs[i])})
+		v.groups = append(v.groups, groupView{cfg: &cfgs[i], rank: i, replicas: namedReplicas(&cfgs[i])})
 	}
 	return v
 }

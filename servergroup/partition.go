@@ -41,7 +41,7 @@ func (v *View) Partitions(sels []Selection) []*Partition {
 	concerned := make([]bool, len(v.groups))
 	for _, sel := range sels {
 		for _, t := range v.routeMerge(sel.Matchers, sel.MinT, sel.MaxT) {
-			concerned[v.rank(t.cfg)] = true
+			concerned[t.rank] = true
 		}
 	}
 	var groups []groupView
@@ -57,29 +57,29 @@ func (v *View) Partitions(sels []Selection) []*Partition {
 	return out
 }
 
-// apart divides groups into sets that share no series.
+// apart divides groups into sets that share no series, in their order.
 func apart(groups []groupView) [][]groupView {
-	if tellApart(groups) {
-		out := make([][]groupView, len(groups))
-		for i := range groups {
-			out[i] = groups[i : i+1]
-		}
-		return out
-	}
-	var out [][]groupView
-	for _, g := range groups {
-		set := []groupView{g}
-		rest := out[:0:0]
-		for _, other := range out {
-			if slices.ContainsFunc(other, func(o groupView) bool { return !disjoint(o.cfg, g.cfg) }) {
-				set = append(other, set...)
-			} else {
-				rest = append(rest, other)
+	set := make([]int, len(groups)) // of each group: the first group of its set
+	distinct := tellApart(groups)
+	for i := range groups {
+		set[i] = i
+		for j := 0; j < i && !distinct; j++ {
+			if set[j] == set[i] || disjoint(groups[j].cfg, groups[i].cfg) {
+				continue
+			}
+			joined, other := min(set[i], set[j]), max(set[i], set[j])
+			for k := range i + 1 {
+				if set[k] == other {
+					set[k] = joined
+				}
 			}
 		}
-		out = append(rest, set)
 	}
-	return out
+	members := make([][]groupView, len(groups))
+	for i, g := range groups {
+		members[set[i]] = append(members[set[i]], g)
+	}
+	return slices.DeleteFunc(members, func(m []groupView) bool { return len(m) == 0 })
 }
 
 // tellApart tells whether all groups inject the same labels, and no two the same

@@ -13,7 +13,7 @@ import (
 func labelled(lsets ...map[string]string) []groupView {
 	var out []groupView
 	for i, lset := range lsets {
-		out = append(out, groupView{cfg: &Config{Name: string(rune('a' + i)), Labels: lset}})
+		out = append(out, groupView{rank: i, cfg: &Config{Name: string(rune('a' + i)), Labels: lset}})
 	}
 	return out
 }
@@ -180,7 +180,7 @@ func TestPartitions(t *testing.T) {
 func thousand() *View {
 	v := &View{}
 	for i := range 1000 {
-		v.groups = append(v.groups, groupView{cfg: &Config{Name: fmt.Sprint(i), Labels: lset{"cluster": fmt.Sprint(i), "env": "prod"}}})
+		v.groups = append(v.groups, groupView{rank: i, cfg: &Config{Name: fmt.Sprint(i), Labels: lset{"cluster": fmt.Sprint(i), "env": "prod"}}})
 	}
 	return v
 }
@@ -223,5 +223,22 @@ func BenchmarkPieceTargets_1000(b *testing.B) {
 		if n := len(p.targets(sel)); n != 1 {
 			b.Fatal(n)
 		}
+	}
+}
+
+func TestPartitions_AreInTheOrderOfTheConfiguration(t *testing.T) {
+	for _, c := range []struct {
+		lsets []lset
+		want  []string
+	}{
+		{[]lset{{"r": "1"}, {"r": "2"}, nil}, []string{"a+b+c"}},
+		{[]lset{{"r": "1"}, {"r": "2"}, {"r": "1"}}, []string{"a+c", "b"}},
+	} {
+		v := &View{groups: labelled(c.lsets...)}
+		var got []string
+		for _, p := range v.Partitions([]Selection{selectionOf(t, "foo")}) {
+			got = append(got, p.Name())
+		}
+		require.Equal(t, c.want, got)
 	}
 }

@@ -33,6 +33,7 @@ type View struct {
 
 type groupView struct {
 	cfg      *Config
+	rank     int // its place in the configuration
 	replicas []*replica
 	found    *findings
 	scrapes  *evidenceCache
@@ -51,8 +52,8 @@ func (s *Set) View(ctx context.Context) *View {
 	v := &View{now: s.opts.Now(), budget: &budget{limit: s.opts.MaxFetchedBytes}, partial: PartialWarn}
 	if gen := s.current.Load(); gen != nil {
 		v.partial = gen.partial
-		for _, g := range gen.groups {
-			v.groups = append(v.groups, groupView{cfg: &g.cfg, replicas: *g.replicas.Load(), found: &g.found, scrapes: &g.scrapes, useless: g.useless})
+		for i, g := range gen.groups {
+			v.groups = append(v.groups, groupView{cfg: &g.cfg, rank: i, replicas: *g.replicas.Load(), found: &g.found, scrapes: &g.scrapes, useless: g.useless})
 		}
 	}
 	if p, ok := ctx.Value(partialKey{}).(PartialResponse); ok {
@@ -73,8 +74,12 @@ type target struct {
 
 // route decides which groups are asked for a selector.
 func (v *View) route(ms []*labels.Matcher, mint, maxt int64) []target {
+	return v.routeAmong(v.groups, ms, mint, maxt)
+}
+
+func (v *View) routeAmong(groups []groupView, ms []*labels.Matcher, mint, maxt int64) []target {
 	var ts []target
-	for _, g := range v.groups {
+	for _, g := range groups {
 		r := g.cfg.route(ms, mint, maxt, v.now)
 		if r.Skipped == "" {
 			ts = append(ts, target{groupView: g, route: r})
@@ -88,8 +93,12 @@ func (v *View) route(ms []*labels.Matcher, mint, maxt int64) []target {
 // meet the window, but what the merge looks at around it. What is selected for a
 // window would else depend on what else is asked for.
 func (v *View) routeMerge(ms []*labels.Matcher, mint, maxt int64) []target {
-	ts := v.route(ms, mint, maxt)
-	for _, g := range v.groups {
+	return v.routeMergeAmong(v.groups, ms, mint, maxt)
+}
+
+func (v *View) routeMergeAmong(groups []groupView, ms []*labels.Matcher, mint, maxt int64) []target {
+	ts := v.routeAmong(groups, ms, mint, maxt)
+	for _, g := range groups {
 		if slices.ContainsFunc(ts, func(t target) bool { return t.cfg == g.cfg }) {
 			continue
 		}
@@ -102,14 +111,14 @@ func (v *View) routeMerge(ms []*labels.Matcher, mint, maxt int64) []target {
 			ts = with
 		}
 	}
-	slices.SortStableFunc(ts, func(a, b target) int { return cmp.Compare(v.rank(a.cfg), v.rank(b.cfg)) })
+	if !slices.IsSortedFunc(ts, byRank) {
+		slices.SortStableFunc(ts, byRank)
+	}
 	return ts
 }
 
-// rank is the place of a group in the configuration.
-func (v *View) rank(c *Config) int {
-	return slices.IndexFunc(v.groups, func(g groupView) bool { return g.cfg == c })
-}
+// byRank compares the places of groups in the configuration.
+func byRank(a, b target) int { return cmp.Compare(a.rank, b.rank) }
 
 // around widens a window (ms) by what the merge of so many holders looks at.
 func around(mint, maxt int64, holders int) (lo, hi int64) {
@@ -118,6 +127,16 @@ func around(mint, maxt int64, holders int) (lo, hi int64) {
 }
 
 func countHolders(ts []target) {
+	groups := make([]groupView, len(ts))
+	for i, t := range ts {
+		groups[i] = t.groupView
+	}
+	if tellApart(groups) {
+		for i := range ts {
+			ts[i].holders = min(ts[i].runs(), mostHolders)
+		}
+		return
+	}
 	for i := range ts {
 		ts[i].holders = 0
 		for j := range ts {
