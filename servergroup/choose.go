@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -65,6 +66,19 @@ func (p *Piece) Replica() string {
 
 // Targets is the matcher that narrows the piece to some targets, nil if it does not.
 func (p *Piece) Targets() *labels.Matcher { return p.instances }
+
+// evidenceWait is how long a query waits for evidence at the most, which a replica
+// that hangs does not give. It goes on coming for the next query.
+const evidenceWait = 3 * time.Second
+
+// evidenceContext leaves three quarters of a query's time to do without evidence.
+func evidenceContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	wait := evidenceWait
+	if deadline, ok := ctx.Deadline(); ok {
+		wait = min(wait, time.Until(deadline)/4)
+	}
+	return context.WithTimeout(ctx, wait)
+}
 
 const (
 	// scrapeSlack (ms) is how far from a window a missed scrape may lie that another
@@ -131,10 +145,15 @@ func (c *chooser) look(ctx context.Context, g groupView) (none string, err error
 	for i := range c.spoiled {
 		c.spoiled[i] = map[string][]run{}
 	}
+	wait, cancel := evidenceContext(ctx)
+	defer cancel()
 	for _, reach := range c.need.Reaches {
 		from, to := reach.window(c.need.Steps.Start, c.need.Steps.End)
-		sh, err := c.partition.view.evidence(ctx, g, reach.Matchers, from-scrapeSlack, to+scrapeSlack)
-		if err != nil || sh.none != "" {
+		sh, err := c.partition.view.evidence(wait, g, reach.Matchers, from-scrapeSlack, to+scrapeSlack)
+		switch {
+		case err != nil && wait.Err() != nil && ctx.Err() == nil:
+			return "it did not come in time", nil
+		case err != nil || sh.none != "":
 			return sh.none, err
 		}
 		if len(sh.failed) > 0 {

@@ -2,6 +2,7 @@ package servergroup
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/http/httptest"
@@ -447,4 +448,23 @@ func TestChoose_RecordingRule(t *testing.T) {
 	require.Equal(t, []string{"10-60 [0]"}, shownPieces(pieces))
 	require.Contains(t, pieces[0].Why, "no evidence: a recording rule of "+b.URL+" writes the series foo")
 	require.Equal(t, []string{"10-60 0"}, shownPieces(chosenOf(t, s, "up", true, 10*minute, hour)))
+}
+
+// A replica that hangs gives no evidence, and does not take the query's time.
+func TestChoose_EvidenceThatDoesNotCome(t *testing.T) {
+	a, b := newScraper(t, away), newScraper(t, there)
+	s, _ := evidenceSet(t, 3*hour, a.Server, b.Server)
+	defer a.hold()()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	sel := selectionOf(t, "foo")
+	need := Need{
+		Steps:   transport.Steps{Start: 30 * minute, End: hour, Step: minute, Lookback: 5 * minute},
+		Reaches: []Reach{{Matchers: sel.Matchers, From: -5 * minute}},
+	}
+	pieces, err := s.View(t.Context()).Partitions([]Selection{sel})[0].Choose(ctx, need)
+	require.NoError(t, err)
+	require.NoError(t, ctx.Err())
+	require.Len(t, pieces, 1)
+	require.Equal(t, "no evidence: it did not come in time", pieces[0].Why)
 }

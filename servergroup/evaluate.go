@@ -35,6 +35,8 @@ func (p *Piece) Local(ctx context.Context, selector bool) (why string, err error
 	if g.cfg.Pushdown == PushdownOff || p.partition.view.pushdown == PushdownOff {
 		return "pushdown: off", nil
 	}
+	ctx, cancel := fetchContext(ctx)
+	defer cancel()
 	prof, err := p.alone.ready(ctx)
 	switch {
 	case err != nil:
