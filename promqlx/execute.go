@@ -42,11 +42,12 @@ func (x *execution) part(ctx context.Context, p *Part) ([]*dedup.Series, annotat
 	if p.Steps.Count() <= 0 {
 		return nil, nil, nil
 	}
-	answers := make([]answer, len(x.partitions))
-	errs := make([]error, len(x.partitions))
+	asked := slices.DeleteFunc(slices.Clone(x.partitions), func(partition *servergroup.Partition) bool { return !p.concerns(partition) })
+	answers := make([]answer, len(asked))
+	errs := make([]error, len(asked))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(partitionsAtOnce)
-	for i, partition := range x.partitions {
+	for i, partition := range asked {
 		g.Go(func() error {
 			answers[i], errs[i] = x.ask(ctx, p, partition)
 			x.trace.failed(p, partition, errs[i])
@@ -89,9 +90,6 @@ func (a *answer) add(b answer) {
 
 // ask has a partition answer a part.
 func (x *execution) ask(ctx context.Context, p *Part, partition *servergroup.Partition) (answer, error) {
-	if !p.concerns(partition) {
-		return answer{}, nil
-	}
 	pieces, err := partition.Choose(ctx, p.need())
 	if err != nil {
 		return answer{}, err

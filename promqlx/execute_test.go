@@ -388,10 +388,12 @@ func TestExecute_GroupThatDoesNotAnswer(t *testing.T) {
 		require.ErrorAs(t, got.Err, &unavailable, text)
 		require.ErrorContains(t, got.Err, `server group "us" did not answer`)
 	}
-	// It is no empty answer.
-	got, _ := executed(t, engineOver(t, servergroup.PartialWarn, groups[1]), `absent(m_total)`, at(60, 70))
-	var unavailable *servergroup.UnavailableError
-	require.ErrorAs(t, got.Err, &unavailable)
+	// It is no empty answer, nor is that of a part that it alone concerns.
+	for _, text := range []string{`absent(m_total{region="us"})`, `sum(m_total{region="us"}) or sum(m_total{region="eu"})`} {
+		got, _ := executed(t, engineOver(t, servergroup.PartialWarn, groups...), text, at(60, 70))
+		var unavailable *servergroup.UnavailableError
+		require.ErrorAs(t, got.Err, &unavailable, text)
+	}
 }
 
 // TestExecute_WhatIsSaid is said in upstream's words of the whole query, once.

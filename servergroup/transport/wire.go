@@ -54,10 +54,12 @@ func (p *seriesParser) stream(r io.Reader) error {
 	br := bufio.NewReaderSize(r, 64<<10)
 	var frame []byte
 	for n := 0; ; n++ {
-		peeked, _ := br.Peek(len(p.head))
+		peeked, err := br.Peek(len(p.head)) // which forgets its error
 		head := p.head[:copy(p.head[:], peeked)]
-		var err error
-		if frame, err = readFrame(br, frame[:0]); err == io.EOF {
+		if err == nil || err == io.EOF {
+			frame, err = readFrame(br, frame[:0])
+		}
+		if err == io.EOF {
 			return p.flush()
 		}
 		if err != nil {

@@ -224,6 +224,14 @@ func TestSamples_ChargedWithTheirUnpackedSize(t *testing.T) {
 	require.ErrorIs(t, newParser().samples(r), over)
 }
 
+// The budget's error comes with the last bytes, which the reader looks ahead at.
+func TestStream_ChargedToTheEnd(t *testing.T) {
+	over := errors.New("over")
+	body := frames(t, named("m", xor(0, 3)))
+	r := &chargingReader{r: bytes.NewReader(body), charge: func(int) error { return over }}
+	require.ErrorIs(t, newParser().stream(r), over)
+}
+
 // FuzzStream feeds any bytes as frames with right checksums: whatever comes, no
 // panic, and what is accepted can be decoded or says why not.
 func FuzzStream(f *testing.F) {
