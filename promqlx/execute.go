@@ -267,7 +267,11 @@ func (x *execution) here(ctx context.Context, p *Part, piece *servergroup.Piece)
 	}
 	out := answer{warnings: res.Warnings, series: make([]servergroup.Evaluated, len(m))}
 	for i, s := range m {
-		out.series[i] = servergroup.Evaluated{Labels: s.Metric, Samples: columns(s)}
+		samples, ok := columns(s)
+		if !ok {
+			return answer{}, errDoubtful
+		}
+		out.series[i] = servergroup.Evaluated{Labels: s.Metric, Samples: samples}
 	}
 	return out, x.trust(p, out)
 }
@@ -290,11 +294,16 @@ func partError(err error) error {
 	return errDoubtful
 }
 
-// columns copies a result, whose memory goes back to the engine.
-func columns(s promql.Series) *dedup.Samples {
-	out := &dedup.Samples{}
+// columns copies a result, whose memory goes back to the engine. It is not ok where
+// the engine gives a series both a float and a histogram at one time, as it does where
+// a function makes the labels of two series equal.
+func columns(s promql.Series) (out *dedup.Samples, ok bool) {
+	out = &dedup.Samples{}
 	f, h := s.Floats, s.Histograms
 	for len(f) > 0 || len(h) > 0 {
+		if len(f) > 0 && len(h) > 0 && f[0].T == h[0].T {
+			return nil, false
+		}
 		if len(h) == 0 || len(f) > 0 && f[0].T < h[0].T {
 			out.Append(0, f[0].T, f[0].F)
 			f = f[1:]
@@ -303,7 +312,7 @@ func columns(s promql.Series) *dedup.Samples {
 		out.AppendFloatHistogram(0, h[0].T, h[0].H.Copy())
 		h = h[1:]
 	}
-	return out
+	return out, true
 }
 
 // joined makes one list of the answers. Answers of equal labels follow each other

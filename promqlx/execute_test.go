@@ -468,6 +468,18 @@ func TestExecute_ErrorsAreUpstreams(t *testing.T) {
 	}
 }
 
+// TestExecute_FloatAndHistogramAtOnce asks for series whose labels a function makes
+// equal: upstream's engine gives one series with a float and a histogram at each time.
+func TestExecute_FloatAndHistogramAtOnce(t *testing.T) {
+	load := "\n  up{instance=\"t\",job=\"j\"} 1x720\n  h{instance=\"t\",job=\"j\"} {{schema:0 sum:5 count:4 buckets:[1 2 1]}}x720"
+	a, all := newStore(t, load), truthOf(t, load)
+	for _, change := range []func(*servergroup.Config){func(*servergroup.Config) {}, pushdownOff} {
+		g := groupAt("g", nil, a)
+		change(&g)
+		requireTruth(t, engineOver(t, servergroup.PartialWarn, g), all, `-{__name__=~"h|up"}`, at(60, 62))
+	}
+}
+
 // TestExecute_HistogramsAreReadNextTime: the backend is asked once in vain.
 func TestExecute_HistogramsAreReadNextTime(t *testing.T) {
 	load := "\n  up{instance=\"t\",job=\"j\"} 1x720\n  h{instance=\"t\",job=\"j\"} {{schema:0 sum:5 count:4 buckets:[1 2 1]}}x720"
