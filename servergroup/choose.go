@@ -87,6 +87,9 @@ const (
 	// mostPieces is the most runs of steps that a part is divided into. Each of them
 	// fetches, or has evaluated, the windows of its first steps again.
 	mostPieces = 6
+	// mostSteps is the most steps of a part, as of a long subquery, that are chosen for
+	// one by one, or asked of a backend.
+	mostSteps = 100_000
 	// spoiledShare is the share of a group's targets, one in so many, that may be cut
 	// out where a replica is taken for whole.
 	spoiledShare = 20
@@ -96,8 +99,11 @@ const (
 // a group that has several what they have missed.
 func (p *Partition) Choose(ctx context.Context, n Need) ([]*Piece, error) {
 	merged := func(why string) []*Piece { return []*Piece{{Steps: n.Steps, partition: p, Why: why}} }
-	if len(p.members) > 1 {
+	switch {
+	case len(p.members) > 1:
 		return merged("groups that may hold the same series"), nil
+	case n.Steps.Count() > mostSteps:
+		return merged(fmt.Sprintf("more than %d steps", mostSteps)), nil
 	}
 	g := p.members[0]
 	lo, hi := g.cfg.TimeRange.bounds(p.view.now)

@@ -468,3 +468,14 @@ func TestChoose_EvidenceThatDoesNotCome(t *testing.T) {
 	require.Len(t, pieces, 1)
 	require.Equal(t, "no evidence: it did not come in time", pieces[0].Why)
 }
+
+// A subquery can have more steps than can be chosen for one by one.
+func TestChoose_TooManySteps(t *testing.T) {
+	s, _ := evidenceSet(t, 3*hour, newEvaluator(t, there).Server)
+	for count, want := range map[int64]string{mostSteps: "the only replica", mostSteps + 1: "more than 100000 steps"} {
+		need := Need{Steps: transport.Steps{End: count - 1, Step: 1, Lookback: minute}}
+		pieces, err := s.View(t.Context()).Partitions([]Selection{selectionOf(t, "foo")})[0].Choose(t.Context(), need)
+		require.NoError(t, err)
+		require.Equal(t, want, pieces[0].Why)
+	}
+}
