@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -113,9 +115,23 @@ func (q *query) exec(ctx context.Context, o Options) *promql.Result {
 	}
 	stmt.Expr = q.planned.plan.Expr
 	res := q.Query.Exec(ctx)
+	if namesUnknown(res.Warnings) && slices.ContainsFunc(q.planned.plan.Leaves, func(l Leaf) bool { return l.Part != nil && l.Part.Adds }) {
+		return &promql.Result{Err: errDoubtful}
+	}
 	res.Warnings.Merge(view.LateWarnings())
 	res.Warnings = once(res.Warnings, q.text)
 	return res
+}
+
+// namesUnknown tells whether histograms that were added up here could not be added:
+// the warning names a metric, and the answers of parts have no names any more.
+func namesUnknown(ws annotations.Annotations) bool {
+	for _, err := range ws {
+		if text := err.Error(); strings.Contains(text, mixedSchemas) && strings.Contains(text, `for metric name ""`) {
+			return true
+		}
+	}
+	return false
 }
 
 // execution plans a statement for the groups of a view.

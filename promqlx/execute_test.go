@@ -572,6 +572,23 @@ func TestJoined(t *testing.T) {
 	require.Equal(t, []string{"x (1:1)"}, infos)
 }
 
+// TestExecute_HistogramsOfTwoKinds: what is wrong with the histograms of two groups
+// is said of the metric that has them.
+func TestExecute_HistogramsOfTwoKinds(t *testing.T) {
+	const exponential = "\n  h{job=\"a\"} {{schema:0 sum:1 count:1 buckets:[1]}}x100"
+	const custom = "\n  h{job=\"b\"} {{schema:-53 custom_values:[5 10] sum:1 count:1 buckets:[1]}}x100"
+	const floats = "\n  f{job=\"a\"} 1x100"
+	cfgs := []servergroup.Config{
+		groupAt("eu", map[string]string{"region": "eu"}, newStore(t, exponential+floats)),
+		groupAt("us", map[string]string{"region": "us"}, newStore(t, custom)),
+	}
+	e := engineOver(t, servergroup.PartialWarn, cfgs...)
+	all := truthOf(t, strings.NewReplacer(`"a"`, `"a",region="eu"`, `"b"`, `"b",region="us"`).Replace(exponential+floats+custom))
+	for _, text := range []string{`sum(h) or sum(f)`, `sum(rate(h[5m])) or sum(f)`, `sum by (job) (h)`} {
+		requireTruth(t, e, all, text, at(5, 20))
+	}
+}
+
 func TestMoved(t *testing.T) {
 	positions := map[string]string{"1:5": "2:7", "1:1": "1:1"}
 	for text, want := range map[string]string{"a (1:5)": "a (2:7)", "a (1:50)": "a (1:50)", "a (1:5) b": "a (1:5) b", "a (1:1)": "a (1:1)"} {

@@ -109,11 +109,10 @@ func bare(node parser.Node) parser.Node {
 	}
 }
 
+const mixedSchemas = "vector contains a mix of histograms with exponential and custom buckets schemas"
+
 // mixtures are warnings of aggregations that drop a group.
-var mixtures = []string{
-	"encountered a mix of histograms and floats for aggregation",
-	"vector contains a mix of histograms with exponential and custom buckets schemas",
-}
+var mixtures = []string{"encountered a mix of histograms and floats for aggregation", mixedSchemas}
 
 // Doubtful tells whether a warning or a value in the answers of the part shows that
 // they cannot be put together: the query has then to be planned with Options.Off.

@@ -320,7 +320,11 @@ func (g *exprs) arithmetic(more ...string) string {
 	if g.w.sparse {
 		return g.pick(append(more, "+", "-", "*")...)
 	}
-	return g.pick(append(more, "+", "-", "*", "/", "%", "^", "atan2")...)
+	more = append(more, "+", "-", "*", "/", "^", "atan2")
+	if !g.w.early { // it makes much of the last digit of a sum
+		more = append(more, "%")
+	}
+	return g.pick(more...)
 }
 
 // binary is an operator between two vectors, or a vector and a scalar.
