@@ -18,12 +18,13 @@ type merged struct {
 	samples *Samples
 	err     error
 	bytes   int
+	readers atomic.Int64 // iterators that walk the samples, or will
 }
 
 // ahead merges series before they are iterated, so that merging uses another
 // core than evaluating.
 type ahead struct {
-	free sync.Pool // of *Samples that were iterated
+	free sync.Pool // of *Samples that all have iterated
 
 	mtx   sync.Mutex
 	room  *sync.Cond // held has shrunk, or ended is true
@@ -74,7 +75,7 @@ func (a *ahead) wait() bool {
 func (a *ahead) merge(s *Series, m *merger) {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
-	if s.taken || len(s.runs) == 1 && !floats(s.runs[0]) {
+	if s.readers <= 0 || len(s.runs) == 1 && !floats(s.runs[0]) {
 		return
 	}
 	if len(m.spare) == 0 {
@@ -82,6 +83,7 @@ func (a *ahead) merge(s *Series, m *merger) {
 	}
 	out, err := m.mergeAndRelease(s)
 	s.ahead, s.ready = a, &merged{samples: out, err: err, bytes: 16*len(out.T) + 1024*(len(out.H)+len(out.FH))}
+	s.ready.readers.Store(int64(s.readers))
 	a.mtx.Lock()
 	defer a.mtx.Unlock()
 	a.held += s.ready.bytes
@@ -107,7 +109,7 @@ func floats(r Run) bool {
 	return ok && (c[0].Encoding == chunkenc.EncXOR || c[0].Encoding == chunkenc.EncXOR2)
 }
 
-// iterated makes room: m is in the hands of an iterator.
+// iterated makes room: m is in the hands of its last iterator.
 func (a *ahead) iterated(m *merged) {
 	a.mtx.Lock()
 	defer a.mtx.Unlock()

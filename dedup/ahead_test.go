@@ -2,10 +2,12 @@ package dedup
 
 import (
 	"context"
+	"sync"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -26,6 +28,42 @@ func TestMergeAhead_PanicIsAnErrorOfTheSeries(t *testing.T) {
 	it = fine.Iterator(it)
 	require.Equal(t, chunkenc.ValFloat, it.Next())
 	require.NoError(t, it.Err())
+}
+
+// TestMergeAhead_SeveralReaders: what is merged is there for each of them, and its
+// memory is not used again before the last is through.
+func TestMergeAhead_SeveralReaders(t *testing.T) {
+	var list []*Series
+	for i := range 50 {
+		a, b := &Samples{}, &Samples{}
+		for j := range int64(100) {
+			if j < 40 || j > 60 {
+				a.Append(0, j*15_000, float64(i))
+			}
+			b.Append(0, j*15_000, float64(i))
+		}
+		s := NewSeries(labels.EmptyLabels(), []Run{a, b}, 0, 1_500_000, nil)
+		s.ReadBy(3)
+		list = append(list, s)
+	}
+	MergeAhead(t.Context(), list)
+	var readers sync.WaitGroup
+	for range 4 { // one more than was told
+		readers.Go(func() {
+			var it chunkenc.Iterator
+			for i, s := range list {
+				it = s.Iterator(it)
+				n := 0
+				for ; it.Next() != chunkenc.ValNone; n++ {
+					_, v := it.At()
+					assert.Equal(t, float64(i), v)
+				}
+				assert.Equal(t, 100, n)
+			}
+		})
+	}
+	readers.Wait()
+	require.Zero(t, list[0].ahead.held)
 }
 
 // TestMergeAhead_SameAsWithout iterates series that were merged ahead, in the

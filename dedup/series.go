@@ -19,10 +19,10 @@ type Series struct {
 	runs       []Run
 	broken     func(error)
 
-	mtx   sync.Mutex // guards the fields below, and is held while they come about
-	ahead *ahead     // who merged it before it was iterated; nil if nobody did
-	ready *merged    // what was merged, until the first iterator takes it
-	taken bool       // an iterator was made
+	mtx     sync.Mutex // guards the fields below, and is held while they come about
+	ahead   *ahead     // who merged it before it was iterated; nil if nobody did
+	ready   *merged    // what was merged, until the last iterator takes it
+	readers int        // iterators that are still to be made of what is merged
 }
 
 var _ storage.Series = (*Series)(nil)
@@ -35,8 +35,12 @@ var _ storage.Series = (*Series)(nil)
 // A run that turns out to be broken is an error of the iterator if it is the only
 // one. Otherwise it is left out and broken is told, once for each iterator.
 func NewSeries(lset labels.Labels, runs []Run, mint, maxt int64, broken func(error)) *Series {
-	return &Series{labels: lset, runs: runs, mint: mint, maxt: maxt, broken: broken}
+	return &Series{labels: lset, runs: runs, mint: mint, maxt: maxt, broken: broken, readers: 1}
 }
+
+// ReadBy tells how many iterators there will be, so that what MergeAhead has merged
+// is kept until the last of them is made. It is called before both.
+func (s *Series) ReadBy(readers int) { s.readers = readers }
 
 // Labels implements storage.Series.
 func (s *Series) Labels() labels.Labels { return s.labels }
@@ -45,7 +49,11 @@ func (s *Series) Labels() labels.Labels { return s.labels }
 func (s *Series) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
 	s.mtx.Lock()
 	ready := s.ready
-	s.ready, s.taken = nil, true
+	s.readers--
+	last := s.readers <= 0
+	if last {
+		s.ready = nil
+	}
 	s.mtx.Unlock()
 	if ready == nil && len(s.runs) == 1 {
 		if m, ok := it.(*mergeIterator); ok {
@@ -64,8 +72,10 @@ func (s *Series) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
 		m.walk(m.own.out, s)
 		return m
 	}
-	s.ahead.iterated(ready)
-	m.err, m.borrowed, m.from = ready.err, ready.samples, s.ahead
+	if last {
+		s.ahead.iterated(ready)
+	}
+	m.err, m.borrowed, m.from = ready.err, ready, s.ahead
 	m.walk(ready.samples, s)
 	return m
 }
@@ -139,7 +149,7 @@ func (m *merger) release() *Samples {
 type mergeIterator struct {
 	columnIterator
 	own      merger
-	borrowed *Samples // of from, to be given back; nil if own.out is walked
+	borrowed *merged // of from, to be given back; nil if own.out is walked
 	from     *ahead
 	err      error
 }
@@ -150,10 +160,10 @@ func (m *mergeIterator) walk(out *Samples, s *Series) {
 }
 
 func (m *mergeIterator) giveBack() {
-	if m.borrowed != nil {
-		m.from.free.Put(m.borrowed)
-		m.borrowed = nil
+	if m.borrowed != nil && m.borrowed.readers.Add(-1) == 0 {
+		m.from.free.Put(m.borrowed.samples)
 	}
+	m.borrowed = nil
 }
 
 func (m *mergeIterator) Err() error { return m.err }

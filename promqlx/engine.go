@@ -16,7 +16,6 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/annotations"
 
-	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup"
 )
 
@@ -136,7 +135,7 @@ func namesUnknown(ws annotations.Annotations) bool {
 
 // execution plans a statement for the groups of a view.
 func (e *Engine) execution(stmt *parser.EvalStmt, text string, view *servergroup.View, o Options) *execution {
-	x := &execution{engine: e, text: text, view: view, off: o.Off}
+	x := &execution{engine: e, text: text, view: view, off: o.Off, fetches: newFetches(view)}
 	x.plan = NewPlan(stmt, e.subqueryStep, Layout{}, Options{Off: true})
 	if o.Off {
 		return x
@@ -188,14 +187,14 @@ func (p *planned) Querier(mint, maxt int64) (storage.Querier, error) {
 
 // pieceQueryable is the queryable of a part that is evaluated here.
 type pieceQueryable struct {
+	*execution
 	plan  *Plan
-	view  *servergroup.View
 	piece *servergroup.Piece
-	trace *Trace
 }
 
 func (p *pieceQueryable) Querier(mint, maxt int64) (storage.Querier, error) {
-	return &planQuerier{execution: &execution{plan: p.plan, view: p.view, trace: p.trace}, piece: p.piece}, nil
+	inner := &execution{plan: p.plan, view: p.view, trace: p.trace, fetches: p.fetches}
+	return &planQuerier{execution: inner, piece: p.piece}, nil
 }
 
 // planQuerier serves the selects of one evaluation. The engine makes those of
@@ -205,10 +204,8 @@ type planQuerier struct {
 	*execution
 	piece *servergroup.Piece // which is evaluated; nil: the whole query
 
-	mtx     sync.Mutex // guards the fields below
-	next    int
-	cancels []context.CancelFunc
-	running sync.WaitGroup
+	mtx  sync.Mutex // guards next
+	next int
 }
 
 // Select implements storage.Querier. The fetch begins at once, so that those of
@@ -216,40 +213,37 @@ type planQuerier struct {
 func (q *planQuerier) Select(ctx context.Context, _ bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
 	q.mtx.Lock()
 	defer q.mtx.Unlock()
-	ctx, cancel := context.WithCancel(ctx)
-	q.cancels = append(q.cancels, cancel)
+	if q.piece == nil {
+		q.fetches.begin(ctx)
+	}
 	if q.next == len(q.plan.Leaves) {
-		return q.selection(ctx, q.plan.late(hints.Start, hints.End, hints.Step, ms))
+		return q.selection(q.plan.late(hints.Start, hints.End, hints.Step, ms), q.piece)
 	}
 	leaf := q.plan.Leaves[q.next]
 	q.next++
 	switch {
 	case leaf.Part != nil:
-		return queryErrors{servergroup.Later(ctx, &q.running, func() ([]*dedup.Series, annotations.Annotations, error) {
+		return queryErrors{q.fetches.later(func(ctx context.Context) ([]storage.Series, annotations.Annotations, error) {
 			return q.part(ctx, leaf.Part)
 		})}
 	case leaf.Selector.Unused:
 		return storage.EmptySeriesSet()
 	}
-	return q.selection(ctx, leaf.Selector.Selection)
+	return q.selection(leaf.Selector.Selection, q.piece)
 }
 
-func (q *planQuerier) selection(ctx context.Context, sel servergroup.Selection) storage.SeriesSet {
-	fetch := q.trace.fetch(q.piece, sel)
-	if q.piece != nil {
-		return queryErrors{fetch.of(q.view.SelectPiece(ctx, sel, q.piece, &q.running), &q.running)}
-	}
-	return queryErrors{fetch.of(q.view.Select(ctx, sel, &q.running), &q.running)}
+// selection are the series of a selection, for a piece unless that is nil.
+func (x *execution) selection(sel servergroup.Selection, piece *servergroup.Piece) storage.SeriesSet {
+	fetch := x.trace.fetch(piece, sel)
+	return queryErrors{fetch.of(x.fetches.of(sel, piece), &x.fetches.running)}
 }
 
-// Close ends the fetches that are still under way and waits for them.
+// Close ends the fetches that are still under way and waits for them, if it is that
+// of the whole query.
 func (q *planQuerier) Close() error {
-	q.mtx.Lock()
-	defer q.mtx.Unlock()
-	for _, cancel := range q.cancels {
-		cancel()
+	if q.piece == nil {
+		q.fetches.end()
 	}
-	q.running.Wait()
 	return nil
 }
 

@@ -12,12 +12,11 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/annotations"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup"
-	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 // partitionsAtOnce is how many partitions answer a part at the same time.
@@ -35,10 +34,11 @@ type execution struct {
 	partitions []*servergroup.Partition
 	off        bool   // no parts were to be made
 	trace      *Trace // nil: nobody wants to know
+	fetches    *fetches
 }
 
 // part answers a part: the answers of all partitions, sorted by labels.
-func (x *execution) part(ctx context.Context, p *Part) ([]*dedup.Series, annotations.Annotations, error) {
+func (x *execution) part(ctx context.Context, p *Part) ([]storage.Series, annotations.Annotations, error) {
 	if p.Steps.Count() <= 0 {
 		return nil, nil, nil
 	}
@@ -75,17 +75,6 @@ func (x *execution) part(ctx context.Context, p *Part) ([]*dedup.Series, annotat
 		}
 	}
 	return joined(answers, p.Steps, &ws), ws, nil
-}
-
-// answer is what one piece of a partition, or all of them, say of a part.
-type answer struct {
-	series   []servergroup.Evaluated
-	warnings annotations.Annotations
-}
-
-func (a *answer) add(b answer) {
-	a.series = append(a.series, b.series...)
-	a.warnings.Merge(b.warnings)
 }
 
 // ask has a partition answer a part.
@@ -144,7 +133,11 @@ func (x *execution) piece(ctx context.Context, p *Part, piece *servergroup.Piece
 	if err := context.Cause(ctx); err != nil {
 		return answer{}, err
 	}
-	a, err := x.here(ctx, p, piece)
+	evaluate := x.here
+	if looked(p.Expr) {
+		evaluate = x.looks
+	}
+	a, err := evaluate(ctx, p, piece)
 	seen.answered(a)
 	return a, err
 }
@@ -173,7 +166,10 @@ func (x *execution) there(ctx context.Context, p *Part, piece *servergroup.Piece
 	if err != nil {
 		return answer{}, err
 	}
-	out := answer{series: got.Series}
+	var out answer
+	for _, s := range got.Series {
+		out.series = append(out.series, stretch{labels: s.Labels, samples: s.Samples})
+	}
 	for kind, texts := range map[error][]string{annotations.PromQLInfo: got.Infos, annotations.PromQLWarning: got.Warnings} {
 		if len(texts) == 0 {
 			continue
@@ -201,7 +197,7 @@ func (x *execution) trust(p *Part, a answer) error {
 		return nil
 	}
 	for _, s := range a.series {
-		if slices.ContainsFunc(s.Samples.F, func(v float64) bool { return p.Doubtful("", v) }) {
+		if slices.ContainsFunc(s.samples.F, func(v float64) bool { return p.Doubtful("", v) }) {
 			return errDoubtful
 		}
 	}
@@ -246,7 +242,7 @@ func moved(text string, positions map[string]string) string {
 
 // here evaluates the part over the piece's series.
 func (x *execution) here(ctx context.Context, p *Part, piece *servergroup.Piece) (answer, error) {
-	source := &pieceQueryable{view: x.view, piece: piece, trace: x.trace}
+	source := &pieceQueryable{execution: x, piece: piece}
 	st := piece.Steps
 	opts := promql.NewPrometheusQueryOpts(false, time.Duration(st.Lookback)*time.Millisecond)
 	q, err := x.engine.parts.NewRangeQuery(ctx, source, opts, "0", time.UnixMilli(st.Start), time.UnixMilli(st.End), time.Duration(st.Step)*time.Millisecond)
@@ -265,13 +261,13 @@ func (x *execution) here(ctx context.Context, p *Part, piece *servergroup.Piece)
 	if err != nil {
 		return answer{}, fmt.Errorf("evaluating a part: %w", err)
 	}
-	out := answer{warnings: res.Warnings, series: make([]servergroup.Evaluated, len(m))}
+	out := answer{warnings: res.Warnings, series: make([]stretch, len(m))}
 	for i, s := range m {
 		samples, ok := columns(s)
 		if !ok {
 			return answer{}, errDoubtful
 		}
-		out.series[i] = servergroup.Evaluated{Labels: s.Metric, Samples: samples}
+		out.series[i] = stretch{labels: s.Metric, samples: samples}
 	}
 	return out, x.trust(p, out)
 }
@@ -292,88 +288,4 @@ func partError(err error) error {
 		}
 	}
 	return errDoubtful
-}
-
-// columns copies a result, whose memory goes back to the engine. It is not ok where
-// the engine gives a series both a float and a histogram at one time, as it does where
-// a function makes the labels of two series equal.
-func columns(s promql.Series) (out *dedup.Samples, ok bool) {
-	out = &dedup.Samples{}
-	f, h := s.Floats, s.Histograms
-	for len(f) > 0 || len(h) > 0 {
-		if len(f) > 0 && len(h) > 0 && f[0].T == h[0].T {
-			return nil, false
-		}
-		if len(h) == 0 || len(f) > 0 && f[0].T < h[0].T {
-			out.Append(0, f[0].T, f[0].F)
-			f = f[1:]
-			continue
-		}
-		out.AppendFloatHistogram(0, h[0].T, h[0].H.Copy())
-		h = h[1:]
-	}
-	return out, true
-}
-
-// joined makes one list of the answers. Answers of equal labels follow each other
-// in one series where they can: what was answered in turns. Others stay apart, as
-// the rest of the expression aggregates them.
-func joined(answers []answer, st transport.Steps, ws *annotations.Annotations) []*dedup.Series {
-	var all []servergroup.Evaluated
-	for _, a := range answers {
-		all = append(all, a.series...)
-		ws.Merge(a.warnings)
-	}
-	slices.SortStableFunc(all, func(a, b servergroup.Evaluated) int {
-		if c := labels.Compare(a.Labels, b.Labels); c != 0 {
-			return c
-		}
-		return int(a.Samples.T[0] - b.Samples.T[0])
-	})
-	var out []*dedup.Series
-	for len(all) > 0 {
-		n := 1
-		for n < len(all) && labels.Equal(all[n].Labels, all[0].Labels) {
-			n++
-		}
-		for _, lane := range lanes(all[:n]) {
-			run := onGrid(lane, st)
-			out = append(out, dedup.NewSeries(all[0].Labels, []dedup.Run{run}, st.Start, st.End, nil))
-		}
-		all = all[n:]
-	}
-	return out
-}
-
-// lanes puts samples, sorted by their start, one after the other where they do not
-// overlap.
-func lanes(list []servergroup.Evaluated) []*dedup.Samples {
-	var out []*dedup.Samples
-	for _, s := range list {
-		i := slices.IndexFunc(out, func(l *dedup.Samples) bool { return l.T[l.Len()-1] < s.Samples.T[0] })
-		if i < 0 {
-			out = append(out, s.Samples)
-			continue
-		}
-		for n := range s.Samples.T {
-			out[i].AppendFrom(s.Samples, n)
-		}
-	}
-	return out
-}
-
-// onGrid ends each run of steps at which the series is, so that the engine does not
-// look back from the next one.
-func onGrid(s *dedup.Samples, st transport.Steps) *dedup.Samples {
-	if last := s.T[s.Len()-1]; last >= st.End && int64(s.Len()) == (last-s.T[0])/st.Step+1 {
-		return s
-	}
-	out := &dedup.Samples{}
-	for i, t := range s.T {
-		out.AppendFrom(s, i)
-		if next := t + st.Step; next <= st.End && (i+1 == s.Len() || s.T[i+1] > next) {
-			out.Append(0, next, dedup.StaleNaN)
-		}
-	}
-	return out
 }

@@ -494,12 +494,12 @@ func TestExecute_HistogramsAreReadNextTime(t *testing.T) {
 }
 
 // evaluated is a series with values 1, 2, 3 … at times.
-func evaluated(i string, ts ...int64) servergroup.Evaluated {
+func evaluated(i string, ts ...int64) stretch {
 	s := &dedup.Samples{}
 	for n, t := range ts {
 		s.Append(0, t, float64(n+1))
 	}
-	return servergroup.Evaluated{Labels: labels.FromStrings("i", i), Samples: s}
+	return stretch{labels: labels.FromStrings("i", i), samples: s}
 }
 
 // columnsText prints samples, stale markers as `t:stale`.
@@ -519,7 +519,7 @@ func TestOnGrid(t *testing.T) {
 	st := transport.Steps{Start: 10, End: 50, Step: 10}
 	f := func(want string, ts ...int64) {
 		t.Helper()
-		require.Equal(t, want, columnsText(onGrid(evaluated("", ts...).Samples, st)))
+		require.Equal(t, want, columnsText(onGrid(evaluated("", ts...).samples, st)))
 	}
 	f("10:1 20:2 30:3 40:4 50:5", 10, 20, 30, 40, 50)
 	f("30:1 40:2 50:3", 30, 40, 50)
@@ -531,7 +531,7 @@ func TestOnGrid(t *testing.T) {
 }
 
 func TestLanes(t *testing.T) {
-	f := func(want []string, list ...servergroup.Evaluated) {
+	f := func(want []string, list ...stretch) {
 		t.Helper()
 		var got []string
 		for _, s := range lanes(list) {
@@ -548,8 +548,8 @@ func TestLanes(t *testing.T) {
 func TestJoined(t *testing.T) {
 	st := transport.Steps{Start: 10, End: 50, Step: 10}
 	one, two := answer{}, answer{}
-	one.series = []servergroup.Evaluated{evaluated("b", 10, 20), evaluated("a", 10, 20, 30, 40, 50)}
-	two.series = []servergroup.Evaluated{evaluated("b", 40, 50), evaluated("a", 20), evaluated("c", 50)}
+	one.series = []stretch{evaluated("b", 10, 20), evaluated("a", 10, 20, 30, 40, 50)}
+	two.series = []stretch{evaluated("b", 40, 50), evaluated("a", 20), evaluated("c", 50)}
 	one.warnings.Add(&note{"x (1:1)", annotations.PromQLInfo})
 	two.warnings.Add(&note{"y (1:1)", annotations.PromQLWarning})
 	var ws annotations.Annotations
@@ -599,8 +599,8 @@ func TestMoved(t *testing.T) {
 // TestTrust: sums of an average that are infinite, and mixtures, make a part doubtful.
 func TestTrust(t *testing.T) {
 	x := &execution{}
-	infinite := answer{series: []servergroup.Evaluated{evaluated("a", 1, 2)}}
-	infinite.series[0].Samples.F[1] = math.Inf(-1)
+	infinite := answer{series: []stretch{evaluated("a", 1, 2)}}
+	infinite.series[0].samples.F[1] = math.Inf(-1)
 	require.ErrorIs(t, x.trust(&Part{Averages: true}, infinite), errDoubtful)
 	require.NoError(t, x.trust(&Part{}, infinite))
 	var mixed answer

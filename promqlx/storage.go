@@ -67,7 +67,7 @@ func (q *groupQuerier) Select(ctx context.Context, _ bool, hints *storage.Select
 	ctx, cancel := context.WithCancel(ctx)
 	q.cancels = append(q.cancels, cancel)
 	sel := servergroup.Selection{Matchers: ms, MinT: q.mint, MaxT: q.maxt}
-	return queryErrors{view.Select(ctx, sel, &q.running)}
+	return queryErrors{view.Select(ctx, sel, &q.running).Read()}
 }
 
 func (q *groupQuerier) lookup(limit int, ms []*labels.Matcher) servergroup.Lookup {

@@ -104,15 +104,36 @@ func (t *pieceTrace) local(why string, err error) {
 	}
 }
 
-// answered records an answer.
+// answered records an answer. What its views show is recorded by read.
 func (t *pieceTrace) answered(a answer) {
 	if t == nil {
 		return
 	}
-	t.took, t.series = time.Since(t.began), len(a.series)
+	t.took = time.Since(t.began)
 	for _, s := range a.series {
-		t.samples += s.Samples.Len()
+		if s.view == nil {
+			t.read(s.samples.Len())
+		}
 	}
+}
+
+// read records a series of the answer, with the number of its samples.
+func (t *pieceTrace) read(samples int) {
+	if t == nil || samples == 0 {
+		return
+	}
+	t.series++
+	t.samples += samples
+}
+
+// of returns the record of a piece, nil if there is none.
+func (t *Trace) of(p *servergroup.Piece) *pieceTrace {
+	if t == nil {
+		return nil
+	}
+	t.mtx.Lock()
+	defer t.mtx.Unlock()
+	return t.pieces[p]
 }
 
 // fetchTrace is the record of one fetch. Nil records nothing.
@@ -237,9 +258,7 @@ func (t *Trace) explainPiece(p *Part, piece *servergroup.Piece) ExplainedPiece {
 	if targets := piece.Targets(); targets != nil {
 		out.Targets = targets.String()
 	}
-	t.mtx.Lock()
-	seen := t.pieces[piece]
-	t.mtx.Unlock()
+	seen := t.of(piece)
 	if seen == nil { // the query ended before
 		return out
 	}

@@ -67,6 +67,12 @@ func (p *Piece) Replica() string {
 // Targets is the matcher that narrows the piece to some targets, nil if it does not.
 func (p *Piece) Targets() *labels.Matcher { return p.instances }
 
+// Key tells pieces of one view apart by what is fetched for them: those with equal
+// keys get the same samples.
+func (p *Piece) Key() string {
+	return fmt.Sprintf("%p %p %d %v", p.partition, p.alone, p.first, p.instances)
+}
+
 // evidenceWait is how long a query waits for evidence at the most, which a replica
 // that hangs does not give. It goes on coming for the next query.
 const evidenceWait = 3 * time.Second

@@ -1,13 +1,13 @@
 package servergroup
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,7 +15,6 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
-	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -382,11 +381,10 @@ func TestChoose_CutsTargetsOut(t *testing.T) {
 // pieceText fetches a piece's series and prints them.
 func pieceText(t *testing.T, s *Set, p *Piece, selector string, mint, maxt int64) (string, error) {
 	t.Helper()
-	list, _, err := s.View(t.Context()).fetchPiece(t.Context(), Selection{Matchers: matchersOf(t, selector), MinT: mint, MaxT: maxt}, p)
-	ready := make(chan struct{})
-	close(ready)
-	slices.SortFunc(list, func(a, b *dedup.Series) int { return cmp.Compare(a.Labels().String(), b.Labels().String()) })
-	return seriesText(t, &seriesSet{ready: ready, list: list, at: -1}), err
+	var done sync.WaitGroup
+	defer done.Wait()
+	set := s.View(t.Context()).SelectPiece(t.Context(), Selection{Matchers: matchersOf(t, selector), MinT: mint, MaxT: maxt}, p, &done).Read()
+	return seriesText(t, set), set.Err()
 }
 
 // TestChoose_Merged says why a partition is merged as a whole.

@@ -105,7 +105,7 @@ func selectSteps(t *testing.T, s *Set, selector string, start, end int64) []stri
 	defer done.Wait()
 	defer cancel()
 	steps := &transport.Steps{Start: start, End: end, Step: 5000, Lookback: 300_000}
-	set := s.View(ctx).Select(ctx, Selection{Matchers: matchersOf(t, selector), MinT: start - 299_999, MaxT: end, Steps: steps}, &done)
+	set := s.View(ctx).Select(ctx, Selection{Matchers: matchersOf(t, selector), MinT: start - 299_999, MaxT: end, Steps: steps}, &done).Read()
 	seriesText(t, set)
 	require.NoError(t, set.Err())
 	return strs(set.Warnings())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
@@ -12,17 +13,24 @@ import (
 	"github.com/oneprom/oneprom/dedup"
 )
 
-// Select starts to fetch the selection and returns at once. The set that it
-// returns waits for the answer; its series are sorted by labels. The fetch ends
-// when ctx does; done is told when it has ended.
-func (v *View) Select(ctx context.Context, sel Selection, done *sync.WaitGroup) storage.SeriesSet {
-	return Later(ctx, done, func() ([]*dedup.Series, annotations.Annotations, error) { return v.fetch(ctx, sel) })
+// Select starts to fetch the selection and returns at once. The series are sorted by
+// labels. The fetch ends when ctx does; done is told when it has ended.
+func (v *View) Select(ctx context.Context, sel Selection, done *sync.WaitGroup) *Fetch {
+	return Later(ctx, done, func() ([]storage.Series, annotations.Annotations, error) { return listed(v.fetch(ctx, sel)) })
 }
 
 // SelectPiece is Select for a piece: from its partition, its targets and its
 // replicas only.
-func (v *View) SelectPiece(ctx context.Context, sel Selection, p *Piece, done *sync.WaitGroup) storage.SeriesSet {
-	return Later(ctx, done, func() ([]*dedup.Series, annotations.Annotations, error) { return v.fetchPiece(ctx, sel, p) })
+func (v *View) SelectPiece(ctx context.Context, sel Selection, p *Piece, done *sync.WaitGroup) *Fetch {
+	return Later(ctx, done, func() ([]storage.Series, annotations.Annotations, error) { return listed(v.fetchPiece(ctx, sel, p)) })
+}
+
+func listed(series []*dedup.Series, ws annotations.Annotations, err error) ([]storage.Series, annotations.Annotations, error) {
+	list := make([]storage.Series, len(series))
+	for i, s := range series {
+		list[i] = s
+	}
+	return list, ws, err
 }
 
 func (v *View) fetchPiece(ctx context.Context, sel Selection, p *Piece) ([]*dedup.Series, annotations.Annotations, error) {
@@ -36,25 +44,45 @@ func (v *View) fetchPiece(ctx context.Context, sel Selection, p *Piece) ([]*dedu
 	return v.fetchFrom(ctx, sel, ts)
 }
 
-// Later is a set of the series that fetch returns. It runs in the background, and the
-// series are merged ahead of the reader. done is told when that has ended.
-func Later(ctx context.Context, done *sync.WaitGroup, fetch func() ([]*dedup.Series, annotations.Annotations, error)) storage.SeriesSet {
-	s := &seriesSet{ready: make(chan struct{}), at: -1}
+// Fetch is under way, or has ended. Its series may be read several times.
+type Fetch struct {
+	readers  atomic.Int64
+	ready    chan struct{} // closed when the fields below are set
+	list     []storage.Series
+	warnings annotations.Annotations
+	err      error
+}
+
+// Later is a fetch of the series that fetch returns. It runs in the background, and
+// series are merged ahead of the readers. done is told when that has ended.
+func Later(ctx context.Context, done *sync.WaitGroup, fetch func() ([]storage.Series, annotations.Annotations, error)) *Fetch {
+	f := &Fetch{ready: make(chan struct{})}
 	done.Go(func() {
-		s.list, s.warnings, s.err = fetch()
-		close(s.ready)
-		dedup.MergeAhead(ctx, s.list)
+		f.list, f.warnings, f.err = fetch()
+		var unmerged []*dedup.Series
+		for _, s := range f.list {
+			if s, ok := s.(*dedup.Series); ok {
+				s.ReadBy(int(max(1, f.readers.Load())))
+				unmerged = append(unmerged, s)
+			}
+		}
+		close(f.ready)
+		dedup.MergeAhead(ctx, unmerged)
 	})
-	return s
+	return f
+}
+
+// Read returns a set of the series, which waits for them. Each set reads all series
+// once; they are merged once for all sets that are made before they are there.
+func (f *Fetch) Read() storage.SeriesSet {
+	f.readers.Add(1)
+	return &seriesSet{Fetch: f, at: -1}
 }
 
 // seriesSet is a storage.SeriesSet whose series are still on their way.
 type seriesSet struct {
-	ready    chan struct{} // closed when the fields below are set
-	list     []*dedup.Series
-	warnings annotations.Annotations
-	err      error
-	at       int
+	*Fetch
+	at int
 }
 
 func (s *seriesSet) Next() bool {

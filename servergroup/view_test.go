@@ -79,7 +79,7 @@ func selectText(t *testing.T, s *Set, selector string, mint, maxt int64) (string
 	ctx, cancel := context.WithCancel(t.Context())
 	defer done.Wait()
 	defer cancel()
-	set := s.View(ctx).Select(ctx, Selection{Matchers: matchersOf(t, selector), MinT: mint, MaxT: maxt}, &done)
+	set := s.View(ctx).Select(ctx, Selection{Matchers: matchersOf(t, selector), MinT: mint, MaxT: maxt}, &done).Read()
 	text := seriesText(t, set)
 	return text, set.Warnings(), set.Err()
 }

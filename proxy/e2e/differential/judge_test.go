@@ -234,6 +234,9 @@ func (run *running) pointsOf(q question, a answer) map[string]string {
 		series := string(s.Metric)
 		switch {
 		case strings.HasPrefix(q.query, "sort_by_label"):
+			if !strings.Contains(series, sortedBy(q.query)+":") { // upstream finds it both before and after the others
+				points["order"] = "any"
+			}
 			order.WriteString(series)
 		case strings.HasPrefix(q.query, "sort") && len(s.Value) == 2:
 			order.Write(s.Value[1])
@@ -247,9 +250,19 @@ func (run *running) pointsOf(q question, a answer) map[string]string {
 			addPoint(points, series+" histogram", p)
 		}
 	}
-	points["order"] = order.String()
+	if points["order"] == "" {
+		points["order"] = order.String()
+	}
 	return points
 }
+
+// sortedBy is the label, in quotes, that sort_by_label sorts by.
+func sortedBy(query string) string {
+	quoted := quotedName.FindAllString(query, -1)
+	return quoted[len(quoted)-1]
+}
+
+var quotedName = regexp.MustCompile(`"[a-z]+"`)
 
 // addPoint adds a point, several of the same time too.
 func addPoint(points map[string]string, series string, p []json.RawMessage) {

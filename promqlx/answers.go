@@ -1,0 +1,138 @@
+package promqlx
+
+import (
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/transport"
+)
+
+// This file puts the answers of pieces together.
+
+// answer is what one piece of a partition, or all of them, say of a part.
+type answer struct {
+	series   []stretch
+	warnings annotations.Annotations
+}
+
+func (a *answer) add(b answer) {
+	a.series = append(a.series, b.series...)
+	a.warnings.Merge(b.warnings)
+}
+
+// stretch is a series of an answer, for some steps: samples, or a view.
+type stretch struct {
+	labels labels.Labels
+	// samples are one for each step at which the series is, at least one.
+	samples *dedup.Samples
+	// view is set instead where the samples come about while they are read.
+	view *view
+}
+
+// start is the time (ms) of the first sample, or of the first at which one may be.
+func (s stretch) start() int64 {
+	if s.view != nil {
+		return s.view.steps.Start
+	}
+	return s.samples.T[0]
+}
+
+// columns copies a result, whose memory goes back to the engine. It is not ok where
+// the engine gives a series both a float and a histogram at one time, as it does where
+// a function makes the labels of two series equal.
+func columns(s promql.Series) (out *dedup.Samples, ok bool) {
+	out = &dedup.Samples{}
+	f, h := s.Floats, s.Histograms
+	for len(f) > 0 || len(h) > 0 {
+		if len(f) > 0 && len(h) > 0 && f[0].T == h[0].T {
+			return nil, false
+		}
+		if len(h) == 0 || len(f) > 0 && f[0].T < h[0].T {
+			out.Append(0, f[0].T, f[0].F)
+			f = f[1:]
+			continue
+		}
+		out.AppendFloatHistogram(0, h[0].T, h[0].H.Copy())
+		h = h[1:]
+	}
+	return out, true
+}
+
+// joined makes one list of the answers. Answers of equal labels follow each other
+// in one series where they can: what was answered in turns. Others stay apart, as
+// the rest of the expression aggregates them.
+func joined(answers []answer, st transport.Steps, ws *annotations.Annotations) []storage.Series {
+	var all []stretch
+	for _, a := range answers {
+		all = append(all, a.series...)
+		ws.Merge(a.warnings)
+	}
+	slices.SortStableFunc(all, func(a, b stretch) int {
+		if c := labels.Compare(a.labels, b.labels); c != 0 {
+			return c
+		}
+		return int(a.start() - b.start())
+	})
+	var out []storage.Series
+	for len(all) > 0 {
+		n := 1
+		for n < len(all) && labels.Equal(all[n].labels, all[0].labels) {
+			n++
+		}
+		if slices.ContainsFunc(all[:n], func(s stretch) bool { return s.view != nil }) {
+			out = append(out, &viewed{stretches: all[:n:n], steps: st})
+		} else {
+			for _, lane := range lanes(all[:n]) {
+				run := onGrid(lane, st)
+				out = append(out, dedup.NewSeries(all[0].labels, []dedup.Run{run}, st.Start, st.End, nil))
+			}
+		}
+		all = all[n:]
+	}
+	return out
+}
+
+// lanes puts samples, sorted by their start, one after the other where they do not
+// overlap.
+func lanes(list []stretch) []*dedup.Samples {
+	var out []*dedup.Samples
+	for _, s := range list {
+		i := slices.IndexFunc(out, func(l *dedup.Samples) bool { return l.T[l.Len()-1] < s.samples.T[0] })
+		if i < 0 {
+			out = append(out, s.samples)
+			continue
+		}
+		for n := range s.samples.T {
+			out[i].AppendFrom(s.samples, n)
+		}
+	}
+	return out
+}
+
+// onGrid ends each run of steps at which the series is, so that the engine does not
+// look back from the next one.
+func onGrid(s *dedup.Samples, st transport.Steps) *dedup.Samples {
+	if last := s.T[s.Len()-1]; last >= st.End && int64(s.Len()) == (last-s.T[0])/st.Step+1 {
+		return s
+	}
+	out := &dedup.Samples{}
+	for i, t := range s.T {
+		endRun(out, st, t)
+		out.AppendFrom(s, i)
+	}
+	endRun(out, st, st.End+1)
+	return out
+}
+
+// endRun appends a stale marker at the step after the last sample, if that is before t
+// (ms): there the series is not.
+func endRun(s *dedup.Samples, st transport.Steps, t int64) {
+	if n := s.Len(); n > 0 && s.T[n-1]+st.Step < t {
+		s.Append(0, s.T[n-1]+st.Step, dedup.StaleNaN)
+	}
+}
