@@ -327,6 +327,7 @@ func newReplica(g *group, u *url.URL) *replica {
 			ReadPath: cfg.RemoteReadPath,
 			Header:   header,
 			Params:   params,
+			Distance: &transport.Distance{},
 		},
 	}
 }

@@ -28,6 +28,8 @@ type Client struct {
 	// Header is sent with each request, Params are added to each URL.
 	Header http.Header
 	Params url.Values
+	// Distance learns how far the replica is. Nil: it is taken to be far.
+	Distance *Distance
 
 	dialect Dialect
 }
@@ -75,7 +77,10 @@ func (c *Client) send(req *http.Request, wantTypes ...string) (*http.Response, e
 		req.Header[k] = v
 	}
 	req.Header.Set("User-Agent", "oneprom")
-	resp, err := c.HTTP.Do(req)
+	if req.Header.Get("Accept-Encoding") == "" && c.Distance.near() {
+		req.Header.Set("Accept-Encoding", "identity") // the default is gzip
+	}
+	resp, err := c.HTTP.Do(req.WithContext(c.Distance.measured(req.Context())))
 	if err != nil {
 		return nil, c.transportError(req.Context(), err)
 	}
