@@ -123,7 +123,7 @@ func executionOpts() promql.EngineOpts {
 }
 
 // engineOver is an engine over groups, three hours after the first sample.
-func engineOver(t *testing.T, partial servergroup.PartialResponse, cfgs ...servergroup.Config) *Engine {
+func engineOver(t testing.TB, partial servergroup.PartialResponse, cfgs ...servergroup.Config) *Engine {
 	t.Helper()
 	set, err := servergroup.NewSet(servergroup.Options{
 		Now: func() time.Time { return time.UnixMilli(3 * 3600_000) }, Features: []string{"use-start-timestamps"},
@@ -144,7 +144,7 @@ func at(start, end int64) times {
 func instantAt(minute int64) times { return times{start: time.UnixMilli(minute * 60_000)} }
 
 // executed is the result of a query with what is said of it.
-func executed(t *testing.T, e *Engine, text string, at times) (*promql.Result, []string) {
+func executed(t testing.TB, e *Engine, text string, at times) (*promql.Result, []string) {
 	t.Helper()
 	return resultOf(t, text, at, func() (promql.Query, error) {
 		if at.interval == 0 {
@@ -154,7 +154,7 @@ func executed(t *testing.T, e *Engine, text string, at times) (*promql.Result, [
 	})
 }
 
-func resultOf(t *testing.T, text string, at times, query func() (promql.Query, error)) (*promql.Result, []string) {
+func resultOf(t testing.TB, text string, at times, query func() (promql.Query, error)) (*promql.Result, []string) {
 	t.Helper()
 	q, err := query()
 	require.NoError(t, err)

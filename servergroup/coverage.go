@@ -91,7 +91,7 @@ func (v *View) Uncovered(sel Selection) (annotations.Annotations, error) {
 	var admitted, all []*Config
 	for _, g := range v.groups {
 		all = append(all, g.cfg)
-		if g.cfg.resolve(sel.Matchers).none == "" {
+		if !g.cfg.excludes(sel.Matchers) {
 			admitted = append(admitted, g.cfg)
 		}
 	}

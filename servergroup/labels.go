@@ -177,6 +177,19 @@ func (c *Config) resolve(ms []*labels.Matcher) resolved {
 	return r
 }
 
+// excludes tells whether resolve finds that no series can match. It is what most of
+// many groups are asked.
+func (c *Config) excludes(ms []*labels.Matcher) bool {
+	for _, m := range ms {
+		if v, injected := c.Labels[m.Name]; injected && !m.Matches(v) {
+			return true
+		} else if !injected && slices.Contains(c.ReplicaLabels, m.Name) && !m.Matches("") {
+			return true
+		}
+	}
+	return false
+}
+
 // exports tells whether a label of this name may be one of the data that an
 // injected label has ousted.
 func (c *Config) exports(name string) bool {

@@ -23,6 +23,7 @@ func TestResolve_MatchersOnPartitionLabelsAreNotSent(t *testing.T) {
 		t.Helper()
 		r := cfg.resolve(matchersOf(t, selector))
 		require.Equal(t, none, r.none)
+		require.Equal(t, none != "", cfg.excludes(matchersOf(t, selector)))
 		if none == "" {
 			require.Equal(t, send, transport.Selector(r.send))
 			require.Equal(t, check, transport.Selector(r.check))

@@ -32,7 +32,7 @@ func (p *Partition) Single() bool { return len(p.members) == 1 }
 
 // Concerns tells whether the partition may hold series of a selection.
 func (p *Partition) Concerns(sel Selection) bool {
-	return slices.ContainsFunc(p.members, func(g groupView) bool { return g.cfg.resolve(sel.Matchers).none == "" })
+	return slices.ContainsFunc(p.members, func(g groupView) bool { return !g.cfg.excludes(sel.Matchers) })
 }
 
 // Partitions returns those that any of the selections concerns, in the order of

@@ -97,8 +97,14 @@ func (v *View) routeMerge(ms []*labels.Matcher, mint, maxt int64) []target {
 }
 
 func (v *View) routeMergeAmong(groups []groupView, ms []*labels.Matcher, mint, maxt int64) []target {
-	ts := v.routeAmong(groups, ms, mint, maxt)
+	var concerned []groupView
 	for _, g := range groups {
+		if !g.cfg.excludes(ms) {
+			concerned = append(concerned, g)
+		}
+	}
+	ts := v.routeAmong(concerned, ms, mint, maxt)
+	for _, g := range concerned {
 		if slices.ContainsFunc(ts, func(t target) bool { return t.cfg == g.cfg }) {
 			continue
 		}
