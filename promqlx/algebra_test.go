@@ -32,14 +32,14 @@ var (
 var zones = Layout{Partitions: []map[string]string{{"region": "eu", "zone": "eu1"}, {"region": "us", "zone": "us1"}}}
 
 // planOf plans a query from 1000 s to 1120 s each minute.
-func planOf(t testing.TB, expr string, l Layout) *Plan {
+func planOf(t testing.TB, expr string, l Layout, o Options) *Plan {
 	t.Helper()
 	opts := testEngineOpts()
 	q, err := promql.NewEngine(opts).NewRangeQuery(context.Background(), nil, nil, expr, time.Unix(1000, 0), time.Unix(1120, 0), time.Minute)
 	require.NoError(t, err, expr)
 	defer q.Close()
 	before := q.String()
-	p := NewPlan(q.Statement().(*parser.EvalStmt), opts.NoStepSubqueryIntervalFn, l, Options{})
+	p := NewPlan(q.Statement().(*parser.EvalStmt), opts.NoStepSubqueryIntervalFn, l, o)
 	require.Equal(t, before, q.String())
 	return p
 }
@@ -61,11 +61,12 @@ func expressions(t testing.TB) []string {
 
 // TestPlan_Golden compares plans with those in testdata.
 func TestPlan_Golden(t *testing.T) {
-	for name, layout := range map[string]Layout{"one": one, "plain": plain, "regions": regions, "grid": grids} {
+	for name, layout := range map[string]Layout{"one": one, "plain": plain, "regions": regions, "grid": grids, "one_divided": one} {
+		o := Options{Divided: strings.HasSuffix(name, "_divided")}
 		t.Run(name, func(t *testing.T) {
 			var b strings.Builder
 			for _, expr := range expressions(t) {
-				plan := planOf(t, expr, layout).String()
+				plan := planOf(t, expr, layout, o).String()
 				if plan == "" {
 					plan = "no series"
 				}

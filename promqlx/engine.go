@@ -88,18 +88,27 @@ type query struct {
 	traced  bool // what becomes of it is wanted
 }
 
+// Exec implements promql.Query. What shows only while a plan is executed may ask for
+// another one.
 func (q *query) Exec(ctx context.Context) *promql.Result {
-	res := q.exec(ctx, Options{Off: q.engine.whole})
-	if !errors.Is(res.Err, errDoubtful) {
-		return res
+	o := Options{Off: q.engine.whole}
+	for {
+		res := q.exec(ctx, o)
+		switch {
+		case errors.Is(res.Err, errDoubtful):
+			o.Off = true
+		case errors.Is(res.Err, errDivisible):
+			o.Divided = true
+		default:
+			return res
+		}
+		again, from, err := q.parse()
+		if err != nil {
+			return &promql.Result{Err: err}
+		}
+		q.Query.Close()
+		q.Query, q.planned = again, from
 	}
-	again, from, err := q.parse()
-	if err != nil {
-		return &promql.Result{Err: err}
-	}
-	q.Query.Close()
-	q.Query, q.planned = again, from
-	return q.exec(ctx, Options{Off: true})
 }
 
 func (q *query) exec(ctx context.Context, o Options) *promql.Result {
@@ -135,7 +144,7 @@ func namesUnknown(ws annotations.Annotations) bool {
 
 // execution plans a statement for the groups of a view.
 func (e *Engine) execution(stmt *parser.EvalStmt, text string, view *servergroup.View, o Options) *execution {
-	x := &execution{engine: e, text: text, view: view, off: o.Off, fetches: newFetches(view)}
+	x := &execution{engine: e, text: text, view: view, options: o, fetches: newFetches(view)}
 	x.plan = NewPlan(stmt, e.subqueryStep, Layout{}, Options{Off: true})
 	if o.Off {
 		return x

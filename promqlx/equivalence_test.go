@@ -28,11 +28,12 @@ import (
 
 // trial evaluates plans over the pieces of a world, as upstream's engine would.
 type trial struct {
-	engine *promql.Engine
-	opts   promql.EngineOpts
-	layout Layout
-	world  world
-	own    []division // of each partition
+	engine  *promql.Engine
+	opts    promql.EngineOpts
+	layout  Layout
+	world   world
+	own     []division // of each partition
+	options Options
 	// pieces has each partition evaluated for each value of instance by itself,
 	// where parts allow it.
 	pieces bool
@@ -68,7 +69,7 @@ func (tr *trial) planned(t testing.TB, expr string, at times) *promql.Result {
 	defer q.Close()
 	stmt := q.Statement().(*parser.EvalStmt)
 	before := stmt.Expr.String()
-	plan := NewPlan(stmt, tr.opts.NoStepSubqueryIntervalFn, tr.layout, Options{})
+	plan := NewPlan(stmt, tr.opts.NoStepSubqueryIntervalFn, tr.layout, tr.options)
 	tr.adds = false
 	for _, leaf := range plan.Leaves {
 		w := tr.world
@@ -436,18 +437,22 @@ func TestPlan_Equivalence(t *testing.T) {
 		layout        Layout
 		pieces, texts bool
 		exprs         []string
+		options       Options
 	}{
-		{"regions", regions, false, true, own},
-		{"regions, upstream's", regions, false, true, upstream},
-		{"one, in pieces", one, true, true, own},
-		{"one, in pieces, upstream's", one, true, false, upstream},
-		{"plain, in pieces", plain, true, false, own},
-		{"grid, in pieces", grids, true, true, own},
-		{"zones, in pieces", zones, true, true, own},
+		{"regions", regions, false, true, own, Options{}},
+		{"regions, upstream's", regions, false, true, upstream, Options{}},
+		{"one, in pieces", one, true, true, own, Options{}},
+		{"one, divided", one, true, true, own, Options{Divided: true}},
+		{"plain, divided, upstream's", plain, true, false, upstream, Options{Divided: true}},
+		{"grid, divided", grids, true, true, own, Options{Divided: true}},
+		{"one, in pieces, upstream's", one, true, false, upstream, Options{}},
+		{"plain, in pieces", plain, true, false, own, Options{}},
+		{"grid, in pieces", grids, true, true, own, Options{}},
+		{"zones, in pieces", zones, true, true, own, Options{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			tr := newTrial(c.layout, all)
-			tr.pieces, tr.texts = c.pieces, c.texts
+			tr.pieces, tr.texts, tr.options = c.pieces, c.texts, c.options
 			compared, empty, failed := 0, 0, 0
 			for _, expr := range c.exprs {
 				for _, at := range at {

@@ -22,8 +22,14 @@ import (
 // partitionsAtOnce is how many partitions answer a part at the same time.
 const partitionsAtOnce = 64
 
-// doubtful ends the evaluation of a plan whose parts cannot be put together.
-var errDoubtful = errors.New("the answers of the partitions cannot be put together")
+// What ends the execution of a plan, so that another one is made.
+var (
+	// errDoubtful: nothing but the samples will do.
+	errDoubtful = errors.New("the answers of the partitions cannot be put together")
+	// errDivisible: more would be answered by one replica if the targets that it lacks
+	// were cut out.
+	errDivisible = errors.New("the part has to be divided by target")
+)
 
 // execution answers the parts of one query.
 type execution struct {
@@ -32,8 +38,8 @@ type execution struct {
 	plan       *Plan
 	view       *servergroup.View
 	partitions []*servergroup.Partition
-	off        bool   // no parts were to be made
-	trace      *Trace // nil: nobody wants to know
+	options    Options // of the plan
+	trace      *Trace  // nil: nobody wants to know
 	fetches    *fetches
 }
 
@@ -51,8 +57,8 @@ func (x *execution) part(ctx context.Context, p *Part) ([]storage.Series, annota
 		g.Go(func() error {
 			answers[i], errs[i] = x.ask(ctx, p, partition)
 			x.trace.failed(p, partition, errs[i])
-			if errors.Is(errs[i], errDoubtful) {
-				return errDoubtful
+			if another(errs[i]) {
+				return errs[i]
 			}
 			return context.Cause(ctx)
 		})
@@ -79,7 +85,7 @@ func (x *execution) part(ctx context.Context, p *Part) ([]storage.Series, annota
 
 // ask has a partition answer a part.
 func (x *execution) ask(ctx context.Context, p *Part, partition *servergroup.Partition) (answer, error) {
-	pieces, err := partition.Choose(ctx, p.need())
+	pieces, err := x.choose(ctx, p, partition)
 	if err != nil {
 		return answer{}, err
 	}
@@ -100,6 +106,36 @@ func (x *execution) ask(ctx context.Context, p *Part, partition *servergroup.Par
 		all.add(a)
 	}
 	return all, nil
+}
+
+// another tells whether an error asks for another plan.
+func another(err error) bool { return errors.Is(err, errDoubtful) || errors.Is(err, errDivisible) }
+
+// choose divides a partition's share of a part. It is errDivisible if that merges
+// replicas at steps at which one is whole but for a few targets.
+func (x *execution) choose(ctx context.Context, p *Part, partition *servergroup.Partition) ([]*servergroup.Piece, error) {
+	pieces, err := partition.Choose(ctx, p.need())
+	if err != nil || p.ByTarget || x.options.Divided || mergedSteps(pieces) == 0 {
+		return pieces, err
+	}
+	divided := p.need()
+	divided.ByTarget = true
+	other, err := partition.Choose(ctx, divided)
+	if err == nil && mergedSteps(other) < mergedSteps(pieces) {
+		return nil, errDivisible
+	}
+	return pieces, err
+}
+
+// mergedSteps is at how many steps all targets are merged.
+func mergedSteps(pieces []*servergroup.Piece) int64 {
+	n := int64(0)
+	for _, p := range pieces {
+		if p.Replica() == "" && p.Targets() == nil {
+			n += p.Steps.Count()
+		}
+	}
+	return n
 }
 
 // concerns tells whether a partition may hold series of the part.
@@ -124,7 +160,7 @@ func (x *execution) piece(ctx context.Context, p *Part, piece *servergroup.Piece
 	local, err := piece.Local(ctx, selector)
 	if err == nil && local == "" {
 		var a answer
-		if a, err = x.there(ctx, p, piece); err == nil || errors.Is(err, errDoubtful) {
+		if a, err = x.there(ctx, p, piece); err == nil || another(err) {
 			seen.answered(a)
 			return a, err
 		}

@@ -298,9 +298,9 @@ func (x *execution) explain(stmt *parser.EvalStmt) *Explanation {
 // noParts says why there are none.
 func (x *execution) noParts() string {
 	switch {
-	case x.off && x.engine.whole:
+	case x.options.Off && x.engine.whole:
 		return "promql-delayed-name-removal: names are removed at the end of a query, and a part would have removed them before"
-	case x.off:
+	case x.options.Off:
 		return errDoubtful.Error()
 	case len(x.plan.Leaves) == 0:
 		return "there are no selectors"

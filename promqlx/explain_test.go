@@ -100,7 +100,7 @@ func TestExplain_NamesRemovedAtTheEnd(t *testing.T) {
 }
 
 func TestExplanation_JSON(t *testing.T) {
-	data, err := json.Marshal(explainedSteps(planOf(t, `m`, one).Leaves[0].Part.Steps))
+	data, err := json.Marshal(explainedSteps(planOf(t, `m`, one, Options{}).Leaves[0].Part.Steps))
 	require.NoError(t, err)
 	require.Equal(t, `{"start":1000,"end":1120,"step":60,"count":3}`, string(data))
 	for ms, want := range map[int64]string{1001: "1.001", -1500: "-1.5", 0: "0", 1795378803812: "1795378803.812"} {

@@ -70,6 +70,7 @@ type planner struct {
 	stmt       *parser.EvalStmt
 	partitions *scope
 	targets    *scope
+	divided    bool                             // all parts are to be divisible by targets
 	parts      map[*parser.VectorSelector]*Part // by what stands for them
 }
 
@@ -148,8 +149,9 @@ func (pl *planner) rewrite(e parser.Expr, at place) parser.Expr {
 		}
 	}
 	if e.Type() == parser.ValueTypeVector && hasSelector(e) {
-		if _, ok := pl.partitions.of(e); ok {
-			_, byTarget := pl.targets.of(e)
+		_, ok := pl.partitions.of(e)
+		_, byTarget := pl.targets.of(e)
+		if ok && (byTarget || !pl.divided) {
 			return pl.leaf(e, at, Part{Expr: copyExpr(e), ByTarget: byTarget, Why: pl.why(e)})
 		}
 	}
@@ -179,7 +181,7 @@ func (pl *planner) combined(n *parser.AggregateExpr, at place) parser.Expr {
 	if n.Op == parser.COUNT_VALUES && pl.partitions.anyOf(text(n.Param)) {
 		return nil
 	}
-	if whole && (!byTarget || n.Op == parser.AVG || n.Op == parser.COUNT_VALUES) {
+	if whole && (!byTarget || !pl.divided && (n.Op == parser.AVG || n.Op == parser.COUNT_VALUES)) {
 		return nil
 	}
 	if n.Op == parser.AVG {

@@ -50,6 +50,9 @@ type Options struct {
 	// Off makes no parts, as an engine must that removes names at the end: the
 	// functions in a part would have removed them already.
 	Off bool
+	// Divided makes only parts that can be divided by target, smaller ones if need be:
+	// where each replica lacks a few targets, none answers another part alone.
+	Divided bool
 }
 
 // Selector is what one vector selector of a query needs.
@@ -67,7 +70,7 @@ func NewPlan(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, layo
 	p := &Plan{Expr: stmt.Expr, lookback: stmt.LookbackDelta.Milliseconds(), subqueryStep: subqueryStep}
 	parts := map[*parser.VectorSelector]*Part{}
 	if !o.Off && len(layout.Partitions) > 0 && !oddQuantile(stmt.Expr) {
-		pl := &planner{plan: p, stmt: stmt, partitions: newPartitions(layout), targets: newTargets(), parts: parts}
+		pl := &planner{plan: p, stmt: stmt, partitions: newPartitions(layout), targets: newTargets(), divided: o.Divided, parts: parts}
 		p.Expr = pl.rewrite(stmt.Expr, pl.root())
 	}
 	parser.Inspect(p.Expr, func(node parser.Node, path []parser.Node) error {
