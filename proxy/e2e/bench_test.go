@@ -4,10 +4,13 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -67,6 +70,8 @@ type benchRow struct {
 	benchCase
 	truth, oneprom []time.Duration // one per round
 	same           bool
+	cpu            [3]time.Duration // for one query: of the truth, of oneprom, of all replicas
+	fetched        int64            // bytes of the replicas' answers that oneprom held
 }
 
 // TestBenchRatios compares the time of oneprom with that of the truth, one Prometheus that holds everything, on a big world, and prints
@@ -84,12 +89,12 @@ func TestBenchRatios(t *testing.T) {
 func benchRatios(t *testing.T, w *world.World, scale, rounds int) {
 	w.Start(t, t.TempDir())
 
-	base := startWorldOneprom(t, w)
+	front := runWorldOneprom(t, w)
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}}
 	defer client.CloseIdleConnections()
 	var rows []benchRow
 	for _, c := range benchCases {
-		rows = append(rows, measureCase(t, client, w, base, c, rounds))
+		rows = append(rows, measureCase(t, client, w, front, c, rounds))
 	}
 	t.Logf("%d targets per region, medians of %d rounds\n%s", 20*scale, rounds, benchTable(rows))
 	t.Log(bigAnswer(t, w))
@@ -97,10 +102,11 @@ func benchRatios(t *testing.T, w *world.World, scale, rounds int) {
 
 // measureCase asks both servers in turn. A first round warms up and compares the answers. Every round asks for a window that lies a bit later
 // than the one before, off its step grid, so that no cache of results has the answer.
-func measureCase(t *testing.T, client *http.Client, w *world.World, base string, c benchCase, rounds int) benchRow {
+func measureCase(t *testing.T, client *http.Client, w *world.World, front *world.Process, c benchCase, rounds int) benchRow {
 	t.Helper()
 	row := benchRow{benchCase: c}
 	q := exam.Query{Text: c.text}
+	var before [3]time.Duration
 	for round := range rounds + 1 {
 		end := w.End - 10*bm.Milliseconds() + int64(round)*1373
 		e := exam.Instant("bench", end)
@@ -110,13 +116,15 @@ func measureCase(t *testing.T, client *http.Client, w *world.World, base string,
 		if round == 0 {
 			want, err := exam.Ask(client, w.Truth.URL, e.Path(), e.Form(q))
 			require.NoError(t, err)
-			got, err := exam.Ask(client, base, e.Path(), e.Form(q))
+			got, err := exam.Ask(client, front.URL, e.Path(), e.Form(q))
 			require.NoError(t, err)
 			row.same = len(exam.Differences(q, want, got)) == 0
+			row.fetched = fetchedBytes(t, client, front.URL, e.Form(q))
+			before = cpuTimes(t, w, front)
 			continue
 		}
 		first, second := &row.truth, &row.oneprom
-		urls := []string{w.Truth.URL, base}
+		urls := []string{w.Truth.URL, front.URL}
 		if round%2 == 0 {
 			first, second = second, first
 			slices.Reverse(urls)
@@ -124,7 +132,44 @@ func measureCase(t *testing.T, client *http.Client, w *world.World, base string,
 		*first = append(*first, timed(t, client, urls[0], e, q))
 		*second = append(*second, timed(t, client, urls[1], e, q))
 	}
+	for i, d := range cpuTimes(t, w, front) {
+		row.cpu[i] = (d - before[i]) / time.Duration(rounds)
+	}
 	return row
+}
+
+// cpuTimes are the processor times so far of the truth, of oneprom, and of all replicas together.
+func cpuTimes(t *testing.T, w *world.World, front *world.Process) (all [3]time.Duration) {
+	t.Helper()
+	pids := [3][]int{{w.Truth.PID}, {front.PID}, nil}
+	for _, g := range w.Groups {
+		for _, r := range g.Replicas {
+			pids[2] = append(pids[2], r.PID)
+		}
+	}
+	for i := range pids {
+		for _, pid := range pids[i] {
+			d, err := world.CPU(pid)
+			require.NoError(t, err)
+			all[i] += d
+		}
+	}
+	return all
+}
+
+// fetchedBytes asks for what a query fetches.
+func fetchedBytes(t *testing.T, client *http.Client, base string, form url.Values) int64 {
+	t.Helper()
+	form = maps.Clone(form)
+	form.Set("analyze", "true")
+	resp, err := client.PostForm(base+"/api/v1/explain", form)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	var answer struct {
+		Data struct{ Analysis struct{ Bytes int64 } }
+	}
+	require.NoError(t, json.NewDecoder(resp.Body).Decode(&answer))
+	return answer.Data.Analysis.Bytes
 }
 
 // timed is the time until the last byte of the answer has arrived.
@@ -149,7 +194,7 @@ func median(all []time.Duration) float64 {
 func benchTable(rows []benchRow) string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 1, 2, ' ', 0)
-	fmt.Fprintln(w, "class\ttruth ms\toneprom ms\tratio\tanswer\trange/step\tquery")
+	fmt.Fprintln(w, "class\ttruth ms\toneprom ms\tratio\tanswer\tCPU ms: truth\toneprom\treplicas\tKiB\trange/step\tquery")
 	logs := map[string][]float64{}
 	var classes []string
 	for _, r := range rows {
@@ -164,7 +209,8 @@ func benchTable(rows []benchRow) string {
 		if !r.same {
 			equal = "DIFFERS"
 		}
-		fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%.2f\t%s\t%s/%s\t%s\n", r.class, truth, oneprom, ratio, equal, r.span, r.step, r.text)
+		fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%.2f\t%s\t%d\t%d\t%d\t%d\t%s/%s\t%s\n", r.class, truth, oneprom, ratio, equal,
+			r.cpu[0].Milliseconds(), r.cpu[1].Milliseconds(), r.cpu[2].Milliseconds(), r.fetched>>10, r.span, r.step, r.text)
 	}
 	fmt.Fprintln(w, "\ngeometric mean\tratio")
 	for _, class := range append(classes, "all") {

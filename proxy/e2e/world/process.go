@@ -11,6 +11,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -146,6 +148,25 @@ func (p *Process) PeakMemory() (int64, error) {
 		}
 	}
 	return 0, fmt.Errorf("no VmHWM in the status of process %d", p.PID)
+}
+
+// CPU is the processor time that a process has used so far, in steps of 10 ms.
+func CPU(pid int) (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	// The name, in brackets, may hold anything; the times are the 12th and 13th field after it.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	total := time.Duration(0)
+	for _, i := range []int{11, 12} {
+		ticks, err := strconv.ParseInt(fields[i], 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("times of process %d: %w", pid, err)
+		}
+		total += time.Duration(ticks) * (time.Second / 100)
+	}
+	return total, nil
 }
 
 // freeAddress finds a loopback port that nobody listens on.
