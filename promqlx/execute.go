@@ -221,11 +221,15 @@ func (x *execution) there(ctx context.Context, p *Part, piece *servergroup.Piece
 	return out, x.trust(p, out)
 }
 
+// ofTheWhole are annotations that the engine makes of all series together: it counts
+// what it had to fix, and tells the last of the pairs at a step that do not go together.
+var ofTheWhole = []string{"needed to be fixed for monotonicity", "incompatible sample types encountered for binary operator"}
+
 // trust is an error if the answer shows that a part must not be one.
 func (x *execution) trust(p *Part, a answer) error {
 	for _, w := range a.warnings {
-		// The engine counts what it had to fix, over all of a query.
-		if p.Doubtful(w.Error(), 0) || strings.Contains(w.Error(), "needed to be fixed for monotonicity") {
+		text := w.Error()
+		if p.Doubtful(text, 0) || slices.ContainsFunc(ofTheWhole, func(said string) bool { return strings.Contains(text, said) }) {
 			return errDoubtful
 		}
 	}

@@ -445,6 +445,22 @@ func TestExecute_CountedInfos(t *testing.T) {
 	requireTruth(t, e, all, text, at(60, 62))
 }
 
+// TestExecute_PairsThatDoNotGoTogether: of those at one step the engine tells the last.
+func TestExecute_PairsThatDoNotGoTogether(t *testing.T) {
+	const histograms, floats = "{{schema:0 sum:5 count:4 buckets:[1 2 1]}}x300", "1x300"
+	load := func(region, m, n string) string {
+		return fmt.Sprintf("\n  up{instance=\"t0\",job=\"j\"%[1]s} 1x300\n  m{instance=\"t0\",job=\"j\"%[1]s} %[2]s\n  n{instance=\"t0\",job=\"j\"%[1]s} %[3]s", region, m, n)
+	}
+	eu, us := newStore(t, load("", histograms, floats)), newStore(t, load("", floats, histograms))
+	all := truthOf(t, load(`,region="eu"`, histograms, floats)+load(`,region="us"`, floats, histograms))
+	e := engineOver(t, servergroup.PartialWarn, groupAt("eu", map[string]string{"region": "eu"}, eu), groupAt("us", map[string]string{"region": "us"}, us))
+	const text = `(m > bool n) or up`
+	_, said := all(text, at(20, 22))
+	require.Len(t, said, 1)
+	require.Contains(t, said[0], "incompatible sample types")
+	requireTruth(t, e, all, text, at(20, 22))
+}
+
 // TestExecute_ErrorsAreUpstreams, of the whole query.
 func TestExecute_ErrorsAreUpstreams(t *testing.T) {
 	eu, us, all := regionsOf(t)
