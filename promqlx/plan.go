@@ -120,7 +120,9 @@ func (p *Plan) selector(stmt *parser.EvalStmt, vs *parser.VectorSelector, path [
 		s.MinT -= p.lookback
 		s.MaxT += p.lookback
 	case matrix == nil && offsetForgotten(vs, path):
-		offset := vs.OriginalOffset.Milliseconds()
+		// What has ended by the earlier of both instants shows there, and is not
+		// covered up by what came later.
+		offset := min(vs.OriginalOffset.Milliseconds(), 0)
 		s.MinT -= p.lookback
 		s.Steps = &transport.Steps{Start: g.start + offset, End: g.end + offset, Step: g.step, Lookback: p.lookback}
 		s.Every = true

@@ -99,6 +99,7 @@ func TestPlan_Text(t *testing.T) {
 		{`m @ end()`, "select {__name__=\"m\"} from 820.001 to 1120.000 at 1120.000\n"},
 		// Upstream forgets the offset here, and looks at other instants than it selects for.
 		{`timestamp((m @ 1000 offset -1m))`, "select {__name__=\"m\"} from 760.001 to 1060.000 raw and at 1000.000\n"},
+		{`timestamp(m @ 1000 offset 1m)`, "select {__name__=\"m\"} from 640.001 to 940.000 raw and at 940.000\n"},
 		{`timestamp(m @ 1000)`, "select {__name__=\"m\"} from 700.001 to 1000.000 at 1000.000\n"},
 		{`rate(m[2m])`, "select {__name__=\"m\"} from 880.001 to 1120.000 raw\n"},
 		{`rate(m[2m] anchored)`, "select {__name__=\"m\"} from 580.001 to 1120.000 raw\n"},

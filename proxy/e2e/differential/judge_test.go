@@ -157,6 +157,10 @@ func (c *choices) spread(others map[string]int, key string) bool {
 
 var number = regexp.MustCompile(`-?\d+(\.\d+)?(e[-+]?\d+)?`)
 
+// lastDigits are some of a sum of about a thousand. They are still there when sums are
+// subtracted from each other, as by mad_over_time, and little else is left.
+const lastDigits = 1e-12
+
 // nearly tells whether two values, or histograms, differ by no more than adding up
 // the same numbers in another order explains.
 func nearly(text, other string) bool {
@@ -166,7 +170,7 @@ func nearly(text, other string) bool {
 	as, bs := number.FindAllString(text, -1), number.FindAllString(other, -1)
 	for i := range as {
 		lo, hi := rangeOf(map[string]int{as[i]: 1, bs[i]: 1})
-		if !(hi-lo <= 1e-13*max(math.Abs(lo), math.Abs(hi))) {
+		if !(hi-lo <= max(lastDigits, 1e-13*math.Abs(lo), 1e-13*math.Abs(hi))) {
 			return false
 		}
 	}
