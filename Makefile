@@ -38,7 +38,7 @@ fuzz-differential: ## random questions to random worlds for DIFFTIME, against on
 	$(GO) test ./proxy/e2e/differential -run '^TestDifferential$$' -v -count=1 -timeout 0 -differential.duration=$(DIFFTIME) -differential.seed=$(DIFFSEED)
 
 bench: ## ratios against one Prometheus that has all the data, and the benchmarks of packages
-	$(GO) test -run '^$$' -bench . -benchmem ./dedup ./servergroup/...
+	$(GO) test -run '^$$' -bench . -benchmem ./dedup ./promqlx ./servergroup/...
 	ONEPROM_BENCH=1 $(GO) test -tags e2e -timeout 60m -count=1 -v -run '^TestBench' ./proxy/e2e
 
 lint: ## gofmt and vet

@@ -191,7 +191,7 @@ func once(ws annotations.Annotations, query string) annotations.Annotations {
 type planned struct{ *execution }
 
 func (p *planned) Querier(mint, maxt int64) (storage.Querier, error) {
-	return &planQuerier{execution: p.execution}, nil
+	return &planQuerier{execution: p.execution, plan: p.plan}, nil
 }
 
 // pieceQueryable is the queryable of a part that is evaluated here.
@@ -202,8 +202,7 @@ type pieceQueryable struct {
 }
 
 func (p *pieceQueryable) Querier(mint, maxt int64) (storage.Querier, error) {
-	inner := &execution{plan: p.plan, view: p.view, trace: p.trace, fetches: p.fetches}
-	return &planQuerier{execution: inner, piece: p.piece}, nil
+	return &planQuerier{execution: p.execution, plan: p.plan, piece: p.piece}, nil
 }
 
 // planQuerier serves the selects of one evaluation. The engine makes those of
@@ -211,6 +210,7 @@ func (p *pieceQueryable) Querier(mint, maxt int64) (storage.Querier, error) {
 type planQuerier struct {
 	storage.LabelQuerier // nil: the engine asks for no labels
 	*execution
+	plan  *Plan              // of what is evaluated
 	piece *servergroup.Piece // which is evaluated; nil: the whole query
 
 	mtx  sync.Mutex // guards next

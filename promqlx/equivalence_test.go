@@ -191,13 +191,13 @@ func has(ls labels.Labels, want map[string]string) bool {
 
 func (tr *trial) doubts(p *Part, res *promql.Result) bool {
 	for _, w := range res.Warnings {
-		if p.Doubtful(w.Error(), 0) {
+		if p.DoubtfulNote(w.Error()) {
 			return true
 		}
 	}
 	for _, series := range res.Value.(promql.Matrix) {
 		for _, point := range series.Floats {
-			if p.Doubtful("", point.F) {
+			if p.DoubtfulValue(point.F) {
 				return true
 			}
 		}

@@ -160,7 +160,7 @@ func (x *execution) piece(ctx context.Context, p *Part, piece *servergroup.Piece
 	local, err := piece.Local(ctx, selector)
 	if err == nil && local == "" {
 		var a answer
-		if a, err = x.there(ctx, p, piece); err == nil || another(err) {
+		if a, err = x.there(ctx, p, piece); err == nil || errors.Is(err, errDoubtful) {
 			seen.answered(a)
 			return a, err
 		}
@@ -221,15 +221,10 @@ func (x *execution) there(ctx context.Context, p *Part, piece *servergroup.Piece
 	return out, x.trust(p, out)
 }
 
-// ofTheWhole are annotations that the engine makes of all series together: it counts
-// what it had to fix, and tells the last of the pairs at a step that do not go together.
-var ofTheWhole = []string{"needed to be fixed for monotonicity", "incompatible sample types encountered for binary operator"}
-
 // trust is an error if the answer shows that a part must not be one.
 func (x *execution) trust(p *Part, a answer) error {
 	for _, w := range a.warnings {
-		text := w.Error()
-		if p.Doubtful(text, 0) || slices.ContainsFunc(ofTheWhole, func(said string) bool { return strings.Contains(text, said) }) {
+		if p.DoubtfulNote(w.Error()) || isAny(ofTheWhole, w.Error()) {
 			return errDoubtful
 		}
 	}
@@ -237,7 +232,7 @@ func (x *execution) trust(p *Part, a answer) error {
 		return nil
 	}
 	for _, s := range a.series {
-		if slices.ContainsFunc(s.samples.F, func(v float64) bool { return p.Doubtful("", v) }) {
+		if slices.ContainsFunc(s.samples.F, p.DoubtfulValue) {
 			return errDoubtful
 		}
 	}

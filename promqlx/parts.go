@@ -30,9 +30,9 @@ type Part struct {
 	// ByTarget says that it may as well be evaluated over disjoint sets of values of
 	// the label `instance`, with all answers concatenated.
 	ByTarget bool
-	// Adds says that the rest of the expression adds the answers up. See Doubtful.
+	// Adds says that the rest of the expression adds the answers up. See DoubtfulNote.
 	Adds bool
-	// Averages says that the sums of an average are answered. See Doubtful.
+	// Averages says that the sums of an average are answered. See DoubtfulValue.
 	Averages bool
 	// Why it is a part.
 	Why string

@@ -114,17 +114,24 @@ const mixedSchemas = "vector contains a mix of histograms with exponential and c
 // mixtures are warnings of aggregations that drop a group.
 var mixtures = []string{"encountered a mix of histograms and floats for aggregation", mixedSchemas}
 
-// Doubtful tells whether a warning or a value in the answers of the part shows that
-// they cannot be put together: the query has then to be planned with Options.Off.
-// Where floats and histograms, or histograms of two kinds, are added up, a group
-// has no value at all, however little of it is mixed; and a sum may be infinite
-// where the average is not.
-func (p *Part) Doubtful(warning string, value float64) bool {
-	if p.Adds && slices.ContainsFunc(mixtures, func(m string) bool { return strings.Contains(warning, m) }) {
-		return true
-	}
-	return p.Averages && math.IsInf(value, 0)
+// ofTheWhole are annotations that the engine makes of all series together: it counts
+// what it had to fix, and tells the last of the pairs at a step that do not go together.
+var ofTheWhole = []string{"needed to be fixed for monotonicity", "incompatible sample types encountered for binary operator"}
+
+// isAny tells whether an annotation is one of those that contain the texts.
+func isAny(texts []string, annotation string) bool {
+	return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(annotation, text) })
 }
+
+// DoubtfulNote tells whether a warning in the answers of the part shows that they
+// cannot be put together: the query has then to be planned with Options.Off. Where
+// floats and histograms, or histograms of two kinds, are added up, a group has no
+// value at all, however little of it is mixed.
+func (p *Part) DoubtfulNote(warning string) bool { return p.Adds && isAny(mixtures, warning) }
+
+// DoubtfulValue is DoubtfulNote for a value: a sum may be infinite where the average
+// is not.
+func (p *Part) DoubtfulValue(v float64) bool { return p.Averages && math.IsInf(v, 0) }
 
 // copyExpr is a deep copy.
 func copyExpr(e parser.Expr) parser.Expr { return withChildren(e, copyExpr) }

@@ -167,9 +167,9 @@ func TestPart_Doubtful(t *testing.T) {
 		{`sum without (x) (m) > 0`, []bool{false}, []bool{false}},
 	} {
 		for i, part := range partsOf(t, c.expr) {
-			require.Equal(t, c.mix[i], part.Doubtful(mixture, 0), c.expr)
-			require.Equal(t, c.huge[i], part.Doubtful("", inf), c.expr)
-			require.False(t, part.Doubtful("PromQL info: something else", 1))
+			require.Equal(t, c.mix[i], part.DoubtfulNote(mixture), c.expr)
+			require.Equal(t, c.huge[i], part.DoubtfulValue(inf), c.expr)
+			require.False(t, part.DoubtfulNote("PromQL info: something else") || part.DoubtfulValue(1))
 		}
 	}
 }

@@ -253,12 +253,12 @@ func (c *chooser) mains() []int {
 			counts[r][i] += counts[r][i-1]
 		}
 	}
+	limit := 0
+	if c.need.ByTarget {
+		limit = c.targets / spoiledShare
+	}
 	main := make([]int, c.steps)
 	for i := range main {
-		limit := 0
-		if c.need.ByTarget {
-			limit = c.targets / spoiledShare
-		}
 		main[i] = slices.IndexFunc(counts, func(n []int) bool { return n[i] <= limit })
 	}
 	return main

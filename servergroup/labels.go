@@ -155,17 +155,14 @@ type resolved struct {
 func (c *Config) resolve(ms []*labels.Matcher) resolved {
 	var r resolved
 	for _, m := range ms {
-		if v, injected := c.Labels[m.Name]; injected {
-			if !m.Matches(v) {
+		if v, injected, fixed := c.fixed(m.Name); fixed {
+			switch {
+			case m.Matches(v):
+				continue
+			case injected:
 				return resolved{none: fmt.Sprintf("the group's label %s=%q does not match %s", m.Name, v, m)}
 			}
-			continue
-		}
-		if slices.Contains(c.ReplicaLabels, m.Name) {
-			if !m.Matches("") {
-				return resolved{none: fmt.Sprintf("no series shows the replica label that %s asks for", m)}
-			}
-			continue
+			return resolved{none: fmt.Sprintf("no series shows the replica label that %s asks for", m)}
 		}
 		if c.exports(m.Name) {
 			// Which label of the data that is can be another one for each series.
@@ -180,14 +177,17 @@ func (c *Config) resolve(ms []*labels.Matcher) resolved {
 // excludes tells whether resolve finds that no series can match. It is what most of
 // many groups are asked.
 func (c *Config) excludes(ms []*labels.Matcher) bool {
-	for _, m := range ms {
-		if v, injected := c.Labels[m.Name]; injected && !m.Matches(v) {
-			return true
-		} else if !injected && slices.Contains(c.ReplicaLabels, m.Name) && !m.Matches("") {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(ms, func(m *labels.Matcher) bool {
+		v, _, fixed := c.fixed(m.Name)
+		return fixed && !m.Matches(v)
+	})
+}
+
+// fixed returns the value that a label has in all series of the group, whatever the
+// backend has: an injected label its own, a replica label none.
+func (c *Config) fixed(name string) (value string, injected, fixed bool) {
+	value, injected = c.Labels[name]
+	return value, injected, injected || slices.Contains(c.ReplicaLabels, name)
 }
 
 // exports tells whether a label of this name may be one of the data that an
