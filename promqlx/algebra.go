@@ -175,9 +175,7 @@ func unique(side parser.Expr, m *parser.VectorMatching) bool {
 	parser.Inspect(side, func(node parser.Node, _ []parser.Node) error {
 		switch n := node.(type) {
 		case *parser.VectorSelector:
-			named = named && slices.ContainsFunc(n.LabelMatchers, func(m *labels.Matcher) bool {
-				return m.Name == labels.MetricName && m.Type == labels.MatchEqual
-			})
+			named = named && ofOneName(n)
 		case *parser.BinaryExpr:
 			named = named && n.Op != parser.LOR
 		}

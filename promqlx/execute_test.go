@@ -445,6 +445,30 @@ func TestExecute_CountedInfos(t *testing.T) {
 	requireTruth(t, e, all, text, at(60, 62))
 }
 
+// TestExecute_VarianceOfTimestamps depends on their order from the seventh digit on: that
+// of the truth is by the names of metrics first.
+func TestExecute_VarianceOfTimestamps(t *testing.T) {
+	var groups []servergroup.Config
+	var data strings.Builder
+	for i, shard := range []string{"a", "b", "c"} {
+		load := func(lset string) string {
+			return fmt.Sprintf("\n  foo{instance=\"t%d\"%s} 17e8+0.%dx300\n  up{instance=\"a%[1]d\"%[2]s} 17e8+1.%[3]dx300", 7-i, lset, 3*i+1)
+		}
+		groups = append(groups, groupAt(shard, map[string]string{"shard": shard}, newStore(t, load(""))))
+		data.WriteString(load(fmt.Sprintf(",shard=%q", shard)))
+	}
+	all, e := truthOf(t, data.String()), engineOver(t, servergroup.PartialWarn, groups...)
+	for _, text := range []string{
+		`stdvar(max_over_time({__name__=~"foo|up"}[5m]))`,
+		`stddev by (job) (-{__name__=~"foo|up"})`,
+		`stdvar(max by (instance) (max_over_time({__name__=~"foo|up"}[5m])))`,
+		`stdvar({__name__=~"foo|up"})`,
+		`stdvar(max_over_time(up[5m]))`,
+	} {
+		requireTruth(t, e, all, text, at(15, 60))
+	}
+}
+
 // TestExecute_PairsThatDoNotGoTogether: of those at one step the engine tells the last.
 func TestExecute_PairsThatDoNotGoTogether(t *testing.T) {
 	const histograms, floats = "{{schema:0 sum:5 count:4 buckets:[1 2 1]}}x300", "1x300"

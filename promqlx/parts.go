@@ -155,7 +155,50 @@ func (pl *planner) rewrite(e parser.Expr, at place) parser.Expr {
 			return pl.leaf(e, at, Part{Expr: copyExpr(e), ByTarget: byTarget, Why: pl.why(e)})
 		}
 	}
+	if n, ok := e.(*parser.AggregateExpr); ok && (n.Op == parser.STDDEV || n.Op == parser.STDVAR) && !inOrder(n.Expr) {
+		return copyExpr(e)
+	}
 	return descend()
+}
+
+// inOrder tells whether the answers of an expression, sorted by their labels, are in
+// the order in which the engine comes by them: not where the names of metrics, by which
+// it sorts, are gone. Of numbers far from zero, as timestamps are, the variance in
+// another order differs from the seventh digit on.
+func inOrder(e parser.Expr) bool {
+	if _, ok := bare(e).(*parser.VectorSelector); ok {
+		return true
+	}
+	vs := eachOf(e)
+	return vs != nil && ofOneName(vs)
+}
+
+// eachOf returns the selector of each series of which an expression makes one, nil if
+// it is not of that kind.
+func eachOf(e parser.Node) *parser.VectorSelector {
+	e = bare(e)
+	switch n := e.(type) {
+	case *parser.VectorSelector:
+		return n
+	case *parser.AggregateExpr:
+		return nil
+	case *parser.Call:
+		if !perSeries[n.Func.Name] {
+			return nil
+		}
+	}
+	of := slices.DeleteFunc(parser.Children(e), func(child parser.Node) bool { return !hasSelector(child.(parser.Expr)) })
+	if len(of) != 1 {
+		return nil
+	}
+	return eachOf(of[0])
+}
+
+// ofOneName tells whether all series of a selector have one name.
+func ofOneName(vs *parser.VectorSelector) bool {
+	return slices.ContainsFunc(vs.LabelMatchers, func(m *labels.Matcher) bool {
+		return m.Name == labels.MetricName && m.Type == labels.MatchEqual
+	})
 }
 
 // again are the aggregations that can be made of the aggregations of pieces.
