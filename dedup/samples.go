@@ -71,6 +71,23 @@ func (b *bounds) union(o *bounds) *bounds {
 // Len returns the number of samples.
 func (s *Samples) Len() int { return len(s.T) }
 
+// Between returns the samples from mint to maxt (ms, inclusive). They are shared, but
+// what is appended is not.
+func (s *Samples) Between(mint, maxt int64) *Samples {
+	i, j := s.within(mint, maxt)
+	out := &Samples{T: s.T[i:j:j], F: s.F[i:j:j]}
+	if s.ST != nil {
+		out.ST = s.ST[i:j:j]
+	}
+	if s.H != nil {
+		out.H = s.H[i:j:j]
+	}
+	if s.FH != nil {
+		out.FH = s.FH[i:j:j]
+	}
+	return out
+}
+
 // Reset empties s and keeps its memory, but for the histograms.
 func (s *Samples) Reset() {
 	s.T, s.F, s.bounds = s.T[:0], s.F[:0], nil

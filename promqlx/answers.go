@@ -25,6 +25,23 @@ func (a *answer) add(b answer) {
 	a.warnings.Merge(b.warnings)
 }
 
+// at leaves of the answer what is at some runs of steps. Views are at them already.
+func (a *answer) at(turns []transport.Steps) {
+	var kept []stretch
+	for _, s := range a.series {
+		if s.view != nil {
+			kept = append(kept, s)
+			continue
+		}
+		for _, turn := range turns {
+			if samples := s.samples.Between(turn.Start, turn.End); samples.Len() > 0 {
+				kept = append(kept, stretch{labels: s.labels, samples: samples})
+			}
+		}
+	}
+	a.series = kept
+}
+
 // stretch is a series of an answer, for some steps: samples, or a view.
 type stretch struct {
 	labels labels.Labels

@@ -132,7 +132,9 @@ func mergedSteps(pieces []*servergroup.Piece) int64 {
 	n := int64(0)
 	for _, p := range pieces {
 		if p.Replica() == "" && p.Targets() == nil {
-			n += p.Steps.Count()
+			for _, turn := range p.Turns {
+				n += turn.Count()
+			}
 		}
 	}
 	return n
@@ -160,7 +162,8 @@ func (x *execution) piece(ctx context.Context, p *Part, piece *servergroup.Piece
 	local, err := piece.Local(ctx, selector)
 	if err == nil && local == "" {
 		var a answer
-		if a, err = x.there(ctx, p, piece); err == nil || errors.Is(err, errDoubtful) {
+		if a, err = x.there(ctx, p, piece); err == nil {
+			a, err = x.settled(ctx, p, piece, a)
 			seen.answered(a)
 			return a, err
 		}
@@ -169,13 +172,42 @@ func (x *execution) piece(ctx context.Context, p *Part, piece *servergroup.Piece
 	if err := context.Cause(ctx); err != nil {
 		return answer{}, err
 	}
-	evaluate := x.here
-	if looked(p.Expr) {
-		evaluate = x.looks
-	}
-	a, err := evaluate(ctx, p, piece)
+	a, err := x.evaluated(ctx, p, piece)
 	seen.answered(a)
 	return a, err
+}
+
+// evaluated evaluates the part here.
+func (x *execution) evaluated(ctx context.Context, p *Part, piece *servergroup.Piece) (answer, error) {
+	if looked(p.Expr) {
+		return x.looks(p, piece)
+	}
+	a, err := x.here(ctx, p, piece)
+	if err != nil {
+		return answer{}, err
+	}
+	return x.settled(ctx, p, piece, a)
+}
+
+// settled is an answer at the turns of its piece. What is said of an answer may be said
+// of steps between them: then each turn is answered by itself.
+func (x *execution) settled(ctx context.Context, p *Part, piece *servergroup.Piece, a answer) (answer, error) {
+	if len(piece.Turns) == 1 {
+		return a, x.trust(p, a)
+	}
+	if len(a.warnings) == 0 {
+		a.at(piece.Turns)
+		return a, x.trust(p, a)
+	}
+	var all answer
+	for _, turn := range piece.Apart() {
+		one, err := x.piece(ctx, p, turn)
+		if err != nil {
+			return answer{}, err
+		}
+		all.add(one)
+	}
+	return all, nil
 }
 
 var errNotSayable = errors.New("the part cannot be said in the words of the replica, or its answer in ours")
@@ -218,7 +250,7 @@ func (x *execution) there(ctx context.Context, p *Part, piece *servergroup.Piece
 			out.warnings.Add(&note{text: moved(t, positions), kind: kind})
 		}
 	}
-	return out, x.trust(p, out)
+	return out, nil
 }
 
 // trust is an error if the answer shows that a part must not be one.
@@ -304,7 +336,7 @@ func (x *execution) here(ctx context.Context, p *Part, piece *servergroup.Piece)
 		}
 		out.series[i] = stretch{labels: s.Metric, samples: samples}
 	}
-	return out, x.trust(p, out)
+	return out, nil
 }
 
 // partError is the error of a query that has a part with this one. What the engine

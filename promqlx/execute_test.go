@@ -299,6 +299,32 @@ func TestExecute_WhoIsAsked(t *testing.T) {
 	f(mergeAll, whole, "0 read", "1 read")
 }
 
+// TestExecute_Turns: who was away for a moment answers before and after it at once,
+// unless it has something to say, which may be about the time between.
+func TestExecute_Turns(t *testing.T) {
+	short := strings.NewReplacer("_x40", "_x8", "x580", "x612", " 980+", " 756+", " 1120+", " 864+", " 1260+", " 972+")
+	a, b := newStore(t, short.Replace(targets("", false))), newStore(t, targets("", true))
+	all := truthOf(t, targets("", true))
+	span := at(15, 60)
+	f := func(cfg servergroup.Config, text string, queries ...int) {
+		t.Helper()
+		requireTruth(t, engineOver(t, servergroup.PartialWarn, cfg), all, text, span)
+		for i, s := range []*store{a, b} {
+			asked, _ := s.asked()
+			require.Len(t, asked, queries[i], "%s: %s", text, asked)
+		}
+	}
+	cfg := groupAt("g", nil, a, b)
+	f(cfg, `sum(rate(m_total[5m]))`, 1, 1)
+	f(cfg, `rate(m_total[5m]) > 0.5`, 1, 1)
+	f(cfg, `sum(rate(foo[5m]))`, 3, 1)
+	f(cfg, `m_total`, 0, 0)
+	pushdownOff(&cfg)
+	for _, text := range executedQueries {
+		f(cfg, text, 0, 0)
+	}
+}
+
 // TestExecute_TargetsCutOut: one of twenty targets was not scraped for a while by the
 // first, which answers for the others.
 func TestExecute_TargetsCutOut(t *testing.T) {

@@ -108,7 +108,10 @@ type ExplainedOutlook struct {
 
 // ExplainedPiece is a share of a partition's answer.
 type ExplainedPiece struct {
-	Steps ExplainedSteps `json:"steps"`
+	// Steps are those at which it is evaluated, Turns those at which it counts: nil if
+	// at all.
+	Steps ExplainedSteps   `json:"steps"`
+	Turns []ExplainedSteps `json:"turns,omitempty"`
 	// Replica is the URL of the one whose samples alone are used; "" if those of all
 	// are merged. Why is the reason.
 	Replica string `json:"replica,omitempty"`

@@ -109,6 +109,9 @@ func (t *tree) piece(p ExplainedPiece) {
 		from = p.Replica
 	}
 	t.line(2, "piece %s from %s: %s", p.Steps, from, p.Why)
+	for _, turn := range p.Turns {
+		t.line(3, "counts at %s", turn)
+	}
 	if p.Targets != "" {
 		t.line(3, "targets: %s", p.Targets)
 	}

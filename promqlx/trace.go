@@ -255,6 +255,11 @@ func (t *Trace) explainPieces(p *Part, partition *servergroup.Partition) (out []
 
 func (t *Trace) explainPiece(p *Part, piece *servergroup.Piece) ExplainedPiece {
 	out := ExplainedPiece{Steps: explainedSteps(piece.Steps), Replica: piece.Replica(), Why: piece.Why, Execution: executedRemotely, Fetches: t.fetched(piece)}
+	if len(piece.Turns) > 1 {
+		for _, turn := range piece.Turns {
+			out.Turns = append(out.Turns, explainedSteps(turn))
+		}
+	}
 	if targets := piece.Targets(); targets != nil {
 		out.Targets = targets.String()
 	}

@@ -1,7 +1,6 @@
 package promqlx
 
 import (
-	"context"
 	"time"
 
 	"github.com/prometheus/prometheus/model/histogram"
@@ -28,20 +27,28 @@ func looked(e parser.Expr) bool {
 }
 
 // looks answers a part of which looked is true with views of the piece's series.
-func (x *execution) looks(_ context.Context, p *Part, piece *servergroup.Piece) (answer, error) {
+func (x *execution) looks(p *Part, piece *servergroup.Piece) (answer, error) {
 	st := piece.Steps
 	plan := NewPlan(&parser.EvalStmt{
 		Expr: p.Expr, Start: time.UnixMilli(st.Start), End: time.UnixMilli(st.End), Interval: ms(st.Step), LookbackDelta: ms(st.Lookback),
 	}, x.engine.subqueryStep, Layout{}, Options{Off: true})
-	set := x.selection(plan.Leaves[0].Selector.Selection, piece)
+	sets := make([]storage.SeriesSet, len(piece.Turns))
+	for i := range sets { // all of them before the first is read: the series are merged once
+		sets[i] = x.selection(plan.Leaves[0].Selector.Selection, piece)
+	}
 	seen := x.trace.of(piece)
 	var out answer
-	for set.Next() {
-		s := set.At()
-		out.series = append(out.series, stretch{labels: s.Labels(), view: &view{raw: s, steps: st, seen: seen}})
+	for i, set := range sets {
+		for set.Next() {
+			s := set.At()
+			out.series = append(out.series, stretch{labels: s.Labels(), view: &view{raw: s, steps: piece.Turns[i], seen: seen}})
+		}
+		if err := set.Err(); err != nil {
+			return answer{}, err
+		}
+		out.warnings.Merge(set.Warnings())
 	}
-	out.warnings = set.Warnings()
-	return out, set.Err()
+	return out, nil
 }
 
 // view is a series that is looked at at steps: at each, its latest sample within the

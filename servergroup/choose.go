@@ -46,7 +46,11 @@ type Need struct {
 // Piece is a share of the answer of a partition: some steps, for all targets or
 // some, made of the samples of one replica, or of all.
 type Piece struct {
+	// Steps are those at which it is evaluated.
 	Steps transport.Steps
+	// Turns are the runs of Steps at which it is the answer. Between them other pieces
+	// are: it is cheaper to evaluate these steps in vain than to begin anew.
+	Turns []transport.Steps
 	// Why says why this piece is answered as it is.
 	Why string
 
@@ -66,6 +70,17 @@ func (p *Piece) Replica() string {
 
 // Targets is the matcher that narrows the piece to some targets, nil if it does not.
 func (p *Piece) Targets() *labels.Matcher { return p.instances }
+
+// Apart returns a piece for each turn.
+func (p *Piece) Apart() []*Piece {
+	out := make([]*Piece, len(p.Turns))
+	for i, turn := range p.Turns {
+		one := *p
+		one.Steps, one.Turns = turn, []transport.Steps{turn}
+		out[i] = &one
+	}
+	return out
+}
 
 // Key tells pieces of one view apart by what is fetched for them: those with equal
 // keys get the same samples.
@@ -90,9 +105,14 @@ const (
 	// scrapeSlack (ms) is how far from a window a missed scrape may lie that another
 	// clock would have seen in it.
 	scrapeSlack = 60 * 1000
-	// mostPieces is the most runs of steps that a part is divided into. Each of them
-	// fetches, or has evaluated, the windows of its first steps again.
-	mostPieces = 6
+	// mostShares is the most shares that the steps of a part are divided into. Each of
+	// them fetches, or has evaluated, the windows of its first steps again.
+	mostShares = 6
+	// idleSteps and idleTime (ms) are how many steps may be evaluated in vain to spare
+	// another request, and how long they may take: about what it takes a Prometheus to
+	// find some hundred series.
+	idleSteps = 30
+	idleTime  = 10 * 60 * 1000
 	// mostSteps is the most steps of a part, as of a long subquery, that are chosen for
 	// one by one, or asked of a backend.
 	mostSteps = 100_000
@@ -104,7 +124,7 @@ const (
 // Choose divides what is wanted of a partition into pieces. It asks the replicas of
 // a group that has several what they have missed.
 func (p *Partition) Choose(ctx context.Context, n Need) ([]*Piece, error) {
-	merged := func(why string) []*Piece { return []*Piece{{Steps: n.Steps, partition: p, Why: why}} }
+	merged := func(why string) []*Piece { return []*Piece{p.piece(why, n.Steps)} }
 	switch {
 	case len(p.members) > 1:
 		return merged("groups that may hold the same series"), nil
@@ -122,7 +142,9 @@ func (p *Partition) Choose(ctx context.Context, n Need) ([]*Piece, error) {
 	case len(g.replicas) == 0:
 		return merged("no replicas"), nil
 	case g.runs() == 1:
-		return []*Piece{{Steps: n.Steps, partition: p, alone: g.replicas[0], Why: "the only replica"}}, nil
+		only := p.piece("the only replica", n.Steps)
+		only.alone = g.replicas[0]
+		return []*Piece{only}, nil
 	case len(g.replicas) == 1:
 		return merged("it stores what several replicas have written"), nil
 	case g.cfg.Replicas == MergeAll:
@@ -137,6 +159,13 @@ func (p *Partition) Choose(ctx context.Context, n Need) ([]*Piece, error) {
 		return merged("no evidence: " + none), nil
 	}
 	return c.pieces(), nil
+}
+
+// piece is one that merges all replicas at runs of steps.
+func (p *Partition) piece(why string, turns ...transport.Steps) *Piece {
+	hull := turns[0]
+	hull.End = turns[len(turns)-1].End
+	return &Piece{Steps: hull, Turns: turns, Why: why, partition: p}
 }
 
 // chooser chooses among the replicas of one group.
@@ -215,26 +244,67 @@ func ceilDiv(a, b int64) int64 {
 // merging stands for steps for which no replica will do.
 const merging = -1
 
+// share are runs of steps with one main replica, which are answered together.
+type share struct {
+	main int
+	runs []run
+}
+
+func (s share) last() run { return s.runs[len(s.runs)-1] }
+
 // pieces makes the pieces of what look has found.
 func (c *chooser) pieces() []*Piece {
-	main := c.mains()
+	shares := c.shares(c.mains())
 	var out []*Piece
-	runs, mergedSteps := 0, 0
-	for from := 0; from < len(main); {
-		to := from
-		for to+1 < len(main) && main[to+1] == main[from] {
-			to++
+	mergedSteps := 0
+	for _, s := range shares {
+		out = append(out, c.divide(s)...)
+		for _, u := range s.runs {
+			if s.main == merging {
+				mergedSteps += u.to + 1 - u.from
+			}
 		}
-		out = append(out, c.divide(main[from], run{from, to})...)
-		if main[from] == merging {
-			mergedSteps += to + 1 - from
-		}
-		from, runs = to+1, runs+1
 	}
-	if runs > mostPieces || 2*mergedSteps > c.steps {
-		return []*Piece{{Steps: c.need.Steps, partition: c.partition, Why: "no replica is whole for long"}}
+	if len(shares) > mostShares || 2*mergedSteps > c.steps {
+		return []*Piece{c.partition.piece("no replica is whole for long", c.need.Steps)}
 	}
 	return out
+}
+
+// shares puts the runs of steps with equal main replicas together that are near each
+// other.
+func (c *chooser) shares(main []int) []share {
+	var out []share
+	latest := map[int]int{} // in out, by main replica
+	near := c.near()
+	for from := 0; from < len(main); {
+		at := run{from, from}
+		for at.to+1 < len(main) && main[at.to+1] == main[from] {
+			at.to++
+		}
+		i, ok := latest[main[from]]
+		if ok && int64(at.from-out[i].last().to-1) <= near {
+			out[i].runs = append(out[i].runs, at)
+		} else {
+			latest[main[from]] = len(out)
+			out = append(out, share{main[from], []run{at}})
+		}
+		from = at.to + 1
+	}
+	return out
+}
+
+// near is how many steps may lie between runs that are answered together: as many as
+// need the samples that the second one needs before its first step, and some idle ones.
+func (c *chooser) near() int64 {
+	window := int64(0)
+	for _, r := range c.need.Reaches {
+		if !r.Fixed {
+			window = max(window, r.To-r.From)
+		}
+	}
+	step := c.need.Steps.Step
+	return (window + min(idleTime, idleSteps*step)) / step
 }
 
 // mains returns for each step the first replica that is whole in its window. Where
@@ -278,37 +348,51 @@ func united(runs []run) []run {
 	return out
 }
 
-// divide makes the pieces of a run of steps with one main replica: what it answers
-// alone, and the targets that it does not see whole, merged, its samples first.
-func (c *chooser) divide(main int, at run) []*Piece {
-	st := c.need.Steps
-	st.Start, st.End = st.Start+int64(at.from)*st.Step, st.Start+int64(at.to)*st.Step
-	if main == merging {
-		return []*Piece{{Steps: st, partition: c.partition, Why: "no replica is whole"}}
+// divide makes the pieces of a share: what its main replica answers alone, and the
+// targets that it does not see whole, merged, its samples first.
+func (c *chooser) divide(s share) []*Piece {
+	var turns []transport.Steps
+	for _, u := range s.runs {
+		turn := c.need.Steps
+		turn.Start, turn.End = turn.Start+int64(u.from)*turn.Step, turn.Start+int64(u.to)*turn.Step
+		turns = append(turns, turn)
 	}
-	var cut []string
-	for instance, runs := range c.spoiled[main] {
-		if slices.ContainsFunc(runs, func(u run) bool { return u.from <= at.to && u.to >= at.from }) {
-			cut = append(cut, instance)
-		}
+	if s.main == merging {
+		return []*Piece{c.partition.piece("no replica is whole", turns...)}
 	}
+	cut := c.cut(s)
 	if 2*len(cut) > c.targets { // no more is to be won
-		why := fmt.Sprintf("%d of %d targets are not whole", len(cut), c.targets)
-		return []*Piece{{Steps: st, partition: c.partition, first: main, Why: why}}
+		all := c.partition.piece(fmt.Sprintf("%d of %d targets are not whole", len(cut), c.targets), turns...)
+		all.first = s.main
+		return []*Piece{all}
 	}
-	alone := &Piece{Steps: st, partition: c.partition, alone: c.partition.members[0].replicas[main], Why: "whole"}
+	alone := c.partition.piece("whole", turns...)
+	alone.alone = c.partition.members[0].replicas[s.main]
 	if len(cut) == 0 {
 		return []*Piece{alone}
 	}
-	slices.Sort(cut)
 	text := instanceRegexp(cut)
 	alone.Why = fmt.Sprintf("whole but for %d of %d targets", len(cut), c.targets)
 	alone.instances = labels.MustNewMatcher(labels.MatchNotRegexp, targetLabel, text)
-	return []*Piece{alone, {
-		Steps: st, partition: c.partition, first: main, Why: "targets cut out",
-		instances: labels.MustNewMatcher(labels.MatchRegexp, targetLabel, text),
-	}}
+	rest := c.partition.piece("targets cut out", turns...)
+	rest.first = s.main
+	rest.instances = labels.MustNewMatcher(labels.MatchRegexp, targetLabel, text)
+	return []*Piece{alone, rest}
 }
+
+// cut returns the targets that the main replica of a share does not see whole, sorted.
+func (c *chooser) cut(s share) []string {
+	var out []string
+	for instance, spoiled := range c.spoiled[s.main] {
+		if slices.ContainsFunc(spoiled, func(u run) bool { return slices.ContainsFunc(s.runs, u.meets) }) {
+			out = append(out, instance)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (u run) meets(o run) bool { return u.from <= o.to && u.to >= o.from }
 
 // targetLabel is the label by which targets are cut out.
 const targetLabel = "instance"

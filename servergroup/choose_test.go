@@ -36,8 +36,8 @@ func chooserOf(steps, targets int, byTarget bool, spoiled ...map[string][]run) *
 	}
 }
 
-// shownPieces prints pieces as `from-to replica targets`, of which merged ones have
-// the replica that comes first in brackets.
+// shownPieces prints pieces as `from-to,from-to replica targets`, of which merged ones
+// have the replica that comes first in brackets.
 func shownPieces(pieces []*Piece) []string {
 	var out []string
 	for _, p := range pieces {
@@ -45,7 +45,11 @@ func shownPieces(pieces []*Piece) []string {
 		if p.alone != nil {
 			who = fmt.Sprint(slices.Index(p.partition.members[0].replicas, p.alone))
 		}
-		text := fmt.Sprintf("%d-%d %s", p.Steps.Start/minute, p.Steps.End/minute, who)
+		var turns []string
+		for _, turn := range p.Turns {
+			turns = append(turns, fmt.Sprintf("%d-%d", turn.Start/minute, turn.End/minute))
+		}
+		text := strings.Join(turns, ",") + " " + who
 		if p.instances != nil {
 			text += " " + p.instances.String()
 		}
@@ -72,26 +76,36 @@ func TestPieces(t *testing.T) {
 		require.Equal(t, want, shownPieces(pieces))
 		for _, p := range pieces {
 			require.NotEmpty(t, p.Why)
-			require.Equal(t, minute, p.Steps.Step)
-			require.Equal(t, 5*minute, p.Steps.Lookback)
+			require.Equal(t, p.Turns[0].Start, p.Steps.Start)
+			require.Equal(t, p.Turns[len(p.Turns)-1].End, p.Steps.End)
+			for _, steps := range append(p.Turns, p.Steps) {
+				require.Equal(t, minute, steps.Step)
+				require.Equal(t, 5*minute, steps.Lookback)
+			}
 		}
 	}
 	f(chooserOf(10, 4, true, runs{}, runs{}), "0-9 0")
 	f(chooserOf(1, 4, true, runs{}, runs{}), "0-0 0")
 	// The first is away: the second answers these steps, and only these.
-	f(chooserOf(10, 4, false, some(4, run{3, 5}), runs{}), "0-2 0", "3-5 1", "6-9 0")
+	f(chooserOf(10, 4, false, some(4, run{3, 5}), runs{}), "0-2,6-9 0", "3-5 1")
 	f(chooserOf(10, 4, false, some(4, run{0, 9}), runs{}), "0-9 1")
-	f(chooserOf(10, 4, false, some(1, run{0, 0}, run{9, 9}), runs{}), "0-0 1", "1-8 0", "9-9 1")
-	f(chooserOf(10, 4, false, some(4, run{3, 5}), some(4, run{5, 6}), runs{}), "0-2 0", "3-4 1", "5-5 2", "6-9 0")
+	f(chooserOf(10, 4, false, some(1, run{0, 0}, run{9, 9}), runs{}), "0-0,9-9 1", "1-8 0")
+	f(chooserOf(10, 4, false, some(4, run{3, 5}), some(4, run{5, 6}), runs{}), "0-2,6-9 0", "3-4 1", "5-5 2")
+	// Where the first is away for long, it is not asked for that time.
+	f(chooserOf(40, 4, false, some(4, run{3, 12}), runs{}), "0-2,13-39 0", "3-12 1")
+	f(chooserOf(40, 4, false, some(4, run{3, 13}), runs{}), "0-2 0", "3-13 1", "14-39 0")
+	wide := chooserOf(40, 4, false, some(4, run{3, 15}, run{19, 35}), runs{})
+	wide.need.Reaches = []Reach{{From: -3 * minute}, {From: -9 * minute, To: -8 * minute}, {To: 90 * minute, Fixed: true}}
+	f(wide, "0-2,16-18 0", "3-15,19-35 1", "36-39 0")
 	// Nobody is whole.
-	f(chooserOf(10, 4, false, some(4, run{3, 5}), some(1, run{5, 6})), "0-2 0", "3-4 1", "5-5 [0]", "6-9 0")
+	f(chooserOf(10, 4, false, some(4, run{3, 5}), some(1, run{5, 6})), "0-2,6-9 0", "3-4 1", "5-5 [0]")
 
 	// One target in twenty is cut out if that is possible.
 	lacks := some(1, run{3, 5})
 	f(chooserOf(10, 20, true, lacks, runs{}), `0-9 0 instance!~"i00"`, `0-9 [0] instance=~"i00"`)
-	f(chooserOf(10, 20, false, lacks, runs{}), "0-2 0", "3-5 1", "6-9 0")
-	f(chooserOf(10, 19, true, lacks, runs{}), "0-2 0", "3-5 1", "6-9 0")
-	f(chooserOf(10, 20, true, some(2, run{3, 5}), runs{}), "0-2 0", "3-5 1", "6-9 0")
+	f(chooserOf(10, 20, false, lacks, runs{}), "0-2,6-9 0", "3-5 1")
+	f(chooserOf(10, 19, true, lacks, runs{}), "0-2,6-9 0", "3-5 1")
+	f(chooserOf(10, 20, true, some(2, run{3, 5}), runs{}), "0-2,6-9 0", "3-5 1")
 	// Where all lack more, all are merged.
 	f(chooserOf(10, 8, true, some(2, run{0, 9}), some(1, run{0, 9})), "0-9 [0]")
 	f(chooserOf(10, 40, true, some(3, run{0, 9}), some(2, run{0, 9})), `0-9 1 instance!~"i00|i01"`, `0-9 [1] instance=~"i00|i01"`)
@@ -117,25 +131,26 @@ func turns(n int) runs {
 }
 
 func TestPieces_RunsThatAreTooMany(t *testing.T) {
+	const long = 12 // steps, more than lie idle
 	alternating := func(n int) *chooser {
 		var list []run
 		for i := 1; i < n; i += 2 {
-			list = append(list, run{i, i})
+			list = append(list, run{i * long, (i+1)*long - 1})
 		}
-		return chooserOf(n, 4, false, some(4, list...), runs{})
+		return chooserOf(n*long, 4, false, some(4, list...), runs{})
 	}
-	require.Len(t, alternating(mostPieces).pieces(), mostPieces)
-	require.Equal(t, []string{fmt.Sprintf("0-%d [0]", mostPieces)}, shownPieces(alternating(mostPieces+1).pieces()))
+	require.Len(t, alternating(mostShares).pieces(), mostShares)
+	require.Equal(t, []string{fmt.Sprintf("0-%d [0]", (mostShares+1)*long-1)}, shownPieces(alternating(mostShares+1).pieces()))
 	// What is cut out of a run does not count.
-	c := alternating(mostPieces)
+	c := alternating(mostShares)
 	c.need.ByTarget, c.targets = true, 40
-	c.spoiled = []map[string][]run{some(40), some(1, run{0, mostPieces - 1})}
-	for i := 1; i < mostPieces; i += 2 {
+	c.spoiled = []map[string][]run{some(40), some(1, run{0, mostShares*long - 1})}
+	for i := 1; i < mostShares; i += 2 {
 		for name := range c.spoiled[0] {
-			c.spoiled[0][name] = append(c.spoiled[0][name], run{i, i})
+			c.spoiled[0][name] = append(c.spoiled[0][name], run{i * long, (i+1)*long - 1})
 		}
 	}
-	require.Len(t, c.pieces(), mostPieces+mostPieces/2)
+	require.Len(t, c.pieces(), mostShares+mostShares/2)
 }
 
 // TestStepsOf holds a step's window against a span by trying each.
@@ -244,6 +259,17 @@ func (m missing) has(replica int, instance string, step int64) bool {
 	})
 }
 
+// instants are those (ms) of runs of steps.
+func instants(turns []transport.Steps) []int64 {
+	var out []int64
+	for _, turn := range turns {
+		for step := turn.Start; step <= turn.End; step += turn.Step {
+			out = append(out, step)
+		}
+	}
+	return out
+}
+
 // TestPieces_EachStepOfEachTargetOnce, and none of a replica alone that missed it.
 func TestPieces_EachStepOfEachTargetOnce(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
@@ -263,7 +289,7 @@ func TestPieces_EachStepOfEachTargetOnce(t *testing.T) {
 					continue
 				}
 				alone := slices.Index(p.partition.members[0].replicas, p.alone)
-				for step := p.Steps.Start; step <= p.Steps.End; step += st.Step {
+				for _, step := range instants(p.Turns) {
 					seen[(step-st.Start)/st.Step]++
 					if alone >= 0 && m.has(alone, instance, step) {
 						require.Fail(t, "missed", "replica %d missed %s at %d", alone, instance, step)
