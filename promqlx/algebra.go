@@ -23,6 +23,8 @@ type scope struct {
 	// injected says that who evaluates a piece may not know the labels: what reads
 	// them as data cannot be evaluated there.
 	injected bool
+	// fades says that functions and operators drop the labels.
+	fades bool
 }
 
 // newPartitions is the division into the partitions of a layout.
@@ -37,6 +39,11 @@ const targetLabel = "instance"
 // newTargets is the division by targets.
 func newTargets() *scope {
 	return &scope{names: []string{targetLabel}, keeps: func(names []string) bool { return slices.Contains(names, targetLabel) }}
+}
+
+// newMetrics is the division by the names of metrics.
+func newMetrics() *scope {
+	return &scope{names: []string{labels.MetricName}, keeps: func(names []string) bool { return slices.Contains(names, labels.MetricName) }, fades: true}
 }
 
 // names are all labels that partitions inject, sorted.
@@ -79,6 +86,9 @@ func (l Layout) keeps(names []string) bool {
 // of tells whether an expression is distributive, and which of the labels its
 // answers carry.
 func (s *scope) of(e parser.Expr) (carries []string, ok bool) {
+	if s.fades && drops(e) {
+		return nil, false
+	}
 	switch n := e.(type) {
 	case *parser.NumberLiteral, *parser.StringLiteral:
 		return nil, true
@@ -104,6 +114,15 @@ func (s *scope) of(e parser.Expr) (carries []string, ok bool) {
 		return s.ofCall(n)
 	}
 	return nil, false
+}
+
+// drops tells whether an expression makes series that have no names of metrics any more.
+func drops(e parser.Expr) bool {
+	switch e.(type) {
+	case *parser.UnaryExpr, *parser.BinaryExpr, *parser.Call:
+		return hasSelector(e)
+	}
+	return false
 }
 
 // sayable tells whether durations are whole milliseconds, which is all that the

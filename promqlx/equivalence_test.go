@@ -116,10 +116,10 @@ func (l *leaves) Select(_ context.Context, _ bool, _ *storage.SelectHints, ms ..
 	return worldQuerier{world: w}.Select(context.Background(), false, nil, ms...)
 }
 
-// division are the series of a partition: all, those of one target, the others; and
-// the same without the injected labels.
+// division are the series of a partition: all, those of one target, the others, those
+// of one name, the others; and the same without the injected labels.
 type division struct {
-	all, known [3]world
+	all, known [5]world
 }
 
 func newTrial(l Layout, w world) *trial {
@@ -130,10 +130,13 @@ func newTrial(l Layout, w world) *trial {
 		own := w.of(func(ls labels.Labels) bool { return has(ls, p) })
 		tr.world = append(tr.world, own...)
 		var d division
-		d.all = [3]world{
+		named := func(ls labels.Labels) bool { return ls.Get(labels.MetricName) == "m" }
+		d.all = [5]world{
 			own,
 			own.of(func(ls labels.Labels) bool { return ls.Get("instance") == "0" }),
 			own.of(func(ls labels.Labels) bool { return ls.Get("instance") != "0" }),
+			own.of(named),
+			own.of(func(ls labels.Labels) bool { return !named(ls) }),
 		}
 		for i, w := range d.all {
 			d.known[i] = w.without(slices.Collect(maps.Keys(p)))
@@ -149,7 +152,10 @@ func (tr *trial) answers(t testing.TB, p *Part) (world, error) {
 	var out world
 	for i, partition := range tr.layout.Partitions {
 		pieces := []int{0}
-		if tr.pieces && p.ByTarget {
+		switch {
+		case tr.pieces && p.ByName:
+			pieces = []int{3, 4}
+		case tr.pieces && p.ByTarget:
 			pieces = []int{1, 2}
 		}
 		for _, piece := range pieces {

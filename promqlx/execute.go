@@ -131,7 +131,7 @@ func (x *execution) choose(ctx context.Context, p *Part, partition *servergroup.
 func mergedSteps(pieces []*servergroup.Piece) int64 {
 	n := int64(0)
 	for _, p := range pieces {
-		if p.Replica() == "" && p.Targets() == nil {
+		if p.Replica() == "" && len(p.Narrowed()) == 0 {
 			for _, turn := range p.Turns {
 				n += turn.Count()
 			}
@@ -147,7 +147,7 @@ func (p *Part) concerns(partition *servergroup.Partition) bool {
 
 // need is what the part wants of a partition.
 func (p *Part) need() servergroup.Need {
-	need := servergroup.Need{Steps: p.Steps, ByTarget: p.ByTarget}
+	need := servergroup.Need{Steps: p.Steps, ByTarget: p.ByTarget, ByName: p.ByName}
 	for i, s := range p.Selectors {
 		r := p.Reaches[i]
 		need.Reaches = append(need.Reaches, servergroup.Reach{Matchers: s.Matchers, From: r.From, To: r.To, Fixed: r.Fixed})

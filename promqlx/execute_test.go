@@ -357,6 +357,32 @@ func TestExecute_TargetsCutOut(t *testing.T) {
 	require.Equal(t, []string{`quantile(0.5, {__name__="m_total"})`}, queries)
 }
 
+// TestExecute_NamesThatRulesWrite: where a selector may find what rules have written,
+// only that is read of both.
+func TestExecute_NamesThatRulesWrite(t *testing.T) {
+	const alert = "\n  ALERTS{alertname=\"x\",instance=\"t0\",job=\"j\"} "
+	a, b := newStore(t, targets("", true)+alert+"1x99 _x40 1x580"), newStore(t, targets("", true)+alert+"_x50 1x670")
+	all := truthOf(t, targets("", true)+alert+"1x720")
+	e := engineOver(t, servergroup.PartialWarn, groupAt("g", nil, a, b))
+	f := func(text, want string) {
+		t.Helper()
+		requireTruth(t, e, all, text, at(15, 60))
+		queries, _ := a.asked()
+		slices.Sort(queries)
+		require.Equal(t, want, strings.Join(queries, " "))
+		requireTruth(t, e, all, text, instantAt(30))
+		a.asked()
+	}
+	const but = `__name__!~"ALERTS|ALERTS_FOR_STATE"`
+	f(`count by (__name__) ({job="j"})`, `count by (__name__) ({`+but+`,job="j"})`)
+	f(`topk(1, {job="j"})`, `topk(1, {`+but+`,job="j"})`)
+	f(`sum by (instance) ({job="j"})`, `sum by (instance) ({`+but+`,job="j"})`)
+	f(`{job="j"}`, "")
+	f(`max(max_over_time({__name__=~"up|ALERTS"}[5m]))`, "")
+	queries, _ := b.asked()
+	require.Empty(t, queries)
+}
+
 // TestExecute_BackendThatRefuses to evaluate is read.
 func TestExecute_BackendThatRefuses(t *testing.T) {
 	all := truthOf(t, targets("", true))

@@ -63,7 +63,9 @@ type ExplainedPart struct {
 	// Carries are the injected labels of the answers.
 	Carries []string `json:"carries"`
 	// ByTarget tells that some targets may be answered apart from the others.
-	ByTarget   bool                 `json:"byTarget"`
+	ByTarget bool `json:"byTarget"`
+	// ByName tells the same of series that rules have written.
+	ByName     bool                 `json:"byName"`
 	Selectors  []ExplainedSelector  `json:"selectors"`
 	Partitions []ExplainedPartition `json:"partitions"`
 }
@@ -116,7 +118,8 @@ type ExplainedPiece struct {
 	// are merged. Why is the reason.
 	Replica string `json:"replica,omitempty"`
 	Why     string `json:"why"`
-	// Targets is the matcher that narrows it to some targets; "" if it does not.
+	// Targets are the matchers that narrow it to some targets, and to some names of
+	// metrics; "" if there are none.
 	Targets string `json:"targets,omitempty"`
 	// Execution is "remote" or "local", and then Local is the reason.
 	Execution string `json:"execution"`
@@ -319,7 +322,7 @@ func (x *execution) explainPart(name string, p *Part) ExplainedPart {
 	text, _ := p.textFor(sameMatchers)
 	out := ExplainedPart{
 		Name: name, Expression: text, Why: p.Why, Steps: explainedSteps(p.Steps),
-		Carries: append([]string{}, p.Carries...), ByTarget: p.ByTarget, Selectors: []ExplainedSelector{},
+		Carries: append([]string{}, p.Carries...), ByTarget: p.ByTarget, ByName: p.ByName, Selectors: []ExplainedSelector{},
 		Partitions: []ExplainedPartition{},
 	}
 	for _, s := range p.Selectors {

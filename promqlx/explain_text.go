@@ -43,6 +43,9 @@ func (t *tree) part(p ExplainedPart) {
 	if p.ByTarget {
 		how += ", divisible by target"
 	}
+	if p.ByName {
+		how += ", divisible by name"
+	}
 	t.line(1, "part: %s", how)
 	t.line(1, "steps: %s", p.Steps)
 	if len(p.Carries) > 0 {

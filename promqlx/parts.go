@@ -30,6 +30,9 @@ type Part struct {
 	// ByTarget says that it may as well be evaluated over disjoint sets of values of
 	// the label `instance`, with all answers concatenated.
 	ByTarget bool
+	// ByName says the same of disjoint sets of names of metrics, of which the selectors
+	// may find several.
+	ByName bool
 	// Adds says that the rest of the expression adds the answers up. See DoubtfulNote.
 	Adds bool
 	// Averages says that the sums of an average are answered. See DoubtfulValue.
@@ -61,6 +64,9 @@ func (p *Part) String() string {
 	if p.ByTarget {
 		b.WriteString(", by target")
 	}
+	if p.ByName {
+		b.WriteString(", by name")
+	}
 	return b.String()
 }
 
@@ -70,6 +76,7 @@ type planner struct {
 	stmt       *parser.EvalStmt
 	partitions *scope
 	targets    *scope
+	metrics    *scope
 	divided    bool                             // all parts are to be divisible by targets
 	parts      map[*parser.VectorSelector]*Part // by what stands for them
 }
@@ -309,10 +316,12 @@ func (pl *planner) leaf(e parser.Expr, at place, part Part) *parser.VectorSelect
 	part.Steps = at.steps
 	part.Carries, _ = pl.partitions.of(part.Expr)
 	part.injected = pl.partitions.names
+	_, byName := pl.metrics.of(e)
 	parser.Inspect(part.Expr, func(node parser.Node, path []parser.Node) error {
 		if vs, ok := node.(*parser.VectorSelector); ok {
 			part.Selectors = append(part.Selectors, pl.plan.selector(pl.stmt, vs, append(slices.Clone(at.path), path...), pl.plan.subqueryStep))
 			part.Reaches = append(part.Reaches, pl.plan.reach(vs, path))
+			part.ByName = byName && !ofOneName(vs)
 		}
 		return nil
 	})

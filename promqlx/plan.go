@@ -70,7 +70,7 @@ func NewPlan(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, layo
 	p := &Plan{Expr: stmt.Expr, lookback: stmt.LookbackDelta.Milliseconds(), subqueryStep: subqueryStep}
 	parts := map[*parser.VectorSelector]*Part{}
 	if !o.Off && len(layout.Partitions) > 0 && !oddQuantile(stmt.Expr) {
-		pl := &planner{plan: p, stmt: stmt, partitions: newPartitions(layout), targets: newTargets(), divided: o.Divided, parts: parts}
+		pl := &planner{plan: p, stmt: stmt, partitions: newPartitions(layout), targets: newTargets(), metrics: newMetrics(), divided: o.Divided, parts: parts}
 		p.Expr = pl.rewrite(stmt.Expr, pl.root())
 	}
 	parser.Inspect(p.Expr, func(node parser.Node, path []parser.Node) error {

@@ -1,6 +1,7 @@
 package promqlx
 
 import (
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -260,9 +261,11 @@ func (t *Trace) explainPiece(p *Part, piece *servergroup.Piece) ExplainedPiece {
 			out.Turns = append(out.Turns, explainedSteps(turn))
 		}
 	}
-	if targets := piece.Targets(); targets != nil {
-		out.Targets = targets.String()
+	var narrowed []string
+	for _, m := range piece.Narrowed() {
+		narrowed = append(narrowed, m.String())
 	}
+	out.Targets = strings.Join(narrowed, ", ")
 	seen := t.of(piece)
 	if seen == nil { // the query ended before
 		return out

@@ -39,12 +39,12 @@ type Need struct {
 	Steps   transport.Steps
 	Reaches []Reach
 	// ByTarget tells that the answers for disjoint sets of targets may be put
-	// together.
-	ByTarget bool
+	// together, ByName those for disjoint sets of names of metrics.
+	ByTarget, ByName bool
 }
 
-// Piece is a share of the answer of a partition: some steps, for all targets or
-// some, made of the samples of one replica, or of all.
+// Piece is a share of the answer of a partition: some steps, for all series or some,
+// made of the samples of one replica, or of all.
 type Piece struct {
 	// Steps are those at which it is evaluated.
 	Steps transport.Steps
@@ -55,9 +55,9 @@ type Piece struct {
 	Why string
 
 	partition *Partition
-	alone     *replica        // which answers alone; nil: all are merged
-	first     int             // the replica whose samples come first where all are merged
-	instances *labels.Matcher // nil: all targets
+	alone     *replica          // which answers alone; nil: all are merged
+	first     int               // the replica whose samples come first where all are merged
+	narrowed  []*labels.Matcher // to some series; none: all of them
 }
 
 // Replica is the URL of the replica that answers alone, "" if all are merged.
@@ -68,8 +68,9 @@ func (p *Piece) Replica() string {
 	return p.alone.url()
 }
 
-// Targets is the matcher that narrows the piece to some targets, nil if it does not.
-func (p *Piece) Targets() *labels.Matcher { return p.instances }
+// Narrowed are the matchers that narrow the piece to some targets, and to some names of
+// metrics. There are none if it is about all series.
+func (p *Piece) Narrowed() []*labels.Matcher { return p.narrowed }
 
 // Apart returns a piece for each turn.
 func (p *Piece) Apart() []*Piece {
@@ -85,7 +86,7 @@ func (p *Piece) Apart() []*Piece {
 // Key tells pieces of one view apart by what is fetched for them: those with equal
 // keys get the same samples.
 func (p *Piece) Key() string {
-	return fmt.Sprintf("%p %p %d %v", p.partition, p.alone, p.first, p.instances)
+	return fmt.Sprintf("%p %p %d %v", p.partition, p.alone, p.first, p.narrowed)
 }
 
 // evidenceWait is how long a query waits for evidence at the most, which a replica
@@ -174,6 +175,7 @@ type chooser struct {
 	need      Need
 	steps     int
 	targets   int                // that the selectors may concern
+	written   []string           // names of metrics that rules write, of which nothing is known
 	spoiled   []map[string][]run // by replica and instance: the steps whose window meets what was missed; nil for a replica that told nothing
 }
 
@@ -190,7 +192,7 @@ func (c *chooser) look(ctx context.Context, g groupView) (none string, err error
 	defer cancel()
 	for _, reach := range c.need.Reaches {
 		from, to := reach.window(c.need.Steps.Start, c.need.Steps.End)
-		sh, err := c.partition.view.evidence(wait, g, reach.Matchers, from-scrapeSlack, to+scrapeSlack)
+		sh, err := c.partition.view.evidence(wait, g, reach.Matchers, from-scrapeSlack, to+scrapeSlack, c.need.ByName)
 		switch {
 		case err != nil && wait.Err() != nil && ctx.Err() == nil:
 			return "it did not come in time", nil
@@ -201,6 +203,7 @@ func (c *chooser) look(ctx context.Context, g groupView) (none string, err error
 			return "a replica does not answer", nil
 		}
 		c.targets = max(c.targets, sh.targets)
+		c.written = append(c.written, sh.written...)
 		for r, byInstance := range sh.missed {
 			for instance, spans := range byInstance {
 				for _, s := range spans {
@@ -268,7 +271,21 @@ func (c *chooser) pieces() []*Piece {
 	if len(shares) > mostShares || 2*mergedSteps > c.steps {
 		return []*Piece{c.partition.piece("no replica is whole for long", c.need.Steps)}
 	}
-	return out
+	return c.withWritten(out)
+}
+
+// withWritten leaves what rules write out of pieces, and adds a piece that merges it.
+func (c *chooser) withWritten(pieces []*Piece) []*Piece {
+	if len(c.written) == 0 {
+		return pieces
+	}
+	text := anyOf(c.written)
+	for _, p := range pieces {
+		p.narrowed = append(p.narrowed, labels.MustNewMatcher(labels.MatchNotRegexp, labels.MetricName, text))
+	}
+	rest := c.partition.piece("rules write these series", c.need.Steps)
+	rest.narrowed = []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, text)}
+	return append(pieces, rest)
 }
 
 // shares puts the runs of steps with equal main replicas together that are near each
@@ -371,12 +388,12 @@ func (c *chooser) divide(s share) []*Piece {
 	if len(cut) == 0 {
 		return []*Piece{alone}
 	}
-	text := instanceRegexp(cut)
+	text := anyOf(cut)
 	alone.Why = fmt.Sprintf("whole but for %d of %d targets", len(cut), c.targets)
-	alone.instances = labels.MustNewMatcher(labels.MatchNotRegexp, targetLabel, text)
+	alone.narrowed = []*labels.Matcher{labels.MustNewMatcher(labels.MatchNotRegexp, targetLabel, text)}
 	rest := c.partition.piece("targets cut out", turns...)
 	rest.first = s.main
-	rest.instances = labels.MustNewMatcher(labels.MatchRegexp, targetLabel, text)
+	rest.narrowed = []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, targetLabel, text)}
 	return []*Piece{alone, rest}
 }
 
@@ -397,7 +414,8 @@ func (u run) meets(o run) bool { return u.from <= o.to && u.to >= o.from }
 // targetLabel is the label by which targets are cut out.
 const targetLabel = "instance"
 
-func instanceRegexp(values []string) string {
+// anyOf is the regular expression that matches some values and no others.
+func anyOf(values []string) string {
 	quoted := make([]string, len(values))
 	for i, v := range values {
 		quoted[i] = regexp.QuoteMeta(v)

@@ -50,8 +50,8 @@ func shownPieces(pieces []*Piece) []string {
 			turns = append(turns, fmt.Sprintf("%d-%d", turn.Start/minute, turn.End/minute))
 		}
 		text := strings.Join(turns, ",") + " " + who
-		if p.instances != nil {
-			text += " " + p.instances.String()
+		for _, m := range p.narrowed {
+			text += " " + m.String()
 		}
 		out = append(out, text)
 	}
@@ -200,17 +200,17 @@ func TestStepsOf(t *testing.T) {
 	}
 }
 
-func TestInstanceRegexp(t *testing.T) {
+func TestAnyOf(t *testing.T) {
 	odd := []string{"a.b:9090", "a+b", "(", "x|y", "[::1]:80", `back\slash`, "new\nline", "ü", "^$", "a*"}
 	for i, value := range odd {
-		m := labels.MustNewMatcher(labels.MatchRegexp, targetLabel, instanceRegexp([]string{"other", value}))
+		m := labels.MustNewMatcher(labels.MatchRegexp, targetLabel, anyOf([]string{"other", value}))
 		require.True(t, m.Matches("other"))
 		for j, o := range odd {
 			require.Equal(t, i == j, m.Matches(o), "%s %s", value, o)
 		}
 	}
 	for value, unlike := range map[string]string{"a.b:9090": "axb:9090", "x|y": "x", "a*": "aa", "ü": "u"} {
-		require.False(t, labels.MustNewMatcher(labels.MatchRegexp, targetLabel, instanceRegexp([]string{value})).Matches(unlike))
+		require.False(t, labels.MustNewMatcher(labels.MatchRegexp, targetLabel, anyOf([]string{value})).Matches(unlike))
 	}
 }
 
@@ -285,7 +285,7 @@ func TestPieces_EachStepOfEachTargetOnce(t *testing.T) {
 			for _, p := range pieces {
 				require.Zero(t, (p.Steps.Start-st.Start)%st.Step)
 				require.LessOrEqual(t, p.Steps.End, st.End)
-				if p.instances != nil && !p.instances.Matches(instance) {
+				if len(p.narrowed) > 0 && !p.narrowed[0].Matches(instance) {
 					continue
 				}
 				alone := slices.Index(p.partition.members[0].replicas, p.alone)
@@ -300,7 +300,7 @@ func TestPieces_EachStepOfEachTargetOnce(t *testing.T) {
 		}
 		for _, p := range pieces {
 			switch {
-			case p.instances != nil:
+			case len(p.narrowed) > 0:
 				require.Zero(t, n%2)
 				cut++
 			case p.alone == nil:
@@ -464,13 +464,33 @@ func TestChoose_ReplicaThatDoesNotAnswer(t *testing.T) {
 	require.Equal(t, "no evidence: a replica does not answer", pieces[0].Why)
 }
 
+// TestChoose_NamesThatRulesWrite are merged apart, where that is possible.
+func TestChoose_NamesThatRulesWrite(t *testing.T) {
+	a, b := newEvaluator(t, away), newEvaluator(t, there)
+	b.replace["/rules"] = answering(`{"status":"success","data":{"groups":[{"rules":[{"type":"recording","name":"a:b"}]}]}}`)
+	s, _ := evidenceSet(t, 3*hour, a.Server, b.Server)
+	ms := matchersOf(t, `{job=~".+"}`)
+	p := s.View(t.Context()).Partitions([]Selection{{Matchers: ms, MinT: 0, MaxT: hour}})[0]
+	need := Need{Steps: transport.Steps{Start: 10 * minute, End: hour, Step: minute, Lookback: 5 * minute}, Reaches: []Reach{{Matchers: ms, From: -5 * minute}}}
+	f := func(byName bool, want ...string) {
+		t.Helper()
+		need.ByName = byName
+		pieces, err := p.Choose(t.Context(), need)
+		require.NoError(t, err)
+		require.Equal(t, want, shownPieces(pieces))
+	}
+	const but, only = `__name__!~"ALERTS|ALERTS_FOR_STATE|a:b"`, `__name__=~"ALERTS|ALERTS_FOR_STATE|a:b"`
+	f(false, "10-60 [0]")
+	f(true, "10-23 0 "+but, "24-40 1 "+but, "41-60 0 "+but, "10-60 [0] "+only)
+}
+
 func TestChoose_RecordingRule(t *testing.T) {
 	a, b := newEvaluator(t, there), newEvaluator(t, there)
 	b.replace["/rules"] = answering(`{"status":"success","data":{"groups":[{"rules":[{"type":"recording","name":"foo"}]}]}}`)
 	s, _ := evidenceSet(t, 3*hour, a.Server, b.Server)
 	pieces := chosen(t, s, true, 10*minute, hour)
 	require.Equal(t, []string{"10-60 [0]"}, shownPieces(pieces))
-	require.Contains(t, pieces[0].Why, "no evidence: a recording rule of "+b.URL+" writes the series foo")
+	require.Equal(t, "no evidence: rules write the series foo", pieces[0].Why)
 	require.Equal(t, []string{"10-60 0"}, shownPieces(chosenOf(t, s, "up", true, 10*minute, hour)))
 }
 

@@ -59,11 +59,7 @@ func (p *Piece) Matchers(ms []*labels.Matcher) (send []*labels.Matcher, ok bool)
 	if r.none != "" || len(r.check) > 0 {
 		return nil, false
 	}
-	send = slices.Clone(r.send)
-	if p.instances != nil {
-		send = append(send, p.instances)
-	}
-	return selectable(send), true
+	return selectable(slices.Concat(r.send, p.narrowed)), true
 }
 
 // UnusableError is an answer that the plan cannot use: the piece is to be

@@ -210,7 +210,7 @@ func TestMatchers(t *testing.T) {
 	f(`{region="us",a="b"}`, "")
 	f(`{exported_region="x",a="b"}`, "")
 	f(`{replica="a",a="b"}`, "")
-	p.instances = matchersOf(t, `{instance!~"x|y"}`)[0]
+	p.narrowed = matchersOf(t, `{instance!~"x|y"}`)
 	f(`{region="eu",a="b"}`, `{a="b",instance!~"x|y"}`)
 	f(`{region="eu"}`, `{instance!~"x|y",__name__!=""}`)
 }

@@ -112,7 +112,7 @@ func evidenceSet(t *testing.T, now int64, servers ...*httptest.Server) (*Set, *c
 func evidenceOf(t *testing.T, s *Set, selector string, from, to int64) shown {
 	t.Helper()
 	v := s.View(t.Context())
-	sh, err := v.evidence(t.Context(), v.groups[0], matchersOf(t, selector), from, to)
+	sh, err := v.evidence(t.Context(), v.groups[0], matchersOf(t, selector), from, to, false)
 	require.NoError(t, err)
 	return sh
 }
@@ -211,7 +211,7 @@ func TestEvidence_QueriesShareAFetch(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var first sync.WaitGroup
 	first.Go(func() {
-		_, err := v.evidence(ctx, v.groups[0], matchersOf(t, "foo"), 0, hour)
+		_, err := v.evidence(ctx, v.groups[0], matchersOf(t, "foo"), 0, hour, false)
 		require.ErrorIs(t, err, context.Canceled)
 	})
 	<-a.arrived
@@ -225,7 +225,7 @@ func TestEvidence_QueriesShareAFetch(t *testing.T) {
 	var others sync.WaitGroup
 	for range 5 {
 		others.Go(func() {
-			sh, err := v.evidence(t.Context(), v.groups[0], matchersOf(t, "foo"), 0, hour-1)
+			sh, err := v.evidence(t.Context(), v.groups[0], matchersOf(t, "foo"), 0, hour-1, false)
 			require.NoError(t, err)
 			require.Len(t, sh.missed[0], 1)
 		})
@@ -259,7 +259,7 @@ func TestEvidence_CloseEndsAFetch(t *testing.T) {
 	v := s.View(t.Context())
 	var done sync.WaitGroup
 	done.Go(func() {
-		_, err := v.evidence(t.Context(), v.groups[0], matchersOf(t, "foo"), 0, hour)
+		_, err := v.evidence(t.Context(), v.groups[0], matchersOf(t, "foo"), 0, hour, false)
 		require.Error(t, err)
 	})
 	<-a.arrived
@@ -322,12 +322,25 @@ func TestEvidence_RecordedSeriesHaveNone(t *testing.T) {
 		}
 		require.Contains(t, none, want)
 	}
-	f(b.URL+" writes the series job:foo:sum", `job:foo:sum`)
-	f("writes the series job:foo:sum", `{__name__=~"job:.+",__name__!="job:bar:sum"}`)
+	f("rules write the series job:foo:sum", `job:foo:sum`)
+	f("rules write the series job:foo:sum", `{__name__=~"job:.+",__name__!="job:bar:sum"}`)
 	f("rules write the series ALERTS", `ALERTS`)
 	f("rules write the series ALERTS", `{job="j"}`)
 	f("", "foo")
 	require.EqualValues(t, 1, b.rules.Load(), "asked once in a while")
+
+	v := s.View(t.Context())
+	g := func(selector string, want ...string) {
+		t.Helper()
+		sh, err := v.evidence(t.Context(), v.groups[0], matchersOf(t, selector), 0, hour, true)
+		require.NoError(t, err)
+		require.Empty(t, sh.none)
+		require.ElementsMatch(t, want, sh.written)
+		require.Equal(t, evidenceOf(t, s, "foo", 0, hour).missed, sh.missed)
+	}
+	g(`{job="j"}`, "ALERTS", "ALERTS_FOR_STATE", "job:foo:sum")
+	g(`{__name__!~"ALERTS.*"}`, "job:foo:sum")
+	g(`{__name__=~"foo|up"}`)
 
 	rules = `{"status":"success","data":{"groups":[]}}`
 	c.ms.Add(profileAge.Milliseconds())
@@ -420,7 +433,7 @@ func TestEvidence_TooManyScrapes(t *testing.T) {
 	s, _ := evidenceSet(t, 3*hour, newScraper(t, there).Server, newScraper(t, there).Server)
 	v := s.View(t.Context())
 	v.budget.limit = 100
-	sh, err := v.evidence(t.Context(), v.groups[0], matchersOf(t, "foo"), 0, hour)
+	sh, err := v.evidence(t.Context(), v.groups[0], matchersOf(t, "foo"), 0, hour, false)
 	require.NoError(t, err)
 	require.Equal(t, "the scrapes are more than 100 bytes", sh.none)
 }

@@ -35,8 +35,8 @@ func listed(series []*dedup.Series, ws annotations.Annotations, err error) ([]st
 
 func (v *View) fetchPiece(ctx context.Context, sel Selection, p *Piece) ([]*dedup.Series, annotations.Annotations, error) {
 	ts := p.targets(sel)
-	if p.instances != nil {
-		sel.Matchers = append(slices.Clone(sel.Matchers), p.instances)
+	if len(p.narrowed) > 0 {
+		sel.Matchers = slices.Concat(sel.Matchers, p.narrowed)
 		for i := range ts {
 			ts[i].route = ts[i].cfg.route(sel.Matchers, ts[i].route.MinT, ts[i].route.MaxT, v.now)
 		}

@@ -27,31 +27,26 @@ type recordNames struct {
 // alertNames are the series that alerting rules write.
 var alertNames = []string{"ALERTS", "ALERTS_FOR_STATE"}
 
-// ruled returns why rules may have written series of a selector; "" if they have
-// not, as far as can be known today. failed are the replicas that could not be asked.
-func (b *evidenceBook) ruled(ctx context.Context, ms []*labels.Matcher) (none string, failed map[int]error, err error) {
+// ruled returns the names of metrics, sorted, of which rules may have written series
+// that a selector finds, as far as they can be known today, and why they cannot be; ""
+// if they can. failed are the replicas that could not be asked.
+func (b *evidenceBook) ruled(ctx context.Context, ms []*labels.Matcher) (none string, written []string, failed map[int]error, err error) {
 	failed, err = b.ask(ctx, nil, b.askRecords)
 	if err != nil {
-		return "", nil, err
+		return "", nil, nil, err
 	}
-	for _, name := range alertNames {
-		if mayBeNamed(ms, name) {
-			return "rules write the series " + name, nil, nil
-		}
-	}
+	written = slices.Clone(alertNames)
 	b.mtx.Lock()
 	defer b.mtx.Unlock()
 	for i, r := range b.records {
 		if r.unknown != nil {
-			return fmt.Sprintf("%s: %s", b.group.replicas[i].url(), r.unknown), nil, nil
+			return fmt.Sprintf("%s: %s", b.group.replicas[i].url(), r.unknown), nil, nil, nil
 		}
-		for _, name := range r.names {
-			if mayBeNamed(ms, name) {
-				return fmt.Sprintf("a recording rule of %s writes the series %s", b.group.replicas[i].url(), name), nil, nil
-			}
-		}
+		written = append(written, r.names...)
 	}
-	return "", failed, nil
+	written = slices.DeleteFunc(written, func(name string) bool { return !mayBeNamed(ms, name) })
+	slices.Sort(written)
+	return "", slices.Compact(written), failed, nil
 }
 
 // mayBeNamed tells whether a selector may find series of a name.
