@@ -357,10 +357,10 @@ func TestExecute_TargetsCutOut(t *testing.T) {
 	require.Equal(t, []string{`quantile(0.5, {__name__="m_total"})`}, queries)
 }
 
-// TestExecute_NamesThatRulesWrite: where a selector may find what rules have written,
-// only that is read of both.
-func TestExecute_NamesThatRulesWrite(t *testing.T) {
-	const alert = "\n  ALERTS{alertname=\"x\",instance=\"t0\",job=\"j\"} "
+// TestExecute_OtherNames: where a selector may find what rules have written, or what no
+// target has, only that is read of both.
+func TestExecute_OtherNames(t *testing.T) {
+	const alert = "\n  a:b{job=\"j\"} 1x720\n  ALERTS{alertname=\"x\",instance=\"t0\",job=\"j\"} "
 	a, b := newStore(t, targets("", true)+alert+"1x99 _x40 1x580"), newStore(t, targets("", true)+alert+"_x50 1x670")
 	all := truthOf(t, targets("", true)+alert+"1x720")
 	e := engineOver(t, servergroup.PartialWarn, groupAt("g", nil, a, b))
@@ -373,7 +373,7 @@ func TestExecute_NamesThatRulesWrite(t *testing.T) {
 		requireTruth(t, e, all, text, instantAt(30))
 		a.asked()
 	}
-	const but = `__name__!~"ALERTS|ALERTS_FOR_STATE"`
+	const but = `__name__!~"ALERTS|ALERTS_FOR_STATE|a:b"`
 	f(`count by (__name__) ({job="j"})`, `count by (__name__) ({`+but+`,job="j"})`)
 	f(`topk(1, {job="j"})`, `topk(1, {`+but+`,job="j"})`)
 	f(`sum by (instance) ({job="j"})`, `sum by (instance) ({`+but+`,job="j"})`)

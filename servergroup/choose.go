@@ -175,7 +175,7 @@ type chooser struct {
 	need      Need
 	steps     int
 	targets   int                // that the selectors may concern
-	written   []string           // names of metrics that rules write, of which nothing is known
+	others    []string           // names of metrics that are to be merged: scrapes tell nothing of them
 	spoiled   []map[string][]run // by replica and instance: the steps whose window meets what was missed; nil for a replica that told nothing
 }
 
@@ -192,18 +192,21 @@ func (c *chooser) look(ctx context.Context, g groupView) (none string, err error
 	defer cancel()
 	for _, reach := range c.need.Reaches {
 		from, to := reach.window(c.need.Steps.Start, c.need.Steps.End)
-		sh, err := c.partition.view.evidence(wait, g, reach.Matchers, from-scrapeSlack, to+scrapeSlack, c.need.ByName)
+		sh, err := c.partition.view.evidence(wait, g, reach.Matchers, from-scrapeSlack, to+scrapeSlack)
 		switch {
 		case err != nil && wait.Err() != nil && ctx.Err() == nil:
 			return "it did not come in time", nil
 		case err != nil || sh.none != "":
 			return sh.none, err
 		}
-		if len(sh.failed) > 0 {
+		switch {
+		case len(sh.failed) > 0:
 			return "a replica does not answer", nil
+		case len(sh.others) > 0 && !c.need.ByName:
+			return "no scrape of a target brings the series " + sh.others[0], nil
 		}
 		c.targets = max(c.targets, sh.targets)
-		c.written = append(c.written, sh.written...)
+		c.others = append(c.others, sh.others...)
 		for r, byInstance := range sh.missed {
 			for instance, spans := range byInstance {
 				for _, s := range spans {
@@ -271,19 +274,19 @@ func (c *chooser) pieces() []*Piece {
 	if len(shares) > mostShares || 2*mergedSteps > c.steps {
 		return []*Piece{c.partition.piece("no replica is whole for long", c.need.Steps)}
 	}
-	return c.withWritten(out)
+	return c.withOthers(out)
 }
 
-// withWritten leaves what rules write out of pieces, and adds a piece that merges it.
-func (c *chooser) withWritten(pieces []*Piece) []*Piece {
-	if len(c.written) == 0 {
+// withOthers leaves the other names out of pieces, and adds a piece that merges them.
+func (c *chooser) withOthers(pieces []*Piece) []*Piece {
+	if len(c.others) == 0 {
 		return pieces
 	}
-	text := anyOf(c.written)
+	text := anyOf(c.others)
 	for _, p := range pieces {
 		p.narrowed = append(p.narrowed, labels.MustNewMatcher(labels.MatchNotRegexp, labels.MetricName, text))
 	}
-	rest := c.partition.piece("rules write these series", c.need.Steps)
+	rest := c.partition.piece("no scrape of a target brings these series", c.need.Steps)
 	rest.narrowed = []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, text)}
 	return append(pieces, rest)
 }

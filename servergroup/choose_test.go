@@ -490,7 +490,7 @@ func TestChoose_RecordingRule(t *testing.T) {
 	s, _ := evidenceSet(t, 3*hour, a.Server, b.Server)
 	pieces := chosen(t, s, true, 10*minute, hour)
 	require.Equal(t, []string{"10-60 [0]"}, shownPieces(pieces))
-	require.Equal(t, "no evidence: rules write the series foo", pieces[0].Why)
+	require.Equal(t, "no evidence: no scrape of a target brings the series foo", pieces[0].Why)
 	require.Equal(t, []string{"10-60 0"}, shownPieces(chosenOf(t, s, "up", true, 10*minute, hour)))
 }
 

@@ -15,9 +15,9 @@ import (
 type shown struct {
 	// none says why there is no evidence for the selector; "" if there is.
 	none string
-	// written are the names of metrics of the selector that rules write, sorted. What is
-	// shown is about the other ones.
-	written []string
+	// others are the names of metrics, sorted, of which the selector may find series that
+	// no scrape of a target has brought. What is shown is not about them.
+	others []string
 	// targets is how many targets the selector may concern.
 	targets int
 	// missed, of each replica of the group in its order, is when it missed scrapes
@@ -36,15 +36,15 @@ const (
 	longestEvidence = 32 * 24 * 60 * 60 * 1000
 	// aheadOfUs (ms) is how far the clocks of backends may be ahead of ours.
 	aheadOfUs = 10 * 60 * 1000
-	// mostWritten is the most names that are left out of a selector.
-	mostWritten = 500
+	// mostOthers is the most names that are left out of a selector.
+	mostOthers = 500
 )
 
 // evidence returns what is shown over [from, to] (ms) for a selector, as the user
 // wrote it. The range must include what the merge looks at around the samples of
 // interest. It fails if the query ends; a backend that does not answer is in
-// shown.failed. byName says that some names of metrics may be left out.
-func (v *View) evidence(ctx context.Context, g groupView, ms []*labels.Matcher, from, to int64, byName bool) (shown, error) {
+// shown.failed.
+func (v *View) evidence(ctx context.Context, g groupView, ms []*labels.Matcher, from, to int64) (shown, error) {
 	to = min(to, v.now.UnixMilli()+aheadOfUs)
 	res := g.cfg.resolve(ms)
 	switch {
@@ -62,7 +62,7 @@ func (v *View) evidence(ctx context.Context, g groupView, ms []*labels.Matcher, 
 			return shown{none: fmt.Sprintf("the group's configuration takes the label %q from targets", name)}, nil
 		}
 	}
-	sh, err := g.scrapes.of(g, v.budget.limit).show(ctx, ms, res.send, from, to, byName)
+	sh, err := g.scrapes.of(g, v.budget.limit).show(ctx, ms, res.send, from, to)
 	var over *BudgetError
 	if errors.As(err, &over) {
 		return shown{none: fmt.Sprintf("the scrapes are more than %d bytes", over.Limit)}, nil
@@ -72,14 +72,12 @@ func (v *View) evidence(ctx context.Context, g groupView, ms []*labels.Matcher, 
 
 // show is evidence for a selector (ms), of which send are the matchers for the
 // replicas.
-func (b *evidenceBook) show(ctx context.Context, ms, send []*labels.Matcher, from, to int64, byName bool) (shown, error) {
+func (b *evidenceBook) show(ctx context.Context, ms, send []*labels.Matcher, from, to int64) (shown, error) {
 	none, written, failed, err := b.ruled(ctx, ms)
-	switch {
-	case none != "" || err != nil:
+	if none != "" || err != nil {
 		return shown{none: none}, err
-	case len(written) > 0 && (!byName || len(written) > mostWritten):
-		return shown{none: "rules write the series " + written[0]}, nil
-	case len(written) > 0:
+	}
+	if len(written) > 0 {
 		send = append(slices.Clip(send), labels.MustNewMatcher(labels.MatchNotRegexp, labels.MetricName, anyOf(written)))
 	}
 	list, err := b.between(ctx, from, to)
@@ -93,16 +91,22 @@ func (b *evidenceBook) show(ctx context.Context, ms, send []*labels.Matcher, fro
 		maps.Copy(failed, s.failed)
 	}
 	// What is looked up is compared with the targets that are known by now.
-	none, instances, more, err := b.pushed(ctx, send, from, to, failed)
-	if none != "" || err != nil {
-		return shown{none: none}, err
+	origins, more, err := b.pushed(ctx, send, from, to, failed)
+	if origins.none != "" || err != nil {
+		return shown{none: origins.none}, err
 	}
 	maps.Copy(failed, more)
-	sh := b.sumUp(list, ms, instances, from, to)
+	sh := b.sumUp(list, ms, origins.instances, from, to)
 	if sh.none != "" {
 		return sh, nil
 	}
-	sh.written, sh.failed = written, failed
+	for _, name := range written {
+		origins.names[name] = true
+	}
+	sh.failed, sh.others = failed, slices.Sorted(maps.Keys(origins.names))
+	if len(sh.others) > mostOthers {
+		sh.none = fmt.Sprintf("series of more than %d names are of no target", mostOthers)
+	}
 	for r := range failed {
 		sh.missed[r] = nil
 	}

@@ -112,7 +112,7 @@ func evidenceSet(t *testing.T, now int64, servers ...*httptest.Server) (*Set, *c
 func evidenceOf(t *testing.T, s *Set, selector string, from, to int64) shown {
 	t.Helper()
 	v := s.View(t.Context())
-	sh, err := v.evidence(t.Context(), v.groups[0], matchersOf(t, selector), from, to, false)
+	sh, err := v.evidence(t.Context(), v.groups[0], matchersOf(t, selector), from, to)
 	require.NoError(t, err)
 	return sh
 }
@@ -211,7 +211,7 @@ func TestEvidence_QueriesShareAFetch(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var first sync.WaitGroup
 	first.Go(func() {
-		_, err := v.evidence(ctx, v.groups[0], matchersOf(t, "foo"), 0, hour, false)
+		_, err := v.evidence(ctx, v.groups[0], matchersOf(t, "foo"), 0, hour)
 		require.ErrorIs(t, err, context.Canceled)
 	})
 	<-a.arrived
@@ -225,7 +225,7 @@ func TestEvidence_QueriesShareAFetch(t *testing.T) {
 	var others sync.WaitGroup
 	for range 5 {
 		others.Go(func() {
-			sh, err := v.evidence(t.Context(), v.groups[0], matchersOf(t, "foo"), 0, hour-1, false)
+			sh, err := v.evidence(t.Context(), v.groups[0], matchersOf(t, "foo"), 0, hour-1)
 			require.NoError(t, err)
 			require.Len(t, sh.missed[0], 1)
 		})
@@ -259,7 +259,7 @@ func TestEvidence_CloseEndsAFetch(t *testing.T) {
 	v := s.View(t.Context())
 	var done sync.WaitGroup
 	done.Go(func() {
-		_, err := v.evidence(t.Context(), v.groups[0], matchersOf(t, "foo"), 0, hour, false)
+		_, err := v.evidence(t.Context(), v.groups[0], matchersOf(t, "foo"), 0, hour)
 		require.Error(t, err)
 	})
 	<-a.arrived
@@ -316,31 +316,21 @@ func TestEvidence_RecordedSeriesHaveNone(t *testing.T) {
 	s, c := evidenceSet(t, 3*hour, a.Server, b.Server)
 	f := func(want, selector string) {
 		t.Helper()
-		none := evidenceOf(t, s, selector, 0, hour).none
-		if want == "" {
-			require.Empty(t, none)
+		sh := evidenceOf(t, s, selector, 0, hour)
+		require.Empty(t, sh.none)
+		require.Equal(t, want, strings.Join(sh.others, " "))
+		if strings.Contains(selector, "!~") {
+			require.Equal(t, evidenceOf(t, s, "foo", 0, hour).missed, sh.missed)
 		}
-		require.Contains(t, none, want)
 	}
-	f("rules write the series job:foo:sum", `job:foo:sum`)
-	f("rules write the series job:foo:sum", `{__name__=~"job:.+",__name__!="job:bar:sum"}`)
-	f("rules write the series ALERTS", `ALERTS`)
-	f("rules write the series ALERTS", `{job="j"}`)
+	f("job:foo:sum", `job:foo:sum`)
+	f("job:foo:sum", `{__name__=~"job:.+",__name__!="job:bar:sum"}`)
+	f("ALERTS", `ALERTS`)
+	f("ALERTS ALERTS_FOR_STATE job:foo:sum", `{job="j"}`)
+	f("job:foo:sum", `{__name__!~"ALERTS.*"}`)
+	f("", `{__name__!~"ALERTS.*|job:.*"}`)
 	f("", "foo")
 	require.EqualValues(t, 1, b.rules.Load(), "asked once in a while")
-
-	v := s.View(t.Context())
-	g := func(selector string, want ...string) {
-		t.Helper()
-		sh, err := v.evidence(t.Context(), v.groups[0], matchersOf(t, selector), 0, hour, true)
-		require.NoError(t, err)
-		require.Empty(t, sh.none)
-		require.ElementsMatch(t, want, sh.written)
-		require.Equal(t, evidenceOf(t, s, "foo", 0, hour).missed, sh.missed)
-	}
-	g(`{job="j"}`, "ALERTS", "ALERTS_FOR_STATE", "job:foo:sum")
-	g(`{__name__!~"ALERTS.*"}`, "job:foo:sum")
-	g(`{__name__=~"foo|up"}`)
 
 	rules = `{"status":"success","data":{"groups":[]}}`
 	c.ms.Add(profileAge.Milliseconds())
@@ -373,10 +363,10 @@ func TestEvidence_PushedSeriesHaveNone(t *testing.T) {
   qux{instance="a",job="gone"} 1x720`)
 	s, c := evidenceSet(t, 3*hour, a.Server, b.Server)
 	for selector, want := range map[string]string{
-		`foo`:                       b.URL + `: the series {__name__="foo", pushed="1"} has no label "instance", and so is of no target`,
+		`foo`:                       "",
 		`foo{instance="a"}`:         "",
 		`foo{pushed=""}`:            "",
-		`bar`:                       `has no label "job"`,
+		`bar`:                       "",
 		`baz`:                       `there are series with instance="elsewhere", and no target`,
 		`qux`:                       `there are series with job="gone", and no target`,
 		`{__name__=~"foo",job="j"}`: "",
@@ -387,6 +377,9 @@ func TestEvidence_PushedSeriesHaveNone(t *testing.T) {
 			require.Empty(t, none, selector)
 		}
 		require.Contains(t, none, want, selector)
+	}
+	for selector, want := range map[string]string{`foo`: "foo", `foo{pushed=""}`: "", `bar`: "bar", `{__name__=~"foo|bar|up"}`: "bar foo", `{__name__=~"foo|up",instance="a"}`: ""} {
+		require.Equal(t, want, strings.Join(evidenceOf(t, s, selector, 0, hour).others, " "), selector)
 	}
 
 	before := b.lookups.Load()
@@ -433,7 +426,7 @@ func TestEvidence_TooManyScrapes(t *testing.T) {
 	s, _ := evidenceSet(t, 3*hour, newScraper(t, there).Server, newScraper(t, there).Server)
 	v := s.View(t.Context())
 	v.budget.limit = 100
-	sh, err := v.evidence(t.Context(), v.groups[0], matchersOf(t, "foo"), 0, hour, false)
+	sh, err := v.evidence(t.Context(), v.groups[0], matchersOf(t, "foo"), 0, hour)
 	require.NoError(t, err)
 	require.Equal(t, "the scrapes are more than 100 bytes", sh.none)
 }

@@ -112,6 +112,12 @@ const lookupSlice = 2 * 60 * 60 * 1000
 // targetLabels are those that every scraped series has.
 var targetLabels = []string{"instance", "job"}
 
+// ofTargets matches the series that have them.
+var ofTargets = []*labels.Matcher{
+	labels.MustNewMatcher(labels.MatchNotEqual, "instance", ""),
+	labels.MustNewMatcher(labels.MatchNotEqual, "job", ""),
+}
+
 type lookupKey struct {
 	selector string
 	begin    int64 // ms
@@ -120,7 +126,9 @@ type lookupKey struct {
 // lookedUp says whether all series of a selector are of targets in a slice, and of
 // which.
 type lookedUp struct {
-	none string // why not; "" if they are
+	none string // why not; "" if they are, but for those of some names
+	// names are those of metrics of which some series are of no target, sorted.
+	names []string
 	// instances are the values of the label `instance` of the series, and perhaps of
 	// others that were there a little earlier or later.
 	instances []string
@@ -128,91 +136,101 @@ type lookedUp struct {
 	settled   bool  // whether it will not be another answer later
 }
 
-// pushed returns why not all series of a selector (of matchers that the replicas
-// know) in [from, to] (ms) are of targets; "" if they are, and the targets'
-// instances. Replicas that failed before are not asked.
-func (b *evidenceBook) pushed(ctx context.Context, send []*labels.Matcher, from, to int64, before map[int]error) (none string, instances map[string]bool, failed map[int]error, err error) {
+// origins says whether all series of a selector in a range of time are of targets.
+type origins struct {
+	none      string          // why not; "" if they are, but for those of some names
+	names     map[string]bool // of metrics of which some series are of no target
+	instances map[string]bool // of the others
+}
+
+func (o *origins) add(l *lookedUp) {
+	o.none = max(o.none, l.none) // one of them, and always the same
+	for _, name := range l.names {
+		o.names[name] = true
+	}
+	for _, v := range l.instances {
+		o.instances[v] = true
+	}
+}
+
+// pushed returns the origins of the series of a selector (of matchers that the replicas
+// know) in [from, to] (ms). Replicas that failed before are not asked.
+func (b *evidenceBook) pushed(ctx context.Context, send []*labels.Matcher, from, to int64, before map[int]error) (all origins, failed map[int]error, err error) {
 	selector := transport.Selector(send)
 	first, last := floorTo(from, lookupSlice), floorTo(to, lookupSlice)
-	instances = map[string]bool{}
-	none, first, last = b.lookedUp(selector, first, last, instances)
-	if none != "" || first > last {
-		return none, instances, nil, nil
+	all = origins{names: map[string]bool{}, instances: map[string]bool{}}
+	first, last = b.lookedUp(selector, first, last, &all)
+	if all.none != "" || first > last {
+		return all, nil, nil
 	}
 	now := b.now()
 	l := transport.Lookup{Matchers: selectable(send), MinT: first, MaxT: last + lookupSlice - 1}
 	var mtx sync.Mutex
-	found := map[string]bool{}
+	found := origins{names: map[string]bool{}, instances: map[string]bool{}}
 	failed, err = b.ask(ctx, before, func(ctx context.Context, _ int, r *replica) error {
-		text, values, err := b.lookUp(ctx, r, l)
+		looked, err := b.lookUp(ctx, r, l)
 		mtx.Lock()
 		defer mtx.Unlock()
-		none = max(none, text) // one of them, and always the same
-		for _, v := range values {
-			found[v], instances[v] = true, true
-		}
+		found.add(&looked)
 		return err
 	})
 	if err != nil {
-		return "", nil, nil, err
+		return origins{}, nil, err
 	}
+	entry := &lookedUp{none: found.none, names: slices.Sorted(maps.Keys(found.names)), instances: slices.Sorted(maps.Keys(found.instances)), at: now}
+	all.add(entry)
 	if len(failed) > len(before) {
-		return none, instances, failed, nil
+		return all, failed, nil
 	}
-	list := slices.Sorted(maps.Keys(found))
-	size := 128 + len(selector) + len(none)
-	for _, v := range list {
+	size := 128 + len(selector) + len(entry.none)
+	for _, v := range slices.Concat(entry.names, entry.instances) {
 		size += 16 + len(v)
 	}
 	b.mtx.Lock()
 	defer b.mtx.Unlock()
 	for begin := first; begin <= last; begin += lookupSlice {
-		settled := none == "" && len(failed) == 0 && begin+lookupSlice+settling < now
-		b.lookups.put(lookupKey{selector, begin}, &lookedUp{none, list, now, settled}, size)
+		slice := *entry
+		slice.settled = entry.none == "" && len(entry.names) == 0 && len(failed) == 0 && begin+lookupSlice+settling < now
+		b.lookups.put(lookupKey{selector, begin}, &slice, size)
 	}
-	return none, instances, failed, nil
+	return all, failed, nil
 }
 
-// lookedUp returns what is known for the slices from first to last, and the
-// stretch of those that must be looked up. It adds the known instances.
-func (b *evidenceBook) lookedUp(selector string, first, last int64, instances map[string]bool) (none string, from, to int64) {
+// lookedUp adds what is known for the slices from first to last, and returns the
+// stretch of those that must be looked up.
+func (b *evidenceBook) lookedUp(selector string, first, last int64, all *origins) (from, to int64) {
 	now := b.now()
 	from, to = last+lookupSlice, last
 	b.mtx.Lock()
 	defer b.mtx.Unlock()
 	for begin := first; begin <= last; begin += lookupSlice {
 		l, ok := b.lookups.get(lookupKey{selector, begin})
-		switch {
-		case !ok || !l.settled && now-l.at >= profileAge.Milliseconds():
+		if !ok || !l.settled && now-l.at >= profileAge.Milliseconds() {
 			from, to = min(from, begin), begin
-		case l.none != "":
-			return l.none, 0, 0
-		default:
-			for _, v := range l.instances {
-				instances[v] = true
-			}
+			continue
 		}
+		all.add(l)
 	}
-	return "", from, to
+	return from, to
 }
 
-// lookUp returns why not all series of a replica are of targets; "" if they are, and
-// their instances.
-func (b *evidenceBook) lookUp(ctx context.Context, r *replica, l transport.Lookup) (none string, instances []string, err error) {
+// lookUp finds the origins of a replica's series.
+func (b *evidenceBook) lookUp(ctx context.Context, r *replica, l transport.Lookup) (found lookedUp, err error) {
 	p, err := r.ready(ctx)
 	if err != nil {
-		return "", nil, err
+		return lookedUp{}, err
 	}
 	client := p.client.AllowPartial(false)
 	texts := make([]string, 2*len(targetLabels))
 	errs := make([]error, len(texts))
+	names := make([][]string, len(targetLabels))
 	var wg sync.WaitGroup
 	for i, name := range targetLabels {
-		wg.Go(func() { texts[2*i], errs[2*i] = withoutLabel(ctx, client, name, l) })
+		wg.Go(func() { names[i], texts[2*i], errs[2*i] = withoutLabel(ctx, client, name, l) })
 		wg.Go(func() {
 			var values []string
 			if values, texts[2*i+1], errs[2*i+1] = b.ofNoTarget(ctx, client, name, l); name == targetLabel {
-				instances = values
+				found.instances = values
 			}
 		})
 	}
@@ -222,32 +240,44 @@ func (b *evidenceBook) lookUp(ctx context.Context, r *replica, l transport.Looku
 			texts[i], err = "its series cannot be looked up: "+err.Error(), nil
 		}
 		if err != nil {
-			return "", nil, err
+			return lookedUp{}, err
 		}
 	}
 	for _, text := range texts {
 		if text != "" {
-			return r.url() + ": " + text, nil, nil
+			return lookedUp{none: r.url() + ": " + text}, nil
 		}
 	}
-	return "", instances, nil
+	found.names = slices.Concat(names...)
+	return found, nil
 }
 
-// withoutLabel finds a series that lacks a label.
-func withoutLabel(ctx context.Context, c *transport.Client, name string, l transport.Lookup) (string, error) {
+// withoutLabel finds series that lack a label, and returns their names of metrics. If
+// that does not tell all of them, it says so.
+func withoutLabel(ctx context.Context, c *transport.Client, name string, l transport.Lookup) (metrics []string, text string, err error) {
 	l.Matchers = append(slices.Clip(l.Matchers), labels.MustNewMatcher(labels.MatchEqual, name, ""))
-	l.Limit = 1
-	list, _, err := c.Series(ctx, l)
+	one := l
+	one.Limit = 1
+	list, _, err := c.Series(ctx, one)
 	if err != nil || len(list) == 0 {
-		return "", err
+		return nil, "", err
 	}
-	return fmt.Sprintf("the series %s has no label %q, and so is of no target", shorten(list[0].String()), name), nil
+	l.Limit = mostOthers
+	if metrics, _, err = c.LabelValues(ctx, labels.MetricName, l); err != nil {
+		return nil, "", err
+	}
+	one.Matchers = append(one.Matchers, labels.MustNewMatcher(labels.MatchNotRegexp, labels.MetricName, anyOf(metrics)))
+	if list, _, err = c.Series(ctx, one); err != nil || len(list) == 0 {
+		return metrics, "", err
+	}
+	return nil, fmt.Sprintf("the series %s has no label %q, and so is of no target", shorten(list[0].String()), name), nil
 }
 
 // ofNoTarget returns the values of a label, and finds one that no target has. What a backend knows of
 // labels is not exact in time, so that it is asked for those of `up` in the same
 // way if they are not known from scrapes.
 func (b *evidenceBook) ofNoTarget(ctx context.Context, c *transport.Client, name string, l transport.Lookup) (values []string, odd string, err error) {
+	l.Matchers = slices.Concat(l.Matchers, ofTargets)
 	values, _, err = c.LabelValues(ctx, name, l)
 	if err != nil {
 		return nil, "", err
