@@ -109,6 +109,13 @@ func floats(r Run) bool {
 	return ok && (c[0].Encoding == chunkenc.EncXOR || c[0].Encoding == chunkenc.EncXOR2)
 }
 
+// giveBack tells that one of those that m is for needs it no more.
+func (a *ahead) giveBack(m *merged) {
+	if m.readers.Add(-1) == 0 {
+		a.free.Put(m.samples)
+	}
+}
+
 // iterated makes room: m is in the hands of its last iterator.
 func (a *ahead) iterated(m *merged) {
 	a.mtx.Lock()

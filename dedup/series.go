@@ -42,11 +42,15 @@ func NewSeries(lset labels.Labels, runs []Run, mint, maxt int64, broken func(err
 // is kept until the last of them is made. It is called before both.
 func (s *Series) ReadBy(readers int) { s.readers = readers }
 
-// Labels implements storage.Series.
-func (s *Series) Labels() labels.Labels { return s.labels }
+// Leave tells that one of the iterators will not be made.
+func (s *Series) Leave() {
+	if ready := s.take(); ready != nil {
+		s.ahead.giveBack(ready)
+	}
+}
 
-// Iterator implements storage.Series.
-func (s *Series) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
+// take returns what was merged, nil if nothing was, for one of the iterators.
+func (s *Series) take() *merged {
 	s.mtx.Lock()
 	ready := s.ready
 	s.readers--
@@ -55,6 +59,18 @@ func (s *Series) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
 		s.ready = nil
 	}
 	s.mtx.Unlock()
+	if ready != nil && last {
+		s.ahead.iterated(ready)
+	}
+	return ready
+}
+
+// Labels implements storage.Series.
+func (s *Series) Labels() labels.Labels { return s.labels }
+
+// Iterator implements storage.Series.
+func (s *Series) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
+	ready := s.take()
 	if ready == nil && len(s.runs) == 1 {
 		if m, ok := it.(*mergeIterator); ok {
 			m.giveBack()
@@ -71,9 +87,6 @@ func (s *Series) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
 		m.err = m.own.merge(s)
 		m.walk(m.own.out, s)
 		return m
-	}
-	if last {
-		s.ahead.iterated(ready)
 	}
 	m.err, m.borrowed, m.from = ready.err, ready, s.ahead
 	m.walk(ready.samples, s)
@@ -160,8 +173,8 @@ func (m *mergeIterator) walk(out *Samples, s *Series) {
 }
 
 func (m *mergeIterator) giveBack() {
-	if m.borrowed != nil && m.borrowed.readers.Add(-1) == 0 {
-		m.from.free.Put(m.borrowed.samples)
+	if m.borrowed != nil {
+		m.from.giveBack(m.borrowed)
 	}
 	m.borrowed = nil
 }

@@ -244,7 +244,12 @@ func (q *planQuerier) Select(ctx context.Context, _ bool, hints *storage.SelectH
 // selection are the series of a selection, for a piece unless that is nil.
 func (x *execution) selection(sel servergroup.Selection, piece *servergroup.Piece) storage.SeriesSet {
 	fetch := x.trace.fetch(piece, sel)
-	return queryErrors{fetch.of(x.fetches.of(sel, piece), &x.fetches.running)}
+	all := container(x.together(piece), sel)
+	set := x.fetches.of(all, piece)
+	if len(all.Matchers) < len(sel.Matchers) {
+		set = &among{set, sel.Matchers}
+	}
+	return queryErrors{fetch.of(set, &x.fetches.running)}
 }
 
 // Close ends the fetches that are still under way and waits for them, if it is that
