@@ -258,7 +258,7 @@ func TestExplain_Shape(t *testing.T) {
 		"expression": "sum($1)", "selectors": [],
 		"parts": [{
 			"name": "$1", "expression": "sum({__name__=\"m\"})", "why": "sum again",
-			"steps": {"start": 600, "end": 600, "step": 0, "count": 1}, "carries": [], "byTarget": true,
+			"steps": {"start": 600, "end": 600, "step": 0, "count": 1}, "carries": [], "byName": false, "byTarget": true,
 			"selectors": [{
 				"selector": "{__name__=\"m\"}", "minTime": 540.001, "maxTime": 600,
 				"steps": {"start": 600, "end": 600, "step": 0, "count": 1}, "groups": [{"name": "a", "asked": true}]
