@@ -29,11 +29,34 @@ func TestWorldAligned(t *testing.T) {
 		got := exam.All(w.Truth.URL, w.Groups[0].Replicas[0].URL, everyNth(7, queries), at)
 		require.Less(t, exam.Total(got).Right, len(got)/2, "%s", exam.Report(got, 0))
 	})
-	t.Run("oneprom equals the truth", func(t *testing.T) {
-		got := exam.All(w.Truth.URL, startWorldOneprom(t, w), queries, at)
-		t.Log(exam.Report(got, 20))
-		require.Equal(t, exam.Score{Right: len(got), All: len(got)}, exam.Total(got))
-	})
+	bothWays(t, w, func(t *testing.T, base string) { requireTruth(t, w, base, queries, at) })
+}
+
+// On an ordinary day nearly all is answered by one replica of each pair.
+func TestWorldOrdinary(t *testing.T) {
+	w := world.Ordinary(2)
+	w.Start(t, t.TempDir())
+	queries, err := exam.Queries("testdata/world/queries.txt")
+	require.NoError(t, err)
+	const h, m, s, ms = time.Hour, time.Minute, time.Second, time.Millisecond
+	at := []exam.Evaluation{
+		exam.Instant("a replica is away", w.At(2*h+32*m)),
+		exam.Instant("the other one", w.At(5*h+22*m+77*ms)),
+		exam.Instant("end", w.At(6*h-1*s)),
+		exam.Range("last hour", w.At(5*h), w.At(6*h), 15*s),
+		exam.Range("everything", w.At(10*m), w.At(6*h), 7*m),
+		exam.Range("edge of an outage", w.At(5*h+30*m), w.At(5*h+45*m), 1700*ms),
+	}
+	t.Run("push-down", func(t *testing.T) { requireOnlyListed(t, w, startWorldOneprom(t, w), queries, at, "ordinary") })
+	t.Run("no push-down", func(t *testing.T) { requireTruth(t, w, startWithoutPushdown(t, w), queries, at) })
+}
+
+// requireTruth asks a oneprom and the truth all queries.
+func requireTruth(t *testing.T, w *world.World, base string, queries []exam.Query, at []exam.Evaluation) {
+	t.Helper()
+	got := exam.All(w.Truth.URL, base, queries, at)
+	t.Log(exam.Report(got, 20))
+	require.Equal(t, exam.Score{Right: len(got), All: len(got)}, exam.Total(got))
 }
 
 // everyNth takes each n-th query.

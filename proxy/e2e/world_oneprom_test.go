@@ -23,11 +23,24 @@ func startWorldOneprom(t testing.TB, w *world.World) string {
 	return runWorldOneprom(t, w).URL
 }
 
-// runWorldOneprom starts the binary under test: $ONEPROM_BIN, or the one built from this module.
-func runWorldOneprom(t testing.TB, w *world.World) *world.Process {
+// bothWays runs a test of a oneprom in front of a started world with push-down on and off.
+func bothWays(t *testing.T, w *world.World, test func(t *testing.T, base string)) {
+	t.Helper()
+	t.Run("push-down", func(t *testing.T) { test(t, startWorldOneprom(t, w)) })
+	t.Run("no push-down", func(t *testing.T) { test(t, startWithoutPushdown(t, w)) })
+}
+
+// startWithoutPushdown is startWorldOneprom with push-down off.
+func startWithoutPushdown(t testing.TB, w *world.World) string {
+	t.Helper()
+	return runWorldOneprom(t, w, "global: {pushdown: off}").URL
+}
+
+// runWorldOneprom starts the binary under test: $ONEPROM_BIN, or the one built from this module. more are lines of its configuration.
+func runWorldOneprom(t testing.TB, w *world.World, more ...string) *world.Process {
 	t.Helper()
 	config := filepath.Join(t.TempDir(), "oneprom.yml")
-	require.NoError(t, os.WriteFile(config, []byte(worldConfig(w)), 0o644))
+	require.NoError(t, os.WriteFile(config, []byte(strings.Join(append(more, worldConfig(w)), "\n")), 0o644))
 	binary := os.Getenv("ONEPROM_BIN")
 	if binary == "" {
 		binary = world.Binary(t, "github.com/oneprom/oneprom")

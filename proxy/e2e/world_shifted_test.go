@@ -65,8 +65,8 @@ func TestWorldShifted(t *testing.T) {
 					require.Zero(t, d.Missing+d.Extra+d.Above, d.Name)
 				}
 			})
-			t.Run("oneprom is near the truth", func(t *testing.T) {
-				all := measureShifted(t, w, startWorldOneprom(t, w))
+			bothWays(t, w, func(t *testing.T, base string) {
+				all := measureShifted(t, w, base)
 				t.Log(exam.Deviations(all))
 				for _, d := range all {
 					requireNear(t, d, day.name == "ordinary")
