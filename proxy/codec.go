@@ -3,6 +3,7 @@ package proxy
 import (
 	"fmt"
 	"runtime"
+	"strconv"
 	"sync"
 	"unsafe"
 
@@ -17,8 +18,9 @@ import (
 type codec struct{ v1.JSONCodec }
 
 const (
-	// pointBytes is what one float of a matrix takes in JSON, about.
-	pointBytes = 26
+	// pointBytes is what is around the digits of one float of a matrix in JSON, with
+	// its time; a little more, as some have more digits than others.
+	pointBytes = 20
 	// bucketBytes is what one bucket of a histogram takes, about. What is around
 	// the buckets takes as much as two.
 	bucketBytes = 48
@@ -26,8 +28,8 @@ const (
 	seriesBytes = 256
 
 	// bigBytes is the size from which the encoding of a matrix is shared: below,
-	// it takes a few milliseconds at most. It is that of 20,000 floats.
-	bigBytes = 20_000 * pointBytes
+	// it takes a few milliseconds at most. It is that of 20,000 floats, about.
+	bigBytes = 500 << 10
 	// batchBytes is how much of a matrix one goroutine encodes at a time: enough
 	// that to start it and to wait for it costs nothing in comparison.
 	batchBytes = 256 << 10
@@ -79,7 +81,12 @@ func matrixBytes(m promql.Matrix) (size int) {
 
 // sizeOf is what a series takes in JSON, about, in bytes.
 func sizeOf(s *promql.Series) int {
-	size := seriesBytes + pointBytes*len(s.Floats)
+	size := seriesBytes
+	if n := len(s.Floats); n > 0 {
+		var digits [32]byte
+		one := strconv.AppendFloat(digits[:0], s.Floats[n/2].F, 'g', -1, 64) // for all
+		size += n * (pointBytes + len(one))
+	}
 	for _, p := range s.Histograms {
 		size += bucketBytes * (2 + len(p.H.PositiveBuckets) + len(p.H.NegativeBuckets))
 	}
