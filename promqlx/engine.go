@@ -50,27 +50,27 @@ func (e *Engine) Close() error { return errors.Join(e.engine.Close(), e.parts.Cl
 
 // NewInstantQuery implements promql.QueryEngine.
 func (e *Engine) NewInstantQuery(ctx context.Context, _ storage.Queryable, opts promql.QueryOpts, qs string, ts time.Time) (promql.Query, error) {
-	return e.query(qs, func(from storage.Queryable) (promql.Query, error) {
+	return e.query(ctx, qs, func(ctx context.Context, from storage.Queryable) (promql.Query, error) {
 		return e.engine.NewInstantQuery(ctx, from, opts, qs, ts)
 	})
 }
 
 // NewRangeQuery implements promql.QueryEngine.
 func (e *Engine) NewRangeQuery(ctx context.Context, _ storage.Queryable, opts promql.QueryOpts, qs string, start, end time.Time, interval time.Duration) (promql.Query, error) {
-	return e.query(qs, func(from storage.Queryable) (promql.Query, error) {
+	return e.query(ctx, qs, func(ctx context.Context, from storage.Queryable) (promql.Query, error) {
 		return e.engine.NewRangeQuery(ctx, from, opts, qs, start, end, interval)
 	})
 }
 
 // query makes a query of upstream's.
-func (e *Engine) query(text string, parse func(storage.Queryable) (promql.Query, error)) (promql.Query, error) {
-	q := &query{engine: e, text: text, parse: func() (promql.Query, *planned, error) {
+func (e *Engine) query(ctx context.Context, text string, parse func(context.Context, storage.Queryable) (promql.Query, error)) (promql.Query, error) {
+	q := &query{engine: e, text: text, parse: func(ctx context.Context) (promql.Query, *planned, error) {
 		from := &planned{}
-		q, err := parse(from)
+		q, err := parse(ctx, from)
 		return q, from, err
 	}}
 	var err error
-	q.Query, q.planned, err = q.parse()
+	q.Query, q.planned, err = q.parse(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -84,7 +84,7 @@ type query struct {
 	engine  *Engine
 	text    string
 	planned *planned
-	parse   func() (promql.Query, *planned, error)
+	parse   func(context.Context) (promql.Query, *planned, error)
 	traced  bool // what becomes of it is wanted
 }
 
@@ -102,7 +102,7 @@ func (q *query) Exec(ctx context.Context) *promql.Result {
 		default:
 			return res
 		}
-		again, from, err := q.parse()
+		again, from, err := q.parse(ctx)
 		if err != nil {
 			return &promql.Result{Err: err}
 		}
