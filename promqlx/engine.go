@@ -30,6 +30,8 @@ type Engine struct {
 	groups       *servergroup.Set
 	parser       parser.Parser
 	subqueryStep func(rangeMS int64) int64
+	flights      *flights
+	timeout      time.Duration // of a query
 	// whole is set where no part may be evaluated before the rest: names are removed
 	// at the end of a query.
 	whole bool
@@ -39,7 +41,10 @@ var _ promql.QueryEngine = (*Engine)(nil)
 
 // NewEngine returns an engine over groups.
 func NewEngine(o promql.EngineOpts, groups *servergroup.Set) *Engine {
-	e := &Engine{engine: promql.NewEngine(o), groups: groups, parser: o.Parser, subqueryStep: o.NoStepSubqueryIntervalFn, whole: o.EnableDelayedNameRemoval}
+	e := &Engine{
+		engine: promql.NewEngine(o), groups: groups, parser: o.Parser, subqueryStep: o.NoStepSubqueryIntervalFn,
+		flights: newFlights(o.Reg, o.Logger), timeout: o.Timeout, whole: o.EnableDelayedNameRemoval,
+	}
 	o.Reg, o.ActiveQueryTracker, o.FeatureRegistry = nil, nil, nil
 	e.parts = promql.NewEngine(o)
 	return e
@@ -50,20 +55,36 @@ func (e *Engine) Close() error { return errors.Join(e.engine.Close(), e.parts.Cl
 
 // NewInstantQuery implements promql.QueryEngine.
 func (e *Engine) NewInstantQuery(ctx context.Context, _ storage.Queryable, opts promql.QueryOpts, qs string, ts time.Time) (promql.Query, error) {
+	q, err := e.instantQuery(ctx, opts, qs, ts)
+	if err != nil {
+		return nil, err
+	}
+	return e.shareable(q, opts), nil
+}
+
+// NewRangeQuery implements promql.QueryEngine.
+func (e *Engine) NewRangeQuery(ctx context.Context, _ storage.Queryable, opts promql.QueryOpts, qs string, start, end time.Time, interval time.Duration) (promql.Query, error) {
+	q, err := e.rangeQuery(ctx, opts, qs, start, end, interval)
+	if err != nil {
+		return nil, err
+	}
+	return e.shareable(q, opts), nil
+}
+
+func (e *Engine) instantQuery(ctx context.Context, opts promql.QueryOpts, qs string, ts time.Time) (*query, error) {
 	return e.query(ctx, qs, func(ctx context.Context, from storage.Queryable) (promql.Query, error) {
 		return e.engine.NewInstantQuery(ctx, from, opts, qs, ts)
 	})
 }
 
-// NewRangeQuery implements promql.QueryEngine.
-func (e *Engine) NewRangeQuery(ctx context.Context, _ storage.Queryable, opts promql.QueryOpts, qs string, start, end time.Time, interval time.Duration) (promql.Query, error) {
+func (e *Engine) rangeQuery(ctx context.Context, opts promql.QueryOpts, qs string, start, end time.Time, interval time.Duration) (*query, error) {
 	return e.query(ctx, qs, func(ctx context.Context, from storage.Queryable) (promql.Query, error) {
 		return e.engine.NewRangeQuery(ctx, from, opts, qs, start, end, interval)
 	})
 }
 
 // query makes a query of upstream's.
-func (e *Engine) query(ctx context.Context, text string, parse func(context.Context, storage.Queryable) (promql.Query, error)) (promql.Query, error) {
+func (e *Engine) query(ctx context.Context, text string, parse func(context.Context, storage.Queryable) (promql.Query, error)) (*query, error) {
 	q := &query{engine: e, text: text, parse: func(ctx context.Context) (promql.Query, *planned, error) {
 		from := &planned{}
 		q, err := parse(ctx, from)

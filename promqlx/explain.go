@@ -197,17 +197,10 @@ type Question struct {
 
 func (e *Engine) ask(ctx context.Context, q Question) (*query, error) {
 	opts := promql.NewPrometheusQueryOpts(false, q.Lookback)
-	var out promql.Query
-	var err error
 	if q.Interval == 0 {
-		out, err = e.NewInstantQuery(ctx, nil, opts, q.Query, q.Start)
-	} else {
-		out, err = e.NewRangeQuery(ctx, nil, opts, q.Query, q.Start, q.End, q.Interval)
+		return e.instantQuery(ctx, opts, q.Query, q.Start)
 	}
-	if err != nil {
-		return nil, err
-	}
-	return out.(*query), nil
+	return e.rangeQuery(ctx, opts, q.Query, q.Start, q.End, q.Interval)
 }
 
 // Explain says what would become of a query over the groups of a view, which is all
