@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"reflect"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -196,32 +195,7 @@ func (e *Engine) subquerySteps(expr parser.Expr) string {
 // of that.
 func (f *flight) suits(view *servergroup.View, deadline time.Time) bool {
 	left, own := time.Until(f.deadline), time.Until(deadline)
-	return left >= own/2 && left-left/10 <= own && sameView(f.view, view)
-}
-
-// sameView tells whether two views are of the same groups, with the same replicas, and
-// of requests that say the same of partial answers and push-down.
-//
-// Nothing that a view exports tells its groups from those of another configuration.
-func sameView(a, b *servergroup.View) bool {
-	x, y := reflect.ValueOf(a).Elem(), reflect.ValueOf(b).Elem()
-	for _, said := range []string{"partial", "pushdown"} {
-		if x.FieldByName(said).String() != y.FieldByName(said).String() {
-			return false
-		}
-	}
-	x, y = x.FieldByName("groups"), y.FieldByName("groups")
-	if x.Len() != y.Len() {
-		return false
-	}
-	for i := range x.Len() {
-		for _, made := range []string{"cfg", "replicas"} { // anew for another configuration, or other targets
-			if x.Index(i).FieldByName(made).Pointer() != y.Index(i).FieldByName(made).Pointer() {
-				return false
-			}
-		}
-	}
-	return true
+	return left >= own/2 && left-left/10 <= own && f.view.Alike(view)
 }
 
 // fly executes the query. A panic is that of the queries that wait.

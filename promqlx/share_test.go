@@ -702,11 +702,3 @@ func TestShare_OtherPlan(t *testing.T) {
 	w.Close()
 	require.Equal(t, 3, s.count()) // an execution, a parse, another execution
 }
-
-// TestSameView_Fields: they are read by their names.
-func TestSameView_Fields(t *testing.T) {
-	e := engineOver(t, servergroup.PartialWarn, groupOf("a", 1, nil), groupOf("b", 0, nil))
-	v := func(ctx context.Context) *servergroup.View { return e.groups.View(ctx) }
-	require.True(t, sameView(v(t.Context()), v(t.Context())))
-	require.False(t, sameView(v(t.Context()), v(servergroup.WithPushdown(t.Context(), servergroup.PushdownOff))))
-}

@@ -40,6 +40,15 @@ type groupView struct {
 	useless  *useless
 }
 
+// Alike tells whether two views are of the same groups with the same replicas, as one
+// configuration and one discovery made them, and of requests that say the same of
+// partial answers and of push-down.
+func (v *View) Alike(o *View) bool {
+	return v.partial == o.partial && v.pushdown == o.pushdown && slices.EqualFunc(v.groups, o.groups, func(a, b groupView) bool {
+		return a.cfg == b.cfg && slices.Equal(a.replicas, b.replicas)
+	})
+}
+
 type partialKey struct{}
 
 // WithPartialResponse overrides partial_response for the queries of a request.

@@ -323,3 +323,16 @@ func TestView_WarningsOfBackendsAreTold(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{`server group "a": ` + srv.URL + `: a store is away`}, strs(ws))
 }
+
+// TestView_Alike: a reload makes other groups, though they be the same.
+func TestView_Alike(t *testing.T) {
+	cfg := groupOf("g", newEvaluator(t, there).Server)
+	s, _ := setAt(t, cfg)
+	v := s.View(t.Context())
+	require.True(t, v.Alike(s.View(t.Context())))
+	require.False(t, v.Alike(s.View(WithPushdown(t.Context(), PushdownOff))))
+	require.False(t, v.Alike(s.View(WithPartialResponse(t.Context(), PartialError))))
+	cfg.Timeout++
+	require.NoError(t, s.Apply(t.Context(), []Config{cfg}, PartialWarn))
+	require.False(t, v.Alike(s.View(t.Context())))
+}
