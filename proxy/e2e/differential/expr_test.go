@@ -266,7 +266,7 @@ func (g *exprs) function(depth int) string {
 	case 0:
 		return "vector(" + g.scalar(depth) + ")"
 	case 1:
-		return fmt.Sprintf("round(%s, %s)", g.vector(depth), g.pick("0.1", "5", "0.3"))
+		return fmt.Sprintf("round(%s, %s)", g.input(depth, "round"), g.pick("0.1", "5", "0.3"))
 	case 2:
 		return fmt.Sprintf("clamp(%s, %s, %s)", g.vector(depth), g.scalar(depth), g.scalar(depth))
 	case 3:
@@ -284,10 +284,22 @@ func (g *exprs) function(depth int) string {
 	case 11:
 		return fmt.Sprintf("info(%s%s)", g.vector(depth), g.pick("", `, {version=~".+"}`, `, {__name__="build_info"}`))
 	}
-	return fmt.Sprintf("%s(%s)", g.pick(
+	f := g.pick(
 		"abs", "ceil", "floor", "exp", "ln", "log2", "log10", "sqrt", "sgn", "sin", "cos", "tanh", "atan", "deg", "rad",
 		"hour", "minute", "day_of_week", "days_in_month", "year", "round",
-	), g.vector(depth))
+	)
+	return fmt.Sprintf("%s(%s)", f, g.input(depth, f))
+}
+
+// magnifying are functions that make much of the last digit of a sum.
+var magnifying = []string{"ceil", "floor", "round", "sgn", "exp", "sin", "cos"}
+
+// input is a vector for a function.
+func (g *exprs) input(depth int, function string) string {
+	if g.w.early && slices.Contains(magnifying, function) {
+		depth = 0
+	}
+	return g.vector(depth)
 }
 
 // histogram is a function of histograms.
@@ -320,9 +332,9 @@ func (g *exprs) arithmetic(more ...string) string {
 	if g.w.sparse {
 		return g.pick(append(more, "+", "-", "*")...)
 	}
-	more = append(more, "+", "-", "*", "/", "^", "atan2")
-	if !g.w.early { // it makes much of the last digit of a sum
-		more = append(more, "%")
+	more = append(more, "+", "-", "*", "/", "atan2")
+	if !g.w.early { // they make much of the last digit of a sum
+		more = append(more, "%", "^")
 	}
 	return g.pick(more...)
 }
