@@ -158,6 +158,11 @@ func (p *Part) need() servergroup.Need {
 // piece has a piece answered: by its replica where that is possible, and else here.
 func (x *execution) piece(ctx context.Context, p *Part, piece *servergroup.Piece) (answer, error) {
 	seen := x.trace.piece(piece)
+	if len(piece.Turns) > 1 && !looked(p.Expr) && piece.Speaks(p.Expr.String()) {
+		a, err := x.apart(ctx, p, piece)
+		seen.answered(a)
+		return a, err
+	}
 	_, selector := bare(p.Expr).(*parser.VectorSelector)
 	local, err := piece.Local(ctx, selector)
 	if err == nil && local == "" {
@@ -199,6 +204,12 @@ func (x *execution) settled(ctx context.Context, p *Part, piece *servergroup.Pie
 		a.at(piece.Turns)
 		return a, x.trust(p, a)
 	}
+	piece.Spoke(p.Expr.String())
+	return x.apart(ctx, p, piece)
+}
+
+// apart has each turn of a piece answered by itself.
+func (x *execution) apart(ctx context.Context, p *Part, piece *servergroup.Piece) (answer, error) {
 	var all answer
 	for _, turn := range piece.Apart() {
 		one, err := x.piece(ctx, p, turn)

@@ -308,11 +308,16 @@ func TestExecute_Turns(t *testing.T) {
 	span := at(15, 60)
 	f := func(cfg servergroup.Config, text string, queries ...int) {
 		t.Helper()
-		requireTruth(t, engineOver(t, servergroup.PartialWarn, cfg), all, text, span)
+		e := engineOver(t, servergroup.PartialWarn, cfg)
+		requireTruth(t, e, all, text, span)
 		for i, s := range []*store{a, b} {
 			asked, _ := s.asked()
 			require.Len(t, asked, queries[i], "%s: %s", text, asked)
 		}
+		requireTruth(t, e, all, text, span)
+		asked, _ := a.asked()
+		require.Len(t, asked, min(queries[0], 2), "%s again: %s", text, asked)
+		b.asked()
 	}
 	cfg := groupAt("g", nil, a, b)
 	f(cfg, `sum(rate(m_total[5m]))`, 1, 1)

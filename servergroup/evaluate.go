@@ -103,6 +103,21 @@ func (u *useless) add(about, why string, now time.Time) {
 	u.known.put(about, uselessAnswer{why, now}, 64+len(about)+len(why))
 }
 
+// atOnce goes before expressions whose answers at several turns have something to say.
+const atOnce = "at once: "
+
+// Spoke remembers that something is said of the answers to an expression, so that those
+// at several turns are of no use. about is as for Evaluate.
+func (p *Piece) Spoke(about string) {
+	p.partition.members[0].useless.add(atOnce+about, "annotations", p.partition.view.now)
+}
+
+// Speaks tells whether that was so a short while ago.
+func (p *Piece) Speaks(about string) bool {
+	_, known := p.partition.members[0].useless.of(atOnce+about, p.partition.view.now)
+	return known
+}
+
 // Answer is what a backend makes of an expression.
 type Answer struct {
 	// Series have a sample for each step at which they are.
