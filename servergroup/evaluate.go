@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup/transport"
@@ -157,7 +159,12 @@ func (p *Piece) evaluate(ctx context.Context, text string, carries []string) (*A
 	if err != nil {
 		return nil, err
 	}
-	e := &evaluation{cfg: p.partition.members[0].cfg, carries: carries, builder: labels.NewScratchBuilder(16)}
+	var said remarks
+	t := &target{groupView: p.partition.members[0]}
+	e := &evaluation{
+		cfg: t.cfg, carries: carries, builder: labels.NewScratchBuilder(16),
+		backend: func(text string) { said.backend(t, p.alone, text) },
+	}
 	list, err := prof.client.Evaluate(ctx, text, p.Steps, transport.Request{
 		Labels: e.labels, Charge: p.partition.view.budget.charge, Warn: e.warn, Inform: e.inform,
 	})
@@ -175,6 +182,11 @@ func (p *Piece) evaluate(ctx context.Context, text string, carries []string) (*A
 	if e.unusable != "" {
 		return nil, &UnusableError{e.unusable}
 	}
+	ws, err := said.verdict(p.partition.view.partial)
+	if err != nil {
+		return nil, err
+	}
+	e.answer.Warnings = append(e.answer.Warnings, slices.Sorted(maps.Keys(ws))...)
 	return &e.answer, nil
 }
 
@@ -183,6 +195,7 @@ type evaluation struct {
 	cfg     *Config
 	carries []string
 	builder labels.ScratchBuilder
+	backend func(text string) // takes what the backend says of its data
 	answer  Answer
 
 	mtx      sync.Mutex // guards unusable and the answer's texts
@@ -212,16 +225,45 @@ func (e *evaluation) refuse(why string) {
 	e.unusable = why
 }
 
-func (e *evaluation) warn(text string)   { e.note(&e.answer.Warnings, text) }
-func (e *evaluation) inform(text string) { e.note(&e.answer.Infos, text) }
+// ofData tells what a backend says of its data, which is that they are not whole, from
+// annotations of PromQL, and from how many of these there are.
+func ofData(text string) bool {
+	return !strings.HasPrefix(text, annotations.PromQLWarning.Error()) && !strings.HasPrefix(text, annotations.PromQLInfo.Error()) && !omits(text)
+}
 
-// note takes a warning over, which must be whole: what others say in the same
+// omits tells that there are more annotations than the answer shows.
+func omits(text string) bool {
+	return strings.Contains(text, "more warning annotations omitted") || strings.Contains(text, "more info annotations omitted")
+}
+
+// warn takes a warning.
+func (e *evaluation) warn(text string) {
+	if ofData(text) {
+		e.backend(text)
+		return
+	}
+	e.note(&e.answer.Warnings, text)
+}
+
+// aboutReplicas begins the infos of a oneprom that one of its groups answered without a
+// replica.
+var aboutReplicas = annotations.PromQLInfo.Error() + ": server group "
+
+// inform takes an info, but not of the replicas behind another oneprom: where samples
+// are fetched they are not spoken of either.
+func (e *evaluation) inform(text string) {
+	if !strings.HasPrefix(text, aboutReplicas) {
+		e.note(&e.answer.Infos, text)
+	}
+}
+
+// note takes an annotation over, which must be whole: what others say in the same
 // words is said once.
 func (e *evaluation) note(list *[]string, text string) {
 	e.mtx.Lock()
 	defer e.mtx.Unlock()
 	switch {
-	case strings.HasSuffix(text, transport.Cut), strings.Contains(text, "more warning annotations omitted"), strings.Contains(text, "more info annotations omitted"):
+	case strings.HasSuffix(text, transport.Cut), omits(text):
 		e.unusable = "its warnings are not complete"
 	case !slices.Contains(*list, text):
 		*list = append(*list, text)

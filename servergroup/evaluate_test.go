@@ -72,15 +72,52 @@ func TestEvaluate_WhatOthersSay(t *testing.T) {
 	e := newEvaluator(t, there)
 	s, _ := featuredSet(t, stockFeatures, groupOf("g", e.Server))
 	p := onlyPiece(t.Context(), t, s)
-	e.saying(matrix("", `,"warnings":["w1","w2","w1"],"infos":["i1","i1"]`))
+	e.saying(matrix("", `,"warnings":["PromQL warning: 1","PromQL warning: 2","PromQL warning: 1"],"infos":["i1","i1"]`))
 	got, err := p.Evaluate(t.Context(), "x", `foo`, nil)
 	require.NoError(t, err)
-	require.Equal(t, &Answer{Warnings: []string{"w1", "w2"}, Infos: []string{"i1"}}, got)
+	require.Equal(t, &Answer{Warnings: []string{"PromQL warning: 1", "PromQL warning: 2"}, Infos: []string{"i1"}}, got)
 
 	e.answer.Store(nil)
 	got, err = p.Evaluate(t.Context(), "y", `rate(foo[5m])`, nil)
 	require.NoError(t, err)
 	require.Equal(t, []string{`PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: "foo" (1:6)`}, got.Infos)
+}
+
+// TestEvaluate_WhatIsMissingBelow is said as where samples are fetched.
+func TestEvaluate_WhatIsMissingBelow(t *testing.T) {
+	e := newEvaluator(t, there)
+	s, _ := featuredSet(t, stockFeatures, groupOf("g", e.Server))
+	ask := func(partial PartialResponse, more string) (*Answer, error) {
+		e.saying(matrix(`{"metric":{"i":"1"},"values":[[600,"1"]]}`, more))
+		p := onlyPiece(WithPartialResponse(t.Context(), partial), t, s)
+		return p.Evaluate(t.Context(), "x", `foo`, nil)
+	}
+	f := func(more string, ofPromQL []string, want string) {
+		t.Helper()
+		got, err := ask(PartialWarn, more)
+		require.NoError(t, err)
+		require.Len(t, got.Series, 1)
+		n := len(ofPromQL)
+		require.Len(t, got.Warnings, n+1)
+		require.Equal(t, ofPromQL, got.Warnings[:n])
+		require.Contains(t, got.Warnings[n], fmt.Sprintf("server group %q: %s: %s", "g", e.URL, want))
+
+		got, err = ask(PartialError, more)
+		var unavailable *UnavailableError
+		require.ErrorAs(t, err, &unavailable)
+		require.Contains(t, err.Error(), want)
+		require.Nil(t, got)
+	}
+	f(`,"warnings":["partial answer: us"]`, []string{}, "partial answer: us")
+	f(`,"warnings":["PromQL warning: w","partial answer: us","partial answer: us"]`, []string{"PromQL warning: w"}, "partial answer: us")
+	f(`,"warnings":["partial answer: `+strings.Repeat("x", 100_000)+`"]`, []string{}, "partial answer: xxx")
+	f(`,"isPartial":true`, []string{}, "the answer is partial")
+
+	// It may be whole the next time. A replica that is missing below is not spoken of.
+	got, err := ask(PartialError, `,"infos":["PromQL info: i","PromQL info: server group \"us\" answered without a replica: b"]`)
+	require.NoError(t, err)
+	require.Empty(t, got.Warnings)
+	require.Equal(t, []string{"PromQL info: i"}, got.Infos)
 }
 
 // TestEvaluate_UnusableAnswers are not asked for again, for a while.
@@ -89,7 +126,7 @@ func TestEvaluate_UnusableAnswers(t *testing.T) {
 	for name, c := range map[string]struct{ body, why string }{
 		"injected label":    {matrix(`{"metric":{"region":"x"},"values":[[600,"1"]]}`, ""), `its series carry the label "region" themselves`},
 		"replica label":     {matrix(one+`,{"metric":{"replica":"x"},"values":[[600,"1"]]}`, ""), `its series carry the label "replica" themselves`},
-		"cut warning":       {matrix(one, `,"warnings":["`+strings.Repeat("x", 100_000)+`"]`), "its warnings are not complete"},
+		"cut warning":       {matrix(one, `,"warnings":["PromQL warning: `+strings.Repeat("x", 100_000)+`"]`), "its warnings are not complete"},
 		"cut info":          {matrix(one, `,"infos":["`+strings.Repeat("x", 100_000)+`"]`), "its warnings are not complete"},
 		"omitted warnings":  {matrix(one, `,"warnings":["a","3 more warning annotations omitted"]`), "its warnings are not complete"},
 		"omitted infos":     {matrix(one, `,"infos":["a","3 more info annotations omitted"]`), "its warnings are not complete"},
