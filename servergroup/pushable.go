@@ -30,12 +30,13 @@ var telling = []string{"promql-delayed-name-removal", "type-and-unit-labels", "u
 // out its first millisecond, as it does here.
 const windowsLeftOpen = 3
 
-// findEvaluates finds out why the backend is not asked to evaluate; "" if it is.
+// findEvaluates finds out why the backend is not asked to evaluate; "" if it is. A
+// oneprom tells the version of the Prometheus whose engine it has.
 func (r *replica) findEvaluates(ctx context.Context, p *profile) error {
 	major, _, _ := strings.Cut(p.Version, ".")
 	n, err := strconv.Atoi(major)
 	switch {
-	case p.Kind != transport.Prometheus:
+	case p.Kind != transport.Prometheus && p.Kind != transport.Oneprom:
 		p.local = fmt.Sprintf("%s has its own PromQL", p.Kind)
 		return nil
 	case err != nil || n < windowsLeftOpen:
@@ -62,18 +63,23 @@ func (r *replica) findEvaluates(ctx context.Context, p *profile) error {
 }
 
 // findOwn looks for series that carry one of the labels themselves, of all times:
-// here they would be shown with other labels than there.
+// here they would be shown with other labels than there. That what a oneprom stands in
+// front of is missing, or slow, is no failure of its own: it is then not asked to
+// evaluate.
 func (r *replica) findOwn(ctx context.Context, p *profile, names []string) error {
 	for _, name := range names {
-		values, _, err := p.client.LabelValues(ctx, name, transport.Lookup{MinT: math.MinInt64, MaxT: math.MaxInt64, Limit: 1})
+		values, warnings, err := p.client.LabelValues(ctx, name, transport.Lookup{MinT: math.MinInt64, MaxT: math.MaxInt64, Limit: 1})
 		switch {
-		case err != nil && unreadable(err):
+		case err != nil && (unreadable(err) || p.Kind == transport.Oneprom):
 			p.local = "the backend does not tell the labels of its series"
 			return nil
 		case err != nil:
 			return err
 		case len(values) > 0:
 			p.local = fmt.Sprintf("its series carry the label %q themselves", name)
+			return nil
+		case slices.ContainsFunc(warnings, ofData):
+			p.local = "the backend does not tell the labels of all its series"
 			return nil
 		}
 	}

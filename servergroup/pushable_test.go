@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -112,6 +113,9 @@ func refusing(status int) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "busy", status) }
 }
 
+// noGroups makes a oneprom of a backend.
+const noGroups = `{"status":"success","data":[]}`
+
 const buildinfo = `{"status":"success","data":{"version":"%s","goVersion":"go1"}}`
 
 // TestLocal says why a replica does not evaluate.
@@ -153,8 +157,16 @@ func TestLocal(t *testing.T) {
 	for version, want := range map[string]string{"2.55.1": "Prometheus 2.55.1 has windows that are closed on the left", "": "windows that are closed", "3.0.0": "", "4.1.0-rc.0": ""} {
 		e := newEvaluator(t, there)
 		e.replace["/status/buildinfo"] = answering(fmt.Sprintf(buildinfo, version))
-		f(want, false, ctx, stockFeatures, e, func(c *Config) { c.Kind = transport.Prometheus })
+		for _, kind := range []transport.Kind{transport.Prometheus, transport.Oneprom} {
+			f(want, false, ctx, stockFeatures, e, func(c *Config) { c.Kind = kind })
+		}
 	}
+	oneprom := newEvaluator(t, there)
+	oneprom.replace["/status/groups"] = answering(noGroups)
+	f("", false, ctx, stockFeatures, oneprom)
+	f("the feature use-start-timestamps is not the same", false, ctx, nil, oneprom)
+	f("its samples come cheaper", true, ctx, stockFeatures, oneprom)
+	f("pushdown: off", false, WithPushdown(ctx, PushdownOff), stockFeatures, oneprom)
 	for _, kind := range []transport.Kind{transport.Thanos, transport.Mimir, transport.VictoriaMetrics} {
 		f(" has its own PromQL", false, ctx, stockFeatures, newEvaluator(t, there), func(c *Config) { c.Kind = kind })
 	}
@@ -187,7 +199,22 @@ func TestLocal_LabelsOfItsOwn(t *testing.T) {
 	f(`its series carry the label "region" themselves`, fmt.Sprintf(own, "region"), region, nil)
 	f(`its series carry the label "replica" themselves`, fmt.Sprintf(own, "replica"), replicas, nil)
 	f("", fmt.Sprintf(own, "zone"), region, nil)
-	f("the backend does not tell the labels of its series", there, region, map[string]http.HandlerFunc{"/label/region/values": refusing(http.StatusNotFound)})
+	values := func(answer http.HandlerFunc) map[string]http.HandlerFunc {
+		return map[string]http.HandlerFunc{"/label/region/values": answer}
+	}
+	f("the backend does not tell the labels of its series", there, region, values(refusing(http.StatusNotFound)))
+	f("the backend does not tell the labels of all its series", there, region, values(answering(`{"status":"success","data":[],"warnings":["partial answer: a group is gone"]}`)))
+	f("", there, region, values(answering(`{"status":"success","data":[],"infos":["PromQL info: a twin is gone"]}`)))
+
+	// What a oneprom is in front of may be gone, and the replica is fine all the same.
+	below := func(more map[string]http.HandlerFunc) map[string]http.HandlerFunc {
+		out := map[string]http.HandlerFunc{"/status/groups": answering(noGroups)}
+		maps.Copy(out, more)
+		return out
+	}
+	f("", there, region, below(nil))
+	f(`its series carry the label "region" themselves`, fmt.Sprintf(own, "region"), region, below(nil))
+	f("the backend does not tell the labels of its series", there, region, below(values(refusing(http.StatusServiceUnavailable))))
 }
 
 // TestProbe_FailsWhereItCannotTell whether the backend evaluates: it may be what it
