@@ -67,6 +67,17 @@ func (r *replica) findEvaluates(ctx context.Context, p *profile) error {
 // front of is missing, or slow, is no failure of its own: it is then not asked to
 // evaluate.
 func (r *replica) findOwn(ctx context.Context, p *profile, names []string) error {
+	if p.Kind == transport.Oneprom && len(names) > 0 {
+		reads, err := readsToTell(ctx, p)
+		switch {
+		case err != nil:
+			p.local = "the backend does not tell what is behind it"
+			return nil
+		case reads:
+			p.local = "the backend would have to read samples to tell the labels of its series"
+			return nil
+		}
+	}
 	for _, name := range names {
 		values, warnings, err := p.client.LabelValues(ctx, name, transport.Lookup{MinT: math.MinInt64, MaxT: math.MaxInt64, Limit: 1})
 		switch {
@@ -84,4 +95,17 @@ func (r *replica) findOwn(ctx context.Context, p *profile, names []string) error
 		}
 	}
 	return nil
+}
+
+// readsToTell tells whether a oneprom has to read samples to tell labels: it stands in
+// front of a backend that has remote read and nothing else. To read those of all times
+// every minute would be too dear.
+func readsToTell(ctx context.Context, p *profile) (bool, error) {
+	var groups []GroupStatus
+	err := p.client.Status(ctx, "groups", &groups)
+	return slices.ContainsFunc(groups, func(g GroupStatus) bool {
+		return slices.ContainsFunc(g.Replicas, func(r ReplicaStatus) bool {
+			return transport.DialectOf(transport.Kind(r.Kind), false).ReadOnly
+		})
+	}), err
 }

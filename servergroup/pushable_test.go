@@ -207,14 +207,17 @@ func TestLocal_LabelsOfItsOwn(t *testing.T) {
 	f("", there, region, values(answering(`{"status":"success","data":[],"infos":["PromQL info: a twin is gone"]}`)))
 
 	// What a oneprom is in front of may be gone, and the replica is fine all the same.
-	below := func(more map[string]http.HandlerFunc) map[string]http.HandlerFunc {
-		out := map[string]http.HandlerFunc{"/status/groups": answering(noGroups)}
+	below := func(groups string, more map[string]http.HandlerFunc) map[string]http.HandlerFunc {
+		out := map[string]http.HandlerFunc{"/status/groups": answering(`{"status":"success","data":[` + groups + `]}`)}
 		maps.Copy(out, more)
 		return out
 	}
-	f("", there, region, below(nil))
-	f(`its series carry the label "region" themselves`, fmt.Sprintf(own, "region"), region, below(nil))
-	f("the backend does not tell the labels of its series", there, region, below(values(refusing(http.StatusServiceUnavailable))))
+	kinds := `{"name":"a","replicas":[{"kind":"prometheus"}]},{"name":"b","replicas":[{"kind":"victoriametrics"},{"kind":"%s"}]}`
+	f("", there, region, below(fmt.Sprintf(kinds, "thanos"), nil))
+	f(`its series carry the label "region" themselves`, fmt.Sprintf(own, "region"), region, below("", nil))
+	f("the backend does not tell the labels of its series", there, region, below("", values(refusing(http.StatusServiceUnavailable))))
+	f("the backend would have to read samples to tell the labels of its series", there, region, below(fmt.Sprintf(kinds, "influxdb"), nil))
+	f("", there, func(*Config) {}, below(fmt.Sprintf(kinds, "influxdb"), nil))
 }
 
 // TestProbe_FailsWhereItCannotTell whether the backend evaluates: it may be what it
