@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -148,7 +147,7 @@ func (q *query) exec(ctx context.Context, o Options) *promql.Result {
 		return &promql.Result{Err: errDoubtful}
 	}
 	res.Warnings.Merge(view.LateWarnings())
-	res.Warnings = once(res.Warnings, q.text)
+	res.Warnings.AsStrings(q.text, 0, 0) // which tells them the query, so that they know their positions
 	return res
 }
 
@@ -190,22 +189,6 @@ func (e *Engine) execution(stmt *parser.EvalStmt, text string, view *servergroup
 // parallel, or that a backend may.
 func worthParts(partitions []*servergroup.Partition) bool {
 	return len(partitions) > 1 || len(partitions) == 1 && partitions[0].Single()
-}
-
-// once leaves out annotations of backends that were made here, too.
-func once(ws annotations.Annotations, query string) annotations.Annotations {
-	ws.AsStrings(query, 0, 0) // which tells them the query, so that they know their positions
-	seen := map[string]bool{}
-	for _, err := range ws {
-		if _, ok := err.(*note); !ok {
-			seen[err.Error()] = true
-		}
-	}
-	maps.DeleteFunc(ws, func(_ string, err error) bool {
-		_, ok := err.(*note)
-		return ok && seen[err.Error()]
-	})
-	return ws
 }
 
 // planned is the queryable of one planned query.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -79,6 +78,9 @@ func (x *execution) part(ctx context.Context, p *Part) ([]storage.Series, annota
 		if ws.Merge(holes); err != nil {
 			return nil, ws, err
 		}
+	}
+	if p.Adds && cancelling(p, answers) {
+		return nil, nil, errDoubtful
 	}
 	return joined(answers, p.Steps, &ws), ws, nil
 }
@@ -258,7 +260,7 @@ func (x *execution) there(ctx context.Context, p *Part, piece *servergroup.Piece
 			if strings.HasSuffix(t, nowhere) && hasSubquery(p.Expr) {
 				return answer{}, errNotSayable
 			}
-			out.warnings.Add(&note{text: moved(t, positions), kind: kind})
+			out.warnings.Add(newNote(t, kind, positions))
 		}
 	}
 	return out, nil
@@ -275,7 +277,7 @@ func (x *execution) trust(p *Part, a answer) error {
 		return nil
 	}
 	for _, s := range a.series {
-		if slices.ContainsFunc(s.samples.F, p.DoubtfulValue) {
+		if slices.ContainsFunc(s.samples.F, p.DoubtfulValue) || slices.ContainsFunc(s.samples.FH, p.doubtfulHistogram) {
 			return errDoubtful
 		}
 	}
@@ -294,28 +296,6 @@ func hasSubquery(e parser.Expr) bool {
 		return nil
 	})
 	return found
-}
-
-// note is an annotation of a backend.
-type note struct {
-	text string
-	kind error // annotations.PromQLInfo or PromQLWarning
-}
-
-func (n *note) Error() string { return n.text }
-func (n *note) Unwrap() error { return n.kind }
-
-var position = regexp.MustCompile(`\((\d+:\d+)\)$`)
-
-// moved is an annotation's text with the position in what was sent replaced by that
-// in the query.
-func moved(text string, positions map[string]string) string {
-	return position.ReplaceAllStringFunc(text, func(at string) string {
-		if own, ok := positions[at[1:len(at)-1]]; ok {
-			return "(" + own + ")"
-		}
-		return at
-	})
 }
 
 // here evaluates the part over the piece's series.
@@ -339,7 +319,7 @@ func (x *execution) here(ctx context.Context, p *Part, piece *servergroup.Piece)
 	if err != nil {
 		return answer{}, fmt.Errorf("evaluating a part: %w", err)
 	}
-	out := answer{warnings: res.Warnings, series: make([]stretch, len(m))}
+	out := answer{warnings: x.placed(res.Warnings), series: make([]stretch, len(m))}
 	for i, s := range m {
 		samples, ok := columns(s)
 		if !ok {

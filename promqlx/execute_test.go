@@ -526,6 +526,52 @@ func TestExecute_VarianceOfTimestamps(t *testing.T) {
 	}
 }
 
+// TestExecute_SumsThatCancelOut, or would be infinite, are added up of all values.
+func TestExecute_SumsThatCancelOut(t *testing.T) {
+	const histogram = "{{count:1.1e308 sum:-1e100 buckets:[1.1e308]}}x300"
+	load := func(p string) string {
+		out := "\n  big{i=\"0\"} 1e308x300\n  ten{i=\"0\"} -1e100x300\n  fine{i=\"0\"} -4x300"
+		if p == "a" {
+			out = "\n  big{i=\"1\"} 1e308x300\n  ten{i=\"1\"} 1x300\n  ten{i=\"2\"} 1e100x300\n  fine{i=\"1\"} 5x300" +
+				"\n  h{i=\"1\"} " + histogram + "\n  h{i=\"2\"} " + histogram
+		}
+		return out
+	}
+	in := func(p string) string { return strings.ReplaceAll(load(p), "{i=", "{p=\""+p+"\",i=") }
+	a, b := newStore(t, load("a")), newStore(t, load("b"))
+	all := truthOf(t, in("a")+in("b"))
+	e := engineOver(t, servergroup.PartialWarn, groupAt("a", map[string]string{"p": "a"}, a), groupAt("b", map[string]string{"p": "b"}, b))
+	for _, text := range []string{`avg(big)`, `histogram_count(avg(h))`, `sum(ten)`, `avg(ten)`, `2 * sum by (x) (ten)`, `sum(fine)`} {
+		requireTruth(t, e, all, text, at(15, 20))
+		requireTruth(t, e, all, text, instantAt(20))
+	}
+	asked, _ := a.asked()
+	require.Contains(t, asked, `sum({__name__="fine"})`)
+}
+
+// TestExecute_SaidInTwoPlaces: of what is said in the same words of two places, the engine
+// tells the last.
+func TestExecute_SaidInTwoPlaces(t *testing.T) {
+	eu, us, all := regionsOf(t)
+	for name, change := range map[string]func(*servergroup.Config){"remote": func(*servergroup.Config) {}, "here": pushdownOff} {
+		t.Run(name, func(t *testing.T) {
+			a, b := groupAt("eu", map[string]string{"region": "eu"}, eu), groupAt("us", map[string]string{"region": "us"}, us)
+			change(&a)
+			change(&b)
+			e := engineOver(t, servergroup.PartialWarn, a, b)
+			for _, text := range []string{
+				`sum(rate(foo[5m])) + sum(rate(foo[5m]))`,
+				`rate(foo{region="us"}[5m]) or rate(foo{region="eu"}[6m])`,
+				`rate(foo{region="eu"}[5m]) or rate(foo{region="us"}[6m])`,
+			} {
+				_, said := all(text, at(60, 62))
+				require.Len(t, said, 1)
+				requireTruth(t, e, all, text, at(60, 62))
+			}
+		})
+	}
+}
+
 // TestExecute_PairsThatDoNotGoTogether: of those at one step the engine tells the last.
 func TestExecute_PairsThatDoNotGoTogether(t *testing.T) {
 	const histograms, floats = "{{schema:0 sum:5 count:4 buckets:[1 2 1]}}x300", "1x300"
@@ -647,8 +693,8 @@ func TestJoined(t *testing.T) {
 	one, two := answer{}, answer{}
 	one.series = []stretch{evaluated("b", 10, 20), evaluated("a", 10, 20, 30, 40, 50)}
 	two.series = []stretch{evaluated("b", 40, 50), evaluated("a", 20), evaluated("c", 50)}
-	one.warnings.Add(&note{"x (1:1)", annotations.PromQLInfo})
-	two.warnings.Add(&note{"y (1:1)", annotations.PromQLWarning})
+	one.warnings.Add(newNote("x (1:1)", annotations.PromQLInfo, nil))
+	two.warnings.Add(newNote("y (1:1)", annotations.PromQLWarning, nil))
 	var ws annotations.Annotations
 	var got []string
 	for _, s := range joined([]answer{two, {}, one}, st, &ws) {
@@ -686,11 +732,22 @@ func TestExecute_HistogramsOfTwoKinds(t *testing.T) {
 	}
 }
 
-func TestMoved(t *testing.T) {
+func TestNote(t *testing.T) {
 	positions := map[string]string{"1:5": "2:7", "1:1": "1:1"}
-	for text, want := range map[string]string{"a (1:5)": "a (2:7)", "a (1:50)": "a (1:50)", "a (1:5) b": "a (1:5) b", "a (1:1)": "a (1:1)"} {
-		require.Equal(t, want, moved(text, positions))
+	for text, want := range map[string]string{"a (1:5)": "a (2:7)", "a (1:50)": "a (1:50)", "a (1:5) b": "a (1:5) b", "a (1:1)": "a (1:1)", "a": "a"} {
+		n := newNote(text, annotations.PromQLInfo, positions)
+		require.Equal(t, strings.TrimSuffix(want, " ("+n.at.String()+")"), n.Error())
+		n.SetQuery("")
+		require.Equal(t, want, n.Error())
 	}
+	// Of those with one text, the last in the query is shown.
+	var ws annotations.Annotations
+	for _, at := range []string{"1:9", "2:10", "2:9", "1:30"} {
+		ws.Add(newNote("a ("+at+")", annotations.PromQLInfo, nil))
+	}
+	warnings, infos := ws.AsStrings("", 0, 0)
+	require.Empty(t, warnings)
+	require.Equal(t, []string{"a (2:10)"}, infos)
 }
 
 // TestTrust: sums of an average that are infinite, and mixtures, make a part doubtful.
@@ -701,7 +758,7 @@ func TestTrust(t *testing.T) {
 	require.ErrorIs(t, x.trust(&Part{Averages: true}, infinite), errDoubtful)
 	require.NoError(t, x.trust(&Part{}, infinite))
 	var mixed answer
-	mixed.warnings.Add(&note{"PromQL warning: encountered a mix of histograms and floats for aggregation (1:1)", annotations.PromQLWarning})
+	mixed.warnings.Add(newNote("PromQL warning: encountered a mix of histograms and floats for aggregation (1:1)", annotations.PromQLWarning, nil))
 	require.ErrorIs(t, x.trust(&Part{Adds: true}, mixed), errDoubtful)
 	require.NoError(t, x.trust(&Part{}, mixed))
 }

@@ -304,7 +304,7 @@ func settle(ws annotations.Annotations) {
 			SetQuery(query string)
 		}
 		if errors.As(err, &told) {
-			ws[key] = &note{text: err.Error(), kind: errors.Unwrap(told)}
+			ws[key] = &note{text: err.Error(), kind: errors.Unwrap(told), shown: true}
 		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/promql/parser/posrange"
@@ -129,9 +130,16 @@ func isAny(texts []string, annotation string) bool {
 // value at all, however little of it is mixed.
 func (p *Part) DoubtfulNote(warning string) bool { return p.Adds && isAny(mixtures, warning) }
 
+// huge is where sums of a few sums may be infinite.
+const huge = 1e300
+
 // DoubtfulValue is DoubtfulNote for a value: a sum may be infinite where the average
 // is not.
-func (p *Part) DoubtfulValue(v float64) bool { return p.Averages && math.IsInf(v, 0) }
+func (p *Part) DoubtfulValue(v float64) bool { return p.Averages && math.Abs(v) > huge }
+
+func (p *Part) doubtfulHistogram(h *histogram.FloatHistogram) bool {
+	return h != nil && (p.DoubtfulValue(h.Sum) || p.DoubtfulValue(h.Count))
+}
 
 // copyExpr is a deep copy.
 func copyExpr(e parser.Expr) parser.Expr { return withChildren(e, copyExpr) }
