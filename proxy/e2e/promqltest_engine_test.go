@@ -59,10 +59,15 @@ func (e *checkedEngine) NewRangeQuery(ctx context.Context, q storage.Queryable, 
 // here: err is the reason.
 func (e *checkedEngine) checked(ctx context.Context, ev evaluation, truth promql.Query, err error) (promql.Query, error) {
 	if err != nil {
-		e.compare(ctx, ev, &v1.Response{Status: "error", ErrorType: "bad_data", Error: `invalid parameter "query": ` + err.Error()})
+		e.compare(ctx, ev, refusal(err))
 		return nil, err
 	}
 	return &checkedQuery{Query: truth, engine: e, ev: ev}, nil
+}
+
+// refusal is what the HTTP API makes of a query that cannot be executed.
+func refusal(err error) *v1.Response {
+	return &v1.Response{Status: "error", ErrorType: "bad_data", Error: `invalid parameter "query": ` + err.Error()}
 }
 
 type checkedQuery struct {
@@ -109,17 +114,23 @@ func errorTypeOf(err error) string {
 
 // compare asks oneprom and notes how its answer differs from want.
 func (e *checkedEngine) compare(ctx context.Context, ev evaluation, want *v1.Response) {
-	wantJSON, err := v1.JSONCodec{}.Encode(want)
-	if err != nil {
-		panic("BUG: the truth cannot be encoded: " + err.Error())
-	}
-	code, gotJSON := e.ask(ctx, ev)
+	wantJSON := encoded(want)
+	code, gotJSON := e.ask(ctx, ev, "")
 	v := judge(ev, wantJSON, code, gotJSON)
 	e.tally.add(ev, v, wantJSON, gotJSON)
 }
 
-// ask returns oneprom's answer, or code 0 and the reason why there is none.
-func (e *checkedEngine) ask(ctx context.Context, ev evaluation) (code int, body []byte) {
+func encoded(truth *v1.Response) []byte {
+	out, err := v1.JSONCodec{}.Encode(truth)
+	if err != nil {
+		panic("BUG: the truth cannot be encoded: " + err.Error())
+	}
+	return out
+}
+
+// ask returns oneprom's answer, or code 0 and the reason why there is none. pushdown is the header that
+// overrides what is configured, unless it is empty.
+func (e *checkedEngine) ask(ctx context.Context, ev evaluation, pushdown string) (code int, body []byte) {
 	path, form := "/api/v1/query", url.Values{"query": {ev.query}}
 	if ev.step == 0 {
 		form.Set("time", apiSeconds(ev.start))
@@ -134,6 +145,7 @@ func (e *checkedEngine) ask(ctx context.Context, ev evaluation) (code int, body 
 		return 0, []byte(err.Error())
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("X-Oneprom-Pushdown", pushdown)
 	resp, err := e.client.Do(req)
 	if err != nil {
 		return 0, []byte(err.Error())

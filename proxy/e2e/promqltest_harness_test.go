@@ -2,6 +2,10 @@ package e2e
 
 import (
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"slices"
 	"testing"
 	"time"
@@ -39,12 +43,12 @@ eval instant at 0 label_replace(bar, "x", "", "y", "(")
 // runSplit runs the script over one backend that holds what place gives it.
 func runSplit(t *testing.T, script string, place placement) *tally {
 	t.Helper()
-	backends := startSplitBackends(t, 1, backendtest.Streamed)
+	backends := startSplitBackends(t, 1, backendtest.Options{})
 	truth := promqltest.NewTestEngine(t, false, 0, promqltest.DefaultMaxSamplesPerQuery)
 	engine := newCheckedEngine(t, truth, "http://"+backends[0].address)
 	engine.file = "x.test"
 	promqltest.RunTestWithStorage(t, script, engine, func(tb testing.TB) storage.Storage {
-		return openSplitStorage(tb, backends, place)
+		return openSplitStorage(tb, backends, topology{place: place})
 	})
 	return engine.tally
 }
@@ -83,9 +87,64 @@ func TestSplit_LossIsSeen(t *testing.T) {
 	}, func(series labels.Labels, _ int64) bool { return series.Get("__name__") == "bar" })
 }
 
+// runPushed runs the script over two backends with all of the data, of which place may take some. The first
+// is asked with push-down and the second without.
+func runPushed(t *testing.T, script string, place placement) *pushedEngine {
+	t.Helper()
+	backends := startSplitBackends(t, 2, earlyNames(backendtest.Streamed))
+	base := serve(t, &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		to := backends[0]
+		if r.In.Header.Get("X-Oneprom-Pushdown") == "off" {
+			to = backends[1]
+		}
+		r.SetURL(&url.URL{Scheme: "http", Host: to.address})
+	}})
+	engine := newPushedEngine(t, backends, base)
+	engine.file = "x.test"
+	promqltest.RunTestWithStorage(t, script, engine, func(tb testing.TB) storage.Storage {
+		return openSplitStorage(tb, backends, topology{place: place})
+	})
+	return engine
+}
+
+func TestPushed_DifferencesAreSeen(t *testing.T) {
+	f := func(wrong, wrongOff, apart bool, at ...int) {
+		t.Helper()
+		got := runPushed(t, splitScript, func(series labels.Labels, _ int64) []int {
+			if series.Get("i") == "2" {
+				return at
+			}
+			return []int{0, 1}
+		})
+		require.Equal(t, []bool{wrong, wrongOff, apart}, []bool{got.tally.wrong() > 0, got.off.wrong() > 0, got.apart.wrong() > 0})
+		require.Greater(t, got.off.evaluations, 20)
+		require.Equal(t, got.off.evaluations, got.tally.evaluations)
+		// label_replace() is asked four times in each way.
+		require.Equal(t, []int64{4, 4}, []int64{got.evaluations, got.evaluationsOff})
+	}
+	f(false, false, false, 0, 1)
+	f(true, false, true, 1)
+	f(false, true, false, 0)
+	f(true, true, false)
+}
+
+func TestEvaluates(t *testing.T) {
+	f := func(want bool, path string) {
+		t.Helper()
+		require.Equal(t, want, evaluates(httptest.NewRequest(http.MethodGet, path, nil)))
+	}
+	f(false, instantQuery("foo", 0))
+	f(false, instantQuery("(foo[5m])", 0))
+	f(false, instantQuery("timestamp(foo offset 1ms)", 0))
+	f(false, instantQuery("(", 0))
+	f(false, "/api/v1/series?query=-foo")
+	f(true, instantQuery("sum(foo)", 0))
+	f(true, rangeQuery("-foo", 0, 60, 60))
+}
+
 func TestTopologies_PartsAddUpToTheWhole(t *testing.T) {
 	const points = 4000
-	for _, tp := range topologies {
+	for _, tp := range append([]topology{labelledShards}, topologies...) {
 		held := make([]int, tp.backends())
 		for i := range points {
 			series := labels.FromStrings("__name__", "foo", "i", fmt.Sprint(i%100))
@@ -107,8 +166,7 @@ func TestTopologies_PartsAddUpToTheWhole(t *testing.T) {
 }
 
 func TestTopologySpecs_TiersMeet(t *testing.T) {
-	i := slices.IndexFunc(topologies, func(tp topology) bool { return tp.name == "tiers" })
-	got := topologies[i].specs([]*splitBackend{{address: "x:1"}, {address: "x:2"}}, "always")
+	got := tiers.specs([]*splitBackend{{address: "x:1"}, {address: "x:2"}}, "always")
 	require.Equal(t, []groupSpec{
 		{name: "a", remoteRead: "always", targets: []string{"x:1"}, end: time.Unix(900, 0).UTC()},
 		{name: "b", remoteRead: "always", targets: []string{"x:2"}, start: time.Unix(900, 0).UTC()},
@@ -132,11 +190,12 @@ func TestJudge(t *testing.T) {
 	a, b := `{"metric":{"i":"a"},"value":[1,"1"]}`, `{"metric":{"i":"b"},"value":[1,"2"]}`
 	vector("foo", a, a, classExact)
 	vector("foo", `{"metric":{"a":"1","b":"2"},"value":[1,"1"]}`, `{"metric":{"b":"2","a":"1"},"value":[1,"1"]}`, classExact)
-	vector("foo", a, `{"metric":{"i":"a"},"value":[1,"1.0000000001"]}`, classNear)
-	vector("foo", a, `{"metric":{"i":"a"},"value":[1,"1.00000001"]}`, classDifferent)
+	vector("foo", a, `{"metric":{"i":"a"},"value":[1,"1.0000000000000004"]}`, classNear)
+	vector("foo", a, `{"metric":{"i":"a"},"value":[1,"1.0000000000000007"]}`, classDifferent)
+	vector("foo", a, `{"metric":{"i":"a"},"value":[1,"-1"]}`, classDifferent)
 	vector("foo", `{"metric":{},"value":[1,"0"]}`, `{"metric":{},"value":[1,"-0"]}`, classDifferent)
 	vector("foo", `{"metric":{},"value":[1,"NaN"]}`, `{"metric":{},"value":[1,"NaN"]}`, classExact)
-	vector("foo", `{"metric":{},"value":[1,"+Inf"]}`, `{"metric":{},"value":[1,"1e308"]}`, classDifferent)
+	vector("foo", `{"metric":{},"value":[1,"+Inf"]}`, `{"metric":{},"value":[1,"1.7976931348623157e308"]}`, classDifferent)
 	vector("foo", a, `{"metric":{"i":"a"},"value":[2,"1"]}`, classMissing)
 	vector("foo", a, `{"metric":{"i":"a"},"histogram":[1,{"count":"1","sum":"1"}]}`, classMissing)
 	vector("foo", a, a+","+b, classExtra)
@@ -151,7 +210,7 @@ func TestJudge(t *testing.T) {
 
 	h := `{"metric":{},"histogram":[1,{"count":"6","sum":"%s","buckets":[[0,"0.5","1","1"]]}]}`
 	vector("foo", fmt.Sprintf(h, "8"), fmt.Sprintf(h, "8"), classExact)
-	vector("foo", fmt.Sprintf(h, "8"), fmt.Sprintf(h, "8.0000000001"), classNear)
+	vector("foo", fmt.Sprintf(h, "8"), fmt.Sprintf(h, "8.000000000000002"), classNear)
 	vector("foo", fmt.Sprintf(h, "8"), fmt.Sprintf(h, "9"), classDifferent)
 
 	matrix := func(want, got string, values class) {

@@ -14,7 +14,7 @@ type class string
 
 const (
 	classExact     class = "exact"      // the same text of every number
-	classNear      class = "near"       // numbers within nearEnough of each other
+	classNear      class = "near"       // numbers that differ in their last digits
 	classErrorText class = "error-text" // both fail, in different words
 	classOrder     class = "order"      // the expression promises an order, and this is another
 	classDifferent class = "different"  // a number is another
@@ -24,8 +24,9 @@ const (
 	classNotes     class = "annotations"
 )
 
-// nearEnough is the relative difference up to which two floats count as near.
-const nearEnough = 1e-9
+// nearEnough is by how many units in the last place two floats may differ that count as near, as sums do that
+// are added up in another order.
+const nearEnough = 2
 
 // wrong tells whether the class means that the values of an answer are not those of the truth.
 func (c class) wrong() bool {
@@ -263,11 +264,15 @@ func alike(want, got any) bool {
 func alikeFloats(want, got string) bool {
 	w, wErr := strconv.ParseFloat(want, 64)
 	g, gErr := strconv.ParseFloat(got, 64)
-	if wErr != nil || gErr != nil || math.Signbit(w) != math.Signbit(g) && w == 0 && g == 0 {
+	if wErr != nil || gErr != nil {
 		return false
 	}
-	if w == g || math.IsNaN(w) && math.IsNaN(g) {
+	if w == g && math.Signbit(w) == math.Signbit(g) || math.IsNaN(w) && math.IsNaN(g) {
 		return true
 	}
-	return math.Abs(w-g) <= nearEnough*max(math.Abs(w), math.Abs(g)) && !math.IsInf(w, 0) && !math.IsInf(g, 0)
+	if math.Signbit(w) != math.Signbit(g) || math.IsInf(w, 0) || math.IsInf(g, 0) {
+		return false
+	}
+	units := int64(math.Float64bits(w)) - int64(math.Float64bits(g))
+	return max(units, -units) <= nearEnough
 }

@@ -8,11 +8,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/stretchr/testify/require"
@@ -28,18 +30,25 @@ type splitBackend struct {
 
 	mu      sync.RWMutex // held for reading by every request, so that no storage is closed under one
 	current storage.SampleAndChunkQueryable
+
+	evaluations atomic.Int64 // requests to evaluate: see evaluates
 }
 
-// startSplitBackends starts n backends without data. They stop when the test ends.
-func startSplitBackends(t *testing.T, n int, read backendtest.RemoteRead) []*splitBackend {
+// startSplitBackends starts n backends without data, with these options but for the data. They stop when
+// the test ends.
+func startSplitBackends(t *testing.T, n int, o backendtest.Options) []*splitBackend {
 	t.Helper()
 	backends := make([]*splitBackend, n)
 	for i := range backends {
 		b := &splitBackend{current: backendtest.Empty{}}
-		handler := backendtest.NewHandler(backendtest.Options{Queryable: b, RemoteRead: read})
+		o.Queryable = b
+		handler := backendtest.NewHandler(o)
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			b.mu.RLock()
 			defer b.mu.RUnlock()
+			if evaluates(r) {
+				b.evaluations.Add(1)
+			}
 			handler.ServeHTTP(w, r)
 		}))
 		t.Cleanup(server.Close)
@@ -47,6 +56,29 @@ func startSplitBackends(t *testing.T, n int, read backendtest.RemoteRead) []*spl
 		backends[i] = b
 	}
 	return backends
+}
+
+// evaluates tells whether a request asks for more than samples, which the query API gives for a selector and
+// their times for timestamp() of one.
+func evaluates(r *http.Request) bool {
+	if r.URL.Path != "/api/v1/query" && r.URL.Path != "/api/v1/query_range" {
+		return false
+	}
+	switch e := rootOf(r.FormValue("query")).(type) {
+	case nil, *parser.VectorSelector, *parser.MatrixSelector:
+		return false
+	case *parser.Call:
+		return e.Func.Name != "timestamp"
+	}
+	return true
+}
+
+// evaluationsOf is the number of requests to evaluate that backends have got.
+func evaluationsOf(backends []*splitBackend) (n int64) {
+	for _, b := range backends {
+		n += b.evaluations.Load()
+	}
+	return n
 }
 
 // serve replaces the backend's data, once the requests under way are done.
@@ -67,22 +99,26 @@ func (b *splitBackend) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, err
 }
 
 // splitStorage is what promqltest loads into. It reads as the one Prometheus that holds everything;
-// every sample also goes to the parts that place names, and each part is served by a backend.
+// every sample also goes to the parts that the topology names, and each part is served by a backend.
 type splitStorage struct {
 	*tsdb.DB
+	shown    *tsdb.DB // the same with the labels that groups inject: DB itself if they inject none
 	parts    []*tsdb.DB
 	backends []*splitBackend
-	place    placement
+	topology topology
 }
 
-func openSplitStorage(tb testing.TB, backends []*splitBackend, place placement) *splitStorage {
+func openSplitStorage(tb testing.TB, backends []*splitBackend, tp topology) *splitStorage {
 	tb.Helper()
 	open := func() *tsdb.DB {
 		db, err := backendtest.OpenDB(tb.TempDir(), backendtest.StartTimestamps)
 		require.NoError(tb, err)
 		return db
 	}
-	s := &splitStorage{DB: open(), backends: backends, place: place}
+	s := &splitStorage{DB: open(), backends: backends, topology: tp}
+	if s.shown = s.DB; tp.labelled {
+		s.shown = open()
+	}
 	for _, b := range backends {
 		part := open()
 		s.parts = append(s.parts, part)
@@ -94,6 +130,9 @@ func openSplitStorage(tb testing.TB, backends []*splitBackend, place placement) 
 // Close takes the parts away from the backends before it closes them.
 func (s *splitStorage) Close() error {
 	errs := []error{s.DB.Close()}
+	if s.shown != s.DB {
+		errs = append(errs, s.shown.Close())
+	}
 	for i, part := range s.parts {
 		s.backends[i].serve(backendtest.Empty{})
 		errs = append(errs, part.Close())
@@ -103,7 +142,10 @@ func (s *splitStorage) Close() error {
 
 // AppenderV2 implements storage.AppendableV2.
 func (s *splitStorage) AppenderV2(ctx context.Context) storage.AppenderV2 {
-	a := &splitAppender{whole: s.DB.AppenderV2(ctx), place: s.place}
+	a := &splitAppender{whole: s.DB.AppenderV2(ctx), topology: s.topology}
+	if s.shown != s.DB {
+		a.shown = s.shown.AppenderV2(ctx)
+	}
 	for _, part := range s.parts {
 		a.parts = append(a.parts, part.AppenderV2(ctx))
 	}
@@ -114,10 +156,11 @@ func (s *splitStorage) AppenderV2(ctx context.Context) storage.AppenderV2 {
 // series, sorted by labels. promqltest loads in the order of a map; the order of the storage decides
 // the last digit of a sum, the series named in an error, and which series limitk takes.
 type splitAppender struct {
-	samples []splitSample
-	whole   storage.AppenderV2
-	parts   []storage.AppenderV2
-	place   placement
+	samples  []splitSample
+	whole    storage.AppenderV2
+	shown    storage.AppenderV2 // nil: groups inject no labels
+	parts    []storage.AppenderV2
+	topology topology
 }
 
 type splitSample struct {
@@ -154,17 +197,43 @@ func (s splitSample) appendTo(a storage.AppenderV2) error {
 
 // Commit implements storage.AppenderTransaction.
 func (a *splitAppender) Commit() error {
-	slices.SortStableFunc(a.samples, func(x, y splitSample) int { return labels.Compare(x.series, y.series) })
+	sortBySeries(a.samples)
 	for _, s := range a.samples {
 		errs := []error{s.appendTo(a.whole)}
-		for _, i := range a.place(s.series, s.t) {
+		for _, i := range a.topology.place(s.series, s.t) {
 			errs = append(errs, s.appendTo(a.parts[i]))
 		}
 		if err := errors.Join(errs...); err != nil {
 			return errors.Join(err, a.Rollback())
 		}
 	}
+	if err := a.show(); err != nil {
+		return errors.Join(err, a.Rollback())
+	}
 	return a.each(storage.AppenderV2.Commit)
+}
+
+// show appends the samples with the labels of their groups, which may change the order.
+func (a *splitAppender) show() error {
+	if a.shown == nil {
+		return nil
+	}
+	samples := slices.Clone(a.samples)
+	for i, s := range samples {
+		group := a.topology.place(s.series, s.t)[0] // groups that inject labels have one backend each
+		samples[i].series = labels.NewBuilder(s.series).Set(shardLabel, groupName(group)).Labels()
+	}
+	sortBySeries(samples)
+	for _, s := range samples {
+		if err := s.appendTo(a.shown); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func sortBySeries(samples []splitSample) {
+	slices.SortStableFunc(samples, func(x, y splitSample) int { return labels.Compare(x.series, y.series) })
 }
 
 // Rollback implements storage.AppenderTransaction.
@@ -174,6 +243,9 @@ func (a *splitAppender) Rollback() error {
 
 func (a *splitAppender) each(end func(storage.AppenderV2) error) error {
 	errs := []error{end(a.whole)}
+	if a.shown != nil {
+		errs = append(errs, end(a.shown))
+	}
 	for _, part := range a.parts {
 		errs = append(errs, end(part))
 	}

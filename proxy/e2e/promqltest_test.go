@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -34,29 +35,53 @@ var (
 	overQueryAPI = splitReading{name: "query-api", backends: backendtest.NoRemoteRead, remoteRead: "never"}
 )
 
+// fewestEvaluations is how many requests to evaluate backends must have got in a pass with push-down: the
+// groups of tiers are those that get the fewest, about 11,500.
+const fewestEvaluations = 10_000
+
 // TestPromqltest runs all of upstream's promqltest files through oneprom, over backends that hold the
 // data in different ways, and compares every answer with that of one Prometheus that holds everything.
+// Where backends can be asked to evaluate, each question is asked with push-down and without it.
 //
 // The differences must be those in testdata/promqltest, no more and no fewer; docs/fidelity.md has the
 // reasons. By streamed remote read oneprom sees all that there is, so that no list excuses a wrong value.
 func TestPromqltest(t *testing.T) {
 	rows := []string{tableHeader}
 	t.Cleanup(func() { fmt.Println(strings.Join(rows, "\n")) })
+	report := func(format string, args ...any) {
+		rows = append(rows, fmt.Sprintf(format, args...))
+		fmt.Println(rows[len(rows)-1])
+	}
 	pass := func(tp topology, r splitReading) {
 		name := tp.name + "-" + r.name
 		t.Run(name, func(t *testing.T) {
 			began := time.Now()
 			found := runPass(t, tp, r)
-			rows = append(rows, fmt.Sprintf("%s  %s", found.row(name), time.Since(began).Round(time.Second)))
-			fmt.Println(rows[len(rows)-1])
+			report("%s  %s", found.row(name), time.Since(began).Round(time.Second))
 			checkFindings(t, name, r, found)
+		})
+	}
+	pushedPass := func(tp topology, r splitReading) {
+		name := tp.name + "-" + r.name
+		t.Run(name+"-pushed", func(t *testing.T) {
+			began := time.Now()
+			engine := runPushedPass(t, tp, r)
+			report("%s", engine.off.row(name+"-pushed, off"))
+			report("%s  %s, %d requests to evaluate", engine.tally.row(name+"-pushed"), time.Since(began).Round(time.Second), engine.evaluations)
+			checkPushed(t, engine)
+			checkFindings(t, name, r, engine.off) // as where nothing is pushed
+			checkFindings(t, name+"-pushed", r, engine.tally)
 		})
 	}
 	for _, tp := range topologies {
 		pass(tp, overStreamed)
 		pass(tp, overQueryAPI)
 	}
-	pass(topologies[0], overSamples)
+	pass(wholeBackend, overSamples)
+	for _, tp := range pushedTopologies {
+		pushedPass(tp, overStreamed)
+		pushedPass(tp, overQueryAPI)
+	}
 }
 
 // runPass runs all files over one topology.
@@ -65,7 +90,7 @@ func runPass(t *testing.T, tp topology, r splitReading) *tally {
 	if tp.levels {
 		below = overStreamed // what a oneprom is asked by is what is tried
 	}
-	backends := startSplitBackends(t, tp.backends(), below.backends)
+	backends := startSplitBackends(t, tp.backends(), backendtest.Options{RemoteRead: below.backends})
 	specs := tp.specs(backends, below.remoteRead)
 	if tp.levels {
 		for i := range specs {
@@ -78,9 +103,48 @@ func runPass(t *testing.T, tp topology, r splitReading) *tally {
 	engine := newCheckedEngine(t, truth, base)
 	promqltest.RunBuiltinTestsWithStorage(t, engine, func(tb testing.TB) storage.Storage {
 		engine.file = filepath.Base(tb.Name())
-		return openSplitStorage(tb, backends, tp.place)
+		return openSplitStorage(tb, backends, tp)
 	})
 	return engine.tally
+}
+
+// runPushedPass runs all files over one topology whose backends can be asked to evaluate.
+func runPushedPass(t *testing.T, tp topology, r splitReading) *pushedEngine {
+	backends := startSplitBackends(t, tp.backends(), earlyNames(r.backends))
+	engine := newPushedEngine(t, backends, startPushing(t, tp, tp.specs(backends, r.remoteRead)))
+	promqltest.RunBuiltinTestsWithStorage(t, engine, func(tb testing.TB) storage.Storage {
+		engine.file = filepath.Base(tb.Name())
+		return openSplitStorage(tb, backends, tp)
+	})
+	return engine
+}
+
+// startPushing is startOneprom with what it takes that backends are asked to evaluate: names are removed
+// early, and groups that share no series inject labels that tell so.
+func startPushing(t *testing.T, tp topology, groups []groupSpec) (baseURL string) {
+	config := onepromConfig(t, groups)
+	if tp.labelled {
+		for _, g := range groups {
+			config = strings.Replace(config, "labels: {}", fmt.Sprintf("labels: {%s: %s}", shardLabel, g.name), 1)
+		}
+	}
+	flags := slices.Clone(onepromFlags)
+	for i := range flags {
+		flags[i] = strings.Replace(flags[i], "promql-delayed-name-removal,", "", 1)
+	}
+	return oneprom(t, config, flags...)
+}
+
+// checkPushed demands that parts were pushed down, and that this has made no answer worse.
+func checkPushed(t *testing.T, engine *pushedEngine) {
+	t.Helper()
+	require.Greater(t, engine.evaluations, int64(fewestEvaluations), "requests to evaluate")
+	// Without push-down there are none, but for cancelled ones of the question before that come late.
+	require.Less(t, engine.evaluationsOff, engine.evaluations/100, "requests to evaluate without push-down")
+	if lines := engine.apart.lines(); len(lines) > 0 {
+		t.Errorf("%d answers with push-down are neither true nor those without:\n%s\nthe first in full, where those without are wanted:\n%s",
+			len(lines), listed(lines), engine.apart.detailsOf(lines))
+	}
 }
 
 // checkFindings compares a pass with its list, or writes the list.

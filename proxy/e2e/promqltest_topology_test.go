@@ -13,6 +13,8 @@ type topology struct {
 	// splitAt is where the first group ends and the second begins; zero: all groups are asked for all times.
 	splitAt time.Time
 	place   placement
+	// labelled has each group inject a label of its own into its series.
+	labelled bool
 	// levels puts a oneprom of its own between each group and the one that is asked.
 	levels bool
 }
@@ -28,15 +30,29 @@ type groupSpec struct {
 // tierSplit lies in the middle of most of promqltest's data.
 var tierSplit = time.Unix(900, 0).UTC()
 
+// shardLabel is the label that groups inject. The data has none of this name.
+const shardLabel = "shard"
+
+var (
+	wholeBackend   = topology{name: "one-backend", groups: [][]int{{0}}, place: placeEverywhere}
+	tiers          = topology{name: "tiers", groups: [][]int{{0}, {1}}, splitAt: tierSplit, place: placeTiers}
+	labelledShards = topology{name: "labelled-shards", groups: [][]int{{0}, {1}, {2}}, place: placeTargets, labelled: true}
+)
+
 var topologies = []topology{
-	{name: "one-backend", groups: [][]int{{0}}, place: placeEverywhere},
+	wholeBackend,
 	{name: "replicas-holes", groups: [][]int{{0, 1}}, place: placeHoles},
 	{name: "replicas-outages", groups: [][]int{{0, 1}}, place: placeOutages},
 	{name: "shards", groups: [][]int{{0}, {1}, {2}}, place: placeShards},
 	{name: "shards-replicas-holes", groups: [][]int{{0, 1}, {2, 3}}, place: placeShardsWithHoles},
-	{name: "tiers", groups: [][]int{{0}, {1}}, splitAt: tierSplit, place: placeTiers},
+	tiers,
 	{name: "levels", groups: [][]int{{0, 1}, {2, 3}}, place: placeShardsWithHoles, levels: true},
 }
+
+// pushedTopologies are those whose backends can be asked to evaluate. Their groups have one replica each: of
+// several, scrapes must show which one is whole, and promqltest loads no `up`. They inject labels that tell
+// them apart, or lie apart in time, so that queries that look at one side of the split are pushed.
+var pushedTopologies = []topology{wholeBackend, labelledShards, tiers}
 
 // backends is the number of backends in all groups.
 func (tp topology) backends() (n int) {
@@ -50,7 +66,7 @@ func (tp topology) backends() (n int) {
 func (tp topology) specs(backends []*splitBackend, remoteRead string) []groupSpec {
 	var specs []groupSpec
 	for n, group := range tp.groups {
-		spec := groupSpec{name: string(rune('a' + n)), remoteRead: remoteRead}
+		spec := groupSpec{name: groupName(n), remoteRead: remoteRead}
 		for _, i := range group {
 			spec.targets = append(spec.targets, backends[i].address)
 		}
@@ -64,6 +80,8 @@ func (tp topology) specs(backends []*splitBackend, remoteRead string) []groupSpe
 	}
 	return specs
 }
+
+func groupName(n int) string { return string(rune('a' + n)) }
 
 func placeEverywhere(labels.Labels, int64) []int { return []int{0} }
 
@@ -92,6 +110,15 @@ func placeOutages(_ labels.Labels, t int64) []int {
 
 func placeShards(series labels.Labels, _ int64) []int {
 	return []int{int(mixBits(labels.StableHash(series)) % 3)}
+}
+
+// placeTargets keeps together what comes of one target, as a rule: series that differ in their names, or in
+// the bucket or quantile that they are. The salt is one that puts apart what upstream's files have for this:
+// the jobs of at_modifier.test, and the large values of both signs in aggregators.test and native_histograms.test.
+func placeTargets(series labels.Labels, _ int64) []int {
+	const salt = 10
+	target := labels.NewBuilder(series).Del(labels.MetricName, labels.BucketLabel, "quantile").Labels()
+	return []int{int(mixBits(labels.StableHash(target)+salt) % 3)}
 }
 
 // placeShardsWithHoles puts half of the series on the replicas 0 and 1, the others on 2 and 3.
