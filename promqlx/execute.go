@@ -79,7 +79,7 @@ func (x *execution) part(ctx context.Context, p *Part) ([]storage.Series, annota
 			return nil, ws, err
 		}
 	}
-	if p.Adds && cancelling(p, answers) {
+	if p.Adds && unaddable(p, answers) {
 		return nil, nil, errDoubtful
 	}
 	return joined(answers, p.Steps, &ws), ws, nil

@@ -549,6 +549,26 @@ func TestExecute_SumsThatCancelOut(t *testing.T) {
 	require.Contains(t, asked, `sum({__name__="fine"})`)
 }
 
+// TestExecute_ConflictingResets: that counters in two groups conflict is said though a
+// gauge is added up with one of them.
+func TestExecute_ConflictingResets(t *testing.T) {
+	load := func(a, b string) string {
+		return "\n  h{i=\"1\"" + a + "} {{count:1 sum:1 buckets:[1] counter_reset_hint:gauge}}x1" +
+			"\n  h{i=\"2\"" + a + "} {{count:1 sum:1 buckets:[1]}} {{count:3 sum:3 buckets:[3]}}" +
+			"\n  h{i=\"3\"" + b + "} {{count:9 sum:9 buckets:[9]}} {{count:3 sum:3 buckets:[3]}}"
+	}
+	lines := strings.SplitAfter(load("", ""), "\n  h{i=\"3\"")
+	first, second := strings.TrimSuffix(lines[0], "\n  h{i=\"3\""), "\n  h{i=\"3\""+lines[1]
+	all := truthOf(t, load(`,p="a"`, `,p="b"`))
+	e := engineOver(t, servergroup.PartialWarn, groupAt("a", map[string]string{"p": "a"}, newStore(t, first)), groupAt("b", map[string]string{"p": "b"}, newStore(t, second)))
+	span := times{start: time.Unix(15, 0)}
+	for _, text := range []string{`histogram_count(sum(h))`, `histogram_count(avg(h))`} {
+		_, said := all(text, span)
+		require.Len(t, said, 1)
+		requireTruth(t, e, all, text, span)
+	}
+}
+
 // TestExecute_SaidInTwoPlaces: of what is said in the same words of two places, the engine
 // tells the last.
 func TestExecute_SaidInTwoPlaces(t *testing.T) {

@@ -4,10 +4,23 @@ import (
 	"math"
 	"slices"
 
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/oneprom/oneprom/dedup"
 )
+
+// This file finds sums that cannot be added up: too much has been lost of what they
+// were made of.
+
+// unaddable tells whether that is so of the answers to a part.
+func unaddable(p *Part, answers []answer) bool {
+	var all []stretch
+	for _, a := range answers {
+		all = append(all, a.series...)
+	}
+	return cancelling(p, all) || ofBothKinds(all)
+}
 
 // leastLeft is the least share of the greatest sum that must be left of all of them.
 const leastLeft = 1e-3
@@ -15,11 +28,7 @@ const leastLeft = 1e-3
 // cancelling tells whether sums nearly cancel each other out at a step. What is left is
 // then made of digits that they do not have: an engine that adds up all values carries
 // them along (Neumaier's summation).
-func cancelling(p *Part, answers []answer) bool {
-	var all []stretch
-	for _, a := range answers {
-		all = append(all, a.series...)
-	}
+func cancelling(p *Part, all []stretch) bool {
 	if !slices.ContainsFunc(all, func(s stretch) bool { return anyNegative(s.samples) }) {
 		return false
 	}
@@ -44,6 +53,22 @@ func cancelling(p *Part, answers []answer) bool {
 		}
 	}
 	return false
+}
+
+// ofBothKinds tells whether there are histograms of gauges and of counters. With a gauge
+// among them, a sum does not tell any more whether its counters were reset, which must
+// not conflict.
+func ofBothKinds(all []stretch) bool {
+	gauges, counters := false, false
+	for _, s := range all {
+		for _, h := range s.samples.FH {
+			if h != nil {
+				gauge := h.CounterResetHint == histogram.GaugeType
+				gauges, counters = gauges || gauge, counters || !gauge
+			}
+		}
+	}
+	return gauges && counters
 }
 
 func anyNegative(s *dedup.Samples) bool {
