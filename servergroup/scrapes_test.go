@@ -363,7 +363,7 @@ func BenchmarkEvidence(b *testing.B) {
 }
 
 // xorRun compresses samples as remote read does.
-func xorRun(b *testing.B, s *dedup.Samples) dedup.Run {
+func xorRun(b testing.TB, s *dedup.Samples) dedup.Run {
 	c := chunkenc.NewXORChunk()
 	app, err := c.Appender()
 	require.NoError(b, err)
