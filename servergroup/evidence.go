@@ -118,15 +118,14 @@ func (b *evidenceBook) show(ctx context.Context, ms, send []*labels.Matcher, fro
 
 // sumUp puts together what slices say of the targets that a selector concerns: those
 // of some instances.
-func (b *evidenceBook) sumUp(list []*sliceScrapes, ms []*labels.Matcher, instances map[string]bool, from, to int64) shown {
+func (b *evidenceBook) sumUp(list []*sliceScrapes, ms []*labels.Matcher, instances numberSet, from, to int64) shown {
 	sh := shown{missed: make([]map[string][]span, len(b.group.replicas))}
 	for i := range sh.missed {
 		sh.missed[i] = map[string][]span{}
 	}
 	table := b.table.all()
-	concerned := concernedOf(list, table, func(target labels.Labels) bool {
-		return instances[target.Get(targetLabel)] && mayBeOf(target, ms)
-	})
+	concerned := concernedOf(list, b.table.ofInstances(instances))
+	narrow(concerned, table, ms)
 	for _, w := range concerned {
 		sh.targets += bits.OnesCount64(w)
 	}
@@ -152,30 +151,38 @@ func (b *evidenceBook) sumUp(list []*sliceScrapes, ms []*labels.Matcher, instanc
 	return sh
 }
 
-// concernedOf returns those targets of the slices that a selector may concern.
-func concernedOf(list []*sliceScrapes, table []labels.Labels, may func(target labels.Labels) bool) targetSet {
-	out := make(targetSet, (len(table)+63)/64)
+// concernedOf returns the targets of the slices that are in a set.
+func concernedOf(list []*sliceScrapes, among numberSet) numberSet {
+	var out numberSet
 	for _, s := range list {
-		for i, w := range s.targets {
-			out[i] |= w
-		}
+		out.addAll(s.targets)
 	}
-	for i, w := range out {
-		for ; w != 0; w &= w - 1 {
-			bit := bits.TrailingZeros64(w)
-			if !may(table[64*i+bit]) {
-				out[i] &^= 1 << bit
-			}
-		}
-	}
+	out.keep(among)
 	return out
 }
 
-// mayBeOf tells whether a target may have series that satisfy the matchers. Other
-// labels than those of its `up` may be anything there.
+// narrow takes the targets out of a set that cannot have series which satisfy the
+// matchers.
+func narrow(set numberSet, table []labels.Labels, ms []*labels.Matcher) {
+	ms = slices.DeleteFunc(slices.Clone(ms), func(m *labels.Matcher) bool { return m.Name == labels.MetricName })
+	if len(ms) == 0 {
+		return
+	}
+	for i, w := range set {
+		for ; w != 0; w &= w - 1 {
+			bit := bits.TrailingZeros64(w)
+			if !mayBeOf(table[64*i+bit], ms) {
+				set[i] &^= 1 << bit
+			}
+		}
+	}
+}
+
+// mayBeOf tells whether a target may have series that satisfy matchers, none of which is
+// of the metric's name. Other labels than those of its `up` may be anything there.
 func mayBeOf(target labels.Labels, ms []*labels.Matcher) bool {
 	for _, m := range ms {
-		if v := target.Get(m.Name); v != "" && m.Name != labels.MetricName && !m.Matches(v) {
+		if v := target.Get(m.Name); v != "" && !m.Matches(v) {
 			return false
 		}
 	}

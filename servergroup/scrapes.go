@@ -33,7 +33,7 @@ type sliceScrapes struct {
 	asked int64 // when the replicas were asked, by the Set's clock, in ms
 
 	table   *targetTable
-	targets targetSet
+	targets numberSet
 	missed  [][]missedSpan // of each replica
 	failed  map[int]error  // replicas that could not be asked
 	doubled string         // a target that one replica shows twice; "" if there is none
@@ -54,15 +54,19 @@ func (s *sliceScrapes) bytes() int {
 }
 
 // targetTable numbers the targets of a group, so that slices need not repeat their
-// labels. It only grows.
+// labels, and the values of their label `instance`. It only grows.
 type targetTable struct {
-	mtx   sync.Mutex
-	ids   map[uint64][]uint32 // by hash
-	list  []labels.Labels     // normalised labels of `up`
-	bytes int                 // about what it occupies
+	mtx       sync.Mutex
+	ids       map[uint64][]uint32 // by hash
+	list      []labels.Labels     // normalised labels of `up`
+	instances []uint32            // of each target
+	names     map[string]uint32   // the numbers of instances, those of no target too
+	bytes     int                 // about what it occupies
 }
 
-func newTargetTable() *targetTable { return &targetTable{ids: map[uint64][]uint32{}} }
+func newTargetTable() *targetTable {
+	return &targetTable{ids: map[uint64][]uint32{}, names: map[string]uint32{}}
+}
 
 // number returns the number of a target.
 func (t *targetTable) number(ls labels.Labels) uint32 {
@@ -76,9 +80,30 @@ func (t *targetTable) number(ls labels.Labels) uint32 {
 	}
 	id := uint32(len(t.list))
 	t.list = append(t.list, ls)
+	t.instances = append(t.instances, t.name(ls.Get(targetLabel)))
 	t.ids[h] = append(t.ids[h], id)
-	t.bytes += 64 + int(ls.ByteSize())
+	t.bytes += 68 + int(ls.ByteSize())
 	return id
+}
+
+// name returns the number of an instance. t.mtx is held.
+func (t *targetTable) name(instance string) uint32 {
+	id, known := t.names[instance]
+	if !known {
+		id = uint32(len(t.names))
+		t.names[instance] = id
+		t.bytes += 48 + len(instance)
+	}
+	return id
+}
+
+// addInstances adds the numbers of instances to a set.
+func (t *targetTable) addInstances(set *numberSet, instances []string) {
+	t.mtx.Lock()
+	defer t.mtx.Unlock()
+	for _, i := range instances {
+		set.add(t.name(i))
+	}
 }
 
 // all returns the labels of the targets by their numbers.
@@ -88,24 +113,58 @@ func (t *targetTable) all() []labels.Labels {
 	return t.list
 }
 
+// ofInstances returns the targets of a set of instances.
+func (t *targetTable) ofInstances(instances numberSet) numberSet {
+	t.mtx.Lock()
+	defer t.mtx.Unlock()
+	var out numberSet
+	for id, i := range t.instances {
+		if instances.has(i) {
+			out.add(uint32(id))
+		}
+	}
+	return out
+}
+
 func (t *targetTable) size() int {
 	t.mtx.Lock()
 	defer t.mtx.Unlock()
 	return t.bytes
 }
 
-// targetSet is a set of numbers of targets, one bit each.
-type targetSet []uint64
+// numberSet is a set of numbers of targets or instances, one bit each.
+type numberSet []uint64
 
-func (s *targetSet) add(id uint32) {
+func (s *numberSet) add(id uint32) {
 	for int(id/64) >= len(*s) {
 		*s = append(*s, 0)
 	}
 	(*s)[id/64] |= 1 << (id % 64)
 }
 
-func (s targetSet) has(id uint32) bool {
+func (s numberSet) has(id uint32) bool {
 	return int(id/64) < len(s) && s[id/64]&(1<<(id%64)) != 0
+}
+
+// addAll adds the numbers of another set.
+func (s *numberSet) addAll(o numberSet) {
+	for len(*s) < len(o) {
+		*s = append(*s, 0)
+	}
+	for i, w := range o {
+		(*s)[i] |= w
+	}
+}
+
+// keep takes out the numbers that another set does not have.
+func (s numberSet) keep(o numberSet) {
+	for i := range s {
+		if i < len(o) {
+			s[i] &= o[i]
+		} else {
+			s[i] = 0
+		}
+	}
 }
 
 // scrapeComparer fills slices with what replicas missed compared with each other.

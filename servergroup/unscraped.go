@@ -130,8 +130,8 @@ type lookedUp struct {
 	// names are those of metrics of which some series are of no target, sorted.
 	names []string
 	// instances are the values of the label `instance` of the series, and perhaps of
-	// others that were there a little earlier or later.
-	instances []string
+	// others that were there a little earlier or later, by their numbers.
+	instances numberSet
 	at        int64 // when it was found out, ms
 	settled   bool  // whether it will not be another answer later
 }
@@ -140,7 +140,7 @@ type lookedUp struct {
 type origins struct {
 	none      string          // why not; "" if they are, but for those of some names
 	names     map[string]bool // of metrics of which some series are of no target
-	instances map[string]bool // of the others
+	instances numberSet       // of the others
 }
 
 func (o *origins) add(l *lookedUp) {
@@ -148,9 +148,7 @@ func (o *origins) add(l *lookedUp) {
 	for _, name := range l.names {
 		o.names[name] = true
 	}
-	for _, v := range l.instances {
-		o.instances[v] = true
-	}
+	o.instances.addAll(l.instances)
 }
 
 // pushed returns the origins of the series of a selector (of matchers that the replicas
@@ -158,7 +156,7 @@ func (o *origins) add(l *lookedUp) {
 func (b *evidenceBook) pushed(ctx context.Context, send []*labels.Matcher, from, to int64, before map[int]error) (all origins, failed map[int]error, err error) {
 	selector := transport.Selector(send)
 	first, last := floorTo(from, lookupSlice), floorTo(to, lookupSlice)
-	all = origins{names: map[string]bool{}, instances: map[string]bool{}}
+	all = origins{names: map[string]bool{}}
 	first, last = b.lookedUp(selector, first, last, &all)
 	if all.none != "" || first > last {
 		return all, nil, nil
@@ -166,7 +164,7 @@ func (b *evidenceBook) pushed(ctx context.Context, send []*labels.Matcher, from,
 	now := b.now()
 	l := transport.Lookup{Matchers: selectable(send), MinT: first, MaxT: last + lookupSlice - 1}
 	var mtx sync.Mutex
-	found := origins{names: map[string]bool{}, instances: map[string]bool{}}
+	found := origins{names: map[string]bool{}}
 	failed, err = b.ask(ctx, before, func(ctx context.Context, _ int, r *replica) error {
 		looked, err := b.lookUp(ctx, r, l)
 		mtx.Lock()
@@ -177,14 +175,14 @@ func (b *evidenceBook) pushed(ctx context.Context, send []*labels.Matcher, from,
 	if err != nil {
 		return origins{}, nil, err
 	}
-	entry := &lookedUp{none: found.none, names: slices.Sorted(maps.Keys(found.names)), instances: slices.Sorted(maps.Keys(found.instances)), at: now}
+	entry := &lookedUp{none: found.none, names: slices.Sorted(maps.Keys(found.names)), instances: found.instances, at: now}
 	all.add(entry)
 	if len(failed) > len(before) {
 		return all, failed, nil
 	}
-	size := 128 + len(selector) + len(entry.none)
-	for _, v := range slices.Concat(entry.names, entry.instances) {
-		size += 16 + len(v)
+	size := 128 + len(selector) + len(entry.none) + 8*cap(entry.instances)
+	for _, name := range entry.names {
+		size += 16 + len(name)
 	}
 	b.mtx.Lock()
 	defer b.mtx.Unlock()
@@ -224,13 +222,14 @@ func (b *evidenceBook) lookUp(ctx context.Context, r *replica, l transport.Looku
 	texts := make([]string, 2*len(targetLabels))
 	errs := make([]error, len(texts))
 	names := make([][]string, len(targetLabels))
+	var instances []string
 	var wg sync.WaitGroup
 	for i, name := range targetLabels {
 		wg.Go(func() { names[i], texts[2*i], errs[2*i] = withoutLabel(ctx, client, name, l) })
 		wg.Go(func() {
 			var values []string
 			if values, texts[2*i+1], errs[2*i+1] = b.ofNoTarget(ctx, client, name, l); name == targetLabel {
-				found.instances = values
+				instances = values
 			}
 		})
 	}
@@ -248,6 +247,7 @@ func (b *evidenceBook) lookUp(ctx context.Context, r *replica, l transport.Looku
 			return lookedUp{none: r.url() + ": " + text}, nil
 		}
 	}
+	b.table.addInstances(&found.instances, instances)
 	found.names = slices.Concat(names...)
 	return found, nil
 }
