@@ -2,6 +2,7 @@ package servergroup
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 
@@ -26,6 +27,10 @@ func floorTo(t, step int64) int64 { return t - ((t%step)+step)%step }
 
 // span is a stretch of time (ms, inclusive).
 type span struct{ from, to int64 }
+
+var noTime = span{math.MaxInt64, math.MinInt64}
+
+func (s *span) include(t int64) { s.from, s.to = min(s.from, t), max(s.to, t) }
 
 // sliceScrapes is what the scrapes of a group show in one slice of time.
 type sliceScrapes struct {
@@ -302,7 +307,7 @@ func (c *scrapeComparer) compare(ls labels.Labels) {
 			}
 		}
 	}
-	if !seen {
+	if !seen || steady(c.all) {
 		return
 	}
 	for r := range c.all {
@@ -318,6 +323,58 @@ func (c *scrapeComparer) compare(ls labels.Labels) {
 			slice.missed[r] = append(slice.missed[r], missedSpan{id, uint32(s.from - slice.begin), uint32(s.to - slice.begin)})
 		}
 	}
+}
+
+const (
+	// steadyScrapes is the least number of scrapes, and steadyInterval the longest
+	// interval (ms), of which a glance can tell anything: three are then within 90 s of
+	// the first or the last scrape of another replica, from which the merge estimates.
+	steadyScrapes  = 8
+	steadyInterval = 25 * 1000
+)
+
+// steady tells at a glance that no replica missed anything: that the merge would be the
+// run of whoever came first. So it is if all scraped without a hole or a failure, from
+// about one moment to about another, and no two at the same millisecond. Where it is
+// false, the merge has to tell.
+func steady(runs []*dedup.Samples) bool {
+	shortest, longest := int64(math.MaxInt64), int64(0)
+	begins, ends := noTime, noTime
+	for _, run := range runs {
+		if run.Len() < steadyScrapes || slices.ContainsFunc(run.F, func(v float64) bool { return v != 1 }) {
+			return false
+		}
+		for i := 1; i < len(run.T); i++ {
+			d := run.T[i] - run.T[i-1]
+			shortest, longest = min(shortest, d), max(longest, d)
+		}
+		begins.include(run.T[0])
+		ends.include(run.T[len(run.T)-1])
+	}
+	if longest > steadyInterval || 2*max(longest, begins.to-begins.from, ends.to-ends.from) > 3*shortest {
+		return false
+	}
+	for i, run := range runs {
+		if slices.ContainsFunc(runs[:i], func(o *dedup.Samples) bool { return meet(o.T, run.T) }) {
+			return false
+		}
+	}
+	return true
+}
+
+// meet tells whether two sorted lists have an element in common.
+func meet(a, b []int64) bool {
+	for len(a) > 0 && len(b) > 0 {
+		switch {
+		case a[0] == b[0]:
+			return true
+		case a[0] < b[0]:
+			a = a[1:]
+		default:
+			b = b[1:]
+		}
+	}
+	return false
 }
 
 // appendMissed appends the spans within the slices that replica r missed: those

@@ -302,6 +302,66 @@ func TestCompareScrapes_WholeMeansThatTheMergeIsItsOwn(t *testing.T) {
 	}
 }
 
+// almostSteady are the scrapes of two or three replicas that go alike, or nearly so.
+func almostSteady(rnd *rand.Rand) []*dedup.Samples {
+	interval := []int64{20, 1_000, 5_000, 15_000, 20_000, 24_000, 30_000, 60_000}[rnd.IntN(8)]
+	late := []int64{1, 5, 20, 1 + interval/5, 1 + interval/2}[rnd.IntN(5)]
+	grid := []int64{1, 1, 1_000}[rnd.IntN(3)] // clocks differ by multiples of it
+	begin := 1_000_000 + rnd.Int64N(200_000)
+	end := begin + (2+rnd.Int64N(40))*interval
+	one := func(in int) bool { return rnd.IntN(in) == 0 }
+	runs := make([]*dedup.Samples, 2+rnd.IntN(2))
+	for r := range runs {
+		from, to, every := begin+rnd.Int64N(interval)/grid*grid, end, interval
+		if one(5) {
+			from += rnd.Int64N(3 * interval)
+		}
+		if one(5) {
+			to += rnd.Int64N(3 * interval)
+		}
+		if one(5) {
+			every += rnd.Int64N(interval/2 + 1)
+		}
+		runs[r] = &dedup.Samples{}
+		for t := from; t < to; t += every {
+			value := 1.0
+			switch rnd.IntN(400) {
+			case 0:
+				continue
+			case 1:
+				value = 0
+			case 2:
+				value = dedup.StaleNaN
+			}
+			at := t + rnd.Int64N(late)
+			if n := runs[r].Len(); n == 0 || at > runs[r].T[n-1] {
+				runs[r].Append(0, at, value)
+			}
+		}
+	}
+	return runs
+}
+
+// TestSteady: where a glance tells that nothing was missed, the merge tells so too, and
+// there is no failed scrape that it would have to be asked about once more.
+func TestSteady(t *testing.T) {
+	const cases = 100_000
+	told := 0
+	for seed := range uint64(cases) {
+		runs := almostSteady(rand.New(rand.NewPCG(seed, 3)))
+		if !steady(runs) {
+			continue
+		}
+		told++
+		for r, own := range runs {
+			order := append(append([]*dedup.Samples{own}, runs[:r]...), runs[r+1:]...)
+			require.Same(t, own, dedup.Merge(&dedup.Samples{}, order), "seed %d, replica %d", seed, r)
+			require.Same(t, own, successes(&dedup.Samples{}, own), "seed %d, replica %d", seed, r)
+		}
+	}
+	require.Greater(t, told, cases/10)
+}
+
 // seriesOfTarget is another series of a target as Prometheus writes it: a value
 // for a scrape that succeeded, a marker for the first that failed.
 func seriesOfTarget(up *dedup.Samples) *dedup.Samples {
