@@ -3,8 +3,10 @@ package servergroup
 import (
 	"context"
 	"errors"
+	"math"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -26,6 +28,8 @@ const (
 	runsAtOnce = 4
 	// youngAge (ms) is how long an answer is believed that may be another one soon.
 	youngAge = 15 * 1000
+	// mostWait is how long a flight waits for older ones at the most.
+	mostWait = time.Second
 	// settling (ms) is how long after the samples that a slice is decided by a
 	// replica may still be about to write them.
 	settling = 4 * 60 * 1000
@@ -52,10 +56,11 @@ type evidenceBook struct {
 	lookups *byteLRU[lookupKey, *lookedUp]
 }
 
-// flight is a fetch of consecutive slices under way.
+// flight is a fetch of consecutive slices under way, or about to be.
 type flight struct {
 	slices []*sliceScrapes // empty until done is closed
-	asked  int64           // ms
+	after  []*flight       // older ones of these slices, which it waits for
+	asked  int64           // when it departed, ms; math.MaxInt64 while it waits
 	done   chan struct{}
 	err    error // why there is nothing in them
 }
@@ -164,24 +169,62 @@ func (b *evidenceBook) claim(out []*sliceScrapes, begin, to int64) []*flight {
 			out[i], last = s, nil
 			continue
 		}
-		if f := b.flights[t]; f != nil && f.asked >= b.newest(t, to, now) {
-			waits[i], last = f, nil
+		older := b.flights[t]
+		if older != nil && older.asked >= b.newest(t, to, now) {
+			waits[i], last = older, nil
 			continue
 		}
 		if last == nil {
-			last = &flight{asked: now, done: make(chan struct{})}
+			last = &flight{asked: math.MaxInt64, done: make(chan struct{})}
 			fresh = append(fresh, last)
 		}
-		last.slices = append(last.slices, &sliceScrapes{begin: t, asked: now, table: b.table, failed: map[int]error{}})
+		if older != nil {
+			last.after = append(last.after, older)
+		}
+		last.slices = append(last.slices, &sliceScrapes{begin: t, table: b.table, failed: map[int]error{}})
 		waits[i], b.flights[t] = last, last
 	}
 	for _, f := range fresh {
-		if !b.group.replicas[0].life.run(func(ctx context.Context) { b.land(f, b.fly(ctx, f.slices)) }) {
+		if len(f.after) == 0 {
+			f.depart(now)
+		}
+		if !b.group.replicas[0].life.run(func(ctx context.Context) {
+			b.await(ctx, f)
+			b.land(f, b.fly(ctx, f.slices))
+		}) {
 			f.err = errClosed
 			close(f.done)
 		}
 	}
 	return waits
+}
+
+// await waits until it is a flight's turn: queries that reach until now have another
+// now each, and so share none that is under way, but may share the one after it. It
+// does not wait for long, as a replica may hang.
+func (b *evidenceBook) await(ctx context.Context, f *flight) {
+	if len(f.after) == 0 {
+		return // it has departed
+	}
+	ctx, cancel := context.WithTimeout(ctx, mostWait)
+	defer cancel()
+	for _, older := range f.after {
+		select {
+		case <-older.done:
+		case <-ctx.Done():
+		}
+	}
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	f.depart(b.now())
+}
+
+// depart sets out, at a time (ms).
+func (f *flight) depart(now int64) {
+	f.asked, f.after = now, nil
+	for _, s := range f.slices {
+		s.asked = now
+	}
 }
 
 // land hands over what a flight brought.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -11,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/prompb"
@@ -250,6 +253,49 @@ func TestEvidence_FetchUnderWayMayBeTooOld(t *testing.T) {
 	second := claim(4 * hour)
 	require.NotSame(t, first, second)
 	require.Same(t, second, claim(3*hour+minute))
+}
+
+// TestEvidence_QueriesShareTheNextFetch: those that come while one is under way that is
+// too old for them.
+func TestEvidence_QueriesShareTheNextFetch(t *testing.T) {
+	a, b := newScraper(t, away), newScraper(t, there)
+	s, c := evidenceSet(t, 3*hour+minute, a.Server, b.Server)
+	release := sync.OnceFunc(a.hold())
+	defer release()
+	v := s.View(t.Context())
+	book := v.groups[0].scrapes.of(v.groups[0], 0)
+	claim := func() *flight { return book.claim(make([]*sliceScrapes, 1), 3*hour, c.ms.Load())[0] }
+	first := claim()
+	<-a.arrived
+	c.ms.Add(1)
+	next := claim()
+	for range 5 {
+		c.ms.Add(1)
+		require.Same(t, next, claim())
+	}
+	release()
+	<-first.done
+	<-next.done
+	require.EqualValues(t, 2, a.ups.Load())
+	require.Equal(t, c.ms.Load(), next.slices[0].asked)
+	_, known := book.slices.get(3 * hour)
+	require.True(t, known)
+	require.Nil(t, claim(), "the newest is known")
+}
+
+// TestEvidence_NoFetchWaitsForLong: one that hangs holds up no other.
+func TestEvidence_NoFetchWaitsForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hangs := &flight{done: make(chan struct{})}
+		next := &flight{after: []*flight{hangs, hangs}, asked: math.MaxInt64, slices: slicesFrom(0, 1)}
+		book := newEvidenceBook(groupView{replicas: []*replica{{now: time.Now}}}, "", 0)
+		began := time.Now()
+		book.await(t.Context(), next)
+		require.Equal(t, mostWait, time.Since(began))
+		require.Equal(t, time.Now().UnixMilli(), next.asked)
+		require.Equal(t, next.asked, next.slices[0].asked)
+		require.Empty(t, next.after)
+	})
 }
 
 func TestEvidence_CloseEndsAFetch(t *testing.T) {
