@@ -144,6 +144,9 @@ func (g *exprs) modifiers() string {
 
 // matrix is a range of a metric, or a subquery.
 func (g *exprs) matrix(depth int, metric string) string {
+	if g.w.sparse { // of histograms that an expression makes negative, an empty bucket is more than none
+		depth = min(depth, 1)
+	}
 	if depth > 0 && g.r.IntN(4) == 0 {
 		step := g.pick("", "", "15s", "30s", "1m", "47s", "90s", "5m", "12345ms")
 		return fmt.Sprintf("%s[%s:%s]%s", g.operand(depth-1, metric), g.duration(), step, g.modifiers())

@@ -24,8 +24,8 @@ type world struct {
 	steady bool
 	// sparse: native histograms have empty buckets. Which of these are stored is up to
 	// the chunk that a sample is in, or not at all by the query API, and arithmetic
-	// that makes no number of them (0/0, NaN*0) would show it, as do changes() and the
-	// equality of two histograms.
+	// that makes no number of them (0/0, NaN*0) would show it, as do changes(), the
+	// equality of two histograms, and the counter resets of negative ones.
 	sparse bool
 	// early: metric names are dropped where a function drops them, so that backends
 	// may evaluate.
