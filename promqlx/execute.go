@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 // partitionsAtOnce is how many partitions answer a part at the same time.
@@ -86,7 +87,8 @@ func (x *execution) part(ctx context.Context, p *Part) ([]storage.Series, annota
 }
 
 // ask has a partition answer a part.
-func (x *execution) ask(ctx context.Context, p *Part, partition *servergroup.Partition) (answer, error) {
+func (x *execution) ask(ctx context.Context, p *Part, partition *servergroup.Partition) (_ answer, err error) {
+	defer transport.Guard(&err)
 	pieces, err := x.choose(ctx, p, partition)
 	if err != nil {
 		return answer{}, err
@@ -96,6 +98,7 @@ func (x *execution) ask(ctx context.Context, p *Part, partition *servergroup.Par
 	g, ctx := errgroup.WithContext(ctx)
 	for i, piece := range pieces {
 		g.Go(func() (err error) {
+			defer transport.Guard(&err)
 			answers[i], err = x.piece(ctx, p, piece)
 			return err
 		})
@@ -339,8 +342,9 @@ func partError(err error) error {
 		canceled    promql.ErrQueryCanceled
 		timeout     promql.ErrQueryTimeout
 		samples     promql.ErrTooManySamples
+		bug         *transport.PanicError
 	)
-	for _, cause := range []any{&unavailable, &budget, &canceled, &timeout, &samples} {
+	for _, cause := range []any{&unavailable, &budget, &canceled, &timeout, &samples, &bug} {
 		if errors.As(err, cause) {
 			return err
 		}

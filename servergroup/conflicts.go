@@ -32,6 +32,7 @@ func (r *replica) compare(p *profile) {
 // lookAtData returns what the backend's data shows to be wrong with the group's
 // labels. An error says that the backend does not tell.
 func (r *replica) lookAtData(ctx context.Context, p *profile) (findings []string, err error) {
+	defer transport.Guard(&err)
 	if p.dialect.ReadOnly {
 		return nil, nil
 	}

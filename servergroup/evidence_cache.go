@@ -124,7 +124,7 @@ func (b *evidenceBook) between(ctx context.Context, from, to int64) ([]*sliceScr
 		room <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-room }()
-			if err := b.get(ctx, part, run, to); err != nil {
+			if err := guarded(func() error { return b.get(ctx, part, run, to) }); err != nil {
 				cancel(err)
 			}
 		})
@@ -245,7 +245,8 @@ func (b *evidenceBook) land(f *flight, err error) {
 
 // fly fills slices. It goes on when the query that needs them ends, as others may
 // wait for them too, and ends with the Set.
-func (b *evidenceBook) fly(ctx context.Context, into []*sliceScrapes) error {
+func (b *evidenceBook) fly(ctx context.Context, into []*sliceScrapes) (err error) {
+	defer transport.Guard(&err)
 	told := make([][]transport.Series, len(b.group.replicas))
 	from := into[0].begin - b.margin() - dedup.Margin
 	to := into[len(into)-1].begin + scrapeSlice - 1 + b.margin()

@@ -126,6 +126,7 @@ func (r *replica) startProbe() chan struct{} {
 func (r *replica) probed(p *profile, err error) {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
+	r.tellPanic(err)
 	r.probing, r.probedAt, r.probeErr = nil, r.now(), err
 	if err == nil {
 		r.tellChange(r.known, p)
@@ -164,6 +165,7 @@ func (r *replica) tellNew(before, now []string) {
 // lookedAt takes over what the data showed, unless it could not be looked at.
 func (r *replica) lookedAt(findings []string, err error) {
 	if err != nil {
+		r.tellPanic(err)
 		return
 	}
 	r.mtx.Lock()
@@ -196,6 +198,7 @@ func (r *replica) timeoutError() error {
 // failed remembers a failed request. Failures that say that the backend may not
 // be what it was make the next request probe it.
 func (r *replica) failed(err error) {
+	r.tellPanic(err)
 	class := transport.ClassOf(err)
 	if class == "" || class == transport.ClassCanceled {
 		return
@@ -209,6 +212,14 @@ func (r *replica) failed(err error) {
 	}
 }
 
+// tellPanic logs an error that is a bug.
+func (r *replica) tellPanic(err error) {
+	var bug *transport.PanicError
+	if errors.As(err, &bug) {
+		r.logger.Error("what a replica answered made oneprom panic", "url", r.url(), "panic", bug.Value, "stack", string(bug.Stack))
+	}
+}
+
 // forget makes the next request probe at once.
 func (r *replica) forget() {
 	r.mtx.Lock()
@@ -217,7 +228,8 @@ func (r *replica) forget() {
 }
 
 // probe asks the backend what it is.
-func (r *replica) probe(ctx context.Context) (*profile, error) {
+func (r *replica) probe(ctx context.Context) (_ *profile, err error) {
+	defer transport.Guard(&err)
 	p, err := r.identify(ctx)
 	if err != nil {
 		return nil, err

@@ -58,7 +58,10 @@ type Fetch struct {
 func Later(ctx context.Context, done *sync.WaitGroup, fetch func() ([]storage.Series, annotations.Annotations, error)) *Fetch {
 	f := &Fetch{ready: make(chan struct{})}
 	done.Go(func() {
-		f.list, f.warnings, f.err = fetch()
+		f.err = guarded(func() (err error) {
+			f.list, f.warnings, err = fetch()
+			return err
+		})
 		var unmerged []*dedup.Series
 		for _, s := range f.list {
 			if s, ok := s.(*dedup.Series); ok {

@@ -225,8 +225,12 @@ func (b *evidenceBook) lookUp(ctx context.Context, r *replica, l transport.Looku
 	var instances []string
 	var wg sync.WaitGroup
 	for i, name := range targetLabels {
-		wg.Go(func() { names[i], texts[2*i], errs[2*i] = withoutLabel(ctx, client, name, l) })
 		wg.Go(func() {
+			defer transport.Guard(&errs[2*i])
+			names[i], texts[2*i], errs[2*i] = withoutLabel(ctx, client, name, l)
+		})
+		wg.Go(func() {
+			defer transport.Guard(&errs[2*i+1])
 			var values []string
 			if values, texts[2*i+1], errs[2*i+1] = b.ofNoTarget(ctx, client, name, l); name == targetLabel {
 				instances = values

@@ -193,7 +193,7 @@ func (v *View) each(ctx context.Context, ts []target, f func(ctx context.Context
 			wg.Go(func() {
 				rctx, release := context.WithTimeoutCause(ctx, time.Duration(t.cfg.Timeout), r.timeoutError())
 				defer release()
-				err := f(rctx, i, j)
+				err := guarded(func() error { return f(rctx, i, j) })
 				if err == nil {
 					return
 				}
@@ -219,6 +219,13 @@ func (v *View) each(ctx context.Context, ts []target, f func(ctx context.Context
 		}
 	}
 	return outcomes, nil
+}
+
+// guarded is f with a panic as its error: one replica's answer may be what is broken,
+// and the others' answers still be of use.
+func guarded(f func() error) (err error) {
+	defer transport.Guard(&err)
+	return f()
 }
 
 var errNearlyOver = errors.New("no answer before the query's time was nearly over")

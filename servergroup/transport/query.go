@@ -83,10 +83,12 @@ func (c *Client) queryBoth(ctx context.Context, r Request) ([]Series, error) {
 	var raw, steps []Series
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
+		defer Guard(&err)
 		raw, err = c.queryRaw(gctx, r)
 		return err
 	})
 	g.Go(func() (err error) {
+		defer Guard(&err)
 		steps, err = c.queryRange(gctx, c.selectorExpr(r), r)
 		return err
 	})
@@ -111,10 +113,12 @@ func (c *Client) querySteps(ctx context.Context, r Request) ([]Series, error) {
 	var values, times []Series
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
+		defer Guard(&err)
 		values, err = c.queryRange(gctx, c.selectorExpr(r), r)
 		return err
 	})
 	g.Go(func() (err error) {
+		defer Guard(&err)
 		named := r
 		named.Labels = withName(nameOf(r.Matchers), r.Labels)
 		times, err = c.queryRange(gctx, func(offset int64) string { return "timestamp(" + c.selectorExpr(r)(offset) + ")" }, named)
