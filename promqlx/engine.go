@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -14,8 +15,11 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/annotations"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 // Engine evaluates queries over server groups with upstream's engine. It is a
@@ -84,8 +88,9 @@ func (e *Engine) rangeQuery(ctx context.Context, opts promql.QueryOpts, qs strin
 
 // query makes a query of upstream's.
 func (e *Engine) query(ctx context.Context, text string, parse func(context.Context, storage.Queryable) (promql.Query, error)) (*query, error) {
-	q := &query{engine: e, text: text, parse: func(ctx context.Context) (promql.Query, *planned, error) {
-		from := &planned{}
+	progress := &progress{}
+	q := &query{engine: e, text: text, progress: progress, parse: func(ctx context.Context) (promql.Query, *planned, error) {
+		from := &planned{progress: progress}
 		q, err := parse(ctx, from)
 		return q, from, err
 	}}
@@ -106,11 +111,22 @@ type query struct {
 	planned *planned
 	parse   func(context.Context) (promql.Query, *planned, error)
 	traced  bool // what becomes of it is wanted
+
+	progress *progress
 }
 
-// Exec implements promql.Query. What shows only while a plan is executed may ask for
-// another one.
+// Exec implements promql.Query.
 func (q *query) Exec(ctx context.Context) *promql.Result {
+	record := recordOf(ctx)
+	record.follows(q.progress)
+	res := q.run(ctx)
+	record.ended(res)
+	return res
+}
+
+// run executes the query. What shows only while a plan is executed may ask for another
+// one.
+func (q *query) run(ctx context.Context) *promql.Result {
 	o := Options{Off: q.engine.whole}
 	for {
 		res := q.exec(ctx, o)
@@ -120,6 +136,7 @@ func (q *query) Exec(ctx context.Context) *promql.Result {
 		case errors.Is(res.Err, errDivisible):
 			o.Divided = true
 		default:
+			rethrow(res.Err)
 			return res
 		}
 		again, from, err := q.parse(ctx)
@@ -131,24 +148,63 @@ func (q *query) Exec(ctx context.Context) *promql.Result {
 	}
 }
 
+// rethrow panics if an error is a bug: what somebody else has recovered, upstream's
+// engine for one, is no failure of the query.
+func rethrow(err error) {
+	var bug *transport.PanicError
+	var upstreams runtime.Error
+	switch {
+	case errors.As(err, &bug):
+		panic(bug)
+	case errors.As(err, &upstreams):
+		panic(err)
+	}
+}
+
 func (q *query) exec(ctx context.Context, o Options) *promql.Result {
 	stmt, ok := q.Statement().(*parser.EvalStmt)
 	if !ok {
 		return &promql.Result{Err: fmt.Errorf("BUG: statement of type %T", q.Statement())}
 	}
 	view := q.engine.groups.View(ctx)
-	q.planned.execution = q.engine.execution(stmt, q.text, view, o)
-	if q.traced {
-		q.planned.trace = newTrace()
-	}
+	q.plan(ctx, stmt, view, o)
 	stmt.Expr = q.planned.plan.Expr
-	res := q.Query.Exec(ctx)
+	res := q.evaluate(ctx)
 	if namesUnknown(res.Warnings) && slices.ContainsFunc(q.planned.plan.Leaves, func(l Leaf) bool { return l.Part != nil && l.Part.Adds }) {
 		return &promql.Result{Err: errDoubtful}
 	}
 	res.Warnings.Merge(view.LateWarnings())
 	res.Warnings.AsStrings(q.text, 0, 0) // which tells them the query, so that they know their positions
 	return res
+}
+
+// plan makes the plan.
+func (q *query) plan(ctx context.Context, stmt *parser.EvalStmt, view *servergroup.View, o Options) {
+	_, span := startSpan(ctx, "plan")
+	defer span.End()
+	q.planned.execution = q.engine.execution(stmt, q.text, view, o)
+	if q.traced {
+		q.planned.trace = newTrace()
+	}
+	if recordOf(ctx) != nil {
+		q.progress.planned(q.planned.execution)
+	}
+}
+
+// evaluate has upstream's engine evaluate the plan, which fetches what that needs.
+func (q *query) evaluate(ctx context.Context) *promql.Result {
+	ctx, span := startSpan(ctx, "evaluate")
+	defer span.End()
+	res := q.Query.Exec(ctx)
+	if res.Err != nil {
+		span.SetStatus(codes.Error, res.Err.Error())
+	}
+	return res
+}
+
+// startSpan begins a span of the trace that the context belongs to, if it does.
+func startSpan(ctx context.Context, name string) (context.Context, trace.Span) {
+	return trace.SpanFromContext(ctx).TracerProvider().Tracer("promqlx").Start(ctx, name)
 }
 
 // namesUnknown tells whether histograms that were added up here could not be added:
@@ -192,9 +248,15 @@ func worthParts(partitions []*servergroup.Partition) bool {
 }
 
 // planned is the queryable of one planned query.
-type planned struct{ *execution }
+type planned struct {
+	*execution
+	progress *progress
+}
 
+// Querier implements storage.Queryable. The engine asks for it when it begins to
+// evaluate.
 func (p *planned) Querier(mint, maxt int64) (storage.Querier, error) {
+	p.progress.begin()
 	return &planQuerier{execution: p.execution, plan: p.plan}, nil
 }
 

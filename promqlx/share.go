@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -17,8 +16,10 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/util/annotations"
 	"github.com/prometheus/prometheus/util/stats"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 // This file has equal queries that are executed at the same time share one execution.
@@ -127,8 +128,13 @@ func (w *waiter) Exec(ctx context.Context) *promql.Result {
 	}
 	// Those of the own query are another's to write if it is executed.
 	w.stats = &stats.Statistics{Timers: stats.NewQueryTimers(), Samples: stats.NewQuerySamples(false)}
+	record, span := recordOf(ctx), trace.SpanFromContext(ctx)
 	for {
 		f, first := w.engine.board(ctx, w)
+		record.follows(f.query.progress)
+		if !first {
+			span.AddEvent("shares the execution of an equal query")
+		}
 		select {
 		case <-f.done:
 		case <-ctx.Done():
@@ -143,6 +149,7 @@ func (w *waiter) Exec(ctx context.Context) *promql.Result {
 		}
 		w.flight, w.stats = f, f.query.Stats()
 		res := w.engine.flights.take(f)
+		record.ended(res)
 		var canceled promql.ErrQueryCanceled
 		if errors.As(res.Err, &canceled) && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			res.Err = ended(ctx) // which is why it was cancelled
@@ -203,10 +210,10 @@ func (fs *flights) fly(ctx context.Context, f *flight) {
 	defer fs.land(f)
 	defer func() {
 		if f.panicked = recover(); f.panicked != nil {
-			fs.logger.Error("the execution of a query panicked", "query", f.text, "panic", f.panicked, "stack", string(debug.Stack()))
+			fs.logger.Error("the execution of a query panicked", "query", f.text, "panic", f.panicked, "stack", transport.StackOf(f.panicked))
 		}
 	}()
-	f.result = f.query.Exec(ctx)
+	f.result = f.query.run(ctx)
 	settle(f.result.Warnings)
 }
 
