@@ -339,6 +339,7 @@ func newReplica(g *group, u *url.URL) *replica {
 			ReadPath: cfg.RemoteReadPath,
 			Header:   header,
 			Params:   params,
+			Group:    cfg.Name,
 			Distance: &transport.Distance{},
 		},
 	}

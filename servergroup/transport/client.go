@@ -28,6 +28,8 @@ type Client struct {
 	// Header is sent with each request, Params are added to each URL.
 	Header http.Header
 	Params url.Values
+	// Group is the name of the replica's server group, for traces.
+	Group string
 	// Distance learns how far the replica is. Nil: it is taken to be far.
 	Distance *Distance
 
@@ -70,6 +72,14 @@ func (c *Client) endpoint(path string, params url.Values) string {
 // send does one request and checks status and content type. The body of the
 // response is the caller's to close.
 func (c *Client) send(req *http.Request, wantTypes ...string) (*http.Response, error) {
+	req, call := c.traced(req)
+	resp, err := c.exchange(req, wantTypes...)
+	call.answered(resp, err)
+	return resp, err
+}
+
+// exchange is send without a trace.
+func (c *Client) exchange(req *http.Request, wantTypes ...string) (*http.Response, error) {
 	if c.dialect.Fronted {
 		req.Header.Set("Cache-Control", "no-store")
 	}
