@@ -12,7 +12,9 @@ import (
 	"slices"
 	"time"
 
+	commoncfg "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
+	upstream "github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/model/labels"
 	"gopkg.in/yaml.v3"
 
@@ -26,6 +28,8 @@ const maxSize = 16 << 20
 type Config struct {
 	Global       Global               `yaml:"global"`
 	ServerGroups []servergroup.Config `yaml:"server_groups"`
+	// Tracing is Prometheus' own. Nil: there are no traces.
+	Tracing *upstream.TracingConfig `yaml:"tracing,omitempty"`
 }
 
 // Global holds what concerns all server groups.
@@ -39,6 +43,10 @@ type Global struct {
 	// Pushdown says whether backends are asked to evaluate, where a group does not
 	// say it.
 	Pushdown servergroup.Pushdown `yaml:"pushdown,omitempty"`
+	// QueryLogFile is where queries are logged that were answered; "" is nowhere.
+	QueryLogFile string `yaml:"query_log_file,omitempty"`
+	// QueryLogMinDuration is how long a query must have taken to be logged.
+	QueryLogMinDuration model.Duration `yaml:"query_log_min_duration,omitempty"`
 }
 
 // DefaultGlobal holds the defaults of `global`.
@@ -73,10 +81,19 @@ func Load(path string) (*Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i := range cfg.ServerGroups {
-		cfg.ServerGroups[i].SetDirectory(filepath.Dir(path))
-	}
+	cfg.setDirectory(filepath.Dir(path))
 	return cfg, nil
+}
+
+// setDirectory makes relative paths relative to dir.
+func (c *Config) setDirectory(dir string) {
+	c.Global.QueryLogFile = commoncfg.JoinDir(dir, c.Global.QueryLogFile)
+	for i := range c.ServerGroups {
+		c.ServerGroups[i].SetDirectory(dir)
+	}
+	if c.Tracing != nil {
+		c.Tracing.SetDirectory(dir)
+	}
 }
 
 // Parse reads a configuration; name stands for the file in errors. The error
@@ -106,8 +123,23 @@ func (c *Config) String() string {
 	var b bytes.Buffer
 	enc := yaml.NewEncoder(&b)
 	enc.SetIndent(2)
-	if err := enc.Encode(c); err != nil {
+	if err := enc.Encode(c.redacted()); err != nil {
 		return fmt.Sprintf("# the configuration cannot be shown: %s\n", err)
 	}
 	return b.String()
+}
+
+// redacted is the configuration without those secrets whose types do not hide them:
+// the headers for traces.
+func (c *Config) redacted() *Config {
+	if c.Tracing == nil || len(c.Tracing.Headers) == 0 {
+		return c
+	}
+	shown, tracing := *c, *c.Tracing
+	tracing.Headers = make(map[string]string, len(c.Tracing.Headers))
+	for name := range c.Tracing.Headers {
+		tracing.Headers[name] = "<secret>"
+	}
+	shown.Tracing = &tracing
+	return &shown
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
+	upstream "github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/discovery/file"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -59,8 +60,8 @@ func TestParse_BadText(t *testing.T) {
 		{"only global", "global: {}\n", "f:1: there are no server_groups: list the Prometheus servers to ask under `server_groups`"},
 		{"null list", "\nserver_groups:\n", "f:2: server_groups: empty: list the Prometheus servers to ask"},
 		{"empty list", "\nserver_groups: []\n", "f:2: server_groups: empty: list the Prometheus servers to ask"},
-		{"list", "- a\n", "f:1: expected a mapping with the keys global, server_groups, found a list"},
-		{"scalar", "hunter2", "f:1: expected a mapping with the keys global, server_groups, found a string"},
+		{"list", "- a\n", "f:1: expected a mapping with the keys global, server_groups, tracing, found a list"},
+		{"scalar", "hunter2", "f:1: expected a mapping with the keys global, server_groups, tracing, found a string"},
 		{"mapping for list", "server_groups: {name: a}", "f:1: server_groups: expected a list of mappings, found a mapping"},
 		{"two documents", good + "---\n" + good, "f:3: a second document begins here: one file holds one"},
 		{"broken second document", good + "---\na: [\n", "f:4: not YAML: did not find expected node content"},
@@ -73,6 +74,9 @@ func TestParse_BadText(t *testing.T) {
 		{"alias of itself", "server_groups: &a [*a]", "f:1: aliases repeat too much, or themselves"},
 		{"alias of itself, merged", "server_groups:\n- &a\n  <<: *a", "f:3: aliases repeat too much, or themselves"},
 		{"alias bomb", bomb, "f:6: aliases repeat too much, or themselves"},
+		{"traces to nowhere", good + "tracing: {insecure: true}\n", "f:3: tracing: tracing endpoint must be set"},
+		{"too many traces", good + "tracing:\n  endpoint: a:1\n  sampling_fraction: 10\n", "f:5: tracing.sampling_fraction: must be from 0 (none) to 1 (all)"},
+		{"a header of the trace protocol", good + "tracing: {endpoint: a, headers: {Authorization: hunter2}}\n", "f:3: tracing: custom authorization header configuration is not yet supported"},
 		{"too big", strings.Repeat("#", maxSize+1), "f: more than 16 MiB"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -93,6 +97,13 @@ func TestLoad_Good(t *testing.T) {
 	require.Equal(t, model.Duration(30*time.Second), g.EvaluationInterval)
 	require.Equal(t, `{shard="1", source="oneprom"}`, g.ExternalLabels.String())
 	require.Equal(t, servergroup.PartialError, g.PartialResponse)
+	require.Equal(t, testdata+"/queries.log", g.QueryLogFile)
+	require.Equal(t, model.Duration(2*time.Second), g.QueryLogMinDuration)
+
+	require.Equal(t, upstream.TracingClientHTTP, cfg.Tracing.ClientType)
+	require.Equal(t, 0.25, cfg.Tracing.SamplingFraction)
+	require.Equal(t, map[string]string{"X-Tenant": "hunter-tracing"}, cfg.Tracing.Headers)
+	require.Equal(t, testdata+"/ca.pem", cfg.Tracing.TLSConfig.CAFile)
 
 	require.Len(t, cfg.ServerGroups, 4)
 	eu, us, archive := cfg.ServerGroups[0], cfg.ServerGroups[1], cfg.ServerGroups[2]
@@ -117,7 +128,7 @@ func TestConfig_StringParsesAgainWithoutSecrets(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join(testdata, "good.yaml"))
 	require.NoError(t, err)
 	secrets := regexp.MustCompile(`hunter-[a-z0-9-]+`).FindAllString(string(data), -1)
-	require.Len(t, secrets, 10)
+	require.Len(t, secrets, 11)
 
 	cfg, err := Parse(data, "good.yaml")
 	require.NoError(t, err)
@@ -131,6 +142,7 @@ func TestConfig_StringParsesAgainWithoutSecrets(t *testing.T) {
 	require.Equal(t, text, again.String())
 
 	// Apart from the secrets nothing is lost.
+	again.Tracing.Headers = cfg.Tracing.Headers
 	again.ServerGroups[0].HTTPClientConfig, again.ServerGroups[0].Headers = cfg.ServerGroups[0].HTTPClientConfig, cfg.ServerGroups[0].Headers
 	for i := 1; i < len(cfg.ServerGroups); i++ {
 		again.ServerGroups[i].HTTPClientConfig = cfg.ServerGroups[i].HTTPClientConfig

@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/prometheus/common/model"
+	upstream "github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/model/labels"
 	"gopkg.in/yaml.v3"
 
@@ -35,6 +36,9 @@ func (c *checker) read(data []byte) *Config {
 			c.add(key, servergroup.Path{"global"}, "%s", plain(err))
 		}
 		c.checkGlobal(n, &cfg.Global)
+	}
+	if _, n := lookup(root, "tracing"); n != nil && !isNull(n) && c.clean("tracing") {
+		cfg.Tracing = c.readTracing(n)
 	}
 	key, list := lookup(root, "server_groups")
 	switch {
@@ -133,6 +137,9 @@ func (c *checker) checkGlobal(n *yaml.Node, g *Global) {
 	if g.Pushdown != servergroup.PushdownProvable && g.Pushdown != servergroup.PushdownOff {
 		add(fmt.Sprintf("%q is neither provable nor off", string(g.Pushdown)), "pushdown")
 	}
+	if g.QueryLogMinDuration > 0 && g.QueryLogFile == "" {
+		add("there is no query log: set query_log_file, too", "query_log_min_duration")
+	}
 	g.ExternalLabels.Range(func(l labels.Label) {
 		switch {
 		case !model.UTF8Validation.IsValidLabelName(l.Name):
@@ -145,6 +152,19 @@ func (c *checker) checkGlobal(n *yaml.Node, g *Global) {
 			add("the value is not UTF-8", "external_labels", l.Name)
 		}
 	})
+}
+
+// readTracing decodes `tracing`, which check has found to be clean.
+func (c *checker) readTracing(n *yaml.Node) *upstream.TracingConfig {
+	t := &upstream.TracingConfig{}
+	if err := n.Decode(t); err != nil {
+		c.add(n, servergroup.Path{"tracing"}, "%s", plain(err))
+	}
+	if !(t.SamplingFraction >= 0 && t.SamplingFraction <= 1) {
+		path := servergroup.Path{"sampling_fraction"}
+		c.add(locate(n, path, n), append(servergroup.Path{"tracing"}, path...), "must be from 0 (none) to 1 (all)")
+	}
+	return t
 }
 
 // readGroups decodes and validates the groups that are clean.

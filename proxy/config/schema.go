@@ -7,6 +7,7 @@ import (
 
 	commoncfg "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
+	upstream "github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/discovery"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/prometheus/prometheus/model/labels"
@@ -108,6 +109,8 @@ var scalars = map[reflect.Type]struct {
 	reflect.TypeFor[servergroup.Time]():     {"a time, as 2026-01-02T15:04:05Z or in seconds since 1970", true},
 	reflect.TypeFor[commoncfg.TLSVersion](): {"one of TLS10, TLS11, TLS12, TLS13", true},
 	reflect.TypeFor[commoncfg.URL]():        {"a URL", false},
+
+	reflect.TypeFor[upstream.TracingClientType](): {"grpc or http", true},
 }
 
 // describe says what is expected at a place, and whether a scalar there can be
