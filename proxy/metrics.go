@@ -57,11 +57,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 }
 
-// instrument counts and times the requests of a route.
+// instrument counts and times the requests of a route, and names their spans after it.
 func (m *metrics) instrument(route string, h http.HandlerFunc) http.HandlerFunc {
 	l := prometheus.Labels{"handler": route}
 	return promhttp.InstrumentHandlerCounter(m.requests.MustCurryWith(l),
-		promhttp.InstrumentHandlerDuration(m.durations.MustCurryWith(l), h))
+		promhttp.InstrumentHandlerDuration(m.durations.MustCurryWith(l), nameSpan(route, h)))
 }
 
 // instrumentBelow instruments routes that are named without their prefix.

@@ -4,12 +4,12 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"runtime/debug"
 	"strings"
 
 	"github.com/prometheus/prometheus/util/httputil"
 
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 // mergeSlashes lets clients work whose base URL ends with a slash. A redirect
@@ -44,7 +44,7 @@ func (s *Server) recoverPanics(h http.Handler) http.Handler {
 				panic(p)
 			}
 			s.metrics.panics.Inc()
-			s.logger.Error("a request handler panicked", "method", r.Method, "path", r.URL.Path, "panic", p, "stack", string(debug.Stack()))
+			s.logger.Error("a request handler panicked", "method", r.Method, "path", r.URL.Path, "query", runningOf(r.Context()).text(), "panic", p, "stack", transport.StackOf(p))
 			if watched.begun {
 				panic(http.ErrAbortHandler)
 			}

@@ -22,6 +22,7 @@ type Options struct {
 	ExternalURL     string // empty is derived from the host name and the first listener
 	RoutePrefix     string // empty is the path of ExternalURL
 	EnableLifecycle bool
+	EnableAdminAPI  bool
 	CORSOrigin      string // a regular expression, anchored at both ends
 	ReadTimeout     model.Duration
 	MaxConnections  int
@@ -83,6 +84,8 @@ func AddFlags(app *kingpin.Application, o *Options) {
 		PlaceHolder("<path>").StringVar(&o.RoutePrefix)
 	app.Flag("web.enable-lifecycle", "Allow reload and shutdown by HTTP request (/-/reload, /-/quit).").
 		Default("false").BoolVar(&o.EnableLifecycle)
+	app.Flag("web.enable-admin-api", "Allow to cancel running queries by HTTP request (DELETE /api/v1/status/queries/<id>).").
+		Default("false").BoolVar(&o.EnableAdminAPI)
 	app.Flag("web.cors.origin", `Regular expression for the origins that browsers may call from, anchored at both ends. Example: 'https?://(domain1|domain2)\.com'`).
 		Default(".*").StringVar(&o.CORSOrigin)
 	app.Flag("web.read-timeout", "How long reading a request may take, and how long an idle connection stays open.").

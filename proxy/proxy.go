@@ -54,6 +54,10 @@ type Server struct {
 	notifications   *notifications.Notifications
 	readiness       readiness
 
+	queries  *queries
+	queryLog *queryLog
+	tracer   atomic.Pointer[tracer] // nil: there are no traces
+
 	set       *servergroup.Set
 	engine    *promqlx.Engine
 	listeners []net.Listener
@@ -125,6 +129,11 @@ func New(o Options) (_ *Server, err error) {
 	s.metrics = newMetrics(s.registry)
 	s.featureRegistry = upstreamfeatures.NewRegistry()
 	s.notifications = notifications.NewNotifications(maxSubscribers, s.registry)
+
+	s.queries = newQueries(s.born)
+	s.queryLog = newQueryLog(s.logger.With("component", "query log"), s.registry)
+	s.cleanup.add("close query log", func(context.Context) error { s.queryLog.close(); return nil })
+	s.cleanup.add("stop tracing", func(context.Context) error { s.setTracer(nil); return nil })
 
 	s.set, err = servergroup.NewSet(servergroup.Options{
 		Logger: s.logger.With("component", "server groups"), Registerer: s.registry,

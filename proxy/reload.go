@@ -39,14 +39,20 @@ func (s *Server) loadConfig(ctx context.Context, load func() (*config.Config, er
 
 	began := time.Now()
 	cfg, err := load()
+	var o *observers
+	if err == nil {
+		o, err = s.newObservers(cfg)
+	}
 	if err == nil {
 		err = s.set.Apply(ctx, cfg.Groups(), servergroup.PartialResponse(cfg.Global.PartialResponse))
 	}
 	if err != nil {
+		o.discard(s)
 		s.reloadFailed(err)
 		return err
 	}
 	s.config.Store(cfg)
+	o.install(s)
 	s.reloadSucceeded()
 	s.logger.Info("configuration loaded", "file", s.opts.ConfigFile, "groups", len(cfg.ServerGroups), "duration", time.Since(began))
 	return nil

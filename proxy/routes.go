@@ -14,9 +14,10 @@ import (
 func (s *Server) router(upstream http.Handler, l lookups, federate http.Handler) http.Handler {
 	return mergeSlashes(
 		s.recoverPanics(
-			splitAt(s.routePrefix+"/api/v1",
-				s.requestPushdown(s.apiRoutes(upstream, l)),
-				s.webRoutes(federate))))
+			s.traced(
+				splitAt(s.routePrefix+"/api/v1",
+					s.observeQueries(s.requestPushdown(s.apiRoutes(upstream, l))),
+					s.webRoutes(federate)))))
 }
 
 // apiRoutes are the routes below /api/v1: ours, and then upstream's, which also
@@ -36,6 +37,8 @@ func (s *Server) apiRoutes(upstream http.Handler, l lookups) http.Handler {
 	open(http.MethodPost, "/explain", s.serveExplain)
 	ours(http.MethodGet, "/status/config", s.serveConfig)
 	ours(http.MethodGet, "/status/groups", s.serveGroups)
+	ours(http.MethodGet, "/status/queries", s.serveQueries)
+	ours(http.MethodDelete, "/status/queries/:id", s.serveCancelQuery)
 
 	// Upstream's handlers, with something changed before them.
 	r.Handler(http.MethodPost, "/label/:name/values", s.asGet(upstream))

@@ -93,7 +93,8 @@ func (s *Server) upstreamAPI(engine promql.QueryEngine, storage *promqlx.Storage
 func (s *Server) registerFeatures() {
 	r := s.featureRegistry
 	r.Set(upstreamfeatures.API, "lifecycle", s.opts.EnableLifecycle)
-	for _, off := range []string{"admin", "remote_write_receiver", "otlp_write_receiver", "search"} {
+	r.Set(upstreamfeatures.API, "admin", s.opts.EnableAdminAPI)
+	for _, off := range []string{"remote_write_receiver", "otlp_write_receiver", "search"} {
 		r.Disable(upstreamfeatures.API, off)
 	}
 	for _, on := range []string{

@@ -1,0 +1,48 @@
+package proxy
+
+import (
+	"io"
+
+	"github.com/oneprom/oneprom/proxy/config"
+)
+
+// observers are what a configuration has queries logged and traced with.
+type observers struct {
+	queryLog io.WriteCloser // nil: nowhere
+	tracer   *tracer
+}
+
+// newObservers opens what a configuration names, and touches nothing that is in use.
+func (s *Server) newObservers(cfg *config.Config) (*observers, error) {
+	f, err := openQueryLog(cfg.Global.QueryLogFile)
+	if err != nil {
+		return nil, err
+	}
+	o := &observers{queryLog: f, tracer: s.tracer.Load()}
+	if !o.tracer.serves(cfg.Tracing) {
+		if o.tracer, err = newTracer(cfg.Tracing, s.logger.With("component", "tracing")); err != nil {
+			o.discard(s)
+			return nil, err
+		}
+	}
+	return o, nil
+}
+
+// install puts the observers to use instead of the ones before.
+func (o *observers) install(s *Server) {
+	s.queryLog.use(o.queryLog)
+	s.setTracer(o.tracer)
+}
+
+// discard closes observers that are not put to use.
+func (o *observers) discard(s *Server) {
+	if o == nil {
+		return
+	}
+	if o.queryLog != nil {
+		_ = o.queryLog.Close() // nothing was written
+	}
+	if o.tracer != s.tracer.Load() {
+		o.tracer.close()
+	}
+}
