@@ -23,9 +23,9 @@ func TestSend_SpanSaysWhoWasAskedAndWhatCameOfIt(t *testing.T) {
 	f := func(outcome string, status int, answer http.HandlerFunc) {
 		t.Helper()
 		spans.Reset()
-		var told string
+		told := make(chan string, 1)
 		backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			told = r.Header.Get("Traceparent")
+			told <- r.Header.Get("Traceparent")
 			answer(w, r)
 		}))
 		defer backend.Close()
@@ -42,7 +42,7 @@ func TestSend_SpanSaysWhoWasAskedAndWhatCameOfIt(t *testing.T) {
 		span := spans.GetSpans()[0]
 		require.Equal(t, parent.SpanContext().SpanID(), span.Parent.SpanID())
 		require.Equal(t, "GET /api/v1/labels", span.Name)
-		require.Equal(t, "00-"+parent.SpanContext().TraceID().String()+"-"+span.SpanContext.SpanID().String()+"-01", told)
+		require.Equal(t, "00-"+parent.SpanContext().TraceID().String()+"-"+span.SpanContext.SpanID().String()+"-01", <-told)
 		want := []attribute.KeyValue{groupKey.String("eu"), replicaKey.String(c.URL()), outcomeKey.String(outcome)}
 		if status != 0 {
 			want = append(want, statusKey.Int(status))
