@@ -83,6 +83,9 @@ const attempts = 100
 // byOrder are the operations whose result may depend on the order of series.
 var byOrder = regexp.MustCompile(`\b(sum|avg|stddev|stdvar|topk|bottomk|limitk|sort\w*)\b`)
 
+// firstOfEqual are those that take the first of 0 and -0.
+var firstOfEqual = regexp.MustCompile(`\b(min|max)\b`)
+
 // compareResults compares point by point. Where the order of series may matter,
 // one of oneprom's answers must be one of the truth's, for each point.
 func (run *running) compareResults(q question, want, got answer, o *outcome) error {
@@ -92,7 +95,8 @@ func (run *running) compareResults(q question, want, got answer, o *outcome) err
 	if o.at = wants.apart(gots); o.at != "" && run.early && tied(q, want, got) {
 		o.at, o.undetermined = "", true
 	}
-	for i := 0; i < attempts && o.at != "" && byOrder.MatchString(q.query); i++ {
+	chance := byOrder.MatchString(q.query) || firstOfEqual.MatchString(q.query)
+	for i := 0; i < attempts && o.at != "" && chance; i++ {
 		o.undetermined = true
 		a, _, err := run.askTruth(q)
 		if err != nil {
