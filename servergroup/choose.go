@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -56,6 +57,7 @@ type Piece struct {
 
 	partition *Partition
 	alone     *replica          // which answers alone; nil: all are merged
+	twins     []*replica        // others that could answer alone as well
 	first     int               // the replica whose samples come first where all are merged
 	narrowed  []*labels.Matcher // to some series; none: all of them
 }
@@ -151,13 +153,18 @@ func (p *Partition) Choose(ctx context.Context, n Need) ([]*Piece, error) {
 	case g.cfg.Replicas == MergeAll:
 		return merged("replicas: merge"), nil
 	}
-	c := chooser{partition: p, need: n, steps: int(n.Steps.Count()), targets: 1}
+	c := chooser{partition: p, need: n, steps: int(n.Steps.Count()), targets: 1, lost: map[int]error{}}
 	none, err := c.look(ctx, g)
 	if err != nil {
 		return nil, err
 	}
-	if none != "" {
+	switch {
+	case none != "":
 		return merged("no evidence: " + none), nil
+	case len(c.lost) == len(g.replicas):
+		return merged("no replica answers"), nil
+	case len(c.lost) > 0:
+		p.view.noteLost(g, c.lost)
 	}
 	return c.pieces(), nil
 }
@@ -176,7 +183,8 @@ type chooser struct {
 	steps     int
 	targets   int                // that the selectors may concern
 	others    []string           // names of metrics that are to be merged: scrapes tell nothing of them
-	spoiled   []map[string][]run // by replica and instance: the steps whose window meets what was missed; nil for a replica that told nothing
+	spoiled   []map[string][]run // by replica and instance: the steps whose window meets what was missed
+	lost      map[int]error      // replicas that do not answer
 }
 
 // run is a run of steps by index, inclusive.
@@ -199,12 +207,10 @@ func (c *chooser) look(ctx context.Context, g groupView) (none string, err error
 		case err != nil || sh.none != "":
 			return sh.none, err
 		}
-		switch {
-		case len(sh.failed) > 0:
-			return "a replica does not answer", nil
-		case len(sh.others) > 0 && !c.need.ByName:
+		if len(sh.others) > 0 && !c.need.ByName {
 			return "no scrape of a target brings the series " + sh.others[0], nil
 		}
+		maps.Copy(c.lost, sh.failed)
 		c.targets = max(c.targets, sh.targets)
 		c.others = append(c.others, sh.others...)
 		for r, byInstance := range sh.missed {
@@ -349,7 +355,13 @@ func (c *chooser) mains() []int {
 	}
 	main := make([]int, c.steps)
 	for i := range main {
-		main[i] = slices.IndexFunc(counts, func(n []int) bool { return n[i] <= limit })
+		main[i] = merging
+		for r, n := range counts {
+			if _, lost := c.lost[r]; !lost && n[i] <= limit {
+				main[i] = r
+				break
+			}
+		}
 	}
 	return main
 }
@@ -388,6 +400,7 @@ func (c *chooser) divide(s share) []*Piece {
 	}
 	alone := c.partition.piece("whole", turns...)
 	alone.alone = c.partition.members[0].replicas[s.main]
+	alone.twins = c.twins(s, cut)
 	if len(cut) == 0 {
 		return []*Piece{alone}
 	}
@@ -400,11 +413,32 @@ func (c *chooser) divide(s share) []*Piece {
 	return []*Piece{alone, rest}
 }
 
+// twins returns the replicas that see a share's targets as whole as its main replica
+// does: all but those that are cut out.
+func (c *chooser) twins(s share, cut []string) []*replica {
+	var out []*replica
+	for r, byInstance := range c.spoiled {
+		_, lost := c.lost[r]
+		whole := !lost && r != s.main
+		for instance, spoiled := range byInstance {
+			_, out := slices.BinarySearch(cut, instance)
+			whole = whole && (out || !slices.ContainsFunc(spoiled, s.meets))
+		}
+		if whole {
+			out = append(out, c.partition.members[0].replicas[r])
+		}
+	}
+	return out
+}
+
+// meets tells whether steps are among those of the share.
+func (s share) meets(u run) bool { return slices.ContainsFunc(s.runs, u.meets) }
+
 // cut returns the targets that the main replica of a share does not see whole, sorted.
 func (c *chooser) cut(s share) []string {
 	var out []string
 	for instance, spoiled := range c.spoiled[s.main] {
-		if slices.ContainsFunc(spoiled, func(u run) bool { return slices.ContainsFunc(s.runs, u.meets) }) {
+		if slices.ContainsFunc(spoiled, s.meets) {
 			out = append(out, instance)
 		}
 	}

@@ -457,11 +457,14 @@ func TestChoose_GroupsThatMayShareSeries(t *testing.T) {
 
 func TestChoose_ReplicaThatDoesNotAnswer(t *testing.T) {
 	a, b := newEvaluator(t, there), newEvaluator(t, there)
-	s, _ := evidenceSet(t, 3*hour, a.Server, b.Server)
+	s, c := evidenceSet(t, 3*hour, a.Server, b.Server)
 	b.Close()
 	pieces := chosen(t, s, true, 10*minute, hour)
-	require.Equal(t, []string{"10-60 [0]"}, shownPieces(pieces))
-	require.Equal(t, "no evidence: a replica does not answer", pieces[0].Why)
+	require.Equal(t, []string{"10-60 0"}, shownPieces(pieces))
+	require.Contains(t, fmt.Sprint(pieces[0].partition.view.LateWarnings()), b.URL)
+	a.Close()
+	c.ms.Add(youngAge)
+	require.Equal(t, []string{"10-60 [0]"}, shownPieces(chosen(t, s, true, 10*minute, hour)))
 }
 
 // TestChoose_NamesThatRulesWrite are merged apart, where that is possible.

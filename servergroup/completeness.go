@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 
@@ -20,6 +21,8 @@ type UnavailableError struct {
 	Groups []string
 	// Late tells that they only failed because the time of the query was over.
 	Late bool
+
+	failed []error // of the replicas
 }
 
 func (e *UnavailableError) Error() string { return strings.Join(e.Groups, "; ") }
@@ -29,6 +32,7 @@ type outcome struct {
 	group  *Config
 	asked  int
 	failed []error // of its replicas
+	errs   []error // of all replicas by index, nil for those that answered
 }
 
 func (o outcome) missing() bool { return len(o.failed) >= o.asked }
@@ -66,11 +70,13 @@ func (o outcome) String() string {
 func (v *View) verdict(outcomes []outcome) (annotations.Annotations, error) {
 	var ws annotations.Annotations
 	var missing []string
+	var failed []error
 	late := true
 	for _, o := range outcomes {
 		switch {
 		case o.missing():
 			missing = append(missing, o.String())
+			failed = append(failed, o.failed...)
 			late = late && o.late()
 			ws.Add(errors.New("partial answer: " + o.String()))
 		case len(o.failed) > 0:
@@ -78,7 +84,7 @@ func (v *View) verdict(outcomes []outcome) (annotations.Annotations, error) {
 		}
 	}
 	if len(missing) > 0 && (v.partial == PartialError || len(missing) == len(outcomes)) {
-		return ws, &UnavailableError{Groups: missing, Late: late}
+		return ws, &UnavailableError{Groups: missing, Late: late, failed: failed}
 	}
 	return ws, nil
 }
@@ -137,6 +143,18 @@ func (v *View) brokenRun(err error) {
 	v.mtx.Lock()
 	defer v.mtx.Unlock()
 	v.broken.Add(fmt.Errorf("%w: samples of a replica are broken and were left out: %w", annotations.PromQLInfo, err))
+}
+
+// noteLost is told of replicas of a group that do not answer, and are not asked for
+// that reason.
+func (v *View) noteLost(g groupView, lost map[int]error) {
+	o := outcome{group: g.cfg, asked: len(g.replicas)}
+	for _, i := range slices.Sorted(maps.Keys(lost)) {
+		o.failed = append(o.failed, lost[i])
+	}
+	v.mtx.Lock()
+	defer v.mtx.Unlock()
+	v.broken.Add(fmt.Errorf("%w: %s", annotations.PromQLInfo, o))
 }
 
 // LateWarnings returns what was found out after the series were handed out.

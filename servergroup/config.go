@@ -62,6 +62,9 @@ type Config struct {
 	Pushdown Pushdown `yaml:"pushdown,omitempty"`
 	// Timeout bounds each request to a replica.
 	Timeout model.Duration `yaml:"timeout,omitempty"`
+	// MaxConcurrency is how many requests may be under way at a replica; further ones
+	// wait.
+	MaxConcurrency int `yaml:"max_concurrency,omitempty"`
 
 	HTTPClientConfig        commoncfg.HTTPClientConfig `yaml:",inline"`
 	ServiceDiscoveryConfigs discovery.Configs          `yaml:"-"`
@@ -134,6 +137,7 @@ var DefaultConfig = Config{
 	RemoteReadPath:   transport.DefaultReadPath,
 	Replicas:         WholeFirst,
 	Timeout:          model.Duration(30 * time.Second),
+	MaxConcurrency:   20,
 	HTTPClientConfig: commoncfg.DefaultHTTPClientConfig,
 }
 
@@ -227,6 +231,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Timeout <= 0 {
 		errs.add("must be longer than 0s", "timeout")
+	}
+	if c.MaxConcurrency < 1 {
+		errs.add("must be at least 1", "max_concurrency")
 	}
 	c.validateLabels(&errs)
 	c.TimeRange.validate(&errs)

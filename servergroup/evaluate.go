@@ -39,18 +39,54 @@ func (p *Piece) Local(ctx context.Context, selector bool) (why string, err error
 	}
 	ctx, cancel := fetchContext(ctx)
 	defer cancel()
-	prof, err := p.alone.ready(ctx)
+	prof, err := p.profile(ctx)
 	switch {
 	case err != nil:
 		return "", err
 	case prof.local != "":
 		return prof.local, nil
-	case len(g.found.list(p.partition.view.now)) > 0 || p.alone.misfits():
+	case len(g.found.list(p.partition.view.now)) > 0 || slices.ContainsFunc(p.candidates(), (*replica).misfits):
 		return "its data does not fit the group's configuration", nil
 	case selector && p.Steps.Count() > 1 && prof.method == transport.StreamedRead:
 		return "its samples come cheaper than its values", nil
 	}
 	return "", nil
+}
+
+// candidates are the replicas that can answer alone, in the order in which they are
+// asked.
+func (p *Piece) candidates() []*replica {
+	return usableFirst(append([]*replica{p.alone}, p.twins...))
+}
+
+// profile returns that of the first candidate that has one.
+func (p *Piece) profile(ctx context.Context) (*profile, error) {
+	candidates := p.candidates()
+	if prof := candidates[0].atHand(); prof != nil {
+		return prof, nil
+	}
+	v := p.partition.view
+	found := make([]*profile, len(candidates))
+	regardless := v.regardless()
+	winner, errs := v.first(ctx, candidates, func(ctx context.Context, i int) error {
+		return candidates[i].attempt(ctx, regardless, func(ctx context.Context) (err error) {
+			found[i], err = candidates[i].ready(ctx)
+			return err
+		})
+	})
+	if winner < 0 {
+		return nil, together(errs)
+	}
+	return found[winner], nil
+}
+
+// together is one error of those of several replicas.
+func together(errs []error) error {
+	err := errs[0]
+	for _, more := range errs[1:] {
+		err = fmt.Errorf("%w; %w", err, more)
+	}
+	return err
 }
 
 // Matchers returns what a selector is for the piece's replica, which does not have
@@ -153,9 +189,24 @@ func (p *Piece) Evaluate(ctx context.Context, about, text string, carries []stri
 func (p *Piece) evaluate(ctx context.Context, text string, carries []string) (*Answer, error) {
 	ctx, cancel := fetchContext(ctx)
 	defer cancel()
-	ctx, release := context.WithTimeoutCause(ctx, time.Duration(p.partition.members[0].cfg.Timeout), p.alone.timeoutError())
-	defer release()
-	prof, err := p.alone.ready(ctx)
+	v, candidates := p.partition.view, p.candidates()
+	answers := make([]*Answer, len(candidates))
+	regardless := v.regardless()
+	winner, errs := v.first(ctx, candidates, func(ctx context.Context, i int) error {
+		return candidates[i].attempt(ctx, regardless, func(ctx context.Context) (err error) {
+			answers[i], err = p.evaluateAt(ctx, candidates[i], text, carries)
+			return err
+		})
+	})
+	if winner < 0 {
+		return nil, together(errs)
+	}
+	return answers[winner], nil
+}
+
+// evaluateAt has one replica evaluate an expression.
+func (p *Piece) evaluateAt(ctx context.Context, r *replica, text string, carries []string) (*Answer, error) {
+	prof, err := r.ready(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -163,13 +214,12 @@ func (p *Piece) evaluate(ctx context.Context, text string, carries []string) (*A
 	t := &target{groupView: p.partition.members[0]}
 	e := &evaluation{
 		cfg: t.cfg, carries: carries, builder: labels.NewScratchBuilder(16),
-		backend: func(text string) { said.backend(t, p.alone, text) },
+		backend: func(text string) { said.backend(t, r, text) },
 	}
 	list, err := prof.client.Evaluate(ctx, text, p.Steps, transport.Request{
-		Labels: e.labels, Charge: p.partition.view.budget.charge, Warn: e.warn, Inform: e.inform,
+		Labels: e.labels, Charge: p.partition.view.charging(r, transport.QueryAPI), Warn: e.warn, Inform: e.inform,
 	})
 	if err != nil {
-		p.alone.failed(err)
 		return nil, err
 	}
 	for _, s := range list {

@@ -25,6 +25,7 @@ type group struct {
 	logger *slog.Logger
 	life   *lifetime
 
+	healths  *healths
 	features []string // of PromQL, enabled here
 	useless  *useless
 
@@ -43,7 +44,8 @@ type group struct {
 
 // newGroup makes a group. It has the targets that discovery told its predecessor
 // (nil if there is none) until discovery tells its own.
-func newGroup(cfg Config, o Options, life *lifetime, predecessor *group) (*group, error) {
+func newGroup(cfg Config, h *healths, predecessor *group) (*group, error) {
+	o := h.opts
 	clientConfig := cfg.HTTPClientConfig
 	if clientConfig.OAuth2 != nil {
 		// The client caches a function in it, which would make it unequal to the
@@ -58,7 +60,7 @@ func newGroup(cfg Config, o Options, life *lifetime, predecessor *group) (*group
 	if cfg.HTTPClientConfig.FollowRedirects {
 		client.CheckRedirect = stayWithHost
 	}
-	g := &group{cfg: cfg, client: client, now: o.Now, logger: o.Logger.With("group", cfg.Name), life: life, features: o.Features, useless: newUseless(), discovered: make(chan struct{})}
+	g := &group{cfg: cfg, client: client, now: o.Now, logger: o.Logger.With("group", cfg.Name), life: h.life, healths: h, features: o.Features, useless: newUseless(), discovered: make(chan struct{})}
 	g.found.logger = g.logger
 	if predecessor != nil && len(g.dynamicConfigs()) > 0 {
 		predecessor.mtx.Lock()

@@ -28,6 +28,8 @@ type ReplicaStatus struct {
 	Health  string `json:"health"`
 	Kind    string `json:"kind,omitempty"`
 	Version string `json:"version,omitempty"`
+	// Breaker is the state of the circuit breaker: closed, half-open or open.
+	Breaker string `json:"breaker,omitempty"`
 	// Transport is how samples are fetched; TransportReason why not in a better
 	// way.
 	Transport       string            `json:"transport,omitempty"`
@@ -83,7 +85,7 @@ func (g *group) status(now time.Time) GroupStatus {
 func (r *replica) status() ReplicaStatus {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
-	st := ReplicaStatus{URL: r.url(), Health: "unknown"}
+	st := ReplicaStatus{URL: r.url(), Health: "unknown", Breaker: string(r.health.State())}
 	if !r.probedAt.IsZero() {
 		at := r.probedAt.UTC()
 		st.LastProbe = &at

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/health"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -26,6 +27,7 @@ type View struct {
 	pushdown Pushdown // PushdownOff: for no group
 	now      time.Time
 	budget   *budget
+	extra    *health.Extra // of hedges and retries
 
 	mtx    sync.Mutex              // guards broken
 	broken annotations.Annotations // samples that cannot be decoded
@@ -58,7 +60,7 @@ func WithPartialResponse(ctx context.Context, p PartialResponse) context.Context
 
 // View returns the groups of the moment. There are none before the first Apply.
 func (s *Set) View(ctx context.Context) *View {
-	v := &View{now: s.opts.Now(), budget: &budget{limit: s.opts.MaxFetchedBytes}, partial: PartialWarn}
+	v := &View{now: s.opts.Now(), budget: &budget{limit: s.opts.MaxFetchedBytes, over: s.healths.metrics.overBudget.Inc}, extra: &s.healths.extra, partial: PartialWarn}
 	if gen := s.current.Load(); gen != nil {
 		v.partial = gen.partial
 		for i, g := range gen.groups {
@@ -177,28 +179,22 @@ func (g groupView) runs() int {
 	return len(g.replicas)
 }
 
-// each calls f for every replica of the targets at once and returns, per target,
-// what became of it. It fails as a whole if the query ends, or does not fit its
-// budget.
+// each has every replica of the targets do f at once and returns, per target, what
+// became of it. It fails as a whole if the query ends, or does not fit its budget.
 func (v *View) each(ctx context.Context, ts []target, f func(ctx context.Context, t, r int) error) ([]outcome, error) {
 	ctx, cancel := fetchContext(ctx)
 	defer cancel()
 	outcomes := make([]outcome, len(ts))
 	errs := make([][]error, len(ts))
+	regardless := v.regardless()
 	var wg sync.WaitGroup
 	for i, t := range ts {
-		outcomes[i] = outcome{group: t.cfg, asked: len(t.replicas)}
 		errs[i] = make([]error, len(t.replicas))
+		outcomes[i] = outcome{group: t.cfg, asked: len(t.replicas), errs: errs[i]}
 		for j, r := range t.replicas {
 			wg.Go(func() {
-				rctx, release := context.WithTimeoutCause(ctx, time.Duration(t.cfg.Timeout), r.timeoutError())
-				defer release()
-				err := f(rctx, i, j)
-				if err == nil {
-					return
-				}
-				errs[i][j] = err
-				r.failed(err)
+				errs[i][j] = r.attempt(ctx, regardless, func(ctx context.Context) error { return f(ctx, i, j) })
+				err := errs[i][j]
 				var over *BudgetError
 				if errors.As(err, &over) {
 					cancel() // the others' answers are of no use any more
@@ -316,7 +312,7 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 		Steps:    sel.Steps,
 		Alone:    t.holders == 1 && !sel.Every,
 		Labels:   rules.apply,
-		Charge:   v.budget.charge,
+		Charge:   v.charging(r, p.method),
 		Warn:     func(text string) { said.backend(t, r, text) },
 	}
 	if p.method != transport.QueryAPI {
@@ -346,6 +342,15 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 	}
 	v.noteOusted(t, rules, said)
 	return source{origin: origin{target: t, profile: p}, series: list}, nil
+}
+
+// charging charges the query's budget for what a replica answers.
+func (v *View) charging(r *replica, by transport.Method) func(bytes int) error {
+	fetched := r.metrics.fetched(r, by)
+	return func(bytes int) error {
+		fetched.Add(float64(bytes))
+		return v.budget.charge(bytes)
+	}
 }
 
 // clientOf returns the client for a replica's profile that follows the query's

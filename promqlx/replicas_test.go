@@ -1,0 +1,84 @@
+package promqlx
+
+import (
+	"io"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oneprom/oneprom/servergroup"
+)
+
+// everywhere has a store answer whatever it is asked by f.
+func (s *store) everywhere(f http.HandlerFunc) { s.all.Store(&f) }
+
+// hanging answers when the client has gone, which shows once the body is read.
+func hanging(_ http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, r.Body)
+	<-r.Context().Done()
+}
+
+var failing = map[string]http.HandlerFunc{
+	"hangs": hanging, "is unavailable": busy(503), "has no access": busy(401),
+	"breaks off": func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
+}
+
+// TestExecute_ReplicaThatFailsAfterTheChoice: what is known of the scrapes still says
+// that it is whole. Its twin, which is whole as well, answers.
+func TestExecute_ReplicaThatFailsAfterTheChoice(t *testing.T) {
+	all := truthOf(t, targets("", true))
+	for name, how := range failing {
+		for mode, change := range map[string]func(*servergroup.Config){"there": func(*servergroup.Config) {}, "here": pushdownOff} {
+			t.Run(name+" "+mode, func(t *testing.T) {
+				a, b := newStore(t, targets("", true)), newStore(t, targets("", true))
+				cfg := groupAt("g", nil, a, b)
+				change(&cfg)
+				e := engineOver(t, servergroup.PartialError, cfg)
+				for _, text := range executedQueries {
+					requireTruth(t, e, all, text, at(60, 90))
+				}
+				a.everywhere(how)
+				for _, text := range executedQueries {
+					began := time.Now()
+					want, _ := all(text, at(61, 90))
+					got, said := executed(t, e, text, at(61, 90))
+					requireSame(t, want, got, 1e-13, false, text)
+					for _, s := range said { // it is asked for scrapes of other times, too
+						require.Contains(t, s, `info: server group "g" answered without a replica: `+a.URL)
+					}
+					require.Less(t, time.Since(began), 20*time.Second)
+				}
+			})
+		}
+	}
+}
+
+// TestExecute_OnlyWholeReplicaFails: its twin has missed something, so that its answer
+// is a partial one.
+func TestExecute_OnlyWholeReplicaFails(t *testing.T) {
+	for name, how := range failing {
+		for mode, change := range map[string]func(*servergroup.Config){"there": func(*servergroup.Config) {}, "here": pushdownOff} {
+			t.Run(name+" "+mode, func(t *testing.T) {
+				a, b := newStore(t, targets("", true)), newStore(t, targets("", false))
+				cfg := groupAt("g", nil, a, b)
+				change(&cfg)
+				warn, strict := engineOver(t, servergroup.PartialWarn, cfg), engineOver(t, servergroup.PartialError, cfg)
+				const text = `sum(count_over_time(foo[2m]))`
+				for _, e := range []*Engine{warn, strict} {
+					_, said := executed(t, e, text, at(20, 40))
+					require.Empty(t, said)
+				}
+				a.everywhere(how)
+				res, said := executed(t, warn, text, at(21, 40))
+				require.NoError(t, res.Err)
+				require.NotEmpty(t, said)
+				require.Contains(t, said[len(said)-1], `partial answer: server group "g"`)
+				require.Contains(t, said[len(said)-1], a.URL)
+				res, _ = executed(t, strict, text, at(21, 40))
+				require.ErrorContains(t, res.Err, `server group "g"`)
+			})
+		}
+	}
+}
