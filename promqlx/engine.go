@@ -23,8 +23,8 @@ import (
 // first, and its series come from the groups as the plan says.
 type Engine struct {
 	engine *promql.Engine
-	// parts evaluates parts here. It is an engine of its own: the queries that need
-	// them hold the slots of the other one.
+	// parts evaluates parts here. It is an engine of its own, whose metrics would count
+	// parts as queries, and whose slots the queries that need them would hold.
 	parts        *promql.Engine
 	groups       *servergroup.Set
 	parser       parser.Parser

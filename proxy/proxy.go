@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/prometheus/util/notifications"
 
 	"github.com/oneprom/oneprom/promqlx"
+	"github.com/oneprom/oneprom/proxy/admission"
 	"github.com/oneprom/oneprom/proxy/config"
 	"github.com/oneprom/oneprom/servergroup"
 )
@@ -54,6 +55,7 @@ type Server struct {
 	notifications   *notifications.Notifications
 	readiness       readiness
 
+	doorman   *doorman
 	set       *servergroup.Set
 	engine    *promqlx.Engine
 	listeners []net.Listener
@@ -62,6 +64,7 @@ type Server struct {
 
 	reloading  sync.Mutex // one reload at a time, and none beside the end of set
 	config     atomic.Pointer[config.Config]
+	rules      atomic.Pointer[admission.Rules]
 	lastReload atomic.Pointer[reloadOutcome]
 
 	life    context.Context // ends when Stop begins
@@ -126,6 +129,7 @@ func New(o Options) (_ *Server, err error) {
 	s.featureRegistry = upstreamfeatures.NewRegistry()
 	s.notifications = notifications.NewNotifications(maxSubscribers, s.registry)
 
+	s.doorman = s.newDoorman(s.registry)
 	s.set, err = servergroup.NewSet(servergroup.Options{
 		Logger: s.logger.With("component", "server groups"), Registerer: s.registry,
 		MaxFetchedBytes: int64(o.MaxFetchedBytes), Features: s.features.names, Now: o.Now,

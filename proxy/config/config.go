@@ -26,6 +26,7 @@ const maxSize = 16 << 20
 type Config struct {
 	Global       Global               `yaml:"global"`
 	ServerGroups []servergroup.Config `yaml:"server_groups"`
+	QueryRules   []QueryRule          `yaml:"query_rules,omitempty"`
 }
 
 // Global holds what concerns all server groups.

@@ -36,6 +36,9 @@ func (c *checker) read(data []byte) *Config {
 		}
 		c.checkGlobal(n, &cfg.Global)
 	}
+	if _, list := lookup(root, "query_rules"); list != nil && deref(list).Kind == yaml.SequenceNode {
+		cfg.QueryRules = c.readRules(deref(list))
+	}
 	key, list := lookup(root, "server_groups")
 	switch {
 	case list == nil:
