@@ -30,6 +30,8 @@ type Options struct {
 	LookbackDelta   model.Duration
 	MaxSamples      int
 	MaxFetchedBytes Bytes
+	// MaxRegionConcurrency is of requests to servers, 0 for no limit.
+	MaxRegionConcurrency int
 
 	MaxConcurrency          int
 	MaxConcurrencyPerClient int
@@ -111,6 +113,8 @@ func AddFlags(app *kingpin.Application, o *Options) {
 		Default("1000").IntVar(&o.MaxQueued)
 	app.Flag("query.client-header", "Header that names the client of a request. Clients take turns when requests wait. Without it, the user of basic authentication is the client, and else the remote IP address.").
 		PlaceHolder("<name>").StringVar(&o.ClientHeader)
+	app.Flag("query.max-region-concurrency", "How many requests may be under way to the servers of one region at once. Further ones wait, within their query's timeout. 0 is no limit. See also max_concurrency of server groups.").
+		Default("100").IntVar(&o.MaxRegionConcurrency)
 	app.Flag("query.max-fetched-bytes", "How many bytes of samples may be held for one query. A query that needs more fails. 0 is no limit. See also --query.max-samples.").
 		Default("1GiB").SetValue(&o.MaxFetchedBytes)
 
@@ -162,6 +166,7 @@ func (o *Options) validate() error {
 	refuse(o.MaxConcurrencyPerClient < 0, "--query.max-concurrency-per-client=%d: must not be negative", o.MaxConcurrencyPerClient)
 	refuse(o.QueueTimeout <= 0, "--query.queue-timeout=%s: must be longer than 0s; --query.max-queued=0 lets nobody wait", o.QueueTimeout)
 	refuse(o.MaxQueued < 0, "--query.max-queued=%d: must not be negative", o.MaxQueued)
+	refuse(o.MaxRegionConcurrency < 0, "--query.max-region-concurrency=%d: must not be negative", o.MaxRegionConcurrency)
 	refuse(o.MaxFetchedBytes < 0, "--query.max-fetched-bytes=%d: must not be negative", o.MaxFetchedBytes)
 	refuse(o.ReadSampleLimit < 0, "--storage.remote.read-sample-limit=%d: must not be negative", o.ReadSampleLimit)
 	refuse(o.ReadConcurrentLimit < 0, "--storage.remote.read-concurrent-limit=%d: must not be negative", o.ReadConcurrentLimit)
