@@ -47,6 +47,11 @@ func judge(err error) (o health.Outcome, retryAfter time.Duration) {
 // attempt has a replica do something for a query. It ends no later than the group's
 // timeout. With regardless the replica's breaker does not decide.
 func (r *replica) attempt(ctx context.Context, regardless bool, f func(context.Context) error) error {
+	if !regardless && !r.health.Usable() {
+		err := r.health.Open()
+		r.metrics.attempted(r, err, 0)
+		return err
+	}
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(r.group.Timeout), r.timeoutError())
 	defer cancel()
 	release, err := r.region.Acquire(ctx)

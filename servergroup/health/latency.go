@@ -29,6 +29,9 @@ type latency struct {
 	mtx      sync.Mutex // guards the fields below
 	old, new *quantile.Stream
 	since    time.Time // when new began
+
+	p95, p99 time.Duration // 0: too few are known
+	computed time.Time     // when these were
 }
 
 func newStream() *quantile.Stream {
@@ -52,26 +55,37 @@ func (l *latency) observe(took time.Duration) {
 	l.new.Insert(took.Seconds())
 }
 
-// quantile is that of the window. It is not ok if too few are known.
-func (l *latency) quantile(q float64) (d time.Duration, ok bool) {
+// quantiles are the 95th and 99th percentiles of the window, 0 if too few are known.
+// They are of a moment ago, as each attempt wants them.
+func (l *latency) quantiles() (p95, p99 time.Duration) {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
 	l.turn()
-	both := [2]*quantile.Stream{l.old, l.new}
+	if time.Since(l.computed) >= time.Second {
+		l.computed, l.p95, l.p99 = time.Now(), l.quantile(0.95), l.quantile(0.99)
+	}
+	return l.p95, l.p99
+}
+
+// quantile is one of both halves of the window, the greater one. l.mtx is held.
+func (l *latency) quantile(q float64) time.Duration {
 	n, most := 0, 0.0
-	for _, s := range both {
+	for _, s := range []*quantile.Stream{l.old, l.new} {
 		if s.Count() > 0 {
 			most = max(most, s.Query(q))
 		}
 		n += s.Count()
 	}
-	return time.Duration(most * float64(time.Second)), n >= enoughLatencies
+	if n < enoughLatencies {
+		return 0
+	}
+	return time.Duration(most * float64(time.Second))
 }
 
-// late is how long all but some answers take: the 95th percentile.
+// late is how long all but some answers take.
 func (l *latency) late() time.Duration {
-	p95, ok := l.quantile(0.95)
-	if !ok {
+	p95, _ := l.quantiles()
+	if p95 == 0 {
 		return unknownLate
 	}
 	return max(p95, leastLate)
@@ -79,9 +93,6 @@ func (l *latency) late() time.Duration {
 
 // unusual is how long hardly any answer takes.
 func (l *latency) unusual() time.Duration {
-	p99, ok := l.quantile(0.99)
-	if !ok {
-		return leastUnusual
-	}
+	_, p99 := l.quantiles()
 	return max(unusualFactor*p99, leastUnusual)
 }
