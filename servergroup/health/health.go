@@ -190,6 +190,9 @@ func (r *Replica) enter(ctx context.Context) (context.Context, func()) {
 
 // learn takes over what an attempt has shown.
 func (r *Replica) learn(o Outcome, err error, took, retryAfter time.Duration) {
+	if o == Fine || o == Failed {
+		r.doubt(o == Failed) // until it is probed
+	}
 	switch o {
 	case Fine:
 		r.slots.Succeeded()
@@ -203,9 +206,6 @@ func (r *Replica) learn(o Outcome, err error, took, retryAfter time.Duration) {
 		r.lastErr = err
 		r.mtx.Unlock()
 		r.check()
-	}
-	if o == Fine || o == Failed {
-		r.doubt(o == Failed)
 	}
 }
 
