@@ -1,8 +1,10 @@
 package promqlx
 
 import (
+	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,6 +55,28 @@ func TestExecute_ReplicaThatFailsAfterTheChoice(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestExecute_ReplicaThatOthersNeedFails: each of two has missed something, so that both
+// are merged.
+func TestExecute_ReplicaThatOthersNeedFails(t *testing.T) {
+	missing := func(from int) string {
+		return strings.ReplaceAll(targets("", false), "x99 _x40", fmt.Sprintf("x%d _x20", from))
+	}
+	a, b := newStore(t, missing(99)), newStore(t, missing(119)) // 25:00 to 29:45, and 30:00 to 34:45
+	cfg := groupAt("g", nil, a, b)
+	warn, strict := engineOver(t, servergroup.PartialWarn, cfg), engineOver(t, servergroup.PartialError, cfg)
+	const text = `sum(count_over_time(foo[2m]))`
+	for _, e := range []*Engine{warn, strict} {
+		_, said := executed(t, e, text, at(30, 31))
+		require.Empty(t, said)
+	}
+	a.everywhere(busy(503))
+	res, said := executed(t, warn, text, at(30, 32))
+	require.NoError(t, res.Err)
+	require.Contains(t, said[len(said)-1], `partial answer: server group "g" answered without a replica: `+a.URL)
+	res, _ = executed(t, strict, text, at(30, 32))
+	require.ErrorContains(t, res.Err, `server group "g" answered without a replica`)
 }
 
 // TestExecute_OnlyWholeReplicaFails: its twin has missed something, so that its answer

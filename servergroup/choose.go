@@ -59,6 +59,7 @@ type Piece struct {
 	alone     *replica          // which answers alone; nil: all are merged
 	twins     []*replica        // others that could answer alone as well
 	first     int               // the replica whose samples come first where all are merged
+	needed    bool              // all are merged because each has missed something
 	narrowed  []*labels.Matcher // to some series; none: all of them
 }
 
@@ -278,7 +279,7 @@ func (c *chooser) pieces() []*Piece {
 		}
 	}
 	if len(shares) > mostShares || 2*mergedSteps > c.steps {
-		return []*Piece{c.partition.piece("no replica is whole for long", c.need.Steps)}
+		return []*Piece{c.merged("no replica is whole for long", 0, c.need.Steps)}
 	}
 	return c.withOthers(out)
 }
@@ -380,6 +381,13 @@ func united(runs []run) []run {
 	return out
 }
 
+// merged is a piece of the samples of all replicas, those of the first one first.
+func (c *chooser) merged(why string, first int, turns ...transport.Steps) *Piece {
+	p := c.partition.piece(why, turns...)
+	p.first, p.needed = first, true
+	return p
+}
+
 // divide makes the pieces of a share: what its main replica answers alone, and the
 // targets that it does not see whole, merged, its samples first.
 func (c *chooser) divide(s share) []*Piece {
@@ -390,13 +398,11 @@ func (c *chooser) divide(s share) []*Piece {
 		turns = append(turns, turn)
 	}
 	if s.main == merging {
-		return []*Piece{c.partition.piece("no replica is whole", turns...)}
+		return []*Piece{c.merged("no replica is whole", 0, turns...)}
 	}
 	cut := c.cut(s)
 	if 2*len(cut) > c.targets { // no more is to be won
-		all := c.partition.piece(fmt.Sprintf("%d of %d targets are not whole", len(cut), c.targets), turns...)
-		all.first = s.main
-		return []*Piece{all}
+		return []*Piece{c.merged(fmt.Sprintf("%d of %d targets are not whole", len(cut), c.targets), s.main, turns...)}
 	}
 	alone := c.partition.piece("whole", turns...)
 	alone.alone = c.partition.members[0].replicas[s.main]
@@ -407,8 +413,7 @@ func (c *chooser) divide(s share) []*Piece {
 	text := anyOf(cut)
 	alone.Why = fmt.Sprintf("whole but for %d of %d targets", len(cut), c.targets)
 	alone.narrowed = []*labels.Matcher{labels.MustNewMatcher(labels.MatchNotRegexp, targetLabel, text)}
-	rest := c.partition.piece("targets cut out", turns...)
-	rest.first = s.main
+	rest := c.merged("targets cut out", s.main, turns...)
 	rest.narrowed = []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, targetLabel, text)}
 	return []*Piece{alone, rest}
 }
@@ -468,6 +473,9 @@ func (p *Piece) targets(sel Selection) []target {
 		switch {
 		case p.alone != nil:
 			ts[i].replicas, ts[i].holders = []*replica{p.alone}, 1
+		case p.needed:
+			ts[i].needed = true
+			fallthrough
 		case len(p.partition.members) == 1:
 			ts[i].replicas = order(ts[i].replicas, p.first)
 		}

@@ -33,9 +33,14 @@ type outcome struct {
 	asked  int
 	failed []error // of its replicas
 	errs   []error // of all replicas by index, nil for those that answered
+	needed bool    // each replica has samples that the others miss
 }
 
+// missing tells whether nobody answered.
 func (o outcome) missing() bool { return len(o.failed) >= o.asked }
+
+// partial tells whether samples are missing.
+func (o outcome) partial() bool { return o.missing() || o.needed && len(o.failed) > 0 }
 
 // late tells whether the query's time was the reason for each failure.
 func (o outcome) late() bool {
@@ -62,7 +67,11 @@ func (o outcome) String() string {
 	if o.missing() {
 		return where + " did not answer: " + strings.Join(texts, "; ")
 	}
-	return where + " answered without a replica: " + strings.Join(texts, "; ")
+	text := where + " answered without a replica: " + strings.Join(texts, "; ")
+	if o.needed {
+		text += ", and the others have missed something"
+	}
+	return text
 }
 
 // verdict turns what became of the groups into warnings or an error. An answer
@@ -71,10 +80,13 @@ func (v *View) verdict(outcomes []outcome) (annotations.Annotations, error) {
 	var ws annotations.Annotations
 	var missing []string
 	var failed []error
-	late := true
+	late, gone := true, 0
 	for _, o := range outcomes {
+		if o.missing() {
+			gone++
+		}
 		switch {
-		case o.missing():
+		case o.partial():
 			missing = append(missing, o.String())
 			failed = append(failed, o.failed...)
 			late = late && o.late()
@@ -83,7 +95,7 @@ func (v *View) verdict(outcomes []outcome) (annotations.Annotations, error) {
 			ws.Add(fmt.Errorf("%w: %s", annotations.PromQLInfo, o))
 		}
 	}
-	if len(missing) > 0 && (v.partial == PartialError || len(missing) == len(outcomes)) {
+	if len(missing) > 0 && (v.partial == PartialError || gone == len(outcomes)) {
 		return ws, &UnavailableError{Groups: missing, Late: late, failed: failed}
 	}
 	return ws, nil

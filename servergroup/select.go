@@ -3,7 +3,6 @@ package servergroup
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -86,18 +85,17 @@ func (v *View) fetchAlone(ctx context.Context, sel Selection, p *Piece, ts []tar
 	if err != nil {
 		return nil, a.ws, err
 	}
-	lost := outcome{group: ts[0].cfg, asked: len(candidates) + len(others)}
+	lost := outcome{group: ts[0].cfg, asked: len(candidates) + len(others), needed: true}
 	for _, err := range errs {
 		var gone *UnavailableError
 		if errors.As(err, &gone) {
 			lost.failed = append(lost.failed, gone.failed...)
 		}
 	}
-	said := fmt.Sprintf("%s, which had what the others have missed", lost)
 	if v.partial == PartialError {
-		return nil, a.ws, &UnavailableError{Groups: []string{said}, failed: lost.failed}
+		return nil, a.ws, &UnavailableError{Groups: []string{lost.String()}, failed: lost.failed}
 	}
-	a.ws.Add(errors.New("partial answer: " + said))
+	a.ws.Add(errors.New("partial answer: " + lost.String()))
 	return a.list, a.ws, nil
 }
 

@@ -81,6 +81,8 @@ type target struct {
 	// holders is how many replicas may hold a series of this group, those of other
 	// groups included. It is 1 if nothing has to be merged.
 	holders int
+	// needed tells that each replica has samples that the others miss.
+	needed bool
 }
 
 // route decides which groups are asked for a selector.
@@ -190,7 +192,7 @@ func (v *View) each(ctx context.Context, ts []target, f func(ctx context.Context
 	var wg sync.WaitGroup
 	for i, t := range ts {
 		errs[i] = make([]error, len(t.replicas))
-		outcomes[i] = outcome{group: t.cfg, asked: len(t.replicas), errs: errs[i]}
+		outcomes[i] = outcome{group: t.cfg, asked: len(t.replicas), errs: errs[i], needed: t.needed}
 		for j, r := range t.replicas {
 			wg.Go(func() {
 				errs[i][j] = r.attempt(ctx, regardless, func(ctx context.Context) error { return f(ctx, i, j) })
