@@ -59,7 +59,8 @@ type Piece struct {
 	alone     *replica          // which answers alone; nil: all are merged
 	twins     []*replica        // others that could answer alone as well
 	first     int               // the replica whose samples come first where all are merged
-	needed    bool              // all are merged because each has missed something
+	needed    bool              // all are merged because the first has missed something
+	whole     []*replica        // those that have not, where all are merged
 	narrowed  []*labels.Matcher // to some series; none: all of them
 }
 
@@ -414,6 +415,7 @@ func (c *chooser) divide(s share) []*Piece {
 	alone.Why = fmt.Sprintf("whole but for %d of %d targets", len(cut), c.targets)
 	alone.narrowed = []*labels.Matcher{labels.MustNewMatcher(labels.MatchNotRegexp, targetLabel, text)}
 	rest := c.merged("targets cut out", s.main, turns...)
+	rest.whole = c.wholeFor(s, cut)
 	rest.narrowed = []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, targetLabel, text)}
 	return []*Piece{alone, rest}
 }
@@ -430,6 +432,18 @@ func (c *chooser) twins(s share, cut []string) []*replica {
 			whole = whole && (out || !slices.ContainsFunc(spoiled, s.meets))
 		}
 		if whole {
+			out = append(out, c.partition.members[0].replicas[r])
+		}
+	}
+	return out
+}
+
+// wholeFor returns the replicas that see some targets whole at the steps of a share.
+func (c *chooser) wholeFor(s share, targets []string) []*replica {
+	var out []*replica
+	for r, byInstance := range c.spoiled {
+		_, lost := c.lost[r]
+		if !lost && !slices.ContainsFunc(targets, func(t string) bool { return slices.ContainsFunc(byInstance[t], s.meets) }) {
 			out = append(out, c.partition.members[0].replicas[r])
 		}
 	}
@@ -474,7 +488,7 @@ func (p *Piece) targets(sel Selection) []target {
 		case p.alone != nil:
 			ts[i].replicas, ts[i].holders = []*replica{p.alone}, 1
 		case p.needed:
-			ts[i].needed = true
+			ts[i].needed, ts[i].whole = true, p.whole
 			fallthrough
 		case len(p.partition.members) == 1:
 			ts[i].replicas = order(ts[i].replicas, p.first)

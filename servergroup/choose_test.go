@@ -2,6 +2,7 @@ package servergroup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http/httptest"
@@ -128,6 +129,32 @@ func turns(n int) runs {
 		out[fmt.Sprintf("i%02d", i)] = []run{{i, i}}
 	}
 	return out
+}
+
+// TestPieces_WhoElse: the replicas that could answer instead, and those without which a
+// merged piece is not partial.
+func TestPieces_WhoElse(t *testing.T) {
+	f := func(c *chooser, want ...string) {
+		t.Helper()
+		var got []string
+		all := c.partition.members[0].replicas
+		for _, p := range c.pieces() {
+			text := fmt.Sprintf("%t", p.needed)
+			for _, r := range append(p.twins, p.whole...) {
+				text += fmt.Sprint(" ", slices.Index(all, r))
+			}
+			got = append(got, text)
+		}
+		require.Equal(t, want, got)
+	}
+	f(chooserOf(10, 4, true, runs{}, runs{}, runs{}), "false 1 2")
+	f(chooserOf(10, 4, false, some(4, run{3, 5}), some(1, run{9, 9}), runs{}), "false 2", "false 2")
+	f(chooserOf(10, 4, false, some(4, run{3, 5}), some(1, run{4, 4})), "false 1", "false", "true")
+	f(chooserOf(10, 20, true, some(1, run{3, 5}), runs{}), "false 1", "true 1")
+	f(chooserOf(10, 20, true, some(1, run{3, 5}), some(1, run{7, 7})), "false 1", "true")
+	lost := chooserOf(10, 4, true, runs{}, runs{}, runs{})
+	lost.lost = map[int]error{0: errors.New("gone")}
+	f(lost, "false 2")
 }
 
 func TestPieces_RunsThatAreTooMany(t *testing.T) {

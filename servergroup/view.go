@@ -81,8 +81,10 @@ type target struct {
 	// holders is how many replicas may hold a series of this group, those of other
 	// groups included. It is 1 if nothing has to be merged.
 	holders int
-	// needed tells that each replica has samples that the others miss.
+	// needed tells that the replicas have missed something, whole which of them have not:
+	// where one of these answers, the others are not needed.
 	needed bool
+	whole  []*replica
 }
 
 // route decides which groups are asked for a selector.
@@ -205,7 +207,10 @@ func (v *View) each(ctx context.Context, ts []target, f func(ctx context.Context
 		}
 	}
 	wg.Wait()
-	for i := range ts {
+	for i, t := range ts {
+		for j, r := range t.replicas {
+			outcomes[i].needed = outcomes[i].needed && (errs[i][j] != nil || !slices.Contains(t.whole, r))
+		}
 		for _, err := range errs[i] {
 			var over *BudgetError
 			if errors.As(err, &over) {
