@@ -77,7 +77,7 @@ func TestFaults(t *testing.T) {
 	f(Reset(), long, 0, "", syscall.ECONNRESET)
 	f(ResetInBody(), long, 200, whole[:8], syscall.ECONNRESET)
 	f(Refuse(), long, 0, "", syscall.ECONNREFUSED)
-	f(Truncate(), long, 200, whole[:8], nil)
+	f(Truncate(), long, 200, whole[:14], nil)
 	f(Garbage(), long, 200, strings.Repeat("\x00\xff{]", 5), nil)
 	f(Says(429, http.Header{"Retry-After": {"7"}}, "{}"), long, 429, "{}", nil)
 }

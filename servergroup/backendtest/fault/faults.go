@@ -100,11 +100,12 @@ func reset(w http.ResponseWriter) {
 	_ = conn.Close()
 }
 
-// Truncate sends half of the body as if that were all.
+// Truncate sends the body without its end as if that were all. The cut is in the midst of the last
+// message: one between two messages of streamed remote read leaves an answer with nothing wrong in it.
 func Truncate() Fault {
 	return edited(func(w http.ResponseWriter, _ *http.Request, a *recorded) {
 		a.begin(w)
-		_, _ = w.Write(a.body.Bytes()[:a.body.Len()/2])
+		_, _ = w.Write(a.body.Bytes()[:max(0, a.body.Len()-3)])
 	})
 }
 
