@@ -1,0 +1,71 @@
+package toxics
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oneprom/oneprom/servergroup/backendtest/fault"
+)
+
+// TestStart_WithEveryServerDown: whoever starts oneprom does not wait for servers, and hears of them
+// from the answers.
+func TestStart_WithEveryServerDown(t *testing.T) {
+	w := sharedWorld()
+	for name, f := range map[string]fault.Fault{"refusing": fault.Refuse(), "hanging": fault.Hang()} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, w)
+			servers, ails := scopes[3].within(r, false)
+			r.set(t, f, servers)
+			began := time.Now()
+			r.start(t)
+			require.Less(t, time.Since(began), time.Second)
+			for _, path := range []string{"/-/healthy", "/-/ready", "/api/v1/status/groups"} {
+				got := r.ask(t.Context(), question{path: path})
+				require.NoError(t, got.err)
+				require.Equal(t, http.StatusOK, got.status, path)
+				require.Less(t, got.after, time.Second, path)
+			}
+			for _, a := range r.askAll(t.Context(), w, 0, ails) {
+				require.Equal(t, failed, a.outcome, "%s: %s %s", a.path, a.why, a.body)
+			}
+			r.set(t, fault.Fault{}, servers)
+			require.Eventually(t, func() bool { return allRight(r.askAll(t.Context(), w, 1, ails)) }, recovery, 50*time.Millisecond)
+		})
+	}
+}
+
+// TestStop_LetsRequestsFinish: those under way get their whole answers, new ones none.
+func TestStop_LetsRequestsFinish(t *testing.T) {
+	w := sharedWorld()
+	r := newRig(t, w)
+	r.start(t)
+	require.True(t, allRight(r.askAll(t.Context(), w, 0, ailment{})))
+
+	servers, ails := scopes[3].within(r, false)
+	r.set(t, fault.Latency(300*time.Millisecond), servers)
+	before := requests(r)
+	underWay := make(chan []answered, 1)
+	go func() { underWay <- r.askAll(t.Context(), w, 1, ails) }()
+	// Each kind has reached a server.
+	require.Eventually(t, func() bool { return requests(r)-before >= int64(len(kinds)*len(zones)) }, recovery, time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	require.NoError(t, r.server.Stop(ctx))
+	for _, a := range <-underWay {
+		require.Equal(t, right, a.outcome, "%s: %s", a.path, a.why)
+	}
+	require.Error(t, r.ask(t.Context(), question{path: "/-/ready"}).err)
+}
+
+// requests is how many the servers have had.
+func requests(r *rig) int64 {
+	n := int64(0)
+	for _, p := range r.proxies {
+		n += p.Requests()
+	}
+	return n
+}
