@@ -426,16 +426,51 @@ func anyOf(values []string) string {
 	return strings.Join(quoted, "|")
 }
 
+// narrow narrows a selection to the series that the piece is about.
+func (p *Piece) narrow(sel Selection) Selection {
+	if len(p.narrowed) > 0 {
+		sel.Matchers = slices.Concat(sel.Matchers, p.narrowed)
+	}
+	return sel
+}
+
 // targets are the groups that a selection of the piece is fetched from.
 func (p *Piece) targets(sel Selection) []target {
-	v := p.partition.view
-	ts := v.routeMergeAmong(p.partition.members, sel.Matchers, sel.MinT, sel.MaxT)
+	ts := p.routes(sel)
 	for i := range ts {
 		switch {
 		case p.alone != nil:
 			ts[i].replicas, ts[i].holders = []*replica{p.alone}, 1
 		case len(p.partition.members) == 1:
 			ts[i].replicas = order(ts[i].replicas, p.first)
+		}
+	}
+	return ts
+}
+
+// twins tells whether others can answer if the replica fails that is to answer alone.
+func (p *Piece) twins() bool {
+	return p.alone != nil && len(p.partition.members[0].replicas) > 1
+}
+
+// others are targets without the replica that was to answer alone, and has failed.
+func (p *Piece) others(sel Selection) []target {
+	ts := p.routes(sel)
+	for i := range ts {
+		ts[i].lost = p.partition.view.lossOf(p.alone)
+		ts[i].replicas = slices.DeleteFunc(slices.Clone(ts[i].replicas), func(r *replica) bool { return r == p.alone })
+	}
+	return ts
+}
+
+// routes are the groups with all their replicas.
+func (p *Piece) routes(sel Selection) []target {
+	v := p.partition.view
+	ts := v.routeMergeAmong(p.partition.members, sel.Matchers, sel.MinT, sel.MaxT)
+	if len(p.narrowed) > 0 {
+		narrowed := p.narrow(sel)
+		for i := range ts {
+			ts[i].route = ts[i].cfg.route(narrowed.Matchers, ts[i].route.MinT, ts[i].route.MaxT, v.now)
 		}
 	}
 	return ts

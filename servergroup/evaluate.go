@@ -37,11 +37,17 @@ func (p *Piece) Local(ctx context.Context, selector bool) (why string, err error
 	if g.cfg.Pushdown == PushdownOff || p.partition.view.pushdown == PushdownOff {
 		return "pushdown: off", nil
 	}
+	if p.twins() && p.partition.view.lossOf(p.alone) != nil {
+		return "its replica failed a moment ago", nil
+	}
 	ctx, cancel := fetchContext(ctx)
 	defer cancel()
+	ctx, release := context.WithTimeoutCause(ctx, time.Duration(g.cfg.Timeout), p.alone.timeoutError())
+	defer release()
 	prof, err := p.alone.ready(ctx)
 	switch {
 	case err != nil:
+		p.partition.view.lose(p.alone, err)
 		return "", err
 	case prof.local != "":
 		return prof.local, nil
@@ -170,6 +176,7 @@ func (p *Piece) evaluate(ctx context.Context, text string, carries []string) (*A
 	})
 	if err != nil {
 		p.alone.failed(err)
+		p.partition.view.lose(p.alone, err)
 		return nil, err
 	}
 	for _, s := range list {

@@ -2,7 +2,6 @@ package servergroup
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -33,15 +32,17 @@ func listed(series []*dedup.Series, ws annotations.Annotations, err error) ([]st
 	return list, ws, err
 }
 
+// fetchPiece gets the selection for a piece. Where the replica that was to answer alone
+// fails, the others of its group are merged instead.
 func (v *View) fetchPiece(ctx context.Context, sel Selection, p *Piece) ([]*dedup.Series, annotations.Annotations, error) {
-	ts := p.targets(sel)
-	if len(p.narrowed) > 0 {
-		sel.Matchers = slices.Concat(sel.Matchers, p.narrowed)
-		for i := range ts {
-			ts[i].route = ts[i].cfg.route(sel.Matchers, ts[i].route.MinT, ts[i].route.MaxT, v.now)
-		}
+	if p.twins() && v.lossOf(p.alone) != nil {
+		return v.fetchFrom(ctx, p.narrow(sel), p.others(sel))
 	}
-	return v.fetchFrom(ctx, sel, ts)
+	list, ws, err := v.fetchFrom(ctx, p.narrow(sel), p.targets(sel))
+	if err != nil && p.twins() && v.lossOf(p.alone) != nil && ctx.Err() == nil {
+		return v.fetchFrom(ctx, p.narrow(sel), p.others(sel))
+	}
+	return list, ws, err
 }
 
 // Fetch is under way, or has ended. Its series may be read several times.

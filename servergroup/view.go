@@ -27,8 +27,9 @@ type View struct {
 	now      time.Time
 	budget   *budget
 
-	mtx    sync.Mutex              // guards broken
+	mtx    sync.Mutex              // guards the fields below
 	broken annotations.Annotations // samples that cannot be decoded
+	lost   map[*replica]error      // replicas that failed; see lose
 }
 
 type groupView struct {
@@ -79,6 +80,8 @@ type target struct {
 	// holders is how many replicas may hold a series of this group, those of other
 	// groups included. It is 1 if nothing has to be merged.
 	holders int
+	// lost is why a further replica of the group did not answer, which is not asked.
+	lost error
 }
 
 // route decides which groups are asked for a selector.
@@ -188,6 +191,9 @@ func (v *View) each(ctx context.Context, ts []target, f func(ctx context.Context
 	var wg sync.WaitGroup
 	for i, t := range ts {
 		outcomes[i] = outcome{group: t.cfg, asked: len(t.replicas)}
+		if t.lost != nil {
+			outcomes[i].asked, outcomes[i].failed = outcomes[i].asked+1, []error{t.lost}
+		}
 		errs[i] = make([]error, len(t.replicas))
 		for j, r := range t.replicas {
 			wg.Go(func() {
@@ -199,6 +205,7 @@ func (v *View) each(ctx context.Context, ts []target, f func(ctx context.Context
 				}
 				errs[i][j] = err
 				r.failed(err)
+				v.lose(r, err)
 				var over *BudgetError
 				if errors.As(err, &over) {
 					cancel() // the others' answers are of no use any more
@@ -219,6 +226,29 @@ func (v *View) each(ctx context.Context, ts []target, f func(ctx context.Context
 		}
 	}
 	return outcomes, nil
+}
+
+// lose remembers for the rest of the query that a replica failed: where others can answer,
+// it is not asked again, so that one that hangs is waited for once.
+func (v *View) lose(r *replica, err error) {
+	var over *BudgetError
+	switch class := transport.ClassOf(err); {
+	case class == transport.ClassUser, class == transport.ClassEvaluation, class == transport.ClassCanceled, errors.As(err, &over):
+		return
+	}
+	v.mtx.Lock()
+	defer v.mtx.Unlock()
+	if v.lost == nil {
+		v.lost = map[*replica]error{}
+	}
+	v.lost[r] = err
+}
+
+// lossOf is why a replica failed during the query, nil if it did not.
+func (v *View) lossOf(r *replica) error {
+	v.mtx.Lock()
+	defer v.mtx.Unlock()
+	return v.lost[r]
 }
 
 var errNearlyOver = errors.New("no answer before the query's time was nearly over")
