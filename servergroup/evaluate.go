@@ -189,6 +189,9 @@ func (p *Piece) evaluate(ctx context.Context, text string, carries []string) (*A
 	if e.unusable != "" {
 		return nil, &UnusableError{e.unusable}
 	}
+	if doubt := clockDoubt(prof.client); doubt != "" {
+		said.warn(fmt.Errorf("server group %q: %s: %s", t.cfg.Name, p.alone.url(), doubt))
+	}
 	ws, err := said.verdict(p.partition.view.partial)
 	if err != nil {
 		return nil, err

@@ -328,6 +328,7 @@ func newReplica(g *group, u *url.URL) *replica {
 			Header:   header,
 			Params:   params,
 			Distance: &transport.Distance{},
+			Clock:    &transport.Clock{},
 		},
 	}
 }

@@ -374,6 +374,9 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 			list[i].Run = dedup.Bounded{Run: list[i].Run, From: lo, To: hi}
 		}
 	}
+	if doubt := clockDoubt(client); doubt != "" {
+		said.warn(fmt.Errorf("server group %q: %s: %s", t.cfg.Name, r.url(), doubt))
+	}
 	v.noteOusted(t, rules, said)
 	return source{origin: origin{target: t, profile: p}, series: list}, nil
 }
