@@ -50,8 +50,8 @@ type rig struct {
 	client  *http.Client
 }
 
-// newRig makes oneprom, which is not started.
-func newRig(t *testing.T, w *world) *rig {
+// newRig makes oneprom, which is not started, with command line flags.
+func newRig(t *testing.T, w *world, flags ...string) *rig {
 	t.Helper()
 	r := &rig{proxies: map[string]*fault.Proxy{}, file: filepath.Join(t.TempDir(), "oneprom.yml")}
 	for name, handler := range w.servers {
@@ -64,7 +64,7 @@ func newRig(t *testing.T, w *world) *rig {
 	var o proxy.Options
 	app := kingpin.New("oneprom", "")
 	proxy.AddFlags(app, &o)
-	_, err := app.Parse([]string{"--config.file=" + r.file, "--web.listen-address=127.0.0.1:0", "--query.timeout=" + queryTimeout.String()})
+	_, err := app.Parse(append(flags, "--config.file="+r.file, "--web.listen-address=127.0.0.1:0", "--query.timeout="+queryTimeout.String()))
 	require.NoError(t, err)
 	r.server, err = proxy.New(o)
 	require.NoError(t, err)

@@ -55,6 +55,7 @@ func toxics() []toxic {
 		{"500", says(500, "text/plain", "oops"), false},
 		{"502", says(502, "text/html", "<html>bad gateway</html>"), false},
 		{"503", says(503, jsonType, `{"status":"error","errorType":"unavailable","error":"shutting down"}`), true},
+		{"clock 3 min ahead", func(w *world, server string) fault.Fault { return fault.Clock(wrongBy, w.shifted[server]) }, false},
 	}
 }
 
