@@ -56,6 +56,7 @@ type Piece struct {
 
 	partition *Partition
 	alone     *replica          // which answers alone; nil: all are merged
+	sole      bool              // each replica but alone has missed something of it
 	first     int               // the replica whose samples come first where all are merged
 	narrowed  []*labels.Matcher // to some series; none: all of them
 }
@@ -387,7 +388,7 @@ func (c *chooser) divide(s share) []*Piece {
 		return []*Piece{all}
 	}
 	alone := c.partition.piece("whole", turns...)
-	alone.alone = c.partition.members[0].replicas[s.main]
+	alone.alone, alone.sole = c.partition.members[0].replicas[s.main], c.sole(s, cut)
 	if len(cut) == 0 {
 		return []*Piece{alone}
 	}
@@ -398,6 +399,21 @@ func (c *chooser) divide(s share) []*Piece {
 	rest.first = s.main
 	rest.narrowed = []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, targetLabel, text)}
 	return []*Piece{alone, rest}
+}
+
+// sole tells whether each other replica has missed something in the runs of a share, of
+// targets that are not cut out.
+func (c *chooser) sole(s share, cut []string) bool {
+	for r, byInstance := range c.spoiled {
+		spoils := false
+		for instance, spoiled := range byInstance {
+			spoils = spoils || !slices.Contains(cut, instance) && slices.ContainsFunc(spoiled, func(u run) bool { return slices.ContainsFunc(s.runs, u.meets) })
+		}
+		if r != s.main && !spoils {
+			return false
+		}
+	}
+	return true
 }
 
 // cut returns the targets that the main replica of a share does not see whole, sorted.
@@ -453,11 +469,11 @@ func (p *Piece) twins() bool {
 	return p.alone != nil && len(p.partition.members[0].replicas) > 1
 }
 
-// others are targets without the replica that was to answer alone, and has failed.
-func (p *Piece) others(sel Selection) []target {
+// others are targets without the replica that was to answer alone, which is lost.
+func (p *Piece) others(sel Selection, loss error) []target {
 	ts := p.routes(sel)
 	for i := range ts {
-		ts[i].lost = p.partition.view.lossOf(p.alone)
+		ts[i].lost = loss
 		ts[i].replicas = slices.DeleteFunc(slices.Clone(ts[i].replicas), func(r *replica) bool { return r == p.alone })
 	}
 	return ts

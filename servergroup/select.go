@@ -2,6 +2,7 @@ package servergroup
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 
@@ -33,16 +34,30 @@ func listed(series []*dedup.Series, ws annotations.Annotations, err error) ([]st
 }
 
 // fetchPiece gets the selection for a piece. Where the replica that was to answer alone
-// fails, the others of its group are merged instead.
+// fails, the others of its group are merged instead. That they are known to have missed
+// something then makes the answer partial.
 func (v *View) fetchPiece(ctx context.Context, sel Selection, p *Piece) ([]*dedup.Series, annotations.Annotations, error) {
-	if p.twins() && v.lossOf(p.alone) != nil {
-		return v.fetchFrom(ctx, p.narrow(sel), p.others(sel))
+	if !p.twins() {
+		return v.fetchFrom(ctx, p.narrow(sel), p.targets(sel))
 	}
-	list, ws, err := v.fetchFrom(ctx, p.narrow(sel), p.targets(sel))
-	if err != nil && p.twins() && v.lossOf(p.alone) != nil && ctx.Err() == nil {
-		return v.fetchFrom(ctx, p.narrow(sel), p.others(sel))
+	loss := v.lossOf(p.alone)
+	if loss == nil {
+		list, ws, err := v.fetchFrom(ctx, p.narrow(sel), p.targets(sel))
+		if loss = v.lossOf(p.alone); err == nil || loss == nil || ctx.Err() != nil {
+			return list, ws, err
+		}
 	}
-	return list, ws, err
+	list, ws, err := v.fetchFrom(ctx, p.narrow(sel), p.others(sel, loss))
+	if err != nil || !p.sole {
+		return list, ws, err
+	}
+	without := outcome{group: p.partition.members[0].cfg, asked: 2, failed: []error{loss}}
+	text := without.String() + ", and each other one has missed something"
+	if v.partial == PartialError {
+		return nil, ws, &UnavailableError{Groups: []string{text}}
+	}
+	ws.Add(errors.New("partial answer: " + text))
+	return list, ws, nil
 }
 
 // Fetch is under way, or has ended. Its series may be read several times.
