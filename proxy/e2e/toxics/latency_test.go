@@ -61,7 +61,7 @@ func (s *spells) measure(t *testing.T, w *world) {
 	// Queries that wait for servers must not keep others waiting here, whose times would be those of the queue.
 	r := newRig(t, w, "--query.max-concurrency=1000")
 	r.start(t)
-	require.True(t, allRight(r.askAll(t.Context(), w, 0, ailment{})))
+	r.settle(t, w)
 	s.healthy = r.askFor(t.Context(), w, spell, ailment{})
 	servers, ails := s.scope.within(r, false)
 	f := map[string]fault.Fault{"hangs": fault.Hang(), "refuses connections": fault.Refuse()}[s.toxic]

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,14 +34,6 @@ func (m withWorld) Run() int {
 	defer closeWorld()
 	return m.M.Run()
 }
-
-const (
-	// groupTimeout bounds a request to a server, queryTimeout a query.
-	groupTimeout = time.Second
-	queryTimeout = 2 * time.Second
-	// slack is how much later an answer may come, on a machine that has much else to do.
-	slack = 1500 * time.Millisecond
-)
 
 // rig is oneprom in front of the world's servers, each behind a fault of its own.
 type rig struct {
@@ -98,6 +91,19 @@ func (r *rig) configure(t *testing.T, zones []zone, options ...string) {
 func (r *rig) start(t *testing.T) {
 	t.Helper()
 	require.NoError(t, r.server.Start(t.Context()))
+}
+
+// settle asks until all is right, which it is once every server has been asked what it is.
+func (r *rig) settle(t *testing.T, w *world) {
+	t.Helper()
+	for began := time.Now(); ; {
+		answers := r.askAll(t.Context(), w, 0, ailment{})
+		if allRight(answers) {
+			return
+		}
+		i := slices.IndexFunc(answers, func(a answered) bool { return a.outcome != right })
+		require.Less(t, time.Since(began), recovery, "%s: %s", answers[i].path, answers[i].why)
+	}
 }
 
 // set puts the servers under a fault.
