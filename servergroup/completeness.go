@@ -1,6 +1,7 @@
 package servergroup
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -81,6 +82,22 @@ func (v *View) verdict(outcomes []outcome) (annotations.Annotations, error) {
 		return ws, &UnavailableError{Groups: missing, Late: late}
 	}
 	return ws, nil
+}
+
+// ended is the error of a fetch during which the query ended. If its time was over, that
+// names the groups that had not answered.
+func ended(ctx context.Context, outcomes []outcome) error {
+	cause := context.Cause(ctx)
+	late := &UnavailableError{Late: true}
+	for _, o := range outcomes {
+		if o.missing() {
+			late.Groups = append(late.Groups, o.String())
+		}
+	}
+	if errors.Is(cause, context.DeadlineExceeded) && len(late.Groups) > 0 {
+		return late
+	}
+	return cause
 }
 
 // remarks collect what is to be said of an answer besides who did not answer.

@@ -303,7 +303,7 @@ func (v *View) fetchFrom(ctx context.Context, sel Selection, ts []target) ([]*de
 		return err
 	})
 	if err == nil {
-		err = context.Cause(ctx)
+		err = ended(ctx, outcomes)
 	}
 	if err != nil {
 		return nil, nil, err

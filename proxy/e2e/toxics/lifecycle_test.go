@@ -2,7 +2,9 @@ package toxics
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"syscall"
 	"testing"
 	"time"
 
@@ -62,7 +64,7 @@ func TestStop_LetsRequestsFinish(t *testing.T) {
 	answers := <-underWay
 	finished := 0
 	for _, a := range answers {
-		if a.header.Get("X-Prometheus-Stopping") == "true" { // it came too late
+		if a.header.Get("X-Prometheus-Stopping") == "true" || errors.Is(a.err, syscall.ECONNREFUSED) { // it came too late
 			continue
 		}
 		require.Equal(t, right, a.outcome, "%s: %s", a.path, a.why)
