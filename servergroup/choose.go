@@ -166,7 +166,11 @@ func (p *Partition) Choose(ctx context.Context, n Need) ([]*Piece, error) {
 	case len(c.lost) == len(g.replicas):
 		return merged("no replica answers"), nil
 	case len(c.lost) > 0:
-		p.view.noteLost(g, c.lost)
+		var errs []error
+		for _, r := range slices.Sorted(maps.Keys(c.lost)) {
+			errs = append(errs, c.lost[r])
+		}
+		p.view.noteLost(g, errs)
 	}
 	return c.pieces(), nil
 }

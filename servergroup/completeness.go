@@ -1,10 +1,10 @@
 package servergroup
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"sync"
 
@@ -101,6 +101,22 @@ func (v *View) verdict(outcomes []outcome) (annotations.Annotations, error) {
 	return ws, nil
 }
 
+// ended is the error of a fetch during which the query ended. If its time was over, that
+// names the groups that had not answered.
+func ended(ctx context.Context, outcomes []outcome) error {
+	cause := context.Cause(ctx)
+	late := &UnavailableError{Late: true}
+	for _, o := range outcomes {
+		if o.missing() {
+			late.Groups = append(late.Groups, o.String())
+		}
+	}
+	if errors.Is(cause, context.DeadlineExceeded) && len(late.Groups) > 0 {
+		return late
+	}
+	return cause
+}
+
 // remarks collect what is to be said of an answer besides who did not answer.
 type remarks struct {
 	mtx      sync.Mutex
@@ -157,16 +173,11 @@ func (v *View) brokenRun(err error) {
 	v.broken.Add(fmt.Errorf("%w: samples of a replica are broken and were left out: %w", annotations.PromQLInfo, err))
 }
 
-// noteLost is told of replicas of a group that do not answer, and are not asked for
-// that reason.
-func (v *View) noteLost(g groupView, lost map[int]error) {
-	o := outcome{group: g.cfg, asked: len(g.replicas)}
-	for _, i := range slices.Sorted(maps.Keys(lost)) {
-		o.failed = append(o.failed, lost[i])
-	}
+// noteLost is told how replicas of a group failed, in whose place others answered.
+func (v *View) noteLost(g groupView, errs []error) {
 	v.mtx.Lock()
 	defer v.mtx.Unlock()
-	v.broken.Add(fmt.Errorf("%w: %s", annotations.PromQLInfo, o))
+	v.broken.Add(fmt.Errorf("%w: %s", annotations.PromQLInfo, outcome{group: g.cfg, asked: len(g.replicas), failed: errs}))
 }
 
 // LateWarnings returns what was found out after the series were handed out.

@@ -201,6 +201,9 @@ func (p *Piece) evaluate(ctx context.Context, text string, carries []string) (*A
 	if winner < 0 {
 		return nil, together(errs)
 	}
+	if len(errs) > 0 {
+		v.noteLost(p.partition.members[0], errs)
+	}
 	return answers[winner], nil
 }
 
@@ -231,6 +234,9 @@ func (p *Piece) evaluateAt(ctx context.Context, r *replica, text string, carries
 	}
 	if e.unusable != "" {
 		return nil, &UnusableError{e.unusable}
+	}
+	if doubt := clockDoubt(prof.client); doubt != "" {
+		said.warn(fmt.Errorf("server group %q: %s: %s", t.cfg.Name, r.url(), doubt))
 	}
 	ws, err := said.verdict(p.partition.view.partial)
 	if err != nil {

@@ -48,7 +48,7 @@ func gather[T any](ctx context.Context, v *View, l Lookup, compare func(a, b T) 
 		return err
 	})
 	if err == nil {
-		err = context.Cause(ctx)
+		err = ended(ctx, outcomes)
 	}
 	if err != nil {
 		return nil, nil, err

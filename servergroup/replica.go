@@ -343,6 +343,7 @@ func newReplica(g *group, u *url.URL) *replica {
 			Header:   header,
 			Params:   params,
 			Distance: &transport.Distance{},
+			Clock:    &transport.Clock{},
 		},
 	}
 	g.healths.of(r)

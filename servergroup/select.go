@@ -3,6 +3,7 @@ package servergroup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -73,8 +74,19 @@ func (v *View) fetchAlone(ctx context.Context, sel Selection, p *Piece, ts []tar
 		answers[i], err = from(ctx, candidates[i:i+1])
 		return err
 	})
+	lost := outcome{group: ts[0].cfg, asked: len(p.partition.members[0].replicas)}
+	for _, err := range errs {
+		var gone *UnavailableError
+		if errors.As(err, &gone) {
+			lost.failed = append(lost.failed, gone.failed...)
+		}
+	}
 	if winner >= 0 {
-		return answers[winner].list, answers[winner].ws, nil
+		a := answers[winner]
+		if len(lost.failed) > 0 {
+			a.ws.Add(fmt.Errorf("%w: %s", annotations.PromQLInfo, lost))
+		}
+		return a.list, a.ws, nil
 	}
 	first := errs[0]
 	others := slices.DeleteFunc(slices.Clone(p.partition.members[0].replicas), func(r *replica) bool { return slices.Contains(candidates, r) })
@@ -85,13 +97,7 @@ func (v *View) fetchAlone(ctx context.Context, sel Selection, p *Piece, ts []tar
 	if err != nil {
 		return nil, a.ws, err
 	}
-	lost := outcome{group: ts[0].cfg, asked: len(candidates) + len(others), needed: true}
-	for _, err := range errs {
-		var gone *UnavailableError
-		if errors.As(err, &gone) {
-			lost.failed = append(lost.failed, gone.failed...)
-		}
-	}
+	lost.needed = true
 	if v.partial == PartialError {
 		return nil, a.ws, &UnavailableError{Groups: []string{lost.String()}, failed: lost.failed}
 	}

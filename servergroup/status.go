@@ -96,6 +96,9 @@ func (r *replica) status() ReplicaStatus {
 		st.Transport, st.TransportReason = string(p.method), p.why
 		st.ExternalLabels = p.external
 		st.Findings = slices.Concat(p.findings, r.inData)
+		if doubt := clockDoubt(r.client); doubt != "" {
+			st.Findings = append(st.Findings, doubt)
+		}
 	}
 	if r.probeErr != nil {
 		st.Health = "down"

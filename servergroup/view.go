@@ -276,7 +276,7 @@ func (v *View) fetchFrom(ctx context.Context, sel Selection, ts []target) ([]*de
 		return err
 	})
 	if err == nil {
-		err = context.Cause(ctx)
+		err = ended(ctx, outcomes)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -330,6 +330,9 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 	from, to := around(sel.MinT, sel.MaxT, t.holders)
 	req.MinT, req.MaxT = max(lo, from), min(hi, to)
 	client := v.clientOf(p)
+	if doubt := clockDoubt(client); doubt != "" {
+		said.warn(fmt.Errorf("server group %q: %s: %s", t.cfg.Name, r.url(), doubt))
+	}
 	list, err := client.Fetch(ctx, p.method, req)
 	refusesParts := p.dialect.WholeReads && v.partial != PartialError && transport.ClassOf(err) == transport.ClassServer
 	if p.method != transport.QueryAPI && (refusesParts || transport.CannotCut(err)) {
