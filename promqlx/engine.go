@@ -105,7 +105,8 @@ type query struct {
 	text    string
 	planned *planned
 	parse   func(context.Context) (promql.Query, *planned, error)
-	traced  bool // what becomes of it is wanted
+	traced  bool                // what becomes of it is wanted
+	missing servergroup.Missing // groups that have failed before, which are not asked again
 }
 
 // Exec implements promql.Query. What shows only while a plan is executed may ask for
@@ -119,6 +120,7 @@ func (q *query) Exec(ctx context.Context) *promql.Result {
 			o.Off = true
 		case errors.Is(res.Err, errDivisible):
 			o.Divided = true
+		case errors.Is(res.Err, errTorn):
 		default:
 			return res
 		}
@@ -137,6 +139,7 @@ func (q *query) exec(ctx context.Context, o Options) *promql.Result {
 		return &promql.Result{Err: fmt.Errorf("BUG: statement of type %T", q.Statement())}
 	}
 	view := q.engine.groups.View(ctx)
+	view.Without(q.missing)
 	q.planned.execution = q.engine.execution(stmt, q.text, view, o)
 	if q.traced {
 		q.planned.trace = newTrace()
@@ -145,6 +148,10 @@ func (q *query) exec(ctx context.Context, o Options) *promql.Result {
 	res := q.Query.Exec(ctx)
 	if namesUnknown(res.Warnings) && slices.ContainsFunc(q.planned.plan.Leaves, func(l Leaf) bool { return l.Part != nil && l.Part.Adds }) {
 		return &promql.Result{Err: errDoubtful}
+	}
+	if torn := view.Torn(); res.Err == nil && len(torn) > 0 {
+		q.missing = torn
+		return &promql.Result{Err: errTorn}
 	}
 	res.Warnings.Merge(view.LateWarnings())
 	res.Warnings.AsStrings(q.text, 0, 0) // which tells them the query, so that they know their positions

@@ -1,9 +1,12 @@
 package promqlx
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -104,5 +107,30 @@ func TestExecute_OnlyWholeReplicaFails(t *testing.T) {
 				require.ErrorContains(t, res.Err, `server group "g"`)
 			})
 		}
+	}
+}
+
+// TestExecute_GroupThatDiesMeanwhile: an average is the sum of some groups by the count of
+// the same ones.
+func TestExecute_GroupThatDiesMeanwhile(t *testing.T) {
+	a, b := newStore(t, targets("", true)), newStore(t, targets("", true))
+	e := engineOver(t, servergroup.PartialWarn, groupAt("a", map[string]string{"zone": "a"}, a), groupAt("b", map[string]string{"zone": "b"}, b))
+	rest := truthOf(t, targets(`,zone="a"`, true))
+	b.everywhere(func(w http.ResponseWriter, r *http.Request) { // it still answers what counts, and reads of m_total
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		form, _ := url.ParseQuery(string(body))
+		if strings.Contains(form.Get("query"), "sum") || r.URL.Path == "/api/v1/read" && slices.Contains(metricsOf(body), "foo") {
+			busy(503)(w, r)
+			return
+		}
+		b.own.ServeHTTP(w, r)
+	})
+	for _, text := range []string{`avg(foo)`, `sum(foo) / count(foo)`, `sum(foo) / count(m_total)`, `foo / on (instance) m_total{zone=~"a|b"}`} {
+		want, _ := rest(text, at(60, 61))
+		got, said := executed(t, e, text, at(60, 61))
+		requireSame(t, want, got, 1e-13, false, text)
+		require.Len(t, said, 1, text)
+		require.Contains(t, said[0], `partial answer: server group "b" did not answer: `+b.URL)
 	}
 }

@@ -42,6 +42,14 @@ func (o outcome) missing() bool { return len(o.failed) >= o.asked }
 // partial tells whether samples are missing.
 func (o outcome) partial() bool { return o.missing() || o.needed && len(o.failed) > 0 }
 
+// why is why a group is missing.
+func (o outcome) why() error {
+	if len(o.failed) == 0 {
+		return errors.New("it has no targets")
+	}
+	return together(o.failed)
+}
+
 // late tells whether the query's time was the reason for each failure.
 func (o outcome) late() bool {
 	for _, err := range o.failed {

@@ -43,8 +43,11 @@ func (v *View) fetchPiece(ctx context.Context, sel Selection, p *Piece) ([]*dedu
 			ts[i].route = ts[i].cfg.route(sel.Matchers, ts[i].route.MinT, ts[i].route.MaxT, v.now)
 		}
 	}
-	if p.alone == nil {
-		return v.fetchFrom(ctx, sel, ts)
+	switch {
+	case !p.partition.Single():
+		return v.fetchFrom(ctx, sel, ts, v.stands)
+	case p.alone == nil:
+		return v.fetchFrom(ctx, sel, ts, nil)
 	}
 	return v.fetchAlone(ctx, sel, p, ts)
 }
@@ -54,7 +57,7 @@ func (v *View) fetchPiece(ctx context.Context, sel Selection, p *Piece) ([]*dedu
 // says that it is partial: they have missed something.
 func (v *View) fetchAlone(ctx context.Context, sel Selection, p *Piece, ts []target) ([]*dedup.Series, annotations.Annotations, error) {
 	if len(ts) == 0 {
-		return v.fetchFrom(ctx, sel, ts)
+		return v.fetchFrom(ctx, sel, ts, nil)
 	}
 	type answer struct {
 		list []*dedup.Series
@@ -65,7 +68,7 @@ func (v *View) fetchAlone(ctx context.Context, sel Selection, p *Piece, ts []tar
 		for i := range some {
 			some[i].replicas, some[i].holders = list, len(list)
 		}
-		a.list, a.ws, err = v.fetchFrom(ctx, sel, some)
+		a.list, a.ws, err = v.fetchFrom(ctx, sel, some, nil)
 		return a, err
 	}
 	candidates := p.candidates()

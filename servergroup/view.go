@@ -29,8 +29,11 @@ type View struct {
 	budget   *budget
 	extra    *health.Extra // of hedges and retries
 
-	mtx    sync.Mutex              // guards broken
-	broken annotations.Annotations // samples that cannot be decoded
+	without Missing // groups that are not asked
+
+	mtx       sync.Mutex              // guards the fields below
+	broken    annotations.Annotations // samples that cannot be decoded
+	standings map[string]standing     // by group
 }
 
 type groupView struct {
@@ -197,6 +200,10 @@ func (v *View) each(ctx context.Context, ts []target, f func(ctx context.Context
 		outcomes[i] = outcome{group: t.cfg, asked: len(t.replicas), errs: errs[i], needed: t.needed}
 		for j, r := range t.replicas {
 			wg.Go(func() {
+				if err := v.without[t.cfg.Name]; err != nil {
+					errs[i][j] = err
+					return
+				}
 				errs[i][j] = r.attempt(ctx, regardless, func(ctx context.Context) error { return f(ctx, i, j) })
 				err := errs[i][j]
 				var over *BudgetError
@@ -253,7 +260,7 @@ type Selection struct {
 // fetch gets the selection from all groups concerned. It returns the series in
 // the order of their labels.
 func (v *View) fetch(ctx context.Context, sel Selection) ([]*dedup.Series, annotations.Annotations, error) {
-	list, ws, err := v.fetchFrom(ctx, sel, v.routeMerge(sel.Matchers, sel.MinT, sel.MaxT))
+	list, ws, err := v.fetchFrom(ctx, sel, v.routeMerge(sel.Matchers, sel.MinT, sel.MaxT), v.stands)
 	if err != nil {
 		return nil, ws, err
 	}
@@ -264,8 +271,9 @@ func (v *View) fetch(ctx context.Context, sel Selection) ([]*dedup.Series, annot
 	return list, ws, nil
 }
 
-// fetchFrom gets the selection from some groups.
-func (v *View) fetchFrom(ctx context.Context, sel Selection, ts []target) ([]*dedup.Series, annotations.Annotations, error) {
+// fetchFrom gets the selection from some groups. tell, unless it is nil, is told what has
+// become of each.
+func (v *View) fetchFrom(ctx context.Context, sel Selection, ts []target, tell func(*Config, error)) ([]*dedup.Series, annotations.Annotations, error) {
 	var said remarks
 	sources := make([][]source, len(ts))
 	for i := range ts {
@@ -280,6 +288,15 @@ func (v *View) fetchFrom(ctx context.Context, sel Selection, ts []target) ([]*de
 	}
 	if err != nil {
 		return nil, nil, err
+	}
+	for _, o := range outcomes {
+		switch {
+		case tell == nil:
+		case o.missing():
+			tell(o.group, o.why())
+		default:
+			tell(o.group, nil)
+		}
 	}
 	inOrder := slices.DeleteFunc(slices.Concat(sources...), func(s source) bool { return s.target == nil }) // which has failed
 	v.noteHistograms(inOrder, sel, &said)
