@@ -106,6 +106,7 @@ type query struct {
 	planned *planned
 	parse   func(context.Context) (promql.Query, *planned, error)
 	traced  bool                // what becomes of it is wanted
+	gaps    []servergroup.Gap   // of the answer
 	missing servergroup.Missing // groups that have failed before, which are not asked again
 }
 
@@ -144,6 +145,7 @@ func (q *query) exec(ctx context.Context, o Options) *promql.Result {
 	if q.traced {
 		q.planned.trace = newTrace()
 	}
+	needed := whole(stmt.Expr)
 	stmt.Expr = q.planned.plan.Expr
 	res := q.Query.Exec(ctx)
 	if namesUnknown(res.Warnings) && slices.ContainsFunc(q.planned.plan.Leaves, func(l Leaf) bool { return l.Part != nil && l.Part.Adds }) {
@@ -153,7 +155,17 @@ func (q *query) exec(ctx context.Context, o Options) *promql.Result {
 		q.missing = torn
 		return &promql.Result{Err: errTorn}
 	}
+	for _, ms := range needed {
+		if err := view.Needs(ms); err != nil && res.Err == nil {
+			return &promql.Result{Err: err}
+		}
+	}
+	if res.Err == nil {
+		q.gaps = view.Gaps()
+		view.Report(ctx)
+	}
 	res.Warnings.Merge(view.LateWarnings())
+	view.Fold(res.Warnings)
 	res.Warnings.AsStrings(q.text, 0, 0) // which tells them the query, so that they know their positions
 	return res
 }

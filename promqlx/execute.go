@@ -57,7 +57,7 @@ func (x *execution) part(ctx context.Context, p *Part) ([]storage.Series, annota
 	for i, partition := range asked {
 		g.Go(func() error {
 			answers[i], errs[i] = x.ask(ctx, p, partition)
-			partition.Stands(errs[i])
+			partition.Stands(errs[i], p.Steps)
 			x.trace.failed(p, partition, errs[i])
 			if another(errs[i]) {
 				return errs[i]
@@ -68,7 +68,7 @@ func (x *execution) part(ctx context.Context, p *Part) ([]storage.Series, annota
 	if err := g.Wait(); err != nil {
 		return nil, nil, err
 	}
-	warnings, err := x.view.Together(errs)
+	warnings, err := x.view.Together(asked, errs)
 	if err != nil {
 		return nil, nil, err
 	}

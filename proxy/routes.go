@@ -16,7 +16,7 @@ func (s *Server) router(upstream http.Handler, l lookups, federate http.Handler)
 	return mergeSlashes(
 		s.recoverPanics(
 			splitAt(s.routePrefix+"/api/v1",
-				s.requestPushdown(s.apiRoutes(upstream, l)),
+				tellCompleteness(s.requestPartial(s.requestPushdown(s.apiRoutes(upstream, l)))),
 				s.webRoutes(federate))))
 }
 

@@ -60,8 +60,11 @@ func (o outcome) late() bool {
 	return len(o.failed) > 0
 }
 
+// nameOf is how a group is named in texts.
+func nameOf(group string) string { return fmt.Sprintf("server group %q", group) }
+
 func (o outcome) String() string {
-	where := fmt.Sprintf("server group %q", o.group.Name)
+	where := nameOf(o.group.Name)
 	if o.group.Region != "" {
 		where += fmt.Sprintf(" (region %q)", o.group.Region)
 	}
@@ -88,22 +91,23 @@ func (v *View) verdict(outcomes []outcome) (annotations.Annotations, error) {
 	var ws annotations.Annotations
 	var missing []string
 	var failed []error
-	late, gone := true, 0
+	late, gone, strict := true, 0, false
 	for _, o := range outcomes {
 		if o.missing() {
 			gone++
 		}
+		strict = strict || o.partial() && v.strict(o.group)
 		switch {
 		case o.partial():
 			missing = append(missing, o.String())
 			failed = append(failed, o.failed...)
 			late = late && o.late()
-			ws.Add(errors.New("partial answer: " + o.String()))
+			ws.Add(errors.New(partialText + o.String()))
 		case len(o.failed) > 0:
 			ws.Add(fmt.Errorf("%w: %s", annotations.PromQLInfo, o))
 		}
 	}
-	if len(missing) > 0 && (v.partial == PartialError || gone == len(outcomes)) {
+	if strict || gone > 0 && gone == len(outcomes) {
 		return ws, &UnavailableError{Groups: missing, Late: late, failed: failed}
 	}
 	return ws, nil
@@ -129,7 +133,7 @@ func ended(ctx context.Context, outcomes []outcome) error {
 type remarks struct {
 	mtx      sync.Mutex
 	warnings annotations.Annotations
-	partial  []string // backends, themselves in front of others, whose answers were not whole
+	partial  []remark // of backends, themselves in front of others, whose answers were not whole
 	said     map[string]bool
 }
 
@@ -146,7 +150,13 @@ func (m *remarks) backend(t *target, r *replica, text string) {
 	m.mtx.Lock()
 	defer m.mtx.Unlock()
 	m.warnings.Add(errors.New(text))
-	m.partial = append(m.partial, text)
+	m.partial = append(m.partial, remark{t.cfg, text})
+}
+
+// remark is what a backend of a group says.
+type remark struct {
+	group *Config
+	text  string
 }
 
 // first tells whether it is asked about this for the first time.
@@ -163,12 +173,20 @@ func (m *remarks) first(about string) bool {
 	return true
 }
 
-// verdict returns the warnings, or an error where an answer must not be partial.
-func (m *remarks) verdict(partial PartialResponse) (annotations.Annotations, error) {
+// verdict returns the warnings, or an error where an answer must not be partial. The
+// samples from mint to maxt (ms) were wanted.
+func (m *remarks) verdict(v *View, mint, maxt int64) (annotations.Annotations, error) {
 	m.mtx.Lock()
 	defer m.mtx.Unlock()
-	if len(m.partial) > 0 && partial == PartialError {
-		return m.warnings, &UnavailableError{Groups: m.partial}
+	var texts []string
+	strict := false
+	for _, r := range m.partial {
+		texts = append(texts, r.text)
+		strict = strict || v.strict(r.group)
+		v.lacks(r.group, mint, maxt, r.text)
+	}
+	if strict {
+		return m.warnings, &UnavailableError{Groups: texts}
 	}
 	return m.warnings, nil
 }

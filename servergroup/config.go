@@ -60,6 +60,9 @@ type Config struct {
 	// Pushdown says whether the replicas are asked to evaluate; "" is what `global`
 	// says.
 	Pushdown Pushdown `yaml:"pushdown,omitempty"`
+	// PartialResponse says what becomes of an answer that lacks data of this group; "" is
+	// what `global` says.
+	PartialResponse PartialResponse `yaml:"partial_response,omitempty"`
 	// Timeout bounds each request to a replica.
 	Timeout model.Duration `yaml:"timeout,omitempty"`
 	// MaxConcurrency is how many requests may be under way at a replica; further ones
@@ -313,6 +316,9 @@ func (c *Config) validateRequests(errs *fieldErrors) {
 	}
 	if c.Pushdown != "" && c.Pushdown != PushdownProvable && c.Pushdown != PushdownOff {
 		errs.add(fmt.Sprintf("%q is neither provable nor off", string(c.Pushdown)), "pushdown")
+	}
+	if c.PartialResponse != "" && c.PartialResponse != PartialWarn && c.PartialResponse != PartialError {
+		errs.add(fmt.Sprintf("%q is neither warn nor error", string(c.PartialResponse)), "partial_response")
 	}
 	if c.PathPrefix != "" {
 		validatePath(errs, c.PathPrefix, "path_prefix")

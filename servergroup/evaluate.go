@@ -238,7 +238,7 @@ func (p *Piece) evaluateAt(ctx context.Context, r *replica, text string, carries
 	if doubt := clockDoubt(prof.client); doubt != "" {
 		said.warn(fmt.Errorf("server group %q: %s: %s", t.cfg.Name, r.url(), doubt))
 	}
-	ws, err := said.verdict(p.partition.view.partial)
+	ws, err := said.verdict(p.partition.view, p.Steps.Start, p.Steps.End)
 	if err != nil {
 		return nil, err
 	}
@@ -329,10 +329,10 @@ func (e *evaluation) note(list *[]string, text string) {
 // Together turns what became of several partitions into warnings or an error, as
 // if they had been asked as one: errs are those of their fetches, nil where there
 // was none.
-func (v *View) Together(errs []error) (warnings []error, err error) {
+func (v *View) Together(asked []*Partition, errs []error) (warnings []error, err error) {
 	all := &UnavailableError{Late: true}
-	missing := 0
-	for _, err := range errs {
+	missing, strict := 0, false
+	for i, err := range errs {
 		var gone *UnavailableError
 		switch {
 		case err == nil:
@@ -341,13 +341,14 @@ func (v *View) Together(errs []error) (warnings []error, err error) {
 			return nil, err
 		}
 		missing++
+		strict = strict || slices.ContainsFunc(asked[i].members, func(g groupView) bool { return v.strict(g.cfg) })
 		all.Groups = append(all.Groups, gone.Groups...)
 		all.Late = all.Late && gone.Late
 		for _, g := range gone.Groups {
-			warnings = append(warnings, errors.New("partial answer: "+g))
+			warnings = append(warnings, errors.New(partialText+g))
 		}
 	}
-	if missing > 0 && (v.partial == PartialError || missing == len(errs)) {
+	if strict || missing > 0 && missing == len(errs) {
 		return nil, all
 	}
 	return warnings, nil

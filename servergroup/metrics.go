@@ -20,6 +20,7 @@ type metrics struct {
 	extras      *prometheus.CounterVec
 	transitions *prometheus.CounterVec
 	overBudget  prometheus.Counter
+	partial     *prometheus.CounterVec
 }
 
 var replicaLabels = []string{"group", "region", "replica"}
@@ -52,6 +53,10 @@ func newMetrics(reg prometheus.Registerer, s *Set) *metrics {
 			Name: "oneprom_replica_breaker_transitions_total",
 			Help: "Changes of the state of a replica's circuit breaker.",
 		}, with("to")),
+		partial: auto.NewCounterVec(prometheus.CounterOpts{
+			Name: "oneprom_partial_answers_total",
+			Help: "Answers that lacked data of a group.",
+		}, []string{"group", "region"}),
 		overBudget: auto.NewCounter(prometheus.CounterOpts{
 			Name: "oneprom_queries_over_budget_total",
 			Help: "Queries that failed as they needed more bytes than --query.max-fetched-bytes.",

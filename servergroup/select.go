@@ -45,9 +45,13 @@ func (v *View) fetchPiece(ctx context.Context, sel Selection, p *Piece) ([]*dedu
 	}
 	switch {
 	case !p.partition.Single():
-		return v.fetchFrom(ctx, sel, ts, v.stands)
+		return v.fetchFrom(ctx, sel, ts, v.settled(sel))
 	case p.alone == nil:
-		return v.fetchFrom(ctx, sel, ts, nil)
+		return v.fetchFrom(ctx, sel, ts, func(o outcome) {
+			if o.partial() {
+				v.lacks(o.group, sel.MinT, sel.MaxT, o.String())
+			}
+		})
 	}
 	return v.fetchAlone(ctx, sel, p, ts)
 }
@@ -101,10 +105,11 @@ func (v *View) fetchAlone(ctx context.Context, sel Selection, p *Piece, ts []tar
 		return nil, a.ws, err
 	}
 	lost.needed = true
-	if v.partial == PartialError {
+	if v.strict(lost.group) {
 		return nil, a.ws, &UnavailableError{Groups: []string{lost.String()}, failed: lost.failed}
 	}
-	a.ws.Add(errors.New("partial answer: " + lost.String()))
+	a.ws.Add(errors.New(partialText + lost.String()))
+	v.lacks(lost.group, sel.MinT, sel.MaxT, lost.String())
 	return a.list, a.ws, nil
 }
 

@@ -3,6 +3,11 @@ package servergroup
 import (
 	"errors"
 	"maps"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 // This file keeps the parts of an answer consistent: a group that fails while a query is
@@ -36,6 +41,21 @@ func (v *View) stands(g *Config, err error) {
 	v.standings[g.Name] = s
 }
 
+// settled takes in what has become of the groups of which a selection was wanted.
+func (v *View) settled(sel Selection) func(outcome) {
+	return func(o outcome) {
+		switch {
+		case o.missing():
+			v.stands(o.group, o.why())
+		default:
+			v.stands(o.group, nil)
+		}
+		if o.partial() {
+			v.lacks(o.group, sel.MinT, sel.MaxT, o.String())
+		}
+	}
+}
+
 // Torn returns the groups that have answered in one part of the query and failed in
 // another, with those that were missing from the beginning. There are none if all parts
 // are of the same groups.
@@ -54,9 +74,27 @@ func (v *View) Torn() Missing {
 	return out
 }
 
+// Needs is an error if a group is missing that a selector concerns, or may be: what is
+// made of it cannot be told of a part of the groups.
+func (v *View) Needs(ms []*labels.Matcher) error {
+	missing := &UnavailableError{}
+	for _, gap := range v.Gaps() {
+		i := slices.IndexFunc(v.groups, func(g groupView) bool { return g.cfg.Name == gap.Group })
+		if i >= 0 && !v.groups[i].cfg.excludes(ms) {
+			missing.Groups = append(missing.Groups, gap.Reason)
+		}
+	}
+	if len(missing.Groups) == 0 {
+		return nil
+	}
+	missing.Groups[0] = "what the query asks cannot be told of a part of the data: " + missing.Groups[0]
+	return missing
+}
+
 // Stands is told what has become of the partition in a part of a query: err is nil if it
-// has answered. Of several groups that are merged, the fetches tell.
-func (p *Partition) Stands(err error) {
+// has answered. Of several groups that are merged, the fetches tell. The samples at steps
+// were wanted.
+func (p *Partition) Stands(err error, steps transport.Steps) {
 	var gone *UnavailableError
 	switch {
 	case !p.Single():
@@ -64,6 +102,7 @@ func (p *Partition) Stands(err error) {
 		p.view.stands(p.members[0].cfg, nil)
 	case errors.As(err, &gone) && len(gone.failed) > 0:
 		p.view.stands(p.members[0].cfg, together(gone.failed))
+		p.view.lacks(p.members[0].cfg, steps.Start, steps.End, gone.Error())
 	}
 }
 

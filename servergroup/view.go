@@ -22,14 +22,18 @@ import (
 // of the moment it began, one clock reading, one budget. A reload does not
 // touch it.
 type View struct {
-	groups   []groupView
-	partial  PartialResponse
-	pushdown Pushdown // PushdownOff: for no group
-	now      time.Time
-	budget   *budget
-	extra    *health.Extra // of hedges and retries
+	groups    []groupView
+	partial   PartialResponse
+	requested PartialResponse // by the request; "" if it says nothing
+	pushdown  Pushdown        // PushdownOff: for no group
+	now       time.Time
+	budget    *budget
+	extra     *health.Extra // of hedges and retries
 
 	without Missing // groups that are not asked
+	metrics *metrics
+
+	completeness Completeness
 
 	mtx       sync.Mutex              // guards the fields below
 	broken    annotations.Annotations // samples that cannot be decoded
@@ -49,9 +53,14 @@ type groupView struct {
 // configuration and one discovery made them, and of requests that say the same of
 // partial answers and of push-down.
 func (v *View) Alike(o *View) bool {
-	return v.partial == o.partial && v.pushdown == o.pushdown && slices.EqualFunc(v.groups, o.groups, func(a, b groupView) bool {
-		return a.cfg == b.cfg && slices.Equal(a.replicas, b.replicas)
+	return v.pushdown == o.pushdown && slices.EqualFunc(v.groups, o.groups, func(a, b groupView) bool {
+		return a.cfg == b.cfg && v.strict(a.cfg) == o.strict(b.cfg) && slices.Equal(a.replicas, b.replicas)
 	})
+}
+
+// strict tells whether an answer must not lack data of a group.
+func (v *View) strict(g *Config) bool {
+	return cmp.Or(v.requested, g.PartialResponse, v.partial) == PartialError
 }
 
 type partialKey struct{}
@@ -63,7 +72,7 @@ func WithPartialResponse(ctx context.Context, p PartialResponse) context.Context
 
 // View returns the groups of the moment. There are none before the first Apply.
 func (s *Set) View(ctx context.Context) *View {
-	v := &View{now: s.opts.Now(), budget: &budget{limit: s.opts.MaxFetchedBytes, over: s.healths.metrics.overBudget.Inc}, extra: &s.healths.extra, partial: PartialWarn}
+	v := &View{now: s.opts.Now(), budget: &budget{limit: s.opts.MaxFetchedBytes, over: s.healths.metrics.overBudget.Inc}, extra: &s.healths.extra, metrics: s.healths.metrics, partial: PartialWarn}
 	if gen := s.current.Load(); gen != nil {
 		v.partial = gen.partial
 		for i, g := range gen.groups {
@@ -71,7 +80,7 @@ func (s *Set) View(ctx context.Context) *View {
 		}
 	}
 	if p, ok := ctx.Value(partialKey{}).(PartialResponse); ok {
-		v.partial = p
+		v.requested = p
 	}
 	v.pushdown, _ = ctx.Value(pushdownKey{}).(Pushdown)
 	return v
@@ -260,7 +269,7 @@ type Selection struct {
 // fetch gets the selection from all groups concerned. It returns the series in
 // the order of their labels.
 func (v *View) fetch(ctx context.Context, sel Selection) ([]*dedup.Series, annotations.Annotations, error) {
-	list, ws, err := v.fetchFrom(ctx, sel, v.routeMerge(sel.Matchers, sel.MinT, sel.MaxT), v.stands)
+	list, ws, err := v.fetchFrom(ctx, sel, v.routeMerge(sel.Matchers, sel.MinT, sel.MaxT), v.settled(sel))
 	if err != nil {
 		return nil, ws, err
 	}
@@ -273,7 +282,7 @@ func (v *View) fetch(ctx context.Context, sel Selection) ([]*dedup.Series, annot
 
 // fetchFrom gets the selection from some groups. tell, unless it is nil, is told what has
 // become of each.
-func (v *View) fetchFrom(ctx context.Context, sel Selection, ts []target, tell func(*Config, error)) ([]*dedup.Series, annotations.Annotations, error) {
+func (v *View) fetchFrom(ctx context.Context, sel Selection, ts []target, tell func(outcome)) ([]*dedup.Series, annotations.Annotations, error) {
 	var said remarks
 	sources := make([][]source, len(ts))
 	for i := range ts {
@@ -289,13 +298,9 @@ func (v *View) fetchFrom(ctx context.Context, sel Selection, ts []target, tell f
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, o := range outcomes {
-		switch {
-		case tell == nil:
-		case o.missing():
-			tell(o.group, o.why())
-		default:
-			tell(o.group, nil)
+	if tell != nil {
+		for _, o := range outcomes {
+			tell(o)
 		}
 	}
 	inOrder := slices.DeleteFunc(slices.Concat(sources...), func(s source) bool { return s.target == nil }) // which has failed
@@ -306,7 +311,7 @@ func (v *View) fetchFrom(ctx context.Context, sel Selection, ts []target, tell f
 	if err != nil {
 		return nil, ws, err
 	}
-	more, err := said.verdict(v.partial)
+	more, err := said.verdict(v, sel.MinT, sel.MaxT)
 	return list, ws.Merge(more), err
 }
 
@@ -346,12 +351,12 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 	lo, hi := t.cfg.TimeRange.bounds(v.now)
 	from, to := around(sel.MinT, sel.MaxT, t.holders)
 	req.MinT, req.MaxT = max(lo, from), min(hi, to)
-	client := v.clientOf(p)
+	client := v.clientOf(t.cfg, p)
 	if doubt := clockDoubt(client); doubt != "" {
 		said.warn(fmt.Errorf("server group %q: %s: %s", t.cfg.Name, r.url(), doubt))
 	}
 	list, err := client.Fetch(ctx, p.method, req)
-	refusesParts := p.dialect.WholeReads && v.partial != PartialError && transport.ClassOf(err) == transport.ClassServer
+	refusesParts := p.dialect.WholeReads && !v.strict(t.cfg) && transport.ClassOf(err) == transport.ClassServer
 	if p.method != transport.QueryAPI && (refusesParts || transport.CannotCut(err)) {
 		list, err = client.Fetch(ctx, transport.QueryAPI, req)
 	}
@@ -382,6 +387,6 @@ func (v *View) charging(r *replica, by transport.Method) func(bytes int) error {
 
 // clientOf returns the client for a replica's profile that follows the query's
 // partial_response.
-func (v *View) clientOf(p *profile) *transport.Client {
-	return p.client.AllowPartial(v.partial != PartialError)
+func (v *View) clientOf(g *Config, p *profile) *transport.Client {
+	return p.client.AllowPartial(!v.strict(g))
 }

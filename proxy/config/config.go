@@ -54,6 +54,7 @@ func (c *Config) Groups() []servergroup.Config {
 	groups := slices.Clone(c.ServerGroups)
 	for i := range groups {
 		groups[i].Pushdown = cmp.Or(groups[i].Pushdown, c.Global.Pushdown)
+		groups[i].PartialResponse = cmp.Or(groups[i].PartialResponse, c.Global.PartialResponse)
 	}
 	return groups
 }
