@@ -66,6 +66,9 @@ func (x *execution) part(ctx context.Context, p *Part) ([]storage.Series, annota
 		})
 	}
 	if err := g.Wait(); err != nil {
+		if late := servergroup.Late(asked, errs); late != nil && errors.Is(err, context.DeadlineExceeded) {
+			err = late
+		}
 		return nil, nil, err
 	}
 	warnings, err := x.view.Together(asked, errs)

@@ -326,6 +326,22 @@ func (e *evaluation) note(list *[]string, text string) {
 	}
 }
 
+// Late is the error of parts of which the query's time ended while partitions were asked:
+// errs are those of their fetches, nil where there was none. It names those that had not
+// answered; it is nil if all had.
+func Late(asked []*Partition, errs []error) error {
+	late := &UnavailableError{Late: true}
+	for i, err := range errs {
+		if err != nil {
+			late.Groups = append(late.Groups, fmt.Sprintf("server group %q did not answer before the query's time was over", asked[i].Name()))
+		}
+	}
+	if len(late.Groups) == 0 {
+		return nil
+	}
+	return late
+}
+
 // Together turns what became of several partitions into warnings or an error, as
 // if they had been asked as one: errs are those of their fetches, nil where there
 // was none.

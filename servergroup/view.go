@@ -352,9 +352,6 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 	from, to := around(sel.MinT, sel.MaxT, t.holders)
 	req.MinT, req.MaxT = max(lo, from), min(hi, to)
 	client := v.clientOf(t.cfg, p)
-	if doubt := clockDoubt(client); doubt != "" {
-		said.warn(fmt.Errorf("server group %q: %s: %s", t.cfg.Name, r.url(), doubt))
-	}
 	list, err := client.Fetch(ctx, p.method, req)
 	refusesParts := p.dialect.WholeReads && !v.strict(t.cfg) && transport.ClassOf(err) == transport.ClassServer
 	if p.method != transport.QueryAPI && (refusesParts || transport.CannotCut(err)) {
@@ -371,6 +368,9 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 		for i := range list { // that it ends here is no gap of the replica
 			list[i].Run = dedup.Bounded{Run: list[i].Run, From: lo, To: hi}
 		}
+	}
+	if doubt := clockDoubt(client); doubt != "" {
+		said.warn(fmt.Errorf("server group %q: %s: %s", t.cfg.Name, r.url(), doubt))
 	}
 	v.noteOusted(t, rules, said)
 	return source{origin: origin{target: t, profile: p}, series: list}, nil

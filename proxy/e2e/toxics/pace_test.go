@@ -6,8 +6,8 @@ import "time"
 
 const (
 	// groupTimeout bounds a request to a server, queryTimeout a query.
-	groupTimeout = time.Second
-	queryTimeout = 2 * time.Second
+	groupTimeout = 2 * time.Second
+	queryTimeout = 4 * time.Second
 	// slack is how much later an answer may come, on a machine that has much else to do.
 	slack = 1500 * time.Millisecond
 	// atOnce is how many cells of the matrix are tried at once. They mostly wait.
