@@ -27,8 +27,8 @@ import (
 // first, and its series come from the groups as the plan says.
 type Engine struct {
 	engine *promql.Engine
-	// parts evaluates parts here. It is an engine of its own: the queries that need
-	// them hold the slots of the other one.
+	// parts evaluates parts here. It is an engine of its own, whose metrics would count
+	// parts as queries, and whose slots the queries that need them would hold.
 	parts        *promql.Engine
 	groups       *servergroup.Set
 	parser       parser.Parser
@@ -110,7 +110,9 @@ type query struct {
 	text    string
 	planned *planned
 	parse   func(context.Context) (promql.Query, *planned, error)
-	traced  bool // what becomes of it is wanted
+	traced  bool                // what becomes of it is wanted
+	gaps    []servergroup.Gap   // of the answer
+	missing servergroup.Missing // groups that have failed before, which are not asked again
 
 	progress *progress
 }
@@ -135,6 +137,7 @@ func (q *query) run(ctx context.Context) *promql.Result {
 			o.Off = true
 		case errors.Is(res.Err, errDivisible):
 			o.Divided = true
+		case errors.Is(res.Err, errTorn):
 		default:
 			rethrow(res.Err)
 			return res
@@ -167,13 +170,29 @@ func (q *query) exec(ctx context.Context, o Options) *promql.Result {
 		return &promql.Result{Err: fmt.Errorf("BUG: statement of type %T", q.Statement())}
 	}
 	view := q.engine.groups.View(ctx)
+	view.Without(q.missing)
 	q.plan(ctx, stmt, view, o)
+	needed := whole(stmt.Expr)
 	stmt.Expr = q.planned.plan.Expr
 	res := q.evaluate(ctx)
 	if namesUnknown(res.Warnings) && slices.ContainsFunc(q.planned.plan.Leaves, func(l Leaf) bool { return l.Part != nil && l.Part.Adds }) {
 		return &promql.Result{Err: errDoubtful}
 	}
+	if torn := view.Torn(); res.Err == nil && len(torn) > 0 {
+		q.missing = torn
+		return &promql.Result{Err: errTorn}
+	}
+	for _, ms := range needed {
+		if err := view.Needs(ms); err != nil && res.Err == nil {
+			return &promql.Result{Err: err}
+		}
+	}
+	if res.Err == nil {
+		q.gaps = view.Gaps()
+		view.Report(ctx)
+	}
 	res.Warnings.Merge(view.LateWarnings())
+	view.Fold(res.Warnings)
 	res.Warnings.AsStrings(q.text, 0, 0) // which tells them the query, so that they know their positions
 	return res
 }

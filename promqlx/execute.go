@@ -29,6 +29,8 @@ var (
 	// errDivisible: more would be answered by one replica if the targets that it lacks
 	// were cut out.
 	errDivisible = errors.New("the part has to be divided by target")
+	// errTorn: a group has failed while the query was under way, and is in some parts only.
+	errTorn = errors.New("a group is in some parts only")
 )
 
 // execution answers the parts of one query.
@@ -56,6 +58,7 @@ func (x *execution) part(ctx context.Context, p *Part) ([]storage.Series, annota
 	for i, partition := range asked {
 		g.Go(func() error {
 			answers[i], errs[i] = x.ask(ctx, p, partition)
+			partition.Stands(errs[i], p.Steps)
 			x.trace.failed(p, partition, errs[i])
 			if another(errs[i]) {
 				return errs[i]
@@ -64,9 +67,12 @@ func (x *execution) part(ctx context.Context, p *Part) ([]storage.Series, annota
 		})
 	}
 	if err := g.Wait(); err != nil {
+		if late := servergroup.Late(asked, errs); late != nil && errors.Is(err, context.DeadlineExceeded) {
+			err = late
+		}
 		return nil, nil, err
 	}
-	warnings, err := x.view.Together(errs)
+	warnings, err := x.view.Together(asked, errs)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -89,6 +95,9 @@ func (x *execution) part(ctx context.Context, p *Part) ([]storage.Series, annota
 // ask has a partition answer a part.
 func (x *execution) ask(ctx context.Context, p *Part, partition *servergroup.Partition) (_ answer, err error) {
 	defer transport.Guard(&err)
+	if err := partition.Missing(); err != nil {
+		return answer{}, err
+	}
 	pieces, err := x.choose(ctx, p, partition)
 	if err != nil {
 		return answer{}, err

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,7 +37,9 @@ import (
 // store is a backend that remembers what it was asked for.
 type store struct {
 	*httptest.Server
-	queryRange http.HandlerFunc // instead of its own answers; nil: none
+	queryRange http.HandlerFunc                 // instead of its own answers; nil: none
+	all        atomic.Pointer[http.HandlerFunc] // answers whatever is asked, if set
+	own        http.Handler
 
 	mtx     sync.Mutex // guards the fields below
 	queries []string   // over a range
@@ -47,8 +50,12 @@ type store struct {
 func newStore(t *testing.T, load string) *store {
 	t.Helper()
 	h := backendtest.NewHandler(backendtest.Options{Queryable: promqltest.LoadedStorage(t, "load 15s"+load), EarlyNames: true})
-	s := &store{}
+	s := &store{own: h}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if f := s.all.Load(); f != nil {
+			(*f)(w, r)
+			return
+		}
 		switch r.URL.Path {
 		case "/api/v1/query_range":
 			s.note(&s.queries, r.FormValue("query"))

@@ -179,6 +179,8 @@ type Analysis struct {
 	// Series and Samples are how many there are in the result.
 	Series  int `json:"series"`
 	Samples int `json:"samples"`
+	// Completeness is what the result lacks; of a whole one, nothing.
+	Completeness []servergroup.Gap `json:"completeness"`
 	// Warnings and Infos are those of the result; in JSON they are beside the
 	// explanation.
 	Warnings []string `json:"-"`
@@ -233,6 +235,7 @@ func (e *Engine) Analyze(ctx context.Context, q Question) (*Explanation, annotat
 	a.Series, a.Samples = sizeOf(res.Value)
 	a.Warnings, a.Infos = res.Warnings.AsStrings(q.Query, 0, 0)
 	a.Bytes = asked.planned.view.FetchedBytes()
+	a.Completeness = asked.gaps
 	out := asked.planned.explain(asked.Statement().(*parser.EvalStmt))
 	out.Analysis = a
 	return out, res.Warnings, nil

@@ -56,25 +56,16 @@ func (s *Server) explain(r *http.Request) (*promqlx.Explanation, annotations.Ann
 	if !analyze {
 		e, err := s.engine.Explain(ctx, s.set.View(ctx), q)
 		if err != nil {
-			return nil, nil, badQuestion(err)
+			return nil, nil, badParameter("query", err)
 		}
 		return e, nil, nil
 	}
 	e, warnings, err := s.engine.Analyze(ctx, q)
 	var bad *promqlx.QuestionError
 	if errors.As(err, &bad) {
-		err = badQuestion(bad.Unwrap())
+		err = badParameter("query", bad.Unwrap())
 	}
 	return e, warnings, err
-}
-
-// badQuestion is the API's error for a query that could not be made: the query is to
-// blame, unless time was up.
-func badQuestion(err error) error {
-	if classify(err).code != http.StatusUnprocessableEntity {
-		return err
-	}
-	return badParameter("query", err)
 }
 
 // question reads the parameters of query_range if one of those that only it has is

@@ -60,7 +60,7 @@ func ExplainOffline(o Options, q OfflineQuestion) (string, error) {
 	defer engine.Close()
 	e, err := engine.Explain(context.Background(), servergroup.Offline(cfg.Groups(), cfg.Global.PartialResponse, now), asked)
 	if err != nil {
-		return "", badQuestion(err)
+		return "", badParameter("query", err)
 	}
 	return e.Text(), nil
 }

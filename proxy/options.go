@@ -30,8 +30,15 @@ type Options struct {
 	QueryTimeout    model.Duration
 	LookbackDelta   model.Duration
 	MaxSamples      int
-	MaxConcurrency  int
 	MaxFetchedBytes Bytes
+	// MaxRegionConcurrency is of requests to servers, 0 for no limit.
+	MaxRegionConcurrency int
+
+	MaxConcurrency          int
+	MaxConcurrencyPerClient int
+	MaxQueued               int
+	QueueTimeout            model.Duration
+	ClientHeader            string // empty is none
 
 	ReadSampleLimit     int
 	ReadConcurrentLimit int
@@ -99,14 +106,24 @@ func AddFlags(app *kingpin.Application, o *Options) {
 		Default("5m").SetValue(&o.LookbackDelta)
 	app.Flag("query.max-samples", "How many samples one query may hold in memory. A query that needs more fails.").
 		Default("50000000").IntVar(&o.MaxSamples)
-	app.Flag("query.max-concurrency", "How many queries are evaluated at once. Further ones wait, within their timeout.").
+	app.Flag("query.max-concurrency", "How many queries, and other requests to the server groups, are worked on at once. Further ones wait. See --query.queue-timeout.").
 		Default("20").IntVar(&o.MaxConcurrency)
+	app.Flag("query.max-concurrency-per-client", "How many of these may be of one client. 0 is no limit. See --query.client-header.").
+		Default("0").IntVar(&o.MaxConcurrencyPerClient)
+	app.Flag("query.queue-timeout", "How long a request may wait before it is refused with 429. A query waits no longer than its own timeout, either.").
+		Default("10s").SetValue(&o.QueueTimeout)
+	app.Flag("query.max-queued", "How many requests may wait. Further ones are refused with 429 at once. 0 is none.").
+		Default("1000").IntVar(&o.MaxQueued)
+	app.Flag("query.client-header", "Header that names the client of a request. Clients take turns when requests wait. Without it, the user of basic authentication is the client, and else the remote IP address.").
+		PlaceHolder("<name>").StringVar(&o.ClientHeader)
+	app.Flag("query.max-region-concurrency", "How many requests may be under way to the servers of one region at once. Further ones wait, within their query's timeout. 0 is no limit. See also max_concurrency of server groups.").
+		Default("100").IntVar(&o.MaxRegionConcurrency)
 	app.Flag("query.max-fetched-bytes", "How many bytes of samples may be held for one query. A query that needs more fails. 0 is no limit. See also --query.max-samples.").
 		Default("1GiB").SetValue(&o.MaxFetchedBytes)
 
 	app.Flag("storage.remote.read-sample-limit", "How many samples one remote read request may be answered with, if it asks for samples rather than streamed chunks. 0 is no limit.").
 		Default("5e7").IntVar(&o.ReadSampleLimit)
-	app.Flag("storage.remote.read-concurrent-limit", "How many remote read requests are answered at once. 0 is no limit.").
+	app.Flag("storage.remote.read-concurrent-limit", "How many of the requests of --query.max-concurrency may be remote read. 0 is no limit.").
 		Default("10").IntVar(&o.ReadConcurrentLimit)
 	app.Flag("storage.remote.read-max-bytes-in-frame", "Size in bytes of a frame of streamed remote read, before marshalling.").
 		Default("1048576").IntVar(&o.ReadMaxBytesInFrame)
@@ -149,6 +166,10 @@ func (o *Options) validate() error {
 	refuse(o.LookbackDelta <= 0, "--query.lookback-delta=%s: must be longer than 0s", o.LookbackDelta)
 	refuse(o.MaxSamples < 1, "--query.max-samples=%d: must be at least 1", o.MaxSamples)
 	refuse(o.MaxConcurrency < 1, "--query.max-concurrency=%d: must be at least 1", o.MaxConcurrency)
+	refuse(o.MaxConcurrencyPerClient < 0, "--query.max-concurrency-per-client=%d: must not be negative", o.MaxConcurrencyPerClient)
+	refuse(o.QueueTimeout <= 0, "--query.queue-timeout=%s: must be longer than 0s; --query.max-queued=0 lets nobody wait", o.QueueTimeout)
+	refuse(o.MaxQueued < 0, "--query.max-queued=%d: must not be negative", o.MaxQueued)
+	refuse(o.MaxRegionConcurrency < 0, "--query.max-region-concurrency=%d: must not be negative", o.MaxRegionConcurrency)
 	refuse(o.MaxFetchedBytes < 0, "--query.max-fetched-bytes=%d: must not be negative", o.MaxFetchedBytes)
 	refuse(o.ReadSampleLimit < 0, "--storage.remote.read-sample-limit=%d: must not be negative", o.ReadSampleLimit)
 	refuse(o.ReadConcurrentLimit < 0, "--storage.remote.read-concurrent-limit=%d: must not be negative", o.ReadConcurrentLimit)

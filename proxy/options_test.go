@@ -2,12 +2,10 @@ package proxy
 
 import (
 	"bytes"
-	"context"
 	"log/slog"
 	"strings"
 	"testing"
 
-	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/stretchr/testify/require"
 )
@@ -19,6 +17,7 @@ func TestAddFlags_DefaultsAreThoseOfPrometheus(t *testing.T) {
 		"config.file": "oneprom.yml", "web.listen-address": "0.0.0.0:9090", "web.read-timeout": "5m", "web.max-connections": "512",
 		"web.enable-lifecycle": "false", "web.cors.origin": ".*", "query.timeout": "2m", "query.max-samples": "50000000",
 		"query.lookback-delta": "5m", "query.max-concurrency": "20", "query.max-fetched-bytes": "1GiB",
+		"query.max-concurrency-per-client": "0", "query.queue-timeout": "10s", "query.max-queued": "1000", "query.client-header": "", "query.max-region-concurrency": "100",
 		"storage.remote.read-sample-limit": "50000000", "storage.remote.read-concurrent-limit": "10",
 		"storage.remote.read-max-bytes-in-frame": "1048576",
 	}
@@ -40,9 +39,13 @@ func TestBytes(t *testing.T) {
 }
 
 func TestOptions_RefusedAllAtOnce(t *testing.T) {
-	o := options(t, "--query.timeout=0s", "--query.max-concurrency=0", "--web.max-connections=-1")
+	flags := []string{
+		"--query.timeout=0s", "--query.max-concurrency=0", "--web.max-connections=-1",
+		"--query.max-concurrency-per-client=-1", "--query.queue-timeout=0s", "--query.max-queued=-1", "--query.max-region-concurrency=-1",
+	}
+	o := options(t, flags...)
 	err := o.validate()
-	for _, text := range []string{"--query.timeout=0s", "--query.max-concurrency=0", "--web.max-connections=-1"} {
+	for _, text := range flags {
 		require.ErrorContains(t, err, text)
 	}
 	require.NotContains(t, err.Error(), "--query.max-samples")
@@ -95,27 +98,4 @@ func TestFeatures_ReachEngine(t *testing.T) {
 	require.NoError(t, err)
 	_, err = o.Parser.ParseExpr("m + fill(0) m")
 	require.Error(t, err)
-}
-
-func TestQuerySlots(t *testing.T) {
-	slots := make(querySlots, 1)
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	_, err := slots.Insert(ended, "")
-	require.NoError(t, err, "a free slot is taken")
-	_, err = slots.Insert(ended, "")
-	require.ErrorIs(t, err, promql.ErrQueryCanceled("query queue"))
-	late, cancel := context.WithTimeout(t.Context(), 0)
-	defer cancel()
-	_, err = slots.Insert(late, "")
-	require.ErrorIs(t, err, promql.ErrQueryTimeout("query queue"))
-	require.Equal(t, 503, classify(err).code)
-
-	waiting := make(chan error)
-	go func() {
-		_, err := slots.Insert(context.Background(), "")
-		waiting <- err
-	}()
-	slots.Delete(0)
-	require.NoError(t, <-waiting)
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/prometheus/prometheus/util/notifications"
 
 	"github.com/oneprom/oneprom/promqlx"
+	"github.com/oneprom/oneprom/proxy/admission"
 	"github.com/oneprom/oneprom/proxy/config"
 	"github.com/oneprom/oneprom/servergroup"
 )
@@ -54,10 +55,10 @@ type Server struct {
 	notifications   *notifications.Notifications
 	readiness       readiness
 
-	queries  *queries
-	queryLog *queryLog
-	tracer   atomic.Pointer[tracer] // nil: there are no traces
-
+	doorman   *doorman
+	queries   *queries
+	queryLog  *queryLog
+	tracer    atomic.Pointer[tracer] // nil: there are no traces
 	set       *servergroup.Set
 	engine    *promqlx.Engine
 	listeners []net.Listener
@@ -66,6 +67,7 @@ type Server struct {
 
 	reloading  sync.Mutex // one reload at a time, and none beside the end of set
 	config     atomic.Pointer[config.Config]
+	rules      atomic.Pointer[admission.Rules]
 	lastReload atomic.Pointer[reloadOutcome]
 
 	life    context.Context // ends when Stop begins
@@ -134,10 +136,10 @@ func New(o Options) (_ *Server, err error) {
 	s.queryLog = newQueryLog(s.logger.With("component", "query log"), s.registry)
 	s.cleanup.add("close query log", func(context.Context) error { s.queryLog.close(); return nil })
 	s.cleanup.add("stop tracing", func(context.Context) error { s.setTracer(nil); return nil })
-
+	s.doorman = s.newDoorman(s.registry)
 	s.set, err = servergroup.NewSet(servergroup.Options{
 		Logger: s.logger.With("component", "server groups"), Registerer: s.registry,
-		MaxFetchedBytes: int64(o.MaxFetchedBytes), Features: s.features.names, Now: o.Now,
+		MaxFetchedBytes: int64(o.MaxFetchedBytes), RegionConcurrency: o.MaxRegionConcurrency, Features: s.features.names, Now: o.Now,
 	})
 	if err != nil {
 		return nil, err

@@ -181,10 +181,21 @@ func TestQueries_CancelNeedsTheFlag(t *testing.T) {
 	require.Contains(t, get(s.Handler(), "/api/v1/features").Body.String(), `"admin":true`)
 }
 
-func TestQueries_QueuedUntilTheEngineBegins(t *testing.T) {
-	q := &runningQuery{path: "/query", asked: &promqlx.Question{}}
-	require.Equal(t, "queued", q.listed().State)
-	require.Nil(t, q.listed().Start, "it has no time that can be read")
+func TestQueries_QueuedOneIsListedAndCancelled(t *testing.T) {
+	addr, asked, _, release := heldBackend(t)
+	s, _ := startedServer(t, singleConfig(addr, ""), sameFeatures, "--web.enable-admin-api", "--query.max-concurrency=1")
+	first := begun(s, rateQuery)
+	<-asked
+	second := begun(s, "up")
+	require.Eventually(t, func() bool { return len(listedIn(t, s)) == 2 }, 10*time.Second, time.Millisecond)
+	q := listedIn(t, s)[1]
+	require.Equal(t, []string{"up", "queued", ""}, []string{q.Query, q.State, q.Plan})
+	require.Equal(t, http.StatusNoContent, ask(s.Handler(), http.MethodDelete, "/api/v1/status/queries/"+q.ID, "").Code)
+	w := <-second
+	require.Equal(t, statusClientClosed, w.Code)
+	require.Contains(t, w.Body.String(), `"errorType":"canceled"`)
+	close(release)
+	require.Equal(t, http.StatusOK, (<-first).Code)
 }
 
 func TestQueries_BoundedList(t *testing.T) {

@@ -23,8 +23,6 @@ import (
 // This file logs the queries that were answered.
 
 const (
-	// completenessHeader of an answer says what is missing in it.
-	completenessHeader = "X-Oneprom-Completeness"
 	// maxWaitingLines bounds the lines that wait to be written.
 	maxWaitingLines = 1024
 	// maxFailureBody is how much (bytes) of an error's body is looked at.
@@ -182,6 +180,7 @@ func (s *Server) logQuery(ctx context.Context, q *runningQuery, w *answerWriter,
 	}
 	add("error", clipped(failure, maxErrorText))
 	add("completeness", clipped(w.Header().Get(completenessHeader), maxErrorText))
+	add("missing", clipped(w.Header().Get(missingHeader), maxErrorText))
 	add("plan", q.record.PlanDigest())
 	if series, samples := q.record.Result(); w.status() == http.StatusOK {
 		attrs = append(attrs, slog.Int64("series", series), slog.Int64("samples", samples))

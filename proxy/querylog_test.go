@@ -83,7 +83,7 @@ func TestQueryLog_OneLineForEachQuery(t *testing.T) {
 	n := func(text string) json.Number { return json.Number(text) }
 	require.Equal(t, map[string]any{
 		"query": "m_total", "api": "query_range", "start": n("60"), "end": n("120"), "step": n("15"),
-		"status": n("200"), "series": n("2"), "samples": n("10"),
+		"status": n("200"), "completeness": "whole", "series": n("2"), "samples": n("10"),
 		"client": "192.0.2.1", "user": "alice", "user_agent": "Grafana/13",
 		"dashboard": "dash", "panel": "7", "grafana_org": "1", "grafana_user": strings.Repeat("x", maxHeaderText) + "…",
 	}, first)
@@ -170,11 +170,26 @@ func TestQueryLog_Panic(t *testing.T) {
 }
 
 func TestQueryLog_CompletenessIsThatOfTheAnswer(t *testing.T) {
-	s, file := startedServer(t, singleConfig("127.0.0.1:1", "query_log_file: queries.log"))
-	ask(s.observeQueries(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("X-Oneprom-Completeness", "partial")
-	})), http.MethodGet, "/query?query=up", "")
-	require.Equal(t, "partial", loggedIn(t, s, filepath.Join(filepath.Dir(file), "queries.log"))[0]["completeness"])
+	s, file := startedServer(t, "global: {query_log_file: queries.log}"+regionsConfig(explainBackend(t, explainData, true), "127.0.0.1:1"))
+	require.Equal(t, http.StatusOK, get(s.Handler(), "/api/v1/query?query=m_total&time=60").Code)
+	line := loggedIn(t, s, filepath.Join(filepath.Dir(file), "queries.log"))[0]
+	require.Equal(t, "partial", line["completeness"])
+	require.Equal(t, "us", line["missing"])
+}
+
+func TestQueryLog_RefusedIsAnswered(t *testing.T) {
+	addr, asked, _, release := heldBackend(t)
+	s, file := startedServer(t, singleConfig(addr, "query_log_file: queries.log"), sameFeatures, "--query.max-concurrency=1", "--query.max-queued=0")
+	first := begun(s, rateQuery)
+	<-asked
+	require.Equal(t, http.StatusTooManyRequests, (<-begun(s, "up")).Code)
+	close(release)
+	require.Equal(t, http.StatusOK, (<-first).Code)
+	line := loggedIn(t, s, filepath.Join(filepath.Dir(file), "queries.log"))[0]
+	require.Equal(t, json.Number("429"), line["status"])
+	require.Equal(t, "up", line["query"])
+	require.Contains(t, line["error"], "--query.max-concurrency")
+	require.NotContains(t, line, "queued")
 }
 
 // scriptedFile is a file of which each write has a result.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/prometheus/util/notifications"
 
+	"github.com/oneprom/oneprom/proxy/admission"
 	"github.com/oneprom/oneprom/proxy/config"
 	"github.com/oneprom/oneprom/servergroup"
 )
@@ -39,7 +40,11 @@ func (s *Server) loadConfig(ctx context.Context, load func() (*config.Config, er
 
 	began := time.Now()
 	cfg, err := load()
+	var rules *admission.Rules
 	var o *observers
+	if err == nil {
+		rules, err = admission.NewRules(cfg.QueryRules, s.rules.Load())
+	}
 	if err == nil {
 		o, err = s.newObservers(cfg)
 	}
@@ -52,6 +57,7 @@ func (s *Server) loadConfig(ctx context.Context, load func() (*config.Config, er
 		return err
 	}
 	s.config.Store(cfg)
+	s.rules.Store(rules)
 	o.install(s)
 	s.reloadSucceeded()
 	s.logger.Info("configuration loaded", "file", s.opts.ConfigFile, "groups", len(cfg.ServerGroups), "duration", time.Since(began))

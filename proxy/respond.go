@@ -72,9 +72,8 @@ func classify(err error) *apiError {
 }
 
 // overrideErrorCode makes upstream's handlers answer as ours do when groups did
-// not, or time was up, whatever they take the error for: a query that found no
-// slot in time, say, for a bad parameter. It is generic because the type of its
-// first parameter has no name outside of upstream's package.
+// not, or time was up, whatever they take the error for. It is generic because the
+// type of its first parameter has no name outside of upstream's package.
 func overrideErrorCode[T any](_ T, err error) (code int, override bool) {
 	code = classify(err).code
 	return code, code != http.StatusUnprocessableEntity

@@ -10,13 +10,14 @@ import (
 )
 
 // router is the life of a request, top to bottom. What a single route adds is
-// told where the route is: metrics, readiness, compression, cross-origin headers.
+// told where the route is: metrics, admission, readiness, compression, cross-origin
+// headers.
 func (s *Server) router(upstream http.Handler, l lookups, federate http.Handler) http.Handler {
 	return mergeSlashes(
 		s.recoverPanics(
 			s.traced(
 				splitAt(s.routePrefix+"/api/v1",
-					s.observeQueries(s.requestPushdown(s.apiRoutes(upstream, l))),
+					s.observeQueries(tellCompleteness(s.requestPartial(s.requestPushdown(s.apiRoutes(upstream, l))))),
 					s.webRoutes(federate)))))
 }
 
@@ -25,7 +26,9 @@ func (s *Server) router(upstream http.Handler, l lookups, federate http.Handler)
 func (s *Server) apiRoutes(upstream http.Handler, l lookups) http.Handler {
 	r := &httprouter.Router{NotFound: upstream}
 	instrument := s.metrics.instrumentBelow("/api/v1")
-	handle := func(method, path string, h http.HandlerFunc) { r.HandlerFunc(method, path, instrument(path, h)) }
+	handle := func(method, path string, h http.HandlerFunc) {
+		r.HandlerFunc(method, path, instrument(path, s.doorman.admit(path, h)))
+	}
 	open := func(method, path string, h http.HandlerFunc) {
 		handle(method, path, s.readiness.gate(compress(s.allowOrigin(h))))
 	}
@@ -65,7 +68,7 @@ func (s *Server) webRoutes(federate http.Handler) http.Handler {
 	for _, path := range pages {
 		r.Get(path, compress(s.servePage))
 	}
-	r.Get("/federate", s.readiness.gate(compress(wholeOnly(federate))))
+	r.Get("/federate", s.doorman.admit("/federate", s.readiness.gate(compress(wholeOnly(federate)))))
 	r.Get("/metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{Registry: s.registry}).ServeHTTP)
 	r.Get("/version", serveVersion)
 

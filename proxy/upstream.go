@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"net/http"
 	"regexp"
 	"time"
 
@@ -28,7 +29,6 @@ func (s *Server) engineOptions() promql.EngineOpts {
 		Reg:                      s.registry,
 		MaxSamples:               s.opts.MaxSamples,
 		Timeout:                  time.Duration(s.opts.QueryTimeout),
-		ActiveQueryTracker:       make(querySlots, s.opts.MaxConcurrency),
 		LookbackDelta:            time.Duration(s.opts.LookbackDelta),
 		NoStepSubqueryIntervalFn: func(int64) int64 { return time.Duration(s.config.Load().Global.EvaluationInterval).Milliseconds() },
 		EnableAtModifier:         true,
@@ -63,7 +63,7 @@ func (s *Server) upstreamAPI(engine promql.QueryEngine, storage *promqlx.Storage
 		false, false, searchLimit, // neither admin nor search API
 		s.logger.With("component", "api"),
 		func(context.Context) v1.RulesRetriever { return nothing{} },
-		s.opts.ReadSampleLimit, s.opts.ReadConcurrentLimit, s.opts.ReadMaxBytesInFrame,
+		s.opts.ReadSampleLimit, s.opts.MaxConcurrency, s.opts.ReadMaxBytesInFrame, // the doorman lets no more in
 		false, // no agent
 		s.corsOrigin,
 		s.runtimeInfo,
@@ -83,7 +83,10 @@ func (s *Server) upstreamAPI(engine promql.QueryEngine, storage *promqlx.Storage
 	)
 	api.ClearCodecs()
 	api.InstallCodec(codec{})
-	r := route.New().WithInstrumentation(s.metrics.instrumentBelow("/api/v1"))
+	instrument := s.metrics.instrumentBelow("/api/v1")
+	r := route.New().WithInstrumentation(func(route string, h http.HandlerFunc) http.HandlerFunc {
+		return instrument(route, s.doorman.admit(route, h))
+	})
 	api.Register(r)
 	return r
 }

@@ -2,6 +2,7 @@ package servergroup
 
 import (
 	"fmt"
+	"sync"
 	"sync/atomic"
 )
 
@@ -9,11 +10,16 @@ import (
 type budget struct {
 	limit int64 // 0 is none
 	used  atomic.Int64
+	over  func() // is called once if it runs out; nil: nobody wants to know
+	once  sync.Once
 }
 
 // charge adds to what is used and fails once that is more than the limit.
 func (b *budget) charge(bytes int) error {
 	if used := b.used.Add(int64(bytes)); b.limit > 0 && used > b.limit {
+		if b.over != nil {
+			b.once.Do(b.over)
+		}
 		return &BudgetError{Limit: b.limit}
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -56,7 +57,10 @@ type Piece struct {
 
 	partition *Partition
 	alone     *replica          // which answers alone; nil: all are merged
+	twins     []*replica        // others that could answer alone as well
 	first     int               // the replica whose samples come first where all are merged
+	needed    bool              // all are merged because the first has missed something
+	whole     []*replica        // those that have not, where all are merged
 	narrowed  []*labels.Matcher // to some series; none: all of them
 }
 
@@ -151,13 +155,22 @@ func (p *Partition) Choose(ctx context.Context, n Need) ([]*Piece, error) {
 	case g.cfg.Replicas == MergeAll:
 		return merged("replicas: merge"), nil
 	}
-	c := chooser{partition: p, need: n, steps: int(n.Steps.Count()), targets: 1}
+	c := chooser{partition: p, need: n, steps: int(n.Steps.Count()), targets: 1, lost: map[int]error{}}
 	none, err := c.look(ctx, g)
 	if err != nil {
 		return nil, err
 	}
-	if none != "" {
+	switch {
+	case none != "":
 		return merged("no evidence: " + none), nil
+	case len(c.lost) == len(g.replicas):
+		return merged("no replica answers"), nil
+	case len(c.lost) > 0:
+		var errs []error
+		for _, r := range slices.Sorted(maps.Keys(c.lost)) {
+			errs = append(errs, c.lost[r])
+		}
+		p.view.noteLost(g, errs)
 	}
 	return c.pieces(), nil
 }
@@ -176,7 +189,8 @@ type chooser struct {
 	steps     int
 	targets   int                // that the selectors may concern
 	others    []string           // names of metrics that are to be merged: scrapes tell nothing of them
-	spoiled   []map[string][]run // by replica and instance: the steps whose window meets what was missed; nil for a replica that told nothing
+	spoiled   []map[string][]run // by replica and instance: the steps whose window meets what was missed
+	lost      map[int]error      // replicas that do not answer
 }
 
 // run is a run of steps by index, inclusive.
@@ -199,12 +213,10 @@ func (c *chooser) look(ctx context.Context, g groupView) (none string, err error
 		case err != nil || sh.none != "":
 			return sh.none, err
 		}
-		switch {
-		case len(sh.failed) > 0:
-			return "a replica does not answer", nil
-		case len(sh.others) > 0 && !c.need.ByName:
+		if len(sh.others) > 0 && !c.need.ByName {
 			return "no scrape of a target brings the series " + sh.others[0], nil
 		}
+		maps.Copy(c.lost, sh.failed)
 		c.targets = max(c.targets, sh.targets)
 		c.others = append(c.others, sh.others...)
 		for r, byInstance := range sh.missed {
@@ -272,7 +284,7 @@ func (c *chooser) pieces() []*Piece {
 		}
 	}
 	if len(shares) > mostShares || 2*mergedSteps > c.steps {
-		return []*Piece{c.partition.piece("no replica is whole for long", c.need.Steps)}
+		return []*Piece{c.merged("no replica is whole for long", 0, c.need.Steps)}
 	}
 	return c.withOthers(out)
 }
@@ -349,7 +361,13 @@ func (c *chooser) mains() []int {
 	}
 	main := make([]int, c.steps)
 	for i := range main {
-		main[i] = slices.IndexFunc(counts, func(n []int) bool { return n[i] <= limit })
+		main[i] = merging
+		for r, n := range counts {
+			if _, lost := c.lost[r]; !lost && n[i] <= limit {
+				main[i] = r
+				break
+			}
+		}
 	}
 	return main
 }
@@ -368,6 +386,13 @@ func united(runs []run) []run {
 	return out
 }
 
+// merged is a piece of the samples of all replicas, those of the first one first.
+func (c *chooser) merged(why string, first int, turns ...transport.Steps) *Piece {
+	p := c.partition.piece(why, turns...)
+	p.first, p.needed = first, true
+	return p
+}
+
 // divide makes the pieces of a share: what its main replica answers alone, and the
 // targets that it does not see whole, merged, its samples first.
 func (c *chooser) divide(s share) []*Piece {
@@ -378,33 +403,65 @@ func (c *chooser) divide(s share) []*Piece {
 		turns = append(turns, turn)
 	}
 	if s.main == merging {
-		return []*Piece{c.partition.piece("no replica is whole", turns...)}
+		return []*Piece{c.merged("no replica is whole", 0, turns...)}
 	}
 	cut := c.cut(s)
 	if 2*len(cut) > c.targets { // no more is to be won
-		all := c.partition.piece(fmt.Sprintf("%d of %d targets are not whole", len(cut), c.targets), turns...)
-		all.first = s.main
-		return []*Piece{all}
+		return []*Piece{c.merged(fmt.Sprintf("%d of %d targets are not whole", len(cut), c.targets), s.main, turns...)}
 	}
 	alone := c.partition.piece("whole", turns...)
 	alone.alone = c.partition.members[0].replicas[s.main]
+	alone.twins = c.twins(s, cut)
 	if len(cut) == 0 {
 		return []*Piece{alone}
 	}
 	text := anyOf(cut)
 	alone.Why = fmt.Sprintf("whole but for %d of %d targets", len(cut), c.targets)
 	alone.narrowed = []*labels.Matcher{labels.MustNewMatcher(labels.MatchNotRegexp, targetLabel, text)}
-	rest := c.partition.piece("targets cut out", turns...)
-	rest.first = s.main
+	rest := c.merged("targets cut out", s.main, turns...)
+	rest.whole = c.wholeFor(s, cut)
 	rest.narrowed = []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, targetLabel, text)}
 	return []*Piece{alone, rest}
 }
+
+// twins returns the replicas that see a share's targets as whole as its main replica
+// does: all but those that are cut out.
+func (c *chooser) twins(s share, cut []string) []*replica {
+	var out []*replica
+	for r, byInstance := range c.spoiled {
+		_, lost := c.lost[r]
+		whole := !lost && r != s.main
+		for instance, spoiled := range byInstance {
+			_, out := slices.BinarySearch(cut, instance)
+			whole = whole && (out || !slices.ContainsFunc(spoiled, s.meets))
+		}
+		if whole {
+			out = append(out, c.partition.members[0].replicas[r])
+		}
+	}
+	return out
+}
+
+// wholeFor returns the replicas that see some targets whole at the steps of a share.
+func (c *chooser) wholeFor(s share, targets []string) []*replica {
+	var out []*replica
+	for r, byInstance := range c.spoiled {
+		_, lost := c.lost[r]
+		if !lost && !slices.ContainsFunc(targets, func(t string) bool { return slices.ContainsFunc(byInstance[t], s.meets) }) {
+			out = append(out, c.partition.members[0].replicas[r])
+		}
+	}
+	return out
+}
+
+// meets tells whether steps are among those of the share.
+func (s share) meets(u run) bool { return slices.ContainsFunc(s.runs, u.meets) }
 
 // cut returns the targets that the main replica of a share does not see whole, sorted.
 func (c *chooser) cut(s share) []string {
 	var out []string
 	for instance, spoiled := range c.spoiled[s.main] {
-		if slices.ContainsFunc(spoiled, func(u run) bool { return slices.ContainsFunc(s.runs, u.meets) }) {
+		if slices.ContainsFunc(spoiled, s.meets) {
 			out = append(out, instance)
 		}
 	}
@@ -434,6 +491,9 @@ func (p *Piece) targets(sel Selection) []target {
 		switch {
 		case p.alone != nil:
 			ts[i].replicas, ts[i].holders = []*replica{p.alone}, 1
+		case p.needed:
+			ts[i].needed, ts[i].whole = true, p.whole
+			fallthrough
 		case len(p.partition.members) == 1:
 			ts[i].replicas = order(ts[i].replicas, p.first)
 		}

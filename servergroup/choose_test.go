@@ -2,6 +2,7 @@ package servergroup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/http/httptest"
@@ -128,6 +129,32 @@ func turns(n int) runs {
 		out[fmt.Sprintf("i%02d", i)] = []run{{i, i}}
 	}
 	return out
+}
+
+// TestPieces_WhoElse: the replicas that could answer instead, and those without which a
+// merged piece is not partial.
+func TestPieces_WhoElse(t *testing.T) {
+	f := func(c *chooser, want ...string) {
+		t.Helper()
+		var got []string
+		all := c.partition.members[0].replicas
+		for _, p := range c.pieces() {
+			text := fmt.Sprintf("%t", p.needed)
+			for _, r := range append(p.twins, p.whole...) {
+				text += fmt.Sprint(" ", slices.Index(all, r))
+			}
+			got = append(got, text)
+		}
+		require.Equal(t, want, got)
+	}
+	f(chooserOf(10, 4, true, runs{}, runs{}, runs{}), "false 1 2")
+	f(chooserOf(10, 4, false, some(4, run{3, 5}), some(1, run{9, 9}), runs{}), "false 2", "false 2")
+	f(chooserOf(10, 4, false, some(4, run{3, 5}), some(1, run{4, 4})), "false 1", "false", "true")
+	f(chooserOf(10, 20, true, some(1, run{3, 5}), runs{}), "false 1", "true 1")
+	f(chooserOf(10, 20, true, some(1, run{3, 5}), some(1, run{7, 7})), "false 1", "true")
+	lost := chooserOf(10, 4, true, runs{}, runs{}, runs{})
+	lost.lost = map[int]error{0: errors.New("gone")}
+	f(lost, "false 2")
 }
 
 func TestPieces_RunsThatAreTooMany(t *testing.T) {
@@ -457,11 +484,14 @@ func TestChoose_GroupsThatMayShareSeries(t *testing.T) {
 
 func TestChoose_ReplicaThatDoesNotAnswer(t *testing.T) {
 	a, b := newEvaluator(t, there), newEvaluator(t, there)
-	s, _ := evidenceSet(t, 3*hour, a.Server, b.Server)
+	s, c := evidenceSet(t, 3*hour, a.Server, b.Server)
 	b.Close()
 	pieces := chosen(t, s, true, 10*minute, hour)
-	require.Equal(t, []string{"10-60 [0]"}, shownPieces(pieces))
-	require.Equal(t, "no evidence: a replica does not answer", pieces[0].Why)
+	require.Equal(t, []string{"10-60 0"}, shownPieces(pieces))
+	require.Contains(t, fmt.Sprint(pieces[0].partition.view.LateWarnings()), b.URL)
+	a.Close()
+	c.ms.Add(youngAge)
+	require.Equal(t, []string{"10-60 [0]"}, shownPieces(chosen(t, s, true, 10*minute, hour)))
 }
 
 // TestChoose_NamesThatRulesWrite are merged apart, where that is possible.

@@ -1,6 +1,7 @@
 package servergroup
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -20,6 +21,8 @@ type UnavailableError struct {
 	Groups []string
 	// Late tells that they only failed because the time of the query was over.
 	Late bool
+
+	failed []error // of the replicas
 }
 
 func (e *UnavailableError) Error() string { return strings.Join(e.Groups, "; ") }
@@ -29,9 +32,23 @@ type outcome struct {
 	group  *Config
 	asked  int
 	failed []error // of its replicas
+	errs   []error // of all replicas by index, nil for those that answered
+	needed bool    // each replica has samples that the others miss
 }
 
+// missing tells whether nobody answered.
 func (o outcome) missing() bool { return len(o.failed) >= o.asked }
+
+// partial tells whether samples are missing.
+func (o outcome) partial() bool { return o.missing() || o.needed && len(o.failed) > 0 }
+
+// why is why a group is missing.
+func (o outcome) why() error {
+	if len(o.failed) == 0 {
+		return errors.New("it has no targets")
+	}
+	return together(o.failed)
+}
 
 // late tells whether the query's time was the reason for each failure.
 func (o outcome) late() bool {
@@ -43,8 +60,11 @@ func (o outcome) late() bool {
 	return len(o.failed) > 0
 }
 
+// nameOf is how a group is named in texts.
+func nameOf(group string) string { return fmt.Sprintf("server group %q", group) }
+
 func (o outcome) String() string {
-	where := fmt.Sprintf("server group %q", o.group.Name)
+	where := nameOf(o.group.Name)
 	if o.group.Region != "" {
 		where += fmt.Sprintf(" (region %q)", o.group.Region)
 	}
@@ -58,7 +78,11 @@ func (o outcome) String() string {
 	if o.missing() {
 		return where + " did not answer: " + strings.Join(texts, "; ")
 	}
-	return where + " answered without a replica: " + strings.Join(texts, "; ")
+	text := where + " answered without a replica: " + strings.Join(texts, "; ")
+	if o.needed {
+		text += ", and the others have missed something"
+	}
+	return text
 }
 
 // verdict turns what became of the groups into warnings or an error. An answer
@@ -66,28 +90,50 @@ func (o outcome) String() string {
 func (v *View) verdict(outcomes []outcome) (annotations.Annotations, error) {
 	var ws annotations.Annotations
 	var missing []string
-	late := true
+	var failed []error
+	late, gone, strict := true, 0, false
 	for _, o := range outcomes {
+		if o.missing() {
+			gone++
+		}
+		strict = strict || o.partial() && v.strict(o.group)
 		switch {
-		case o.missing():
+		case o.partial():
 			missing = append(missing, o.String())
+			failed = append(failed, o.failed...)
 			late = late && o.late()
-			ws.Add(errors.New("partial answer: " + o.String()))
+			ws.Add(errors.New(partialText + o.String()))
 		case len(o.failed) > 0:
 			ws.Add(fmt.Errorf("%w: %s", annotations.PromQLInfo, o))
 		}
 	}
-	if len(missing) > 0 && (v.partial == PartialError || len(missing) == len(outcomes)) {
-		return ws, &UnavailableError{Groups: missing, Late: late}
+	if strict || gone > 0 && gone == len(outcomes) {
+		return ws, &UnavailableError{Groups: missing, Late: late, failed: failed}
 	}
 	return ws, nil
+}
+
+// ended is the error of a fetch during which the query ended. If its time was over, that
+// names the groups that had not answered.
+func ended(ctx context.Context, outcomes []outcome) error {
+	cause := context.Cause(ctx)
+	late := &UnavailableError{Late: true}
+	for _, o := range outcomes {
+		if o.missing() {
+			late.Groups = append(late.Groups, o.String())
+		}
+	}
+	if errors.Is(cause, context.DeadlineExceeded) && len(late.Groups) > 0 {
+		return late
+	}
+	return cause
 }
 
 // remarks collect what is to be said of an answer besides who did not answer.
 type remarks struct {
 	mtx      sync.Mutex
 	warnings annotations.Annotations
-	partial  []string // backends, themselves in front of others, whose answers were not whole
+	partial  []remark // of backends, themselves in front of others, whose answers were not whole
 	said     map[string]bool
 }
 
@@ -104,7 +150,13 @@ func (m *remarks) backend(t *target, r *replica, text string) {
 	m.mtx.Lock()
 	defer m.mtx.Unlock()
 	m.warnings.Add(errors.New(text))
-	m.partial = append(m.partial, text)
+	m.partial = append(m.partial, remark{t.cfg, text})
+}
+
+// remark is what a backend of a group says.
+type remark struct {
+	group *Config
+	text  string
 }
 
 // first tells whether it is asked about this for the first time.
@@ -121,12 +173,20 @@ func (m *remarks) first(about string) bool {
 	return true
 }
 
-// verdict returns the warnings, or an error where an answer must not be partial.
-func (m *remarks) verdict(partial PartialResponse) (annotations.Annotations, error) {
+// verdict returns the warnings, or an error where an answer must not be partial. The
+// samples from mint to maxt (ms) were wanted.
+func (m *remarks) verdict(v *View, mint, maxt int64) (annotations.Annotations, error) {
 	m.mtx.Lock()
 	defer m.mtx.Unlock()
-	if len(m.partial) > 0 && partial == PartialError {
-		return m.warnings, &UnavailableError{Groups: m.partial}
+	var texts []string
+	strict := false
+	for _, r := range m.partial {
+		texts = append(texts, r.text)
+		strict = strict || v.strict(r.group)
+		v.lacks(r.group, mint, maxt, r.text)
+	}
+	if strict {
+		return m.warnings, &UnavailableError{Groups: texts}
 	}
 	return m.warnings, nil
 }
@@ -137,6 +197,13 @@ func (v *View) brokenRun(err error) {
 	v.mtx.Lock()
 	defer v.mtx.Unlock()
 	v.broken.Add(fmt.Errorf("%w: samples of a replica are broken and were left out: %w", annotations.PromQLInfo, err))
+}
+
+// noteLost is told how replicas of a group failed, in whose place others answered.
+func (v *View) noteLost(g groupView, errs []error) {
+	v.mtx.Lock()
+	defer v.mtx.Unlock()
+	v.broken.Add(fmt.Errorf("%w: %s", annotations.PromQLInfo, outcome{group: g.cfg, asked: len(g.replicas), failed: errs}))
 }
 
 // LateWarnings returns what was found out after the series were handed out.

@@ -60,8 +60,14 @@ type Config struct {
 	// Pushdown says whether the replicas are asked to evaluate; "" is what `global`
 	// says.
 	Pushdown Pushdown `yaml:"pushdown,omitempty"`
+	// PartialResponse says what becomes of an answer that lacks data of this group; "" is
+	// what `global` says.
+	PartialResponse PartialResponse `yaml:"partial_response,omitempty"`
 	// Timeout bounds each request to a replica.
 	Timeout model.Duration `yaml:"timeout,omitempty"`
+	// MaxConcurrency is how many requests may be under way at a replica; further ones
+	// wait.
+	MaxConcurrency int `yaml:"max_concurrency,omitempty"`
 
 	HTTPClientConfig        commoncfg.HTTPClientConfig `yaml:",inline"`
 	ServiceDiscoveryConfigs discovery.Configs          `yaml:"-"`
@@ -134,6 +140,7 @@ var DefaultConfig = Config{
 	RemoteReadPath:   transport.DefaultReadPath,
 	Replicas:         WholeFirst,
 	Timeout:          model.Duration(30 * time.Second),
+	MaxConcurrency:   20,
 	HTTPClientConfig: commoncfg.DefaultHTTPClientConfig,
 }
 
@@ -228,6 +235,9 @@ func (c *Config) Validate() error {
 	if c.Timeout <= 0 {
 		errs.add("must be longer than 0s", "timeout")
 	}
+	if c.MaxConcurrency < 1 {
+		errs.add("must be at least 1", "max_concurrency")
+	}
 	c.validateLabels(&errs)
 	c.TimeRange.validate(&errs)
 	c.validateRequests(&errs)
@@ -306,6 +316,9 @@ func (c *Config) validateRequests(errs *fieldErrors) {
 	}
 	if c.Pushdown != "" && c.Pushdown != PushdownProvable && c.Pushdown != PushdownOff {
 		errs.add(fmt.Sprintf("%q is neither provable nor off", string(c.Pushdown)), "pushdown")
+	}
+	if c.PartialResponse != "" && c.PartialResponse != PartialWarn && c.PartialResponse != PartialError {
+		errs.add(fmt.Sprintf("%q is neither warn nor error", string(c.PartialResponse)), "partial_response")
 	}
 	if c.PathPrefix != "" {
 		validatePath(errs, c.PathPrefix, "path_prefix")

@@ -97,11 +97,17 @@ func (v *View) Uncovered(sel Selection) (annotations.Annotations, error) {
 	}
 	var ws annotations.Annotations
 	var texts []string
+	strict := false
 	for _, g := range gaps(admitted, all, sel.MinT, sel.MaxT, v.now) {
+		for _, name := range g.groups {
+			i := slices.IndexFunc(admitted, func(cfg *Config) bool { return cfg.Name == name })
+			strict = strict || v.strict(admitted[i])
+			v.lacks(admitted[i], g.from, g.to, g.String())
+		}
 		texts = append(texts, g.String())
-		ws.Add(errors.New("partial answer: " + g.String()))
+		ws.Add(errors.New(partialText + g.String()))
 	}
-	if len(texts) > 0 && v.partial == PartialError {
+	if strict {
 		return ws, &UnavailableError{Groups: texts}
 	}
 	return ws, nil

@@ -39,18 +39,54 @@ func (p *Piece) Local(ctx context.Context, selector bool) (why string, err error
 	}
 	ctx, cancel := fetchContext(ctx)
 	defer cancel()
-	prof, err := p.alone.ready(ctx)
+	prof, err := p.profile(ctx)
 	switch {
 	case err != nil:
 		return "", err
 	case prof.local != "":
 		return prof.local, nil
-	case len(g.found.list(p.partition.view.now)) > 0 || p.alone.misfits():
+	case len(g.found.list(p.partition.view.now)) > 0 || slices.ContainsFunc(p.candidates(), (*replica).misfits):
 		return "its data does not fit the group's configuration", nil
 	case selector && p.Steps.Count() > 1 && prof.method == transport.StreamedRead:
 		return "its samples come cheaper than its values", nil
 	}
 	return "", nil
+}
+
+// candidates are the replicas that can answer alone, in the order in which they are
+// asked.
+func (p *Piece) candidates() []*replica {
+	return usableFirst(append([]*replica{p.alone}, p.twins...))
+}
+
+// profile returns that of the first candidate that has one.
+func (p *Piece) profile(ctx context.Context) (*profile, error) {
+	candidates := p.candidates()
+	if prof := candidates[0].atHand(); prof != nil {
+		return prof, nil
+	}
+	v := p.partition.view
+	found := make([]*profile, len(candidates))
+	regardless := v.regardless()
+	winner, errs := v.first(ctx, candidates, func(ctx context.Context, i int) error {
+		return candidates[i].attempt(ctx, regardless, func(ctx context.Context) (err error) {
+			found[i], err = candidates[i].ready(ctx)
+			return err
+		})
+	})
+	if winner < 0 {
+		return nil, together(errs)
+	}
+	return found[winner], nil
+}
+
+// together is one error of those of several replicas.
+func together(errs []error) error {
+	err := errs[0]
+	for _, more := range errs[1:] {
+		err = fmt.Errorf("%w; %w", err, more)
+	}
+	return err
 }
 
 // Matchers returns what a selector is for the piece's replica, which does not have
@@ -153,9 +189,27 @@ func (p *Piece) Evaluate(ctx context.Context, about, text string, carries []stri
 func (p *Piece) evaluate(ctx context.Context, text string, carries []string) (*Answer, error) {
 	ctx, cancel := fetchContext(ctx)
 	defer cancel()
-	ctx, release := context.WithTimeoutCause(ctx, time.Duration(p.partition.members[0].cfg.Timeout), p.alone.timeoutError())
-	defer release()
-	prof, err := p.alone.ready(ctx)
+	v, candidates := p.partition.view, p.candidates()
+	answers := make([]*Answer, len(candidates))
+	regardless := v.regardless()
+	winner, errs := v.first(ctx, candidates, func(ctx context.Context, i int) error {
+		return candidates[i].attempt(ctx, regardless, func(ctx context.Context) (err error) {
+			answers[i], err = p.evaluateAt(ctx, candidates[i], text, carries)
+			return err
+		})
+	})
+	if winner < 0 {
+		return nil, together(errs)
+	}
+	if len(errs) > 0 {
+		v.noteLost(p.partition.members[0], errs)
+	}
+	return answers[winner], nil
+}
+
+// evaluateAt has one replica evaluate an expression.
+func (p *Piece) evaluateAt(ctx context.Context, r *replica, text string, carries []string) (*Answer, error) {
+	prof, err := r.ready(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -163,13 +217,12 @@ func (p *Piece) evaluate(ctx context.Context, text string, carries []string) (*A
 	t := &target{groupView: p.partition.members[0]}
 	e := &evaluation{
 		cfg: t.cfg, carries: carries, builder: labels.NewScratchBuilder(16),
-		backend: func(text string) { said.backend(t, p.alone, text) },
+		backend: func(text string) { said.backend(t, r, text) },
 	}
 	list, err := prof.client.Evaluate(ctx, text, p.Steps, transport.Request{
-		Labels: e.labels, Charge: p.partition.view.budget.charge, Warn: e.warn, Inform: e.inform,
+		Labels: e.labels, Charge: p.partition.view.charging(r, transport.QueryAPI), Warn: e.warn, Inform: e.inform,
 	})
 	if err != nil {
-		p.alone.failed(err)
 		return nil, err
 	}
 	for _, s := range list {
@@ -182,7 +235,10 @@ func (p *Piece) evaluate(ctx context.Context, text string, carries []string) (*A
 	if e.unusable != "" {
 		return nil, &UnusableError{e.unusable}
 	}
-	ws, err := said.verdict(p.partition.view.partial)
+	if doubt := clockDoubt(prof.client); doubt != "" {
+		said.warn(fmt.Errorf("server group %q: %s: %s", t.cfg.Name, r.url(), doubt))
+	}
+	ws, err := said.verdict(p.partition.view, p.Steps.Start, p.Steps.End)
 	if err != nil {
 		return nil, err
 	}
@@ -270,13 +326,29 @@ func (e *evaluation) note(list *[]string, text string) {
 	}
 }
 
+// Late is the error of parts of which the query's time ended while partitions were asked:
+// errs are those of their fetches, nil where there was none. It names those that had not
+// answered; it is nil if all had.
+func Late(asked []*Partition, errs []error) error {
+	late := &UnavailableError{Late: true}
+	for i, err := range errs {
+		if err != nil {
+			late.Groups = append(late.Groups, fmt.Sprintf("server group %q did not answer before the query's time was over", asked[i].Name()))
+		}
+	}
+	if len(late.Groups) == 0 {
+		return nil
+	}
+	return late
+}
+
 // Together turns what became of several partitions into warnings or an error, as
 // if they had been asked as one: errs are those of their fetches, nil where there
 // was none.
-func (v *View) Together(errs []error) (warnings []error, err error) {
+func (v *View) Together(asked []*Partition, errs []error) (warnings []error, err error) {
 	all := &UnavailableError{Late: true}
-	missing := 0
-	for _, err := range errs {
+	missing, strict := 0, false
+	for i, err := range errs {
 		var gone *UnavailableError
 		switch {
 		case err == nil:
@@ -285,13 +357,14 @@ func (v *View) Together(errs []error) (warnings []error, err error) {
 			return nil, err
 		}
 		missing++
+		strict = strict || slices.ContainsFunc(asked[i].members, func(g groupView) bool { return v.strict(g.cfg) })
 		all.Groups = append(all.Groups, gone.Groups...)
 		all.Late = all.Late && gone.Late
 		for _, g := range gone.Groups {
-			warnings = append(warnings, errors.New("partial answer: "+g))
+			warnings = append(warnings, errors.New(partialText+g))
 		}
 	}
-	if missing > 0 && (v.partial == PartialError || missing == len(errs)) {
+	if strict || missing > 0 && missing == len(errs) {
 		return nil, all
 	}
 	return warnings, nil

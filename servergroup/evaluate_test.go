@@ -258,7 +258,11 @@ func TestTogether(t *testing.T) {
 	}
 	f := func(partial PartialResponse, errs ...error) ([]string, error) {
 		t.Helper()
-		ws, err := (&View{partial: partial}).Together(errs)
+		asked := make([]*Partition, len(errs))
+		for i := range asked {
+			asked[i] = &Partition{members: []groupView{{cfg: &Config{}}}}
+		}
+		ws, err := (&View{partial: partial}).Together(asked, errs)
 		var texts []string
 		for _, w := range ws {
 			texts = append(texts, w.Error())

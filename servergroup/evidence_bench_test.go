@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/golang/snappy"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/storage/remote"
@@ -193,7 +194,7 @@ func (f *fleet) groupView(tb testing.TB, now func() time.Time) groupView {
 	cfg.Name = "fleet"
 	life := newLifetime()
 	tb.Cleanup(life.end)
-	g, err := newGroup(cfg, Options{Now: now, Logger: slog.New(slog.DiscardHandler)}, life, nil)
+	g, err := newGroup(cfg, newHealths(Options{Now: now, Logger: slog.New(slog.DiscardHandler)}, life, newMetrics(prometheus.NewRegistry(), &Set{})), nil)
 	require.NoError(tb, err)
 	g.client.Transport = f
 	var replicas []*replica

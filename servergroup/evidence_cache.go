@@ -3,6 +3,7 @@ package servergroup
 import (
 	"context"
 	"errors"
+	"maps"
 	"math"
 	"strings"
 	"sync"
@@ -270,21 +271,24 @@ func (b *evidenceBook) fly(ctx context.Context, into []*sliceScrapes) (err error
 // returns the errors of all by index. It fails if what they hold is too much, or
 // if ctx ends.
 func (b *evidenceBook) ask(ctx context.Context, before map[int]error, f func(ctx context.Context, i int, r *replica) error) (map[int]error, error) {
-	errs := make([]error, len(b.group.replicas))
-	_, err := new(View).each(ctx, []target{{groupView: b.group}}, func(ctx context.Context, _, i int) error {
-		if errs[i] = before[i]; errs[i] == nil {
-			errs[i] = f(ctx, i, b.group.replicas[i])
-			return errs[i]
+	failed := maps.Clone(before)
+	if failed == nil {
+		failed = map[int]error{}
+	}
+	outcomes, err := new(View).each(ctx, []target{{groupView: b.group}}, func(ctx context.Context, _, i int) error {
+		if before[i] != nil {
+			return nil
 		}
-		return nil
+		return f(ctx, i, b.group.replicas[i])
 	})
 	if err == nil {
 		err = context.Cause(ctx)
 	}
-	failed := map[int]error{}
-	for i, e := range errs {
-		if e != nil {
-			failed[i] = e
+	for _, o := range outcomes {
+		for i, e := range o.errs {
+			if e != nil {
+				failed[i] = e
+			}
 		}
 	}
 	return failed, err

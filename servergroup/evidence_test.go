@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
+	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 const (
@@ -479,7 +480,7 @@ func TestEvidence_TooManyScrapes(t *testing.T) {
 
 func TestEvidenceCache_IsOfOneSetOfReplicas(t *testing.T) {
 	replicaAt := func(host string) *replica {
-		return newReplica(&group{}, &url.URL{Scheme: "http", Host: host})
+		return &replica{client: &transport.Client{Base: &url.URL{Scheme: "http", Host: host}}}
 	}
 	a, b := replicaAt("a"), replicaAt("b")
 	var c evidenceCache

@@ -88,6 +88,9 @@ func exemplarsOf(ctx context.Context, t *target, c *transport.Client, tl transpo
 	if err != nil {
 		return nil, nil, err
 	}
+	if doubt := clockDoubt(c); doubt != "" {
+		warnings = append(warnings, fmt.Sprintf("server group %q: %s: %s", t.cfg.Name, c.URL(), doubt))
+	}
 	rules := newLabelRules(t.cfg, nil)
 	var out []exemplar.QueryResult
 	for _, s := range data {

@@ -19,12 +19,14 @@ import (
 
 // group is one server group with the replicas it has at the moment.
 type group struct {
-	cfg    Config
-	client *http.Client
-	now    func() time.Time
-	logger *slog.Logger
-	life   *lifetime
+	cfg         Config
+	client      *http.Client
+	connections *connections // the transport of client
+	now         func() time.Time
+	logger      *slog.Logger
+	life        *lifetime
 
+	healths  *healths
 	features []string // of PromQL, enabled here
 	useless  *useless
 
@@ -43,7 +45,8 @@ type group struct {
 
 // newGroup makes a group. It has the targets that discovery told its predecessor
 // (nil if there is none) until discovery tells its own.
-func newGroup(cfg Config, o Options, life *lifetime, predecessor *group) (*group, error) {
+func newGroup(cfg Config, h *healths, predecessor *group) (*group, error) {
+	o := h.opts
 	clientConfig := cfg.HTTPClientConfig
 	if clientConfig.OAuth2 != nil {
 		// The client caches a function in it, which would make it unequal to the
@@ -55,10 +58,12 @@ func newGroup(cfg Config, o Options, life *lifetime, predecessor *group) (*group
 	if err != nil {
 		return nil, fmt.Errorf("server group %q: %w", cfg.Name, err)
 	}
+	conns := &connections{RoundTripper: client.Transport}
+	client.Transport = conns
 	if cfg.HTTPClientConfig.FollowRedirects {
 		client.CheckRedirect = stayWithHost
 	}
-	g := &group{cfg: cfg, client: client, now: o.Now, logger: o.Logger.With("group", cfg.Name), life: life, features: o.Features, useless: newUseless(), discovered: make(chan struct{})}
+	g := &group{cfg: cfg, client: client, connections: conns, now: o.Now, logger: o.Logger.With("group", cfg.Name), life: h.life, healths: h, features: o.Features, useless: newUseless(), discovered: make(chan struct{})}
 	g.found.logger = g.logger
 	if predecessor != nil && len(g.dynamicConfigs()) > 0 {
 		predecessor.mtx.Lock()
@@ -173,7 +178,7 @@ func (g *group) tellDifferent() {
 	g.different = texts
 }
 
-func (g *group) close() { g.client.CloseIdleConnections() }
+func (g *group) close() { g.connections.close() }
 
 // stayWithHost follows redirects of a backend to itself only: the group's headers
 // and parameters may be secret and are not for others.

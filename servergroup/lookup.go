@@ -44,15 +44,21 @@ func gather[T any](ctx context.Context, v *View, l Lookup, compare func(a, b T) 
 		if err != nil {
 			return err
 		}
-		answers[i][j], warnings[i][j], err = ask(ctx, t, v.clientOf(p), tl)
+		answers[i][j], warnings[i][j], err = ask(ctx, t, v.clientOf(t.cfg, p), tl)
 		return err
 	})
 	if err == nil {
-		err = context.Cause(ctx)
+		err = ended(ctx, outcomes)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
+	for _, o := range outcomes {
+		if o.partial() {
+			v.lacks(o.group, l.MinT, l.MaxT, o.String())
+		}
+	}
+	v.Report(ctx)
 	ws, err := v.verdict(outcomes)
 	if err != nil {
 		return nil, ws, err

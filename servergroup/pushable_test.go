@@ -24,7 +24,9 @@ import (
 type evaluator struct {
 	*httptest.Server
 	replace map[string]http.HandlerFunc // by path below /api/v1
-	answer  atomic.Pointer[string]      // the body that answers queries over a range; nil: its own
+	// everywhere answers whatever is asked, if set.
+	everywhere atomic.Pointer[http.HandlerFunc]
+	answer     atomic.Pointer[string] // the body that answers queries over a range; nil: its own
 
 	mtx     sync.Mutex // guards queries
 	queries []string
@@ -41,6 +43,10 @@ func newEvaluator(t *testing.T, load string, change ...func(*backendtest.Options
 	e := &evaluator{replace: map[string]http.HandlerFunc{}}
 	e.Server = serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := strings.TrimPrefix(r.URL.Path, "/api/v1")
+		if f := e.everywhere.Load(); f != nil {
+			(*f)(w, r)
+			return
+		}
 		if f := e.replace[path]; f != nil {
 			f(w, r)
 			return

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/oneprom/oneprom/servergroup/health"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -23,6 +24,9 @@ type replica struct {
 	logger *slog.Logger
 	// features are those of PromQL that are enabled here.
 	features []string
+	health   *health.Replica
+	region   *health.Slots // of the group's region; nil: it has none
+	metrics  *metrics
 
 	mtx       sync.Mutex    // guards the fields below
 	probing   chan struct{} // closed when the probe under way has ended; nil if none is
@@ -95,6 +99,17 @@ func (r *replica) ready(ctx context.Context) (*profile, error) {
 			return nil, fmt.Errorf("%s: %w", r.url(), context.Cause(ctx))
 		}
 	}
+}
+
+// atHand returns the profile that ready would return without waiting, nil if there is
+// none.
+func (r *replica) atHand() *profile {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	if r.suspect && r.now().Sub(r.probedAt) >= probeRest {
+		return nil
+	}
+	return r.profile
 }
 
 // startProbe starts a probe unless one is under way. It goes on when the query
@@ -326,7 +341,7 @@ func newReplica(g *group, u *url.URL) *replica {
 	for k, v := range cfg.Headers {
 		header.Set(k, string(v))
 	}
-	return &replica{
+	r := &replica{
 		group:  cfg,
 		now:    g.now,
 		life:   g.life,
@@ -341,6 +356,22 @@ func newReplica(g *group, u *url.URL) *replica {
 			Params:   params,
 			Group:    cfg.Name,
 			Distance: &transport.Distance{},
+			Clock:    &transport.Clock{},
 		},
 	}
+	g.healths.of(r)
+	return r
+}
+
+// alive asks the replica the simplest query.
+func (r *replica) alive(ctx context.Context) (err error) {
+	defer transport.Guard(&err)
+	r.mtx.Lock()
+	known := r.known
+	r.mtx.Unlock()
+	if known != nil && known.dialect.ReadOnly {
+		_, err := known.client.ProbeRead(ctx)
+		return err
+	}
+	return r.client.Alive(ctx)
 }

@@ -2,6 +2,8 @@ package servergroup
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -41,7 +43,74 @@ func (v *View) fetchPiece(ctx context.Context, sel Selection, p *Piece) ([]*dedu
 			ts[i].route = ts[i].cfg.route(sel.Matchers, ts[i].route.MinT, ts[i].route.MaxT, v.now)
 		}
 	}
-	return v.fetchFrom(ctx, sel, ts)
+	switch {
+	case !p.partition.Single():
+		return v.fetchFrom(ctx, sel, ts, v.settled(sel))
+	case p.alone == nil:
+		return v.fetchFrom(ctx, sel, ts, func(o outcome) {
+			if o.partial() {
+				v.lacks(o.group, sel.MinT, sel.MaxT, o.String())
+			}
+		})
+	}
+	return v.fetchAlone(ctx, sel, p, ts)
+}
+
+// fetchAlone gets the selection from the piece's replica, or from another one that can
+// answer alone. If none of them answers, it is merged of the others, and the answer
+// says that it is partial: they have missed something.
+func (v *View) fetchAlone(ctx context.Context, sel Selection, p *Piece, ts []target) ([]*dedup.Series, annotations.Annotations, error) {
+	if len(ts) == 0 {
+		return v.fetchFrom(ctx, sel, ts, nil)
+	}
+	type answer struct {
+		list []*dedup.Series
+		ws   annotations.Annotations
+	}
+	from := func(ctx context.Context, list []*replica) (a answer, err error) {
+		some := slices.Clone(ts)
+		for i := range some {
+			some[i].replicas, some[i].holders = list, len(list)
+		}
+		a.list, a.ws, err = v.fetchFrom(ctx, sel, some, nil)
+		return a, err
+	}
+	candidates := p.candidates()
+	answers := make([]answer, len(candidates))
+	winner, errs := v.first(ctx, candidates, func(ctx context.Context, i int) (err error) {
+		answers[i], err = from(ctx, candidates[i:i+1])
+		return err
+	})
+	lost := outcome{group: ts[0].cfg, asked: len(p.partition.members[0].replicas)}
+	for _, err := range errs {
+		var gone *UnavailableError
+		if errors.As(err, &gone) {
+			lost.failed = append(lost.failed, gone.failed...)
+		}
+	}
+	if winner >= 0 {
+		a := answers[winner]
+		if len(lost.failed) > 0 {
+			a.ws.Add(fmt.Errorf("%w: %s", annotations.PromQLInfo, lost))
+		}
+		return a.list, a.ws, nil
+	}
+	first := errs[0]
+	others := slices.DeleteFunc(slices.Clone(p.partition.members[0].replicas), func(r *replica) bool { return slices.Contains(candidates, r) })
+	if len(others) == 0 || !slices.ContainsFunc(errs, elsewhere) || ctx.Err() != nil {
+		return nil, nil, first
+	}
+	a, err := from(ctx, others)
+	if err != nil {
+		return nil, a.ws, err
+	}
+	lost.needed = true
+	if v.strict(lost.group) {
+		return nil, a.ws, &UnavailableError{Groups: []string{lost.String()}, failed: lost.failed}
+	}
+	a.ws.Add(errors.New(partialText + lost.String()))
+	v.lacks(lost.group, sel.MinT, sel.MaxT, lost.String())
+	return a.list, a.ws, nil
 }
 
 // Fetch is under way, or has ended. Its series may be read several times.

@@ -24,6 +24,9 @@ type Options struct {
 	// MaxFetchedBytes bounds what is held of backends' answers for one query.
 	// 0 is no bound.
 	MaxFetchedBytes int64
+	// RegionConcurrency is how many requests may be under way in one region. 0 is no
+	// bound.
+	RegionConcurrency int
 	// Features are the features of PromQL that are enabled here, by the names that
 	// Prometheus gives them.
 	Features []string
@@ -47,6 +50,7 @@ type Set struct {
 
 	discovery *discovery.Manager
 	life      *lifetime
+	healths   *healths
 
 	apply   sync.Mutex        // one Apply at a time
 	mtx     sync.Mutex        // guards waiting
@@ -115,6 +119,7 @@ func NewSet(o Options) (*Set, error) {
 	}
 	life := newLifetime()
 	s := &Set{opts: o, life: life, waiting: map[string]*group{}}
+	s.healths = newHealths(o, life, newMetrics(o.Registerer, s))
 	s.discovery = discovery.NewManager(life.ctx, o.Logger, o.Registerer, sdMetrics, discovery.Name("server_groups"))
 	if s.discovery == nil {
 		life.end()
@@ -162,7 +167,7 @@ func (s *Set) Apply(ctx context.Context, cfgs []Config, partial PartialResponse)
 			delete(kept, g.cfg.Name)
 			continue
 		}
-		g, err := newGroup(cfgs[i], s.opts, s.life, kept[cfgs[i].Name])
+		g, err := newGroup(cfgs[i], s.healths, kept[cfgs[i].Name])
 		if err != nil {
 			return err
 		}
@@ -179,6 +184,7 @@ func (s *Set) Apply(ctx context.Context, cfgs []Config, partial PartialResponse)
 	for _, g := range kept {
 		g.close()
 	}
+	s.healths.keep(next)
 	return nil
 }
 
@@ -253,6 +259,7 @@ func (s *Set) refreshProfiles(ctx context.Context) {
 			return
 		case <-tick.C:
 			if gen := s.current.Load(); gen != nil {
+				s.healths.keep(gen)
 				for _, g := range gen.groups {
 					g.refresh()
 				}

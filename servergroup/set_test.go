@@ -170,7 +170,7 @@ func TestGroup_EmptyListsBeforeTheFirstTargets(t *testing.T) {
 	cfg := groupOf("a", static)
 	cfg.ServiceDiscoveryConfigs = append(cfg.ServiceDiscoveryConfigs, make(toldSD))
 	s := newTestSet(t, PartialWarn)
-	g, err := newGroup(cfg, s.opts, s.life, nil)
+	g, err := newGroup(cfg, s.healths, nil)
 	require.NoError(t, err)
 	discovered := func() bool {
 		select {
@@ -189,7 +189,7 @@ func TestGroup_EmptyListsBeforeTheFirstTargets(t *testing.T) {
 	require.True(t, discovered())
 	require.Equal(t, []string{static.URL, told.URL}, urls(g))
 
-	changed, err := newGroup(cfg, s.opts, s.life, g)
+	changed, err := newGroup(cfg, s.healths, g)
 	require.NoError(t, err)
 	changed.setTargets(nil)
 	require.Equal(t, []string{static.URL, told.URL}, urls(changed))

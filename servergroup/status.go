@@ -28,6 +28,8 @@ type ReplicaStatus struct {
 	Health  string `json:"health"`
 	Kind    string `json:"kind,omitempty"`
 	Version string `json:"version,omitempty"`
+	// Breaker is the state of the circuit breaker: closed, half-open or open.
+	Breaker string `json:"breaker,omitempty"`
 	// Transport is how samples are fetched; TransportReason why not in a better
 	// way.
 	Transport       string            `json:"transport,omitempty"`
@@ -83,7 +85,7 @@ func (g *group) status(now time.Time) GroupStatus {
 func (r *replica) status() ReplicaStatus {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
-	st := ReplicaStatus{URL: r.url(), Health: "unknown"}
+	st := ReplicaStatus{URL: r.url(), Health: "unknown", Breaker: string(r.health.State())}
 	if !r.probedAt.IsZero() {
 		at := r.probedAt.UTC()
 		st.LastProbe = &at
@@ -94,6 +96,9 @@ func (r *replica) status() ReplicaStatus {
 		st.Transport, st.TransportReason = string(p.method), p.why
 		st.ExternalLabels = p.external
 		st.Findings = slices.Concat(p.findings, r.inData)
+		if doubt := clockDoubt(r.client); doubt != "" {
+			st.Findings = append(st.Findings, doubt)
+		}
 	}
 	if r.probeErr != nil {
 		st.Health = "down"

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/health"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -21,14 +22,22 @@ import (
 // of the moment it began, one clock reading, one budget. A reload does not
 // touch it.
 type View struct {
-	groups   []groupView
-	partial  PartialResponse
-	pushdown Pushdown // PushdownOff: for no group
-	now      time.Time
-	budget   *budget
+	groups    []groupView
+	partial   PartialResponse
+	requested PartialResponse // by the request; "" if it says nothing
+	pushdown  Pushdown        // PushdownOff: for no group
+	now       time.Time
+	budget    *budget
+	extra     *health.Extra // of hedges and retries
 
-	mtx    sync.Mutex              // guards broken
-	broken annotations.Annotations // samples that cannot be decoded
+	without Missing // groups that are not asked
+	metrics *metrics
+
+	completeness Completeness
+
+	mtx       sync.Mutex              // guards the fields below
+	broken    annotations.Annotations // samples that cannot be decoded
+	standings map[string]standing     // by group
 }
 
 type groupView struct {
@@ -44,9 +53,14 @@ type groupView struct {
 // configuration and one discovery made them, and of requests that say the same of
 // partial answers and of push-down.
 func (v *View) Alike(o *View) bool {
-	return v.partial == o.partial && v.pushdown == o.pushdown && slices.EqualFunc(v.groups, o.groups, func(a, b groupView) bool {
-		return a.cfg == b.cfg && slices.Equal(a.replicas, b.replicas)
+	return v.pushdown == o.pushdown && slices.EqualFunc(v.groups, o.groups, func(a, b groupView) bool {
+		return a.cfg == b.cfg && v.strict(a.cfg) == o.strict(b.cfg) && slices.Equal(a.replicas, b.replicas)
 	})
+}
+
+// strict tells whether an answer must not lack data of a group.
+func (v *View) strict(g *Config) bool {
+	return cmp.Or(v.requested, g.PartialResponse, v.partial) == PartialError
 }
 
 type partialKey struct{}
@@ -58,7 +72,7 @@ func WithPartialResponse(ctx context.Context, p PartialResponse) context.Context
 
 // View returns the groups of the moment. There are none before the first Apply.
 func (s *Set) View(ctx context.Context) *View {
-	v := &View{now: s.opts.Now(), budget: &budget{limit: s.opts.MaxFetchedBytes}, partial: PartialWarn}
+	v := &View{now: s.opts.Now(), budget: &budget{limit: s.opts.MaxFetchedBytes, over: s.healths.metrics.overBudget.Inc}, extra: &s.healths.extra, metrics: s.healths.metrics, partial: PartialWarn}
 	if gen := s.current.Load(); gen != nil {
 		v.partial = gen.partial
 		for i, g := range gen.groups {
@@ -66,7 +80,7 @@ func (s *Set) View(ctx context.Context) *View {
 		}
 	}
 	if p, ok := ctx.Value(partialKey{}).(PartialResponse); ok {
-		v.partial = p
+		v.requested = p
 	}
 	v.pushdown, _ = ctx.Value(pushdownKey{}).(Pushdown)
 	return v
@@ -79,6 +93,10 @@ type target struct {
 	// holders is how many replicas may hold a series of this group, those of other
 	// groups included. It is 1 if nothing has to be merged.
 	holders int
+	// needed tells that the replicas have missed something, whole which of them have not:
+	// where one of these answers, the others are not needed.
+	needed bool
+	whole  []*replica
 }
 
 // route decides which groups are asked for a selector.
@@ -177,28 +195,26 @@ func (g groupView) runs() int {
 	return len(g.replicas)
 }
 
-// each calls f for every replica of the targets at once and returns, per target,
-// what became of it. It fails as a whole if the query ends, or does not fit its
-// budget.
+// each has every replica of the targets do f at once and returns, per target, what
+// became of it. It fails as a whole if the query ends, or does not fit its budget.
 func (v *View) each(ctx context.Context, ts []target, f func(ctx context.Context, t, r int) error) ([]outcome, error) {
 	ctx, cancel := fetchContext(ctx)
 	defer cancel()
 	outcomes := make([]outcome, len(ts))
 	errs := make([][]error, len(ts))
+	regardless := v.regardless()
 	var wg sync.WaitGroup
 	for i, t := range ts {
-		outcomes[i] = outcome{group: t.cfg, asked: len(t.replicas)}
 		errs[i] = make([]error, len(t.replicas))
+		outcomes[i] = outcome{group: t.cfg, asked: len(t.replicas), errs: errs[i], needed: t.needed}
 		for j, r := range t.replicas {
 			wg.Go(func() {
-				rctx, release := context.WithTimeoutCause(ctx, time.Duration(t.cfg.Timeout), r.timeoutError())
-				defer release()
-				err := guarded(func() error { return f(rctx, i, j) })
-				if err == nil {
+				if err := v.without[t.cfg.Name]; err != nil {
+					errs[i][j] = err
 					return
 				}
-				errs[i][j] = err
-				r.failed(err)
+				errs[i][j] = r.attempt(ctx, regardless, func(ctx context.Context) error { return f(ctx, i, j) })
+				err := errs[i][j]
 				var over *BudgetError
 				if errors.As(err, &over) {
 					cancel() // the others' answers are of no use any more
@@ -207,7 +223,10 @@ func (v *View) each(ctx context.Context, ts []target, f func(ctx context.Context
 		}
 	}
 	wg.Wait()
-	for i := range ts {
+	for i, t := range ts {
+		for j, r := range t.replicas {
+			outcomes[i].needed = outcomes[i].needed && (errs[i][j] != nil || !slices.Contains(t.whole, r))
+		}
 		for _, err := range errs[i] {
 			var over *BudgetError
 			if errors.As(err, &over) {
@@ -219,13 +238,6 @@ func (v *View) each(ctx context.Context, ts []target, f func(ctx context.Context
 		}
 	}
 	return outcomes, nil
-}
-
-// guarded is f with a panic as its error: one replica's answer may be what is broken,
-// and the others' answers still be of use.
-func guarded(f func() error) (err error) {
-	defer transport.Guard(&err)
-	return f()
 }
 
 var errNearlyOver = errors.New("no answer before the query's time was nearly over")
@@ -257,7 +269,7 @@ type Selection struct {
 // fetch gets the selection from all groups concerned. It returns the series in
 // the order of their labels.
 func (v *View) fetch(ctx context.Context, sel Selection) ([]*dedup.Series, annotations.Annotations, error) {
-	list, ws, err := v.fetchFrom(ctx, sel, v.routeMerge(sel.Matchers, sel.MinT, sel.MaxT))
+	list, ws, err := v.fetchFrom(ctx, sel, v.routeMerge(sel.Matchers, sel.MinT, sel.MaxT), v.settled(sel))
 	if err != nil {
 		return nil, ws, err
 	}
@@ -268,8 +280,9 @@ func (v *View) fetch(ctx context.Context, sel Selection) ([]*dedup.Series, annot
 	return list, ws, nil
 }
 
-// fetchFrom gets the selection from some groups.
-func (v *View) fetchFrom(ctx context.Context, sel Selection, ts []target) ([]*dedup.Series, annotations.Annotations, error) {
+// fetchFrom gets the selection from some groups. tell, unless it is nil, is told what has
+// become of each.
+func (v *View) fetchFrom(ctx context.Context, sel Selection, ts []target, tell func(outcome)) ([]*dedup.Series, annotations.Annotations, error) {
 	var said remarks
 	sources := make([][]source, len(ts))
 	for i := range ts {
@@ -280,10 +293,15 @@ func (v *View) fetchFrom(ctx context.Context, sel Selection, ts []target) ([]*de
 		return err
 	})
 	if err == nil {
-		err = context.Cause(ctx)
+		err = ended(ctx, outcomes)
 	}
 	if err != nil {
 		return nil, nil, err
+	}
+	if tell != nil {
+		for _, o := range outcomes {
+			tell(o)
+		}
 	}
 	inOrder := slices.DeleteFunc(slices.Concat(sources...), func(s source) bool { return s.target == nil }) // which has failed
 	v.noteHistograms(inOrder, sel, &said)
@@ -293,7 +311,7 @@ func (v *View) fetchFrom(ctx context.Context, sel Selection, ts []target) ([]*de
 	if err != nil {
 		return nil, ws, err
 	}
-	more, err := said.verdict(v.partial)
+	more, err := said.verdict(v, sel.MinT, sel.MaxT)
 	return list, ws.Merge(more), err
 }
 
@@ -323,7 +341,7 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 		Steps:    sel.Steps,
 		Alone:    t.holders == 1 && !sel.Every,
 		Labels:   rules.apply,
-		Charge:   v.budget.charge,
+		Charge:   v.charging(r, p.method),
 		Warn:     func(text string) { said.backend(t, r, text) },
 	}
 	if p.method != transport.QueryAPI {
@@ -333,9 +351,9 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 	lo, hi := t.cfg.TimeRange.bounds(v.now)
 	from, to := around(sel.MinT, sel.MaxT, t.holders)
 	req.MinT, req.MaxT = max(lo, from), min(hi, to)
-	client := v.clientOf(p)
+	client := v.clientOf(t.cfg, p)
 	list, err := client.Fetch(ctx, p.method, req)
-	refusesParts := p.dialect.WholeReads && v.partial != PartialError && transport.ClassOf(err) == transport.ClassServer
+	refusesParts := p.dialect.WholeReads && !v.strict(t.cfg) && transport.ClassOf(err) == transport.ClassServer
 	if p.method != transport.QueryAPI && (refusesParts || transport.CannotCut(err)) {
 		list, err = client.Fetch(ctx, transport.QueryAPI, req)
 	}
@@ -351,12 +369,24 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 			list[i].Run = dedup.Bounded{Run: list[i].Run, From: lo, To: hi}
 		}
 	}
+	if doubt := clockDoubt(client); doubt != "" {
+		said.warn(fmt.Errorf("server group %q: %s: %s", t.cfg.Name, r.url(), doubt))
+	}
 	v.noteOusted(t, rules, said)
 	return source{origin: origin{target: t, profile: p}, series: list}, nil
 }
 
+// charging charges the query's budget for what a replica answers.
+func (v *View) charging(r *replica, by transport.Method) func(bytes int) error {
+	fetched := r.metrics.fetched(r, by)
+	return func(bytes int) error {
+		fetched.Add(float64(bytes))
+		return v.budget.charge(bytes)
+	}
+}
+
 // clientOf returns the client for a replica's profile that follows the query's
 // partial_response.
-func (v *View) clientOf(p *profile) *transport.Client {
-	return p.client.AllowPartial(v.partial != PartialError)
+func (v *View) clientOf(g *Config, p *profile) *transport.Client {
+	return p.client.AllowPartial(!v.strict(g))
 }

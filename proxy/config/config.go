@@ -28,6 +28,7 @@ const maxSize = 16 << 20
 type Config struct {
 	Global       Global               `yaml:"global"`
 	ServerGroups []servergroup.Config `yaml:"server_groups"`
+	QueryRules   []QueryRule          `yaml:"query_rules,omitempty"`
 	// Tracing is Prometheus' own. Nil: there are no traces.
 	Tracing *upstream.TracingConfig `yaml:"tracing,omitempty"`
 }
@@ -61,6 +62,7 @@ func (c *Config) Groups() []servergroup.Config {
 	groups := slices.Clone(c.ServerGroups)
 	for i := range groups {
 		groups[i].Pushdown = cmp.Or(groups[i].Pushdown, c.Global.Pushdown)
+		groups[i].PartialResponse = cmp.Or(groups[i].PartialResponse, c.Global.PartialResponse)
 	}
 	return groups
 }

@@ -60,8 +60,8 @@ func TestParse_BadText(t *testing.T) {
 		{"only global", "global: {}\n", "f:1: there are no server_groups: list the Prometheus servers to ask under `server_groups`"},
 		{"null list", "\nserver_groups:\n", "f:2: server_groups: empty: list the Prometheus servers to ask"},
 		{"empty list", "\nserver_groups: []\n", "f:2: server_groups: empty: list the Prometheus servers to ask"},
-		{"list", "- a\n", "f:1: expected a mapping with the keys global, server_groups, tracing, found a list"},
-		{"scalar", "hunter2", "f:1: expected a mapping with the keys global, server_groups, tracing, found a string"},
+		{"list", "- a\n", "f:1: expected a mapping with the keys global, server_groups, query_rules, tracing, found a list"},
+		{"scalar", "hunter2", "f:1: expected a mapping with the keys global, server_groups, query_rules, tracing, found a string"},
 		{"mapping for list", "server_groups: {name: a}", "f:1: server_groups: expected a list of mappings, found a mapping"},
 		{"two documents", good + "---\n" + good, "f:3: a second document begins here: one file holds one"},
 		{"broken second document", good + "---\na: [\n", "f:4: not YAML: did not find expected node content"},
@@ -116,6 +116,14 @@ func TestLoad_Good(t *testing.T) {
 	require.EqualValues(t, "hunter-header", eu.Headers["X-Tenant"])
 	require.Equal(t, time.Date(2026, 1, 2, 13, 4, 5, 0, time.UTC), archive.TimeRange.Start.Time)
 	require.Equal(t, int64(1900000000500), archive.TimeRange.End.UnixMilli())
+
+	require.Equal(t, []QueryRule{
+		{Name: "scans", SelectorWithoutMatchers: true, MaxRange: model.Duration(31 * 24 * time.Hour), Action: ActionRefuse, Reason: "name what you look for"},
+		{
+			Name: "wall", Regex: `.*by \(pod\).*`, MinStep: model.Duration(15 * time.Second), UserAgent: "Grafana/.*",
+			Header: map[string]string{"x-dashboard-uid": "a|b", "X-Panel-Id": ""}, MaxConcurrency: 2,
+		},
+	}, cfg.QueryRules)
 
 	// Relative paths are relative to the file.
 	require.Equal(t, testdata+"/ca.pem", us.HTTPClientConfig.TLSConfig.CAFile)
@@ -178,6 +186,7 @@ func TestExample(t *testing.T) {
 	cfg, err := Load(path)
 	require.NoError(t, err)
 	require.Len(t, cfg.ServerGroups, 3)
+	require.Len(t, cfg.QueryRules, 3)
 
 	data, err := os.ReadFile(path)
 	require.NoError(t, err)

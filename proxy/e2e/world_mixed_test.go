@@ -31,7 +31,7 @@ func TestWorldMixed(t *testing.T) {
 	t.Run("archive behind another oneprom", func(t *testing.T) {
 		inner := startWorldOneprom(t, w.With("archive-prometheus2"))
 		part := w.With("eu", "us", "archive-prometheus2")
-		part.Groups[2].Replicas = []*world.Server{{Name: "inner oneprom", Kind: world.Oneprom, URL: inner}}
+		part.Groups[2].Replicas = []*world.Server{{Name: "inner oneprom", Kind: world.Oneprom, Process: &world.Process{URL: inner}}}
 		examineMixed(t, part, everyNth(3, queries), "archive-prometheus2")
 	})
 }

@@ -32,6 +32,8 @@ type Client struct {
 	Group string
 	// Distance learns how far the replica is. Nil: it is taken to be far.
 	Distance *Distance
+	// Clock learns how far the replica's clock is from ours. Nil: nobody asks.
+	Clock *Clock
 
 	dialect Dialect
 }
@@ -90,10 +92,12 @@ func (c *Client) exchange(req *http.Request, wantTypes ...string) (*http.Respons
 	if req.Header.Get("Accept-Encoding") == "" && c.Distance.near() {
 		req.Header.Set("Accept-Encoding", "identity") // the default is gzip
 	}
+	asked := time.Now()
 	resp, err := c.HTTP.Do(req.WithContext(c.Distance.measured(req.Context())))
 	if err != nil {
 		return nil, c.transportError(req.Context(), err)
 	}
+	c.Clock.dated(resp.Header, asked, time.Now())
 	if resp.StatusCode/100 != 2 {
 		defer resp.Body.Close()
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))

@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // Class says whose fault a failed request is; it decides about retries, breakers
@@ -54,6 +56,18 @@ func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.URL, e.Err) }
 
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
+
+// RetryAfter is how long the replica wants to be left alone, 0 if it does not say.
+func (e *Error) RetryAfter() time.Duration {
+	text := e.header.Get("Retry-After")
+	if seconds, err := strconv.Atoi(text); err == nil && seconds > 0 {
+		return time.Duration(min(seconds, 3600)) * time.Second
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return max(0, time.Until(at))
+	}
+	return 0
+}
 
 // Unsupported tells that the replica has no such endpoint.
 func (e *Error) Unsupported() bool {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 )
 
@@ -18,6 +19,16 @@ type Identity struct {
 
 // String writes kind and version.
 func (id Identity) String() string { return strings.TrimSpace(string(id.Kind) + " " + id.Version) }
+
+// Alive asks the simplest query that a backend has to evaluate.
+func (c *Client) Alive(ctx context.Context) error {
+	resp, err := c.form(ctx, "/api/v1/query", url.Values{"query": {"vector(1)"}})
+	if err != nil {
+		return err
+	}
+	_, err = c.text(resp, nil, new(json.RawMessage))
+	return err
+}
 
 // Identify asks a backend what it is. One that does not tell may still be fine:
 // its kind is UnknownKind. One that cannot be reached is an error.

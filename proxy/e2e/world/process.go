@@ -57,6 +57,30 @@ type Process struct {
 
 	exit chan error
 	log  lockedBuffer
+	// What starts it again.
+	binary, ready string
+	args          []string
+}
+
+// Signal sends a signal.
+func (p *Process) Signal(sig syscall.Signal) error { return syscall.Kill(p.PID, sig) }
+
+// Kill ends the process, if it has not ended, and waits until it is gone.
+func (p *Process) Kill() {
+	select {
+	case <-p.exit:
+	default:
+		_ = p.Signal(syscall.SIGKILL)
+	}
+	for range p.exit { // drained and closed: the process is gone
+	}
+}
+
+// Restart starts a process that is gone again, with the same address and data.
+func (p *Process) Restart(tb testing.TB) {
+	tb.Helper()
+	p.start(tb)
+	p.awaitReady(tb, p.ready)
 }
 
 // Run starts a binary that understands --web.listen-address and waits until its /-/ready says yes. The process ends with the test,
@@ -70,11 +94,21 @@ func Run(tb testing.TB, binary string, args ...string) *Process {
 // runAt is Run for a binary whose arguments make it listen on address, and that says at the path ready when it is.
 func runAt(tb testing.TB, address, ready, binary string, args ...string) *Process {
 	tb.Helper()
-	cmd := exec.Command(binary, args...)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	p := &Process{URL: "http://" + address, exit: make(chan error, 1)}
-	cmd.Stdout, cmd.Stderr = &p.log, &p.log
+	p := &Process{URL: "http://" + address, binary: binary, args: args, ready: ready}
+	p.start(tb)
+	tb.Cleanup(p.Kill)
+	p.awaitReady(tb, ready)
+	return p
+}
 
+// start starts the process.
+func (p *Process) start(tb testing.TB) {
+	tb.Helper()
+	cmd := exec.Command(p.binary, p.args...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Stdout, cmd.Stderr = &p.log, &p.log
+	exit := make(chan error, 1)
+	p.exit = exit
 	started := make(chan error, 1)
 	go func() {
 		// The death signal is sent when the thread that started the process ends: keep this one until the process is gone.
@@ -82,21 +116,14 @@ func runAt(tb testing.TB, address, ready, binary string, args ...string) *Proces
 		err := cmd.Start()
 		started <- err
 		if err == nil {
-			p.exit <- cmd.Wait()
-			close(p.exit)
+			exit <- cmd.Wait()
+			close(exit)
 		}
 	}()
 	if err := <-started; err != nil {
-		tb.Fatalf("start %s: %v", binary, err)
+		tb.Fatalf("start %s: %v", p.binary, err)
 	}
 	p.PID = cmd.Process.Pid
-	tb.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		for range p.exit { // drained and closed: the process is gone
-		}
-	})
-	p.awaitReady(tb, ready)
-	return p
 }
 
 // awaitReady polls the path until the server answers that all is well, for at most two minutes.

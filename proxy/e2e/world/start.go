@@ -38,8 +38,7 @@ func (w *World) Start(tb testing.TB, dir string) {
 	start := func(fed bool) {
 		for _, s := range servers {
 			if s.Kind.fed() == fed {
-				p := s.run(tb, pinned, dir)
-				s.URL, s.PID = p.URL, p.PID
+				s.Process = s.run(tb, pinned, dir)
 			}
 		}
 	}

@@ -90,8 +90,7 @@ type Server struct {
 	Faults         *Faults
 	Clock          Clock
 
-	URL string // base URL, set by Start
-	PID int    // process id, set by Start
+	*Process // set by Start
 }
 
 // startTimes tells whether the server stores start timestamps, and with them uses the chunk encodings XOR2 and *_ST.

@@ -65,13 +65,18 @@ func Ask(client *http.Client, base, path string, form url.Values) (*Answer, erro
 	if err != nil {
 		return nil, err
 	}
-	a := &Answer{HTTPStatus: resp.StatusCode}
+	return Parse(body, resp.StatusCode)
+}
+
+// Parse decodes an answer. An API error is an answer; an error is returned for anything else.
+func Parse(body []byte, status int) (*Answer, error) {
+	a := &Answer{HTTPStatus: status}
 	if err := json.Unmarshal(body, a); err != nil {
-		return nil, fmt.Errorf("status %d: %w: %.300s", resp.StatusCode, err, body)
+		return nil, fmt.Errorf("status %d: %w: %.300s", status, err, body)
 	}
 	if a.Status != "success" {
 		if a.Error == "" {
-			return nil, fmt.Errorf("status %d without an error: %.300s", resp.StatusCode, body)
+			return nil, fmt.Errorf("status %d without an error: %.300s", status, body)
 		}
 		return a, nil
 	}

@@ -1,0 +1,98 @@
+package proxy
+
+import (
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/prometheus/promql/promqltest"
+	"github.com/stretchr/testify/require"
+
+	"github.com/oneprom/oneprom/servergroup/backendtest"
+)
+
+// completenessConfig has a group that answers and, if it is named, one that is dead.
+func completenessConfig(t *testing.T, dead, more string) string {
+	t.Helper()
+	data := promqltest.LoadedStorage(t, "load 30s\n  m{job=\"a\"} 1x10")
+	t.Cleanup(func() { require.NoError(t, data.Close()) })
+	backend := httptest.NewServer(backendtest.NewHandler(backendtest.Options{Queryable: data, EarlyNames: true}))
+	t.Cleanup(backend.Close)
+	const group = "  - name: %q\n    region: r\n    labels: {zone: %s}\n    static_configs: [{targets: ['%s']}]\n"
+	out := "server_groups:\n" + fmt.Sprintf(group, "alive", "z1", strings.TrimPrefix(backend.URL, "http://"))
+	if dead != "" {
+		out += fmt.Sprintf(group, dead, "z2", "127.0.0.1:1") + more
+	}
+	return out
+}
+
+func askWith(h http.Handler, path, name, value string) *httptest.ResponseRecorder {
+	req := httptest.NewRequest(http.MethodGet, path, nil)
+	req.Header.Set(name, value)
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, req)
+	return w
+}
+
+var answered = []string{
+	"/api/v1/query?time=60&query=m", "/api/v1/query?time=60&query=sum(m)", "/api/v1/query_range?start=0&end=60&step=30&query=avg(m)",
+	"/api/v1/series?match[]=m&start=0&end=60", "/api/v1/labels?start=0&end=60", "/api/v1/label/job/values?start=0&end=60",
+	"/api/v1/query_exemplars?query=m&start=0&end=60", "/api/v1/explain?time=60&query=m&analyze=true",
+}
+
+func TestCompleteness_IsInTheHeader(t *testing.T) {
+	whole, _ := startedServer(t, completenessConfig(t, "", ""))
+	odd, _ := startedServer(t, completenessConfig(t, "dead, truly", ""))
+	for _, path := range answered {
+		w := get(whole.Handler(), path)
+		require.Equal(t, http.StatusOK, w.Code, "%s: %s", path, w.Body)
+		require.Equal(t, "whole", w.Header().Get(completenessHeader), path)
+		require.Empty(t, w.Header().Values(missingHeader), path)
+
+		w = get(odd.Handler(), path)
+		require.Equal(t, http.StatusOK, w.Code, "%s: %s", path, w.Body)
+		require.Equal(t, "partial", w.Header().Get(completenessHeader), path)
+		require.Equal(t, "dead%2C+truly", w.Header().Get(missingHeader), path)
+	}
+	// What is no answer about data says nothing.
+	for _, path := range []string{"/api/v1/status/groups", "/api/v1/status/buildinfo", "/api/v1/query?query=(", "/api/v1/query?query=1"} {
+		require.Empty(t, get(odd.Handler(), path).Header().Get(missingHeader), path)
+	}
+	// A query of which the group that is dead has nothing is whole.
+	w := get(odd.Handler(), "/api/v1/query?time=60&query="+url.QueryEscape(`m{zone="z1"}`))
+	require.Equal(t, "whole", w.Header().Get(completenessHeader))
+}
+
+func TestCompleteness_EndsWhereTheRequestOrTheGroupSaysSo(t *testing.T) {
+	lenient, _ := startedServer(t, completenessConfig(t, "dead", ""))
+	strict, _ := startedServer(t, completenessConfig(t, "dead", "    partial_response: error\n"))
+	for _, path := range answered {
+		require.Equal(t, http.StatusServiceUnavailable, askWith(lenient.Handler(), path, partialHeader, "error").Code, path)
+		require.Equal(t, http.StatusServiceUnavailable, get(strict.Handler(), path).Code, path)
+		require.Equal(t, http.StatusOK, askWith(strict.Handler(), path, partialHeader, "warn").Code, path)
+		w := askWith(lenient.Handler(), path, partialHeader, "perhaps")
+		require.Equal(t, http.StatusBadRequest, w.Code)
+		require.Contains(t, w.Body.String(), `"perhaps\" is neither warn nor error`)
+	}
+}
+
+func TestCompleteness_FalsehoodsAreErrors(t *testing.T) {
+	s, _ := startedServer(t, completenessConfig(t, "dead", ""))
+	for _, text := range []string{
+		`absent(m{job="nowhere"})`, `absent_over_time(m{job="nowhere"}[1m])`, `absent(sum(m{job="nowhere"}))`,
+		`count(m) < 5`, `5 > count(m)`, `sum(m) == 1`, `m unless m{zone="z2"}`, `vector(1) and on () absent(m{job="nowhere"})`,
+	} {
+		w := get(s.Handler(), "/api/v1/query?time=60&query="+url.QueryEscape(text))
+		require.Equal(t, http.StatusServiceUnavailable, w.Code, "%s: %s", text, w.Body)
+		require.Contains(t, w.Body.String(), `cannot be told of a part of the data`, text)
+		require.Contains(t, w.Body.String(), `server group \"dead\"`, text)
+	}
+	// What the dead group has nothing of, and what it only makes less of, is told.
+	for _, text := range []string{`absent(m{zone="z1",job="nowhere"})`, `count(m) > 0`, `m unless m{zone="z1",job="nowhere"}`, `sum(m) or vector(0)`, `m < 5`} {
+		w := get(s.Handler(), "/api/v1/query?time=60&query="+url.QueryEscape(text))
+		require.Equal(t, http.StatusOK, w.Code, "%s: %s", text, w.Body)
+	}
+}

@@ -1,0 +1,169 @@
+package fault
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Fault is a way to fail. The zero value is none.
+type Fault struct {
+	refuse bool // connections
+	// answer answers a request whose body has been read; nil: as the backend does.
+	answer func(w http.ResponseWriter, r *http.Request, backend http.Handler)
+}
+
+// Refuse closes the listener: connections are refused, and open ones end.
+func Refuse() Fault { return Fault{refuse: true} }
+
+// Latency has every answer begin so much later.
+func Latency(d time.Duration) Fault { return Jitter(d, d) }
+
+// Jitter has answers begin later by any time between two.
+func Jitter(least, most time.Duration) Fault {
+	return Fault{answer: func(w http.ResponseWriter, r *http.Request, backend http.Handler) {
+		late := time.NewTimer(least + rand.N(most-least+1))
+		defer late.Stop()
+		select {
+		case <-late.C:
+			backend.ServeHTTP(w, r)
+		case <-r.Context().Done():
+		}
+	}}
+}
+
+// Hang never answers.
+func Hang() Fault {
+	return Fault{answer: func(_ http.ResponseWriter, r *http.Request, _ http.Handler) { <-r.Context().Done() }}
+}
+
+// HangInBody sends the header and half of the body, and then nothing more.
+func HangInBody() Fault {
+	return edited(func(w http.ResponseWriter, r *http.Request, a *recorded) {
+		a.begin(w)
+		_, _ = w.Write(a.body.Bytes()[:a.body.Len()/2])
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+	})
+}
+
+// Drip sends the body byte by byte.
+func Drip(interval time.Duration) Fault {
+	return edited(func(w http.ResponseWriter, r *http.Request, a *recorded) {
+		a.begin(w)
+		tick := time.NewTicker(interval)
+		defer tick.Stop()
+		for _, b := range a.body.Bytes() {
+			if _, err := w.Write([]byte{b}); err != nil {
+				return
+			}
+			_ = http.NewResponseController(w).Flush()
+			select {
+			case <-tick.C:
+			case <-r.Context().Done():
+				return
+			}
+		}
+	})
+}
+
+// Reset takes the request and resets the connection.
+func Reset() Fault {
+	return Fault{answer: func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { reset(w) }}
+}
+
+// ResetInBody promises the whole body and resets the connection after half of it.
+func ResetInBody() Fault {
+	return edited(func(w http.ResponseWriter, _ *http.Request, a *recorded) {
+		w.Header().Set("Content-Length", strconv.Itoa(a.body.Len()))
+		a.begin(w)
+		_, _ = w.Write(a.body.Bytes()[:a.body.Len()/2])
+		_ = http.NewResponseController(w).Flush()
+		reset(w)
+	})
+}
+
+func reset(w http.ResponseWriter) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil { // impossible: HTTP/1
+		panic(fmt.Sprintf("BUG: a connection cannot be taken over: %v", err))
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		_ = tcp.SetLinger(0)
+	}
+	_ = conn.Close()
+}
+
+// Truncate sends the body without its end as if that were all. The cut is in the midst of the last
+// message: one between two messages of streamed remote read leaves an answer with nothing wrong in it.
+func Truncate() Fault {
+	return edited(func(w http.ResponseWriter, _ *http.Request, a *recorded) {
+		a.begin(w)
+		_, _ = w.Write(a.body.Bytes()[:max(0, a.body.Len()-3)])
+	})
+}
+
+// Garbage sends another body of the same length.
+func Garbage() Fault {
+	return edited(func(w http.ResponseWriter, _ *http.Request, a *recorded) {
+		a.begin(w)
+		_, _ = io.WriteString(w, strings.Repeat("\x00\xff{]", a.body.Len()/4+1))
+	})
+}
+
+// Says answers every request in the same way.
+func Says(status int, header http.Header, body string) Fault {
+	return Fault{answer: func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
+		for name, values := range header {
+			w.Header()[name] = values
+		}
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, body)
+	}}
+}
+
+// Clock is a server whose clock is wrong by so much: its answers are dated by it, and its samples are
+// those of shifted.
+func Clock(wrong time.Duration, shifted http.Handler) Fault {
+	return Fault{answer: func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
+		w.Header().Set("Date", time.Now().Add(wrong).UTC().Format(http.TimeFormat))
+		shifted.ServeHTTP(w, r)
+	}}
+}
+
+// edited lets the backend answer and sends something else.
+func edited(send func(w http.ResponseWriter, r *http.Request, a *recorded)) Fault {
+	return Fault{answer: func(w http.ResponseWriter, r *http.Request, backend http.Handler) {
+		a := &recorded{header: http.Header{}, status: http.StatusOK}
+		backend.ServeHTTP(a, r)
+		send(w, r, a)
+	}}
+}
+
+// recorded is an answer of the backend.
+type recorded struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (a *recorded) Header() http.Header         { return a.header }
+func (a *recorded) WriteHeader(status int)      { a.status = status }
+func (a *recorded) Write(b []byte) (int, error) { return a.body.Write(b) }
+
+// Flush implements http.Flusher, without which streamed remote read fails.
+func (a *recorded) Flush() {}
+
+// begin sends status and header.
+func (a *recorded) begin(w http.ResponseWriter) {
+	for name, values := range a.header {
+		w.Header()[name] = values
+	}
+	w.WriteHeader(a.status)
+}

@@ -1,0 +1,70 @@
+package servergroup
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// selectedPiece fetches a piece of foo at a time, as text, with what is said of it.
+func selectedPiece(t *testing.T, p *Piece, at int64) (text string, said []string, err error) {
+	t.Helper()
+	var done sync.WaitGroup
+	defer done.Wait()
+	set := p.partition.view.SelectPiece(t.Context(), Selection{Matchers: matchersOf(t, `foo{instance="b"}`), MinT: at, MaxT: at}, p, &done).Read()
+	text = seriesText(t, set)
+	return text, strs(set.Warnings()), set.Err()
+}
+
+// TestFailover: the replica that was to answer alone fails. The other one answers, and it is said if it
+// was away itself then.
+func TestFailover(t *testing.T) {
+	a, b := newEvaluator(t, away), newEvaluator(t, there)
+	s, _ := evidenceSet(t, 3*hour, a.Server, b.Server)
+	pieces := chosen(t, s, false, 10*minute, hour)
+	require.Equal(t, []string{"10-23 0", "24-40 1", "41-60 0"}, shownPieces(pieces))
+
+	a.Close()
+	text, said, err := selectedPiece(t, pieces[0], 12*minute)
+	require.NoError(t, err)
+	require.Equal(t, `{__name__="foo", instance="b", job="j"} 720:1`+"\n", text)
+	require.Len(t, said, 1)
+	require.Contains(t, said[0], `info: server group "g" answered without a replica: `+a.URL)
+
+	// The other way round: what a has not seen, only b can tell.
+	a, b = newEvaluator(t, away), newEvaluator(t, there)
+	s, _ = evidenceSet(t, 3*hour, a.Server, b.Server)
+	pieces = chosen(t, s, false, 10*minute, hour)
+	b.Close()
+	text, said, err = selectedPiece(t, pieces[1], 30*minute)
+	require.NoError(t, err)
+	require.NotContains(t, text, ":1")
+	require.Len(t, said, 1)
+	require.Contains(t, said[0], `partial answer: server group "g" answered without a replica: `+b.URL)
+	require.Contains(t, said[0], `, and the others have missed something`)
+
+	pieces[1].partition.view.partial = PartialError
+	_, _, err = selectedPiece(t, pieces[1], 30*minute)
+	var gone *UnavailableError
+	require.ErrorAs(t, err, &gone)
+	require.Contains(t, err.Error(), `, and the others have missed something`)
+}
+
+// TestEnded_NamesWhoHadNotAnswered: that a query's time is over tells nobody whose fault it was.
+func TestEnded_NamesWhoHadNotAnswered(t *testing.T) {
+	over, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
+	defer cancel()
+	slow := outcome{group: &Config{Name: "slow"}, asked: 1, failed: []error{errors.New("it hangs")}}
+	quick := outcome{group: &Config{Name: "quick"}, asked: 2, failed: []error{errors.New("its twin is there")}}
+	require.Equal(t, &UnavailableError{Groups: []string{`server group "slow" did not answer: it hangs`}, Late: true}, ended(over, []outcome{quick, slow}))
+	require.Equal(t, context.DeadlineExceeded, ended(over, []outcome{quick}))
+
+	left, leave := context.WithCancel(t.Context())
+	require.NoError(t, ended(left, []outcome{slow}))
+	leave()
+	require.Equal(t, context.Canceled, ended(left, []outcome{slow}))
+}
