@@ -91,7 +91,7 @@ func AddFlags(app *kingpin.Application, o *Options) {
 		PlaceHolder("<path>").StringVar(&o.RoutePrefix)
 	app.Flag("web.enable-lifecycle", "Allow reload and shutdown by HTTP request (/-/reload, /-/quit).").
 		Default("false").BoolVar(&o.EnableLifecycle)
-	app.Flag("web.enable-admin-api", "Allow to cancel running queries by HTTP request (DELETE /api/v1/status/queries/<id>).").
+	app.Flag("web.enable-admin-api", "Allow to cancel running queries (DELETE /api/v1/status/queries/<id>) and to force circuit breakers (POST /api/v1/admin/breaker) by HTTP request.").
 		Default("false").BoolVar(&o.EnableAdminAPI)
 	app.Flag("web.cors.origin", `Regular expression for the origins that browsers may call from, anchored at both ends. Example: 'https?://(domain1|domain2)\.com'`).
 		Default(".*").StringVar(&o.CORSOrigin)

@@ -42,6 +42,7 @@ func (s *Server) apiRoutes(upstream http.Handler, l lookups) http.Handler {
 	ours(http.MethodGet, "/status/groups", s.serveGroups)
 	ours(http.MethodGet, "/status/queries", s.serveQueries)
 	ours(http.MethodDelete, "/status/queries/:id", s.serveCancelQuery)
+	ours(http.MethodPost, "/admin/breaker", s.serveBreaker)
 
 	// Upstream's handlers, with something changed before them.
 	r.Handler(http.MethodPost, "/label/:name/values", s.asGet(upstream))

@@ -105,3 +105,21 @@ func (g *group) available() bool {
 	}
 	return false
 }
+
+// ForceBreaker holds the circuit breaker of a replica, named by its URL, in a state until
+// it is called with health.Auto. It tells whether there is such a replica.
+func (s *Set) ForceBreaker(group, url string, state health.State) bool {
+	gen := s.current.Load()
+	if gen == nil {
+		return false
+	}
+	for _, g := range gen.groups {
+		for _, r := range *g.replicas.Load() {
+			if g.cfg.Name == group && r.url() == url {
+				r.health.Force(state)
+				return true
+			}
+		}
+	}
+	return false
+}
