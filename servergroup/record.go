@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +21,11 @@ type Gap struct {
 	To   int64 `json:"to"`
 	// Reason is why they are missing.
 	Reason string `json:"reason"`
+}
+
+// String is a warning's text.
+func (g Gap) String() string {
+	return fmt.Sprintf("%s (wanted from %s to %s)", g.Reason, formatMS(g.From), formatMS(g.To))
 }
 
 // Completeness is what the answer to a request lacks: a gap for each group at the most.
@@ -115,7 +121,7 @@ func (v *View) Fold(ws annotations.Annotations) {
 			}
 		}
 		if found {
-			ws.Add(errors.New(partialText + g.Reason))
+			ws.Add(errors.New(partialText + g.String()))
 		}
 	}
 }
