@@ -172,7 +172,7 @@ func (q *query) exec(ctx context.Context, o Options) *promql.Result {
 	view := q.engine.groups.View(ctx)
 	view.Without(q.missing)
 	q.plan(ctx, stmt, view, o)
-	needed := whole(stmt.Expr)
+	needed := whole(stmt.Expr, q.planned.partitions)
 	stmt.Expr = q.planned.plan.Expr
 	res := q.evaluate(ctx)
 	if namesUnknown(res.Warnings) && slices.ContainsFunc(q.planned.plan.Leaves, func(l Leaf) bool { return l.Part != nil && l.Part.Adds }) {

@@ -51,6 +51,7 @@ func (x *execution) part(ctx context.Context, p *Part) ([]storage.Series, annota
 		return nil, nil, nil
 	}
 	asked := slices.DeleteFunc(slices.Clone(x.partitions), func(partition *servergroup.Partition) bool { return !p.concerns(partition) })
+	mint, maxt := p.window()
 	answers := make([]answer, len(asked))
 	errs := make([]error, len(asked))
 	g, ctx := errgroup.WithContext(ctx)
@@ -58,7 +59,7 @@ func (x *execution) part(ctx context.Context, p *Part) ([]storage.Series, annota
 	for i, partition := range asked {
 		g.Go(func() error {
 			answers[i], errs[i] = x.ask(ctx, p, partition)
-			partition.Stands(errs[i], p.Steps)
+			partition.Stands(errs[i], mint, maxt)
 			x.trace.failed(p, partition, errs[i])
 			if another(errs[i]) {
 				return errs[i]
@@ -157,6 +158,15 @@ func mergedSteps(pieces []*servergroup.Piece) int64 {
 // concerns tells whether a partition may hold series of the part.
 func (p *Part) concerns(partition *servergroup.Partition) bool {
 	return slices.ContainsFunc(p.Selectors, func(s Selector) bool { return partition.Concerns(s.Selection) })
+}
+
+// window bounds the samples (ms, inclusive) that the part needs.
+func (p *Part) window() (mint, maxt int64) {
+	mint, maxt = p.Selectors[0].MinT, p.Selectors[0].MaxT
+	for _, s := range p.Selectors[1:] {
+		mint, maxt = min(mint, s.MinT), max(maxt, s.MaxT)
+	}
+	return mint, maxt
 }
 
 // need is what the part wants of a partition.

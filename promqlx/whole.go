@@ -1,8 +1,13 @@
 package promqlx
 
 import (
+	"maps"
+	"slices"
+
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
+
+	"github.com/oneprom/oneprom/servergroup"
 )
 
 // This file finds what must not be told of a part of the data. A sum over the groups that
@@ -13,48 +18,97 @@ import (
 // whole returns the matchers of the selectors of which every group has to answer:
 //   - those below absent() and absent_over_time();
 //   - those on the right of `unless`;
-//   - those of an aggregation that is compared to be less than something, or equal to it,
-//     or not: with fewer series, what it counts or adds up is less.
-func whole(e parser.Expr) [][]*labels.Matcher {
-	var out [][]*labels.Matcher
-	add := func(from parser.Expr) {
-		parser.Inspect(from, func(node parser.Node, _ []parser.Node) error {
-			if vs, ok := node.(*parser.VectorSelector); ok {
-				out = append(out, vs.LabelMatchers)
-			}
-			return nil
-		})
-	}
+//   - those of an aggregation that is compared, unless it only becomes less without some
+//     series, and is compared to be more than something.
+//
+// What is aggregated by all labels that tell partitions apart is of one of them each:
+// there is nothing false in that.
+func whole(e parser.Expr, partitions []*servergroup.Partition) [][]*labels.Matcher {
+	w := wholeness{apart: tellApart(partitions)}
 	parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
 		switch n := node.(type) {
 		case *parser.Call:
 			if n.Func.Name == "absent" || n.Func.Name == "absent_over_time" {
-				add(n)
+				w.selectors(n)
 			}
 		case *parser.BinaryExpr:
 			switch n.Op {
 			case parser.LUNLESS:
-				add(n.RHS)
-			case parser.LSS, parser.LTE:
-				eachAggregation(n.LHS, add)
+				w.selectors(n.RHS)
 			case parser.GTR, parser.GTE:
-				eachAggregation(n.RHS, add)
+				w.less(n.RHS)
+				w.more(n.LHS, n.ReturnBool)
+			case parser.LSS, parser.LTE:
+				w.less(n.LHS)
+				w.more(n.RHS, n.ReturnBool)
 			case parser.EQLC, parser.NEQ:
-				eachAggregation(n.LHS, add)
-				eachAggregation(n.RHS, add)
+				w.less(n.LHS)
+				w.less(n.RHS)
 			}
 		}
 		return nil
 	})
-	return out
+	return w.needed
 }
 
-// eachAggregation calls f for the aggregations of an expression.
-func eachAggregation(e parser.Expr, f func(parser.Expr)) {
+// tellApart are the names of the labels that partitions inject with values of their own.
+func tellApart(partitions []*servergroup.Partition) []string {
+	var names []string
+	for i, p := range partitions {
+		own := slices.Sorted(maps.Keys(p.Labels()))
+		if i == 0 {
+			names = own
+		}
+		if len(own) == 0 || !slices.Equal(own, names) {
+			return nil
+		}
+	}
+	return names
+}
+
+type wholeness struct {
+	apart  []string // labels
+	needed [][]*labels.Matcher
+}
+
+// selectors takes all of an expression.
+func (w *wholeness) selectors(e parser.Expr) {
 	parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
-		if n, ok := node.(*parser.AggregateExpr); ok {
-			f(n)
+		if vs, ok := node.(*parser.VectorSelector); ok {
+			w.needed = append(w.needed, vs.LabelMatchers)
 		}
 		return nil
 	})
+}
+
+// less takes the aggregations of an expression that is compared to be less than another
+// one, or equal.
+func (w *wholeness) less(e parser.Expr) {
+	parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
+		if n, ok := node.(*parser.AggregateExpr); ok && !w.ofOnePartition(n) {
+			w.selectors(n)
+		}
+		return nil
+	})
+}
+
+// more takes those of one that is compared to be more. A sum, a count or a maximum that
+// lacks series is less, and so what is not true of it may only be missing; with `bool` it
+// is said to be false.
+func (w *wholeness) more(e parser.Expr, isBool bool) {
+	if n, ok := bare(e).(*parser.AggregateExpr); ok && !isBool {
+		switch n.Op {
+		case parser.SUM, parser.COUNT, parser.MAX, parser.GROUP, parser.TOPK:
+			return
+		}
+	}
+	w.less(e)
+}
+
+// ofOnePartition tells whether each series of an aggregation is made of one partition.
+func (w *wholeness) ofOnePartition(n *parser.AggregateExpr) bool {
+	if len(w.apart) == 0 {
+		return false
+	}
+	return !slices.ContainsFunc(w.apart, func(name string) bool { return slices.Contains(n.Grouping, name) == n.Without })
 }

@@ -7,23 +7,25 @@ import (
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/stretchr/testify/require"
 
+	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 func TestWhole(t *testing.T) {
+	var partitions []*servergroup.Partition
 	f := func(text string, want ...string) {
 		t.Helper()
 		expr, err := parser.NewParser(promqltest.TestParserOpts).ParseExpr(text)
 		require.NoError(t, err)
 		var got []string
-		for _, ms := range whole(expr) {
+		for _, ms := range whole(expr, partitions) {
 			got = append(got, transport.Selector(ms))
 		}
 		require.Equal(t, want, got, text)
 	}
 	a, b := `{__name__="a"}`, `{__name__="b"}`
 	for _, text := range []string{
-		`a`, `sum(rate(a[5m]))`, `a or b`, `sum(a) or vector(0)`, `a and b`, `a < 5`, `sum(a) > 5`, `5 < sum(a)`, `a unless vector(1)`, `count(a) / count(b)`,
+		`a`, `sum(rate(a[5m]))`, `a or b`, `sum(a) or vector(0)`, `a and b`, `a < 5`, `sum(a) > 5`, `5 < (sum(a))`, `a unless vector(1)`, `count(a) / count(b)`,
 		`count_values("x", a)`, `scalar(a) == bool 1`,
 	} {
 		f(text)
@@ -38,4 +40,19 @@ func TestWhole(t *testing.T) {
 	f(`count(a) == 0`, a)
 	f(`count(a) != count(b)`, a, b)
 	f(`sum(a) / 2 <= b`, a)
+	// What is less without some series may be more than the truth where it is divided, or
+	// an average or a minimum.
+	f(`avg(a) > 5`, a)
+	f(`5 < min(a)`, a)
+	f(`sum(a) / sum(b) > 0.1`, a, b)
+	f(`sum(a) > bool 5`, a)
+	// Each region by itself.
+	f(`count by (region) (a) == 0`, a)
+	e := engineOver(t, servergroup.PartialWarn, groupAt("x", map[string]string{"region": "x"}), groupAt("y", map[string]string{"region": "y"}))
+	partitions = e.groups.View(t.Context()).Partitions([]servergroup.Selection{{MaxT: 1}})
+	require.Len(t, partitions, 2)
+	f(`count by (region) (a) == 0`)
+	f(`count without (job) (a) == 0`)
+	f(`count by (job) (a) == 0`, a)
+	f(`count without (region) (a) == 0`, a)
 }

@@ -35,6 +35,9 @@ func judge(err error) (o health.Outcome, retryAfter time.Duration) {
 	case transport.ClassTransport, transport.ClassContent:
 		return health.Failed, 0
 	case transport.ClassServer:
+		if e.ErrorType != "" {
+			return health.Fine, 0 // it is there, and says in the API's words what it cannot answer
+		}
 		switch e.Status {
 		case http.StatusUnauthorized, http.StatusForbidden, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 			return health.Failed, 0

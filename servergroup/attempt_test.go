@@ -36,6 +36,7 @@ func TestJudge(t *testing.T) {
 	f(of(transport.ClassEvaluation, 503), health.Fine)
 	f(of(transport.ClassServer, 500), health.Fine)
 	f(of(transport.ClassServer, 404), health.Fine)
+	f(&transport.Error{Class: transport.ClassServer, Status: 503, ErrorType: "execution", Err: errors.New("x")}, health.Fine)
 	// What the replica is.
 	for _, status := range []int{401, 403, 502, 503, 504} {
 		f(of(transport.ClassServer, status), health.Failed)

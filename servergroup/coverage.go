@@ -102,7 +102,7 @@ func (v *View) Uncovered(sel Selection) (annotations.Annotations, error) {
 		for _, name := range g.groups {
 			i := slices.IndexFunc(admitted, func(cfg *Config) bool { return cfg.Name == name })
 			strict = strict || v.strict(admitted[i])
-			v.lacks(admitted[i], g.from, g.to, g.String())
+			v.completeness.add(Gap{Group: name, Region: admitted[i].Region, From: g.from, To: g.to, Reason: g.String(), nobodys: true})
 		}
 		texts = append(texts, g.String())
 		ws.Add(errors.New(partialText + g.String()))

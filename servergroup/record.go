@@ -21,6 +21,9 @@ type Gap struct {
 	To   int64 `json:"to"`
 	// Reason is why they are missing.
 	Reason string `json:"reason"`
+
+	// nobodys tells that no group holds it, as the configuration says: nobody failed.
+	nobodys bool
 }
 
 // String is a warning's text.
@@ -69,6 +72,7 @@ func (c *Completeness) add(g Gap) {
 	defer c.mtx.Unlock()
 	if known, ok := c.gaps[g.Group]; ok {
 		known.From, known.To = min(known.From, g.From), max(known.To, g.To)
+		known.nobodys = known.nobodys && g.nobodys
 		g = known
 	}
 	if c.gaps == nil {
@@ -110,18 +114,24 @@ func ReportGaps(ctx context.Context, gaps []Gap) {
 const partialText = "partial answer: "
 
 // Fold leaves one warning for each group that an answer lacks data of: parts of a query
-// may say in different words why.
+// may say in different words why, and so may a oneprom of its selectors.
 func (v *View) Fold(ws annotations.Annotations) {
 	for _, g := range v.Gaps() {
-		begin, found := partialText+nameOf(g.Group), false
+		own, below := partialText+nameOf(g.Group), nameOf(g.Group)+": "
+		text := partialText + g.String()
+		if strings.HasPrefix(g.Reason, below) { // which a backend has said
+			text = g.Reason
+		}
+		found := false
 		for key, err := range ws {
-			if strings.HasPrefix(err.Error(), begin) {
+			said := err.Error()
+			if strings.HasPrefix(said, own) || strings.HasPrefix(said, below) && strings.Contains(said, partialText) {
 				delete(ws, key)
 				found = true
 			}
 		}
 		if found {
-			ws.Add(errors.New(partialText + g.String()))
+			ws.Add(errors.New(text))
 		}
 	}
 }

@@ -6,8 +6,6 @@ import (
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
-
-	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 // This file keeps the parts of an answer consistent: a group that fails while a query is
@@ -80,7 +78,7 @@ func (v *View) Needs(ms []*labels.Matcher) error {
 	missing := &UnavailableError{}
 	for _, gap := range v.Gaps() {
 		i := slices.IndexFunc(v.groups, func(g groupView) bool { return g.cfg.Name == gap.Group })
-		if i >= 0 && !v.groups[i].cfg.excludes(ms) {
+		if i >= 0 && !gap.nobodys && !v.groups[i].cfg.excludes(ms) {
 			missing.Groups = append(missing.Groups, gap.Reason)
 		}
 	}
@@ -92,9 +90,9 @@ func (v *View) Needs(ms []*labels.Matcher) error {
 }
 
 // Stands is told what has become of the partition in a part of a query: err is nil if it
-// has answered. Of several groups that are merged, the fetches tell. The samples at steps
-// were wanted.
-func (p *Partition) Stands(err error, steps transport.Steps) {
+// has answered. Of several groups that are merged, the fetches tell. The samples from mint
+// to maxt (ms) were wanted.
+func (p *Partition) Stands(err error, mint, maxt int64) {
 	var gone *UnavailableError
 	switch {
 	case !p.Single():
@@ -102,7 +100,7 @@ func (p *Partition) Stands(err error, steps transport.Steps) {
 		p.view.stands(p.members[0].cfg, nil)
 	case errors.As(err, &gone) && len(gone.failed) > 0:
 		p.view.stands(p.members[0].cfg, together(gone.failed))
-		p.view.lacks(p.members[0].cfg, steps.Start, steps.End, gone.Error())
+		p.view.lacks(p.members[0].cfg, mint, maxt, gone.Error())
 	}
 }
 

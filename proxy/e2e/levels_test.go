@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -175,6 +176,10 @@ func (c *counted) taken() (evaluations, reads int) {
 	return evaluations, reads
 }
 
+// passing is what warnings say that differs between two requests: the breaker may have
+// opened between them, and samples are fetched of other windows than parts need.
+var passing = regexp.MustCompile(`not asked, as its circuit breaker is open: | \(wanted from \S+ to \S+\)`)
+
 // requireSameValues wants an answer to be as it should, but for last digits.
 func requireSameValues(t *testing.T, expr string, want, got reply) verdict {
 	t.Helper()
@@ -261,6 +266,10 @@ func TestLevels_WhatIsLostBelowIsSaidOfParts(t *testing.T) {
 	us.Close()
 	for _, expr := range ofAllLands {
 		for _, path := range askings(expr) {
+			if strings.Contains(expr, "absent") { // which is not told of a part
+				requireFailure(t, c.ask(t, upper, probe{path: path}), hostPort(t, us.URL))
+				continue
+			}
 			lower.taken()
 			got := c.ask(t, upper, probe{path: path})
 			evaluations, reads := lower.taken()
@@ -269,6 +278,9 @@ func TestLevels_WhatIsLostBelowIsSaidOfParts(t *testing.T) {
 			require.Contains(t, got.body, `server group \"a\": `+lower.base+`: partial answer: server group \"us\" did not answer`, path)
 			requireSameValues(t, expr, c.ask(t, left, probe{path: path}), got)
 			fetched := c.ask(t, upper, probe{path: path, header: pushdownOff})
+			for _, body := range []*string{&got.body, &fetched.body} {
+				*body = passing.ReplaceAllString(*body, "")
+			}
 			require.False(t, requireSameValues(t, expr, fetched, got).notes, "%s\n%s\n%s", path, fetched.body, got.body)
 
 			requireFailure(t, c.ask(t, strict, probe{path: path}), hostPort(t, us.URL))

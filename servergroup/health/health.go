@@ -254,15 +254,23 @@ func (r *Replica) check() {
 			r.checking = false
 			r.mtx.Unlock()
 		}()
+		hung := 0
 		for range probesToOpen {
-			if r.probe(ctx) {
+			err := r.probe(ctx)
+			if err == nil {
 				r.doubt(false)
 				return
 			}
+			if errors.Is(err, errNoAnswer) {
+				hung++
+			}
 		}
-		if ctx.Err() == nil {
-			r.breaker.trip()
-			r.endAttempts() // of those that are made although it is open, too
+		if ctx.Err() != nil {
+			return
+		}
+		r.breaker.trip()
+		if hung == probesToOpen { // one that answers with an error says it to the others, too
+			r.endAttempts()
 		}
 	})
 }
@@ -276,23 +284,28 @@ func (r *Replica) endAttempts() {
 	}
 }
 
-// probe tells whether the replica answers.
-func (r *Replica) probe(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeoutCause(ctx, probeWait, fmt.Errorf("no answer to a probe within %s", probeWait))
+// errNoAnswer is a probe that was not answered.
+var errNoAnswer = fmt.Errorf("no answer to a probe within %s", probeWait)
+
+// probe is an error if the replica does not answer, or with a failure.
+func (r *Replica) probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, probeWait, errNoAnswer)
 	defer cancel()
 	r.mtx.Lock()
 	ask := r.ask
 	r.mtx.Unlock()
 	err := ask(ctx)
-	if o, _ := r.opts.Judge(err); o != Failed && ctx.Err() == nil {
-		return true
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	} else if o, _ := r.opts.Judge(err); o != Failed {
+		return nil
 	}
 	r.mtx.Lock()
 	if r.lastErr == nil {
 		r.lastErr = err
 	}
 	r.mtx.Unlock()
-	return false
+	return err
 }
 
 // opened probes the replica until it answers.
@@ -317,7 +330,7 @@ func (r *Replica) recover(ctx context.Context) {
 		if r.isGone() {
 			return
 		}
-		if r.probe(ctx) {
+		if r.probe(ctx) == nil {
 			r.opts.Logger.Info("circuit breaker lets requests through again", "url", r.opts.URL)
 			r.doubt(false)
 			r.breaker.answered()
