@@ -150,7 +150,8 @@ func New(o Options) (_ *Server, err error) {
 		s.set.Close()
 		return nil
 	})
-	s.readiness.groupsKnown = s.set.Ready
+	s.readiness.groupsKnown, s.readiness.answered = s.set.Ready, s.set.Answered
+	s.readiness.when = func() config.ReadyWhen { return s.config.Load().Global.ReadyWhen }
 
 	s.engine = promqlx.NewEngine(s.engineOptions(), s.set)
 	s.cleanup.add("close query engine", func(context.Context) error { return s.engine.Close() })

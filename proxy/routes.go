@@ -75,8 +75,8 @@ func (s *Server) webRoutes(federate http.Handler) http.Handler {
 
 	r.Get("/-/healthy", says("oneprom is Healthy.\n"))
 	r.Head("/-/healthy", says(""))
-	r.Get("/-/ready", s.readiness.gate(says("oneprom is Ready.\n")))
-	r.Head("/-/ready", s.readiness.gate(says("")))
+	r.Get("/-/ready", s.readiness.gateReady(says("oneprom is Ready.\n")))
+	r.Head("/-/ready", s.readiness.gateReady(says("")))
 	for path, h := range map[string]http.HandlerFunc{"/-/reload": s.serveReload, "/-/quit": s.serveQuit} {
 		r.Post(path, s.lifecycle(h))
 		r.Put(path, s.lifecycle(h))

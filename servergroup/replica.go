@@ -101,6 +101,13 @@ func (r *replica) ready(ctx context.Context) (*profile, error) {
 	}
 }
 
+// answered tells whether it has answered its last probe.
+func (r *replica) answered() bool {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	return r.profile != nil && r.probeErr == nil
+}
+
 // atHand returns the profile that ready would return without waiting, nil if there is
 // none.
 func (r *replica) atHand() *profile {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -144,6 +145,21 @@ func (s *Set) Close() {
 
 // Ready tells whether the groups are known.
 func (s *Set) Ready() bool { return s.current.Load() != nil }
+
+// Answered tells of how many groups a replica has answered its last probe, and how many
+// groups there are.
+func (s *Set) Answered() (groups, all int) {
+	gen := s.current.Load()
+	if gen == nil {
+		return 0, 0
+	}
+	for _, g := range gen.groups {
+		if slices.ContainsFunc(*g.replicas.Load(), (*replica).answered) {
+			groups++
+		}
+	}
+	return groups, len(gen.groups)
+}
 
 // Apply makes the groups of cfgs the ones that queries see, in one step. Groups
 // whose configuration did not change stay as they are, with their connections

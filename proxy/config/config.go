@@ -44,17 +44,30 @@ type Global struct {
 	// Pushdown says whether backends are asked to evaluate, where a group does not
 	// say it.
 	Pushdown servergroup.Pushdown `yaml:"pushdown,omitempty"`
+	// ReadyWhen says which groups must answer before /-/ready says yes for the first time.
+	ReadyWhen ReadyWhen `yaml:"ready_when,omitempty"`
 	// QueryLogFile is where queries are logged that were answered; "" is nowhere.
 	QueryLogFile string `yaml:"query_log_file,omitempty"`
 	// QueryLogMinDuration is how long a query must have taken to be logged.
 	QueryLogMinDuration model.Duration `yaml:"query_log_min_duration,omitempty"`
 }
 
+// ReadyWhen says of how many groups a replica must have answered.
+type ReadyWhen string
+
+// The values of ready_when.
+const (
+	ReadyNone ReadyWhen = "none"
+	ReadyAny  ReadyWhen = "any"
+	ReadyAll  ReadyWhen = "all"
+)
+
 // DefaultGlobal holds the defaults of `global`.
 var DefaultGlobal = Global{
 	EvaluationInterval: model.Duration(time.Minute),
 	PartialResponse:    servergroup.PartialWarn,
 	Pushdown:           servergroup.PushdownProvable,
+	ReadyWhen:          ReadyNone,
 }
 
 // Groups are the server groups with what they take over from `global`.

@@ -140,6 +140,11 @@ func (c *checker) checkGlobal(n *yaml.Node, g *Global) {
 	if g.Pushdown != servergroup.PushdownProvable && g.Pushdown != servergroup.PushdownOff {
 		add(fmt.Sprintf("%q is neither provable nor off", string(g.Pushdown)), "pushdown")
 	}
+	switch g.ReadyWhen {
+	case ReadyNone, ReadyAny, ReadyAll:
+	default:
+		add(fmt.Sprintf("%q is none of none, any, all", string(g.ReadyWhen)), "ready_when")
+	}
 	if g.QueryLogMinDuration > 0 && g.QueryLogFile == "" {
 		add("there is no query log: set query_log_file, too", "query_log_min_duration")
 	}
