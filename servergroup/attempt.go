@@ -142,8 +142,8 @@ func rank(r *replica) int {
 
 // first has one of several replicas do something, each of which could: the first, or
 // if that has not done it when nearly all of its answers come, or has failed, the next
-// one as well. These hedges and retries have a budget. It returns which one has done
-// it, or the errors of those that were asked.
+// one as well. Hedges have a budget. It returns which one has done it, or the errors of
+// those that were asked.
 func (v *View) first(ctx context.Context, candidates []*replica, f func(ctx context.Context, i int) error) (winner int, errs []error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -183,10 +183,11 @@ func (v *View) first(ctx context.Context, candidates []*replica, f func(ctx cont
 				if begun == len(candidates) || !elsewhere(r.err) || ctx.Err() != nil {
 					continue
 				}
-				if notAsked(r.err) || v.extra.Spend() {
-					candidates[begun].metrics.extra(candidates[begun], "retry")
-					begin()
+				if !notAsked(r.err) {
+					v.extra.Owe()
 				}
+				candidates[begun].metrics.extra(candidates[begun], "retry")
+				begin()
 			}
 		}
 	}

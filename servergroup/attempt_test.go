@@ -132,6 +132,23 @@ func TestFirst_HedgesWhatIsLate(t *testing.T) {
 	})
 }
 
+// TestFirst_RetriesAreMadeInAnyCase: else an answer would lack what a twin has.
+func TestFirst_RetriesAreMadeInAnyCase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, list := trio(t)
+		for range 200 {
+			winner, _ := v.first(t.Context(), list[:2], func(_ context.Context, i int) error {
+				if i == 0 {
+					return &transport.Error{Class: transport.ClassTransport, Err: errors.New("down")}
+				}
+				return nil
+			})
+			require.Equal(t, 1, winner)
+		}
+		require.False(t, v.extra.Spend(), "they count")
+	})
+}
+
 // TestFirst_ExtraAttemptsHaveABudget: when all replicas are slow, each is not asked
 // twice.
 func TestFirst_ExtraAttemptsHaveABudget(t *testing.T) {

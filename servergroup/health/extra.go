@@ -11,8 +11,9 @@ const (
 	mostExtra  = 50
 )
 
-// Extra is the budget of hedges and retries, which are requests that nobody has sent.
-// It is safe for concurrent use. The zero value is ready for use.
+// Extra is the budget of hedges, which ask a second replica although the first may still
+// answer. Retries count, too, but are made in any case: the first replica has failed, and
+// without another one the answer would lack what is there. It is safe for concurrent use. The zero value is ready for use.
 type Extra struct {
 	mtx    sync.Mutex
 	earned float64 // less what was spent; it begins with leastExtra
@@ -23,6 +24,13 @@ func (e *Extra) Request() {
 	e.mtx.Lock()
 	defer e.mtx.Unlock()
 	e.earned = min(e.earned+extraShare, mostExtra-leastExtra)
+}
+
+// Owe takes one, whether one is left or not.
+func (e *Extra) Owe() {
+	e.mtx.Lock()
+	defer e.mtx.Unlock()
+	e.earned = max(e.earned-1, -mostExtra)
 }
 
 // Spend takes one, if one is left.
