@@ -156,7 +156,7 @@ func (v *View) first(ctx context.Context, candidates []*replica, f func(ctx cont
 	begin := func() {
 		i := begun
 		begun, running = begun+1, running+1
-		go func() { results <- result{i, f(ctx, i)} }()
+		go func() { results <- result{i, guarded(func() error { return f(ctx, i) })} }()
 	}
 	begin()
 	v.extra.Request()

@@ -111,6 +111,23 @@ func TestFirst_RetriesElsewhere(t *testing.T) {
 	})
 }
 
+// TestFirst_PanicIsAFailure of one replica: nobody else recovers it, and the process would
+// end.
+func TestFirst_PanicIsAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v, list := trio(t)
+		winner, errs := v.first(t.Context(), list, func(_ context.Context, i int) error {
+			if i == 0 {
+				panic("broken")
+			}
+			return nil
+		})
+		require.Equal(t, 1, winner)
+		var bug *transport.PanicError
+		require.ErrorAs(t, errs[0], &bug)
+	})
+}
+
 func TestFirst_HedgesWhatIsLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v, list := trio(t)

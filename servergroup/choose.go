@@ -411,7 +411,12 @@ func (c *chooser) divide(s share) []*Piece {
 	}
 	alone := c.partition.piece("whole", turns...)
 	alone.alone = c.partition.members[0].replicas[s.main]
-	alone.twins = c.twins(s, cut)
+	isCut := func(instance string) bool {
+		_, found := slices.BinarySearch(cut, instance)
+		return found
+	}
+	others := c.whole(s, func(instance string) bool { return !isCut(instance) })
+	alone.twins = slices.DeleteFunc(others, func(r *replica) bool { return r == alone.alone })
 	if len(cut) == 0 {
 		return []*Piece{alone}
 	}
@@ -419,35 +424,21 @@ func (c *chooser) divide(s share) []*Piece {
 	alone.Why = fmt.Sprintf("whole but for %d of %d targets", len(cut), c.targets)
 	alone.narrowed = []*labels.Matcher{labels.MustNewMatcher(labels.MatchNotRegexp, targetLabel, text)}
 	rest := c.merged("targets cut out", s.main, turns...)
-	rest.whole = c.wholeFor(s, cut)
+	rest.whole = c.whole(s, isCut)
 	rest.narrowed = []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, targetLabel, text)}
 	return []*Piece{alone, rest}
 }
 
-// twins returns the replicas that see a share's targets as whole as its main replica
-// does: all but those that are cut out.
-func (c *chooser) twins(s share, cut []string) []*replica {
+// whole returns the replicas that see the targets that concern somebody whole at the
+// steps of a share.
+func (c *chooser) whole(s share, concerns func(instance string) bool) []*replica {
 	var out []*replica
 	for r, byInstance := range c.spoiled {
 		_, lost := c.lost[r]
-		whole := !lost && r != s.main
 		for instance, spoiled := range byInstance {
-			_, out := slices.BinarySearch(cut, instance)
-			whole = whole && (out || !slices.ContainsFunc(spoiled, s.meets))
+			lost = lost || concerns(instance) && slices.ContainsFunc(spoiled, s.meets)
 		}
-		if whole {
-			out = append(out, c.partition.members[0].replicas[r])
-		}
-	}
-	return out
-}
-
-// wholeFor returns the replicas that see some targets whole at the steps of a share.
-func (c *chooser) wholeFor(s share, targets []string) []*replica {
-	var out []*replica
-	for r, byInstance := range c.spoiled {
-		_, lost := c.lost[r]
-		if !lost && !slices.ContainsFunc(targets, func(t string) bool { return slices.ContainsFunc(byInstance[t], s.meets) }) {
+		if !lost {
 			out = append(out, c.partition.members[0].replicas[r])
 		}
 	}
