@@ -69,6 +69,7 @@ var benchCases = []benchCase{
 type benchRow struct {
 	benchCase
 	truth, oneprom []time.Duration // one per round
+	off            []time.Duration // oneprom without push-down, one per round
 	same           bool
 	cpu            [3]time.Duration // for one query: of the truth, of oneprom, of all replicas
 	fetched        int64            // bytes of the replicas' answers that oneprom held
@@ -100,19 +101,24 @@ func benchRatios(t *testing.T, w *world.World, scale, rounds int) {
 	t.Log(bigAnswer(t, w))
 }
 
-// measureCase asks both servers in turn. A first round warms up and compares the answers. Every round asks for a window that lies a bit later
-// than the one before, off its step grid, so that no cache of results has the answer.
+// at is the case's evaluation in a round. Every round asks for a window that lies a bit later than the one before, off its step grid, so that
+// no cache of results has the answer.
+func (c benchCase) at(w *world.World, round int) exam.Evaluation {
+	end := w.End - 10*bm.Milliseconds() + int64(round)*1373
+	if c.step == 0 {
+		return exam.Instant("bench", end)
+	}
+	return exam.Range("bench", end-c.span.Milliseconds(), end, c.step)
+}
+
+// measureCase asks both servers in turn, and then oneprom without push-down. A first round warms up and compares the answers.
 func measureCase(t *testing.T, client *http.Client, w *world.World, front *world.Process, c benchCase, rounds int) benchRow {
 	t.Helper()
 	row := benchRow{benchCase: c}
 	q := exam.Query{Text: c.text}
 	var before [3]time.Duration
 	for round := range rounds + 1 {
-		end := w.End - 10*bm.Milliseconds() + int64(round)*1373
-		e := exam.Instant("bench", end)
-		if c.step > 0 {
-			e = exam.Range("bench", end-c.span.Milliseconds(), end, c.step)
-		}
+		e := c.at(w, round)
 		if round == 0 {
 			want, err := exam.Ask(client, w.Truth.URL, e.Path(), e.Form(q))
 			require.NoError(t, err)
@@ -129,11 +135,14 @@ func measureCase(t *testing.T, client *http.Client, w *world.World, front *world
 			first, second = second, first
 			slices.Reverse(urls)
 		}
-		*first = append(*first, timed(t, client, urls[0], e, q))
-		*second = append(*second, timed(t, client, urls[1], e, q))
+		*first = append(*first, timed(t, client, urls[0], e, q, nil))
+		*second = append(*second, timed(t, client, urls[1], e, q, nil))
 	}
 	for i, d := range cpuTimes(t, w, front) {
 		row.cpu[i] = (d - before[i]) / time.Duration(rounds)
+	}
+	for round := range rounds {
+		row.off = append(row.off, timed(t, client, front.URL, c.at(w, rounds+1+round), q, pushdownOff))
 	}
 	return row
 }
@@ -173,10 +182,16 @@ func fetchedBytes(t *testing.T, client *http.Client, base string, form url.Value
 }
 
 // timed is the time until the last byte of the answer has arrived.
-func timed(t *testing.T, client *http.Client, base string, e exam.Evaluation, q exam.Query) time.Duration {
+func timed(t *testing.T, client *http.Client, base string, e exam.Evaluation, q exam.Query, headers map[string]string) time.Duration {
 	t.Helper()
+	req, err := http.NewRequest(http.MethodPost, base+e.Path(), strings.NewReader(e.Form(q).Encode()))
+	require.NoError(t, err)
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	for name, value := range headers {
+		req.Header.Set(name, value)
+	}
 	began := time.Now()
-	resp, err := client.PostForm(base+e.Path(), e.Form(q))
+	resp, err := client.Do(req)
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	_, err = io.Copy(io.Discard, resp.Body)
@@ -194,34 +209,41 @@ func median(all []time.Duration) float64 {
 func benchTable(rows []benchRow) string {
 	var b strings.Builder
 	w := tabwriter.NewWriter(&b, 0, 1, 2, ' ', 0)
-	fmt.Fprintln(w, "class\ttruth ms\toneprom ms\tratio\tanswer\tCPU ms: truth\toneprom\treplicas\tKiB\trange/step\tquery")
-	logs := map[string][]float64{}
+	fmt.Fprintln(w, "class\ttruth ms\toneprom ms\tratio\twithout push-down\tanswer\tCPU ms: truth\toneprom\treplicas\tKiB\trange/step\tquery")
+	logs, off := map[string][]float64{}, map[string][]float64{}
 	var classes []string
 	for _, r := range rows {
 		truth, oneprom := median(r.truth), median(r.oneprom)
-		ratio := oneprom / truth
+		ratio, without := oneprom/truth, median(r.off)/truth
 		if logs[r.class] == nil {
 			classes = append(classes, r.class)
 		}
-		logs[r.class] = append(logs[r.class], math.Log(ratio))
-		logs["all"] = append(logs["all"], math.Log(ratio))
+		for _, class := range []string{r.class, "all"} {
+			logs[class] = append(logs[class], math.Log(ratio))
+			off[class] = append(off[class], math.Log(without))
+		}
 		equal := "equal"
 		if !r.same {
 			equal = "DIFFERS"
 		}
-		fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%.2f\t%s\t%d\t%d\t%d\t%d\t%s/%s\t%s\n", r.class, truth, oneprom, ratio, equal,
+		fmt.Fprintf(w, "%s\t%.1f\t%.1f\t%.2f\t%.2f\t%s\t%d\t%d\t%d\t%d\t%s/%s\t%s\n", r.class, truth, oneprom, ratio, without, equal,
 			r.cpu[0].Milliseconds(), r.cpu[1].Milliseconds(), r.cpu[2].Milliseconds(), r.fetched>>10, r.span, r.step, r.text)
 	}
-	fmt.Fprintln(w, "\ngeometric mean\tratio")
+	fmt.Fprintln(w, "\ngeometric mean\tratio\twithout push-down")
 	for _, class := range append(classes, "all") {
-		sum := 0.0
-		for _, l := range logs[class] {
-			sum += l
-		}
-		fmt.Fprintf(w, "%s\t%.2f\n", class, math.Exp(sum/float64(len(logs[class]))))
+		fmt.Fprintf(w, "%s\t%.2f\t%.2f\n", class, expMean(logs[class]), expMean(off[class]))
 	}
 	w.Flush()
 	return b.String()
+}
+
+// expMean is the geometric mean of numbers of which these are the logarithms.
+func expMean(logs []float64) float64 {
+	sum := 0.0
+	for _, l := range logs {
+		sum += l
+	}
+	return math.Exp(sum / float64(len(logs)))
 }
 
 // bigAnswer tells how much memory a fresh oneprom needs at its peak for one answer, of two million points on the big world.
