@@ -29,15 +29,25 @@ type Config struct {
 	Global       Global               `yaml:"global"`
 	ServerGroups []servergroup.Config `yaml:"server_groups"`
 	QueryRules   []QueryRule          `yaml:"query_rules,omitempty"`
+	Rules        Rules                `yaml:"rules,omitempty"`
+	// RuleFiles are paths and patterns of paths, as in Prometheus.
+	RuleFiles []string `yaml:"rule_files,omitempty"`
+	// Alerting and RemoteWrite are Prometheus' own: where alerts go to, and the samples
+	// that rules make.
+	Alerting    upstream.AlertingConfig       `yaml:"alerting,omitempty"`
+	RemoteWrite []*upstream.RemoteWriteConfig `yaml:"remote_write,omitempty"`
 	// Tracing is Prometheus' own. Nil: there are no traces.
 	Tracing *upstream.TracingConfig `yaml:"tracing,omitempty"`
 }
 
 // Global holds what concerns all server groups.
 type Global struct {
-	// EvaluationInterval is the step of subqueries that name none.
+	// EvaluationInterval is the step of subqueries that name none, and how often rules are
+	// evaluated whose group does not say it.
 	EvaluationInterval model.Duration `yaml:"evaluation_interval,omitempty"`
-	// ExternalLabels are added by /federate.
+	// RuleQueryOffset is how far in the past rules are evaluated.
+	RuleQueryOffset model.Duration `yaml:"rule_query_offset,omitempty"`
+	// ExternalLabels are added by /federate, to alerts and by remote write.
 	ExternalLabels labels.Labels `yaml:"external_labels,omitempty"`
 	// PartialResponse says what becomes of a query that a group did not answer.
 	PartialResponse servergroup.PartialResponse `yaml:"partial_response,omitempty"`
@@ -109,6 +119,13 @@ func (c *Config) setDirectory(dir string) {
 	if c.Tracing != nil {
 		c.Tracing.SetDirectory(dir)
 	}
+	for i, file := range c.RuleFiles {
+		c.RuleFiles[i] = commoncfg.JoinDir(dir, file)
+	}
+	c.Alerting.SetDirectory(dir)
+	for _, rw := range c.RemoteWrite {
+		rw.SetDirectory(dir)
+	}
 }
 
 // Parse reads a configuration; name stands for the file in errors. The error
@@ -145,16 +162,14 @@ func (c *Config) String() string {
 }
 
 // redacted is the configuration without those secrets whose types do not hide them:
-// the headers for traces.
+// headers.
 func (c *Config) redacted() *Config {
-	if c.Tracing == nil || len(c.Tracing.Headers) == 0 {
-		return c
+	shown := *c
+	shown.RemoteWrite = redactedTargets(c.RemoteWrite)
+	if c.Tracing != nil {
+		tracing := *c.Tracing
+		tracing.Headers = redactedHeaders(tracing.Headers)
+		shown.Tracing = &tracing
 	}
-	shown, tracing := *c, *c.Tracing
-	tracing.Headers = make(map[string]string, len(c.Tracing.Headers))
-	for name := range c.Tracing.Headers {
-		tracing.Headers[name] = "<secret>"
-	}
-	shown.Tracing = &tracing
 	return &shown
 }

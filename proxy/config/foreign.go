@@ -7,7 +7,6 @@ import (
 
 const (
 	noScraping   = "oneprom does not scrape: remove it"
-	noRules      = "rules are not evaluated here: leave them in the Prometheus servers"
 	noRelabeling = "not supported: name the targets in static_configs or files, and give labels by `labels` and `replica_labels`"
 	noTuning     = "connections need no tuning: remove it"
 	gapsFromData = "not needed, gaps are found in the data itself: remove it"
@@ -21,9 +20,6 @@ var foreign = map[reflect.Type]map[string]string{
 		"promxy":              "put its server_groups at the top level",
 		"scrape_configs":      "oneprom does not scrape: list the Prometheus servers to ask under `server_groups`",
 		"scrape_config_files": noScraping,
-		"rule_files":          noRules,
-		"alerting":            noRules,
-		"remote_write":        "not supported: oneprom writes nothing",
 		"remote_read":         "give the server a group of its own under `server_groups`",
 		"storage":             "not supported: oneprom stores nothing",
 		"otlp":                "not supported: oneprom receives nothing",
@@ -33,7 +29,6 @@ var foreign = map[reflect.Type]map[string]string{
 		"scrape_interval":     noScraping,
 		"scrape_timeout":      noScraping,
 		"scrape_protocols":    noScraping,
-		"rule_query_offset":   noRules,
 		"scrape_failure_log":  noScraping,
 		"body_size_limit":     noScraping,
 		"sample_limit":        noScraping,
