@@ -216,7 +216,7 @@ func TestExample(t *testing.T) {
 		require.Contains(t, written, key)
 	}
 	// Names that are the user's: labels, parameters, claims, groups of rules.
-	keys = append(keys, "source", "replica", "region", "extra_label", "resource", "scope", "dashboards")
+	keys = append(keys, "source", "replica", "region", "extra_label", "resource", "scope", "dashboards", "team")
 	for _, key := range written {
 		require.Contains(t, keys, key)
 	}
