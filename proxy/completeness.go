@@ -59,15 +59,24 @@ func (w *completenessWriter) Flush() {
 }
 
 func (w *completenessWriter) tell() {
-	if !w.of.Told() {
-		return
+	completeness, missing := told(w.of)
+	for header, text := range map[string]string{completenessHeader: completeness, missingHeader: missing} {
+		if text != "" {
+			w.Header().Set(header, text)
+		}
 	}
-	gaps := w.of.Gaps()
+}
+
+// told is the completeness of an answer as headers have it: empty if there is nothing to
+// tell.
+func told(of *servergroup.Completeness) (completeness, missing string) {
+	if !of.Told() {
+		return "", ""
+	}
+	gaps := of.Gaps()
 	if len(gaps) == 0 {
-		w.Header().Set(completenessHeader, "whole")
-		return
+		return "whole", ""
 	}
-	w.Header().Set(completenessHeader, "partial")
 	names := make([]string, 0, mostMissing+1)
 	for i, g := range gaps {
 		if i == mostMissing {
@@ -76,7 +85,7 @@ func (w *completenessWriter) tell() {
 		}
 		names = append(names, url.QueryEscape(g.Group))
 	}
-	w.Header().Set(missingHeader, strings.Join(names, ","))
+	return "partial", strings.Join(names, ",")
 }
 
 // requestPartial heeds partialHeader.
