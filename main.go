@@ -22,7 +22,6 @@ import (
 	"github.com/prometheus/common/version"
 
 	"github.com/oneprom/oneprom/proxy"
-	"github.com/oneprom/oneprom/proxy/config"
 	"github.com/oneprom/oneprom/proxy/demo"
 )
 
@@ -37,6 +36,7 @@ func run(args []string) int {
 		opts       proxy.Options
 		logConfig  promslog.Config
 		configFile string
+		ruleFiles  []string
 		serverURL  string
 		demoListen string
 		question   proxy.OfflineQuestion
@@ -51,6 +51,8 @@ func run(args []string) int {
 	check := app.Command("check", "Check a configuration file or a running server.")
 	checkConfig := check.Command("config", "Print what is wrong with a configuration file; exit with 1 if anything is.")
 	checkConfig.Arg("file", "Path of the configuration file.").Required().StringVar(&configFile)
+	checkRules := check.Command("rules", "Print what is wrong with files of rules; exit with 1 if anything is.")
+	checkRules.Arg("files", "Paths of the files.").Required().StringsVar(&ruleFiles)
 	checkHealthy := check.Command("healthy", "Exit with 0 if a running server is healthy.")
 	checkReady := check.Command("ready", "Exit with 0 if a running server answers queries.")
 	for _, c := range []*kingpin.CmdClause{checkHealthy, checkReady} {
@@ -72,7 +74,9 @@ func run(args []string) int {
 		slog.SetDefault(opts.Logger)
 		err = serveAPI(opts)
 	case checkConfig.FullCommand():
-		_, err = config.Load(configFile)
+		err = proxy.CheckConfig(opts, configFile)
+	case checkRules.FullCommand():
+		err = proxy.CheckRules(opts, os.Stdout, ruleFiles)
 	case checkHealthy.FullCommand():
 		err = checkServer(serverURL, "/-/healthy")
 	case checkReady.FullCommand():

@@ -280,7 +280,9 @@ func TestRules_ForStateOutlivesARestart(t *testing.T) {
 			}
 			eventually(t, "the alert waits since long ago", func() bool {
 				var answer struct {
-					Data struct{ Alerts []struct{ ActiveAt time.Time } }
+					Data struct {
+						Alerts []struct{ ActiveAt time.Time }
+					}
 				}
 				require.NoError(t, json.Unmarshal(get(s.Handler(), "/api/v1/alerts").Body.Bytes(), &answer))
 				alerts := answer.Data.Alerts
@@ -321,4 +323,29 @@ func TestRules_QueriesAreLogged(t *testing.T) {
 	require.Equal(t, "whole", line["completeness"])
 	require.Equal(t, json.Number("1"), line["series"])
 	require.Equal(t, map[string]any{"file": filepath.Join(filepath.Dir(file), "rules.yml"), "name": "g"}, line["ruleGroup"])
+}
+
+func TestCheckRules(t *testing.T) {
+	dir := t.TempDir()
+	good, bad := filepath.Join(dir, "good.yml"), filepath.Join(dir, "bad.yml")
+	writeConfig(t, good, "groups: [{name: g, rules: [{alert: A, expr: up == 0}, {record: a, expr: 'mad_over_time(m[5m])'}]}]")
+	writeConfig(t, bad, "groups:\n  - name: g\n    rules:\n      - {alert: A, expr: 'sum('}\n      - {record: a, expr: m, for: 1m}")
+	o := options(t, "--enable-feature=promql-experimental-functions")
+	var out strings.Builder
+	require.NoError(t, CheckRules(o, &out, []string{good}))
+	require.Equal(t, "Checking "+good+"\n  SUCCESS: 2 rules found\n\n", out.String())
+	out.Reset()
+	require.Error(t, CheckRules(o, &out, []string{bad, good}))
+	require.Equal(t, "Checking "+bad+"\n  FAILED:\n"+
+		bad+`: 4:26: group "g", rule 1, "A": could not parse expression: 1:5: parse error: unclosed left parenthesis`+"\n"+
+		bad+`: 5:18: group "g", rule 2, "a": invalid field 'for' in recording rule`+"\n\n"+
+		"Checking "+good+"\n  SUCCESS: 2 rules found\n\n", out.String())
+	require.Error(t, CheckRules(options(t), &out, []string{good}), "experimental functions are a feature")
+
+	file := filepath.Join(dir, "oneprom.yml")
+	writeConfig(t, file, "rule_files: [good.yml]\nremote_write: [{url: 'http://a'}]"+oneGroup)
+	require.NoError(t, CheckConfig(o, file))
+	require.ErrorContains(t, CheckConfig(options(t), file), "good.yml: ")
+	writeConfig(t, file, "rule_files: [good.yml]"+oneGroup)
+	require.ErrorContains(t, CheckConfig(o, file), "records a, but there is nowhere to write it")
 }
