@@ -198,6 +198,8 @@ func TestRules_MissingGroupIsNoFalseTruth(t *testing.T) {
 	require.NoError(t, us.Set(fault.Refuse()))
 	eventually(t, "the alert of our own fires", func() bool { return own() == "firing" })
 	eventually(t, "a recording of what is there", func() bool { return valueOf(t, s, `zeros{site="here"}`) == "1" })
+	until := am.until("us")
+	eventually(t, "the alert is repeated, so that nobody takes it for resolved", func() bool { return am.until("us").After(until) })
 	require.Equal(t, "firing", down("us"), "nobody has said that it is over")
 	body := get(s.Handler(), "/api/v1/rules?type=alert").Body.String()
 	require.Contains(t, body, `"health":"err"`)
@@ -216,6 +218,13 @@ func TestRules_MissingGroupIsNoFalseTruth(t *testing.T) {
 	require.NoError(t, s.Reload(t.Context()))
 	eventually(t, "the alert of the new rule", func() bool { return am.state("alertname", "Gone", "zone", "us", "site", "here") == "firing" })
 	require.NotContains(t, get(s.Handler(), "/api/v1/rules").Body.String(), "Down")
+}
+
+// until is how long the alert of a zone is to be taken for firing if nobody repeats it.
+func (am *alertmanager) until(zone string) time.Time {
+	am.mtx.Lock()
+	defer am.mtx.Unlock()
+	return am.alerts[labels.FromStrings("alertname", "Down", "zone", zone, "site", "here").String()].EndsAt
 }
 
 func (am *alertmanager) description(name string) string {

@@ -2,6 +2,7 @@ package ruler
 
 import (
 	"cmp"
+	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -79,6 +80,30 @@ func (f *failures) keep(groups []*rules.Group) {
 	f.mtx.Lock()
 	defer f.mtx.Unlock()
 	maps.DeleteFunc(f.reasons, func(key string, _ map[ruleName]string) bool { return !there[key] })
+}
+
+// remind repeats the alerts that fire of rules whose evaluation failed. Upstream does so
+// only after an evaluation, and Alertmanager takes an alert that nobody repeats for
+// resolved. How often, and for how long they are good, is as upstream has it.
+func (r *Ruler) remind(ctx context.Context, g *rules.Group, at time.Time) {
+	delay := time.Duration(r.opts.ResendDelay)
+	for _, rule := range g.Rules() {
+		alerting, ok := rule.(*rules.AlertingRule)
+		if !ok || alerting.Health() != rules.HealthBad {
+			continue
+		}
+		var again []*rules.Alert
+		alerting.ForEachActiveAlert(func(a *rules.Alert) {
+			if a.State != rules.StateFiring || a.LastSentAt.Add(delay).After(at) {
+				return
+			}
+			a.LastSentAt, a.ValidUntil = at, at.Add(4*max(g.Interval(), delay))
+			sent := *a
+			sent.Labels = a.Labels.Copy() // the notifier changes them
+			again = append(again, &sent)
+		})
+		r.notify(ctx, alerting.Query().String(), again...)
+	}
 }
 
 // vector is the failures as the value of the built-in rule's expression.

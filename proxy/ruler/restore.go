@@ -25,6 +25,7 @@ func (r *Ruler) iterate(ctx context.Context, g *rules.Group, at time.Time) {
 			return
 		}
 		r.failures.note(g)
+		r.remind(ctx, g, at)
 		if !restorable(g) {
 			return
 		}

@@ -57,6 +57,7 @@ type Ruler struct {
 	logger   *slog.Logger
 	rules    *rules.Manager
 	notifier *notifier.Manager
+	notify   rules.NotifyFunc
 	finder   *discovery.Manager // of Alertmanagers
 	recorder *recorder
 	failures *failures
@@ -107,12 +108,13 @@ func New(o Options) (*Ruler, error) {
 	r.notifier = notifier.NewManager(&notifier.Options{
 		QueueCapacity: o.NotificationQueueCapacity, DrainOnShutdown: o.DrainNotificationQueue, Registerer: o.Registerer,
 	}, model.UTF8Validation, o.Logger.With("component", "notifier"))
+	r.notify = rules.SendAlerts(r.notifier, o.ExternalURL.String())
 	r.recorder = newRecorder(o)
 	r.rules = rules.NewManager(&rules.ManagerOptions{
 		NameValidationScheme: model.UTF8Validation,
 		ExternalURL:          o.ExternalURL,
 		QueryFunc:            r.query,
-		NotifyFunc:           rules.SendAlerts(r.notifier, o.ExternalURL.String()),
+		NotifyFunc:           r.notify,
 		// Looking up the `for` state is content with the groups that answer.
 		Context:         servergroup.WithPartialResponse(r.life, servergroup.PartialWarn),
 		Appendable:      r.recorder,
