@@ -24,6 +24,7 @@ import (
 	"github.com/oneprom/oneprom/proxy"
 	"github.com/oneprom/oneprom/proxy/config"
 	"github.com/oneprom/oneprom/proxy/demo"
+	"github.com/oneprom/oneprom/proxy/migrate"
 )
 
 // checkTimeout bounds `check healthy` and `check ready`.
@@ -40,6 +41,7 @@ func run(args []string) int {
 		serverURL  string
 		demoListen string
 		question   proxy.OfflineQuestion
+		migration  migrate.Command
 	)
 	app := kingpin.New("oneprom", "One Prometheus URL in front of many Prometheus.").UsageWriter(os.Stdout)
 	app.Version(version.Print("oneprom") + "\n  promql version:   " + proxy.Version)
@@ -58,6 +60,8 @@ func run(args []string) int {
 	}
 	explain := app.Command("explain", "Print what would become of a query, by the configuration file alone. No server is asked.")
 	question.AddFlags(explain)
+	migrateCmd := app.Command("migrate", "Write a configuration that does what one of promxy, or of Prometheus, does.")
+	migration.AddFlags(migrateCmd)
 	demoCmd := app.Command("demo", "Run oneprom in front of an embedded world of small Prometheus servers, until interrupted.")
 	demoCmd.Flag("listen", "Address that the demo's oneprom listens on.").Default(demo.DefaultListenAddress).StringVar(&demoListen)
 
@@ -82,6 +86,8 @@ func run(args []string) int {
 		if text, err = proxy.ExplainOffline(opts, question); err == nil {
 			fmt.Print(text)
 		}
+	case migrateCmd.FullCommand():
+		err = migration.Run(os.Stdout)
 	case demoCmd.FullCommand():
 		ctx, stop := untilInterrupted()
 		defer stop()
