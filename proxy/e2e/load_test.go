@@ -18,6 +18,7 @@ import (
 
 	"github.com/oneprom/oneprom/proxy/e2e/world"
 	"github.com/oneprom/oneprom/proxy/e2e/world/exam"
+	"github.com/oneprom/oneprom/proxy/verify"
 )
 
 // loadQueries are asked under load: what replicas evaluate, and samples. The one target of which both replicas of a pair have lost
@@ -50,7 +51,7 @@ const (
 type loadCase struct {
 	query  exam.Query
 	target vegeta.Target
-	want   *exam.Answer
+	want   *verify.Answer
 }
 
 // TestLoad_ServersThatStopDieAndComeBack asks queries under load while real servers hang, die and return. No answer is
@@ -111,9 +112,9 @@ func loadCases(t *testing.T, w *world.World, front *world.Process) []loadCase {
 		end := w.Begin + (200+15*int64(i))*bm.Milliseconds()
 		for _, text := range loadQueries {
 			q, e := exam.Query{Text: text}, exam.Range("load", end-(20*bm).Milliseconds(), end, 30*bs)
-			want, err := exam.Ask(client, w.Truth.URL, e.Path(), e.Form(q))
+			want, err := verify.Ask(t.Context(), client, w.Truth.URL, e.Path(), e.Form(q))
 			require.NoError(t, err)
-			got, err := exam.Ask(client, front.URL, e.Path(), e.Form(q))
+			got, err := verify.Ask(t.Context(), client, front.URL, e.Path(), e.Form(q))
 			require.NoError(t, err)
 			require.Empty(t, apart(want, got), text)
 			form := e.Form(q)
@@ -166,7 +167,7 @@ func attack(t *testing.T, cases []loadCase, last time.Duration) *attacked {
 
 // judged tells what a result is, and what is not right about it.
 func judged(c loadCase, r *vegeta.Result) (loadVerdict, string) {
-	got, err := exam.Parse(r.Body, int(r.Code))
+	got, err := verify.Parse(r.Body, int(r.Code))
 	if err != nil {
 		return wrongAnswer, fmt.Sprintf("%s: %s (%s)", c.query.Text, err, r.Error)
 	}
@@ -184,7 +185,7 @@ func judged(c loadCase, r *vegeta.Result) (loadVerdict, string) {
 
 // apart tells where two answers differ by more than last digits: sums are added up in another order when another replica
 // answers. That one is missing is an info, so that infos are not compared.
-func apart(want, got *exam.Answer) string {
+func apart(want, got *verify.Answer) string {
 	if len(want.Series) != len(got.Series) {
 		return fmt.Sprintf("%d series instead of %d", len(got.Series), len(want.Series))
 	}
