@@ -25,6 +25,7 @@ import (
 	"github.com/oneprom/oneprom/proxy/config"
 	"github.com/oneprom/oneprom/proxy/demo"
 	"github.com/oneprom/oneprom/proxy/migrate"
+	"github.com/oneprom/oneprom/proxy/verify"
 )
 
 // checkTimeout bounds `check healthy` and `check ready`.
@@ -35,13 +36,14 @@ func main() { os.Exit(run(os.Args[1:])) }
 // run returns the exit code: 0 is success, 1 a failure, 2 a wrong command line.
 func run(args []string) int {
 	var (
-		opts       proxy.Options
-		logConfig  promslog.Config
-		configFile string
-		serverURL  string
-		demoListen string
-		question   proxy.OfflineQuestion
-		migration  migrate.Command
+		opts         proxy.Options
+		logConfig    promslog.Config
+		configFile   string
+		serverURL    string
+		demoListen   string
+		question     proxy.OfflineQuestion
+		migration    migrate.Command
+		verification verify.Command
 	)
 	app := kingpin.New("oneprom", "One Prometheus URL in front of many Prometheus.").UsageWriter(os.Stdout)
 	app.Version(version.Print("oneprom") + "\n  promql version:   " + proxy.Version)
@@ -62,6 +64,8 @@ func run(args []string) int {
 	question.AddFlags(explain)
 	migrateCmd := app.Command("migrate", "Write a configuration that does what one of promxy, or of Prometheus, does.")
 	migration.AddFlags(migrateCmd)
+	verifyCmd := app.Command("verify", "Ask two servers the same queries, and compare the answers. Exit with 0 if all are equal, 1 if some are not, 2 if that was not found out.")
+	verification.AddFlags(verifyCmd)
 	demoCmd := app.Command("demo", "Run oneprom in front of an embedded world of small Prometheus servers, until interrupted.")
 	demoCmd.Flag("listen", "Address that the demo's oneprom listens on.").Default(demo.DefaultListenAddress).StringVar(&demoListen)
 
@@ -88,6 +92,10 @@ func run(args []string) int {
 		}
 	case migrateCmd.FullCommand():
 		err = migration.Run(os.Stdout)
+	case verifyCmd.FullCommand():
+		ctx, stop := untilInterrupted()
+		defer stop()
+		return verification.Run(ctx, os.Stdout, os.Stderr)
 	case demoCmd.FullCommand():
 		ctx, stop := untilInterrupted()
 		defer stop()
