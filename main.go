@@ -62,6 +62,7 @@ func run(args []string) int {
 	}
 	explain := app.Command("explain", "Print what would become of a query, by the configuration file alone. No server is asked.")
 	question.AddFlags(explain)
+	schema := app.Command("schema", "Print the JSON schema of the configuration file, for editors.")
 	migrateCmd := app.Command("migrate", "Write a configuration that does what one of promxy, or of Prometheus, does.")
 	migration.AddFlags(migrateCmd)
 	verifyCmd := app.Command("verify", "Ask two servers the same queries, and compare the answers. Exit with 0 if all are equal, 1 if some are not, 2 if that was not found out.")
@@ -90,6 +91,8 @@ func run(args []string) int {
 		if text, err = proxy.ExplainOffline(opts, question); err == nil {
 			fmt.Print(text)
 		}
+	case schema.FullCommand():
+		fmt.Print(config.JSONSchema)
 	case migrateCmd.FullCommand():
 		err = migration.Run(os.Stdout)
 	case verifyCmd.FullCommand():
