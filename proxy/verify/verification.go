@@ -17,10 +17,10 @@ const (
 	isEqual        verdict = "equal"
 	onlyInfos      verdict = "infos"   // equal, but for infos
 	isPartial      verdict = "partial" // the warnings differ: one of the two says that it is not all
-	isDifferent    verdict = "differs"
-	bothFail       verdict = "both fail" // in the same way
-	referenceFails verdict = "reference fails"
-	testFails      verdict = "test fails"
+	isDifferent    verdict = "different"
+	bothFail       verdict = "both failed" // in the same way
+	referenceFails verdict = "reference failed"
+	testFails      verdict = "test failed"
 )
 
 // verdicts in the order in which they are told.

@@ -85,11 +85,11 @@ func TestRun_Differs(t *testing.T) {
 	path := file(t, "x\nup\nz\nsum(up) +\n")
 	code, stdout, _ := run(t.Context(), t, "--reference="+a, "--test="+b, path)
 	require.Equal(t, exitDiffers, code)
-	require.Contains(t, stdout, fmt.Sprintf("\ndiffers: up\n  %s:2, from 1970-01-01T00:00:00Z to 1970-01-01T01:00:00Z each 1m\n"+
+	require.Contains(t, stdout, fmt.Sprintf("\ndifferent: up\n  %s:2, from 1970-01-01T00:00:00Z to 1970-01-01T01:00:00Z each 1m\n"+
 		`  series missing: {"__name__"="up","i"="b"} (61 points); and 1 more`, path))
-	require.Contains(t, stdout, "\ndiffers: z\n")
-	require.Contains(t, stdout, "\nboth fail: sum(up) +\n")
-	require.Contains(t, stdout, "\n4 queries: 1 equal, 2 differs, 1 both fail; ")
+	require.Contains(t, stdout, "\ndifferent: z\n")
+	require.Contains(t, stdout, "\nboth failed: sum(up) +\n")
+	require.Contains(t, stdout, "\n4 queries: 1 equal, 2 different, 1 both failed; ")
 
 	// Instant queries are asked at the end.
 	code, stdout, _ = run(t.Context(), t, "--reference="+a, "--test="+b, "--instant", "--end=1860", file(t, `up{i="a"}`))
@@ -117,16 +117,16 @@ func TestRun_Verdicts(t *testing.T) {
 	f(vector("1", ""), vector("1.000000000000002", ""), exitDiffers, "(9 ulp")
 	f(vector("NaN", ""), vector("NaN", ""), exitEqual, "1 equal")
 	f(vector("NaN", ""), vector("1", ""), exitDiffers, "want \"NaN\", got \"1\"")
-	f(vector("+Inf", ""), vector("-Inf", ""), exitDiffers, "1 differs")
+	f(vector("+Inf", ""), vector("-Inf", ""), exitDiffers, "1 different")
 	f(vector("0", ""), vector("-0", ""), exitEqual, "1 equal", "--ulps=0")
 	f(vector("1000000", ""), vector("1e+06", ""), exitEqual, "1 equal")
 	f(vector("1", ""), vector("1", `,"warnings":["partial answer: eu"]`), exitDiffers, `partial: sum(x)`)
 	f(vector("1", ""), vector("2", `,"warnings":["partial answer: eu"]`), exitDiffers, `got ["partial answer: eu"]; values: {}`)
 	f(vector("1", ""), vector("1", `,"infos":["without a replica"]`), exitEqual, "1 infos")
-	f(vector("1", ""), failing, exitDiffers, "test fails: sum(x)")
-	f(failing, vector("1", ""), exitUnknown, "reference fails: sum(x)")
-	f(failing, failing, exitUnknown, "1 both fail")
-	f(vector("1", ""), always(200, "<html>"), exitDiffers, "test fails: sum(x)")
+	f(vector("1", ""), failing, exitDiffers, "test failed: sum(x)")
+	f(failing, vector("1", ""), exitUnknown, "reference failed: sum(x)")
+	f(failing, failing, exitUnknown, "1 both failed")
+	f(vector("1", ""), always(200, "<html>"), exitDiffers, "test failed: sum(x)")
 	f(vector("1", ""), always(200, `{"status":"success","data":{"resultType":"matrix","result":[]}}`), exitDiffers, "result type: want vector, got matrix")
 	f(vector("1", ""), always(200, `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[10.0,"1"]}]}}`), exitEqual, "1 equal")
 	f(vector("1", ""), always(200, `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[10.001,"1"]}]}}`), exitDiffers, "got nothing")
@@ -134,7 +134,7 @@ func TestRun_Verdicts(t *testing.T) {
 		return always(200, `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"histogram":[10,{"count":"`+count+`","sum":"4","buckets":[[0,"1","2","3"]]}]}]}}`)
 	}
 	f(histogram("3"), histogram("3.0000000000000004"), exitEqual, "1 equal")
-	f(histogram("3"), histogram("4"), exitDiffers, "1 differs")
+	f(histogram("3"), histogram("4"), exitDiffers, "1 different")
 
 	// What a server says does not control the terminal.
 	f(vector("1", ""), always(500, "\x1b[2J boom"), exitDiffers, "status 500: ")
@@ -170,7 +170,7 @@ func TestRun_Timeout(t *testing.T) {
 	code, stdout, _ := run(t.Context(), t, "--timeout=50ms", "--concurrency=1", "--instant", "--reference="+serve(t, always(200, `{"status":"success","data":{"resultType":"vector","result":[]}}`)), "--test="+serve(t, hung), file(t, "up\nx\n"))
 	require.Equal(t, exitDiffers, code)
 	require.Contains(t, stdout, "context deadline exceeded")
-	require.Contains(t, stdout, "1 test fails")
+	require.Contains(t, stdout, "1 test failed")
 }
 
 // Interrupted, it tells what it knows.
