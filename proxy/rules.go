@@ -35,10 +35,13 @@ func (s *Server) queryOfRule(ctx context.Context, from ruler.Origin, expr string
 	s.queries.add(q)
 	defer s.queries.remove(q)
 	defer func() {
-		o := outcome{status: http.StatusOK}
-		o.completeness, o.missing = told(complete)
-		if err != nil {
-			o.status, o.failure = classify(err).code, err.Error()
+		gaps := complete.Gaps()
+		o := outcome{status: http.StatusOK, completeness: "whole", missing: namesOf(gaps)}
+		switch {
+		case err != nil:
+			o.status, o.failure, o.completeness = classify(err).code, err.Error(), ""
+		case len(gaps) > 0:
+			o.completeness = "partial"
 		}
 		s.logQuery(ctx, q, o, slog.Group("ruleGroup", "file", from.File, "name", from.Group))
 	}()

@@ -93,12 +93,7 @@ func (c *Config) Groups() []servergroup.Config {
 // Load reads a configuration file. Relative paths in it are relative to its
 // directory. The error joins one error for each problem.
 func Load(path string) (*Config, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	data, err := ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -108,6 +103,17 @@ func Load(path string) (*Config, error) {
 	}
 	cfg.setDirectory(filepath.Dir(path))
 	return cfg, nil
+}
+
+// ReadFile reads as much of a file as a configuration may have, and a byte more if
+// there is one.
+func ReadFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxSize+1))
 }
 
 // setDirectory makes relative paths relative to dir.
@@ -132,21 +138,37 @@ func (c *Config) setDirectory(dir string) {
 // joins one error for each problem, ordered by line, as in
 // `oneprom.yml:12: server_groups[1].label: unknown key; did you mean "labels"?`.
 func Parse(data []byte, name string) (cfg *Config, err error) {
-	// The YAML library panics on some malformed input.
-	defer func() {
-		if recover() != nil {
-			cfg, err = nil, fmt.Errorf("%s: cannot be read as YAML", name)
-		}
-	}()
-	if len(data) > maxSize {
-		return nil, fmt.Errorf("%s: more than %d MiB", name, maxSize>>20)
-	}
-	c := &checker{file: name}
-	cfg = c.read(data)
-	if err := c.err(); err != nil {
+	err = guarded(data, name, func(c *checker) { cfg = c.read(data) })
+	if err != nil {
 		return nil, err
 	}
 	return cfg, nil
+}
+
+// Document reads a file as the YAML that it is, within the bounds that Parse sets, and
+// with aliases and merged mappings replaced by what they stand for.
+func Document(data []byte, name string) (root *yaml.Node, err error) {
+	err = guarded(data, name, func(c *checker) { root = c.parse(data) })
+	if err != nil {
+		return nil, err
+	}
+	return resolved(root), nil
+}
+
+// guarded has a file read, and joins the problems that were found.
+func guarded(data []byte, name string, read func(*checker)) (err error) {
+	// The YAML library panics on some malformed input.
+	defer func() {
+		if recover() != nil {
+			err = fmt.Errorf("%s: cannot be read as YAML", name)
+		}
+	}()
+	if len(data) > maxSize {
+		return fmt.Errorf("%s: more than %d MiB", name, maxSize>>20)
+	}
+	c := &checker{file: name}
+	read(c)
+	return c.err()
 }
 
 // String writes the configuration as YAML, defaults included and secrets

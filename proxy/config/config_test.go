@@ -196,6 +196,32 @@ func TestParse_NoExpansion(t *testing.T) {
 	require.Equal(t, "$REGION", cfg.ServerGroups[0].Labels["region"])
 }
 
+// A file of another program is told as what it is.
+func TestParse_FilesOfOthers(t *testing.T) {
+	f := func(text, want string) {
+		t.Helper()
+		_, err := Parse([]byte(text), "f")
+		require.EqualError(t, err, want)
+	}
+	f("global: {scrape_interval: 1s}\npromxy:\n  server_groups: []\n", "f:2: promxy: this is a configuration of promxy: `oneprom migrate f` writes one of oneprom")
+	f("rule_files: []\nscrape_configs: []\n", "f:2: scrape_configs: this is a configuration of Prometheus: oneprom does not scrape, but asks the servers that are listed under `server_groups`; `oneprom migrate f` writes a file to begin with")
+	f("target: all\nblocks_storage: {}\n", "f:2: blocks_storage: this is a configuration of Mimir or Cortex: list its query frontend under `server_groups`")
+	f("endpoints: []\n", "f:1: endpoints: this is a list of endpoints of Thanos: list the Prometheus servers behind its sidecars, or a Thanos Query, under `server_groups`")
+	f("groups: []\n", "f:1: groups: this is a file of rules: name it in a configuration")
+	f("route: {}\nreceivers: []\n", "f:2: receivers: this is a configuration of Alertmanager: that of oneprom begins with `server_groups`: see config.example.yaml")
+	f("basic_auth_users: {a: b}\n", "f:1: basic_auth_users: this is a web configuration: it is for --web.config.file")
+	f("- targets: [a]\n", "f:1: this is a list of targets, not a configuration: name the file in `file_sd_configs` of a server group")
+}
+
+func TestKnows(t *testing.T) {
+	require.True(t, Knows("server_groups"))
+	require.True(t, Knows("server_groups", "tls_config", "ca_file"))
+	require.True(t, Knows("server_groups", "labels", "anything"))
+	require.True(t, Knows("server_groups", "file_sd_configs", "files"))
+	require.False(t, Knows("server_groups", "anti_affinity"))
+	require.False(t, Knows("server_groups", "name", "below"))
+}
+
 // config.example.yaml is the reference for users: it loads, and it has every key
 // and no other.
 func TestExample(t *testing.T) {

@@ -23,7 +23,7 @@ import (
 // does not hide those of the others.
 func (c *checker) read(data []byte) *Config {
 	root := c.parse(data)
-	if root == nil {
+	if root == nil || c.stranger(root) {
 		return nil
 	}
 	c.check(root, reflect.TypeFor[Config](), nil, root)

@@ -105,6 +105,25 @@ func keysOf(t reflect.Type) []string {
 	return keys
 }
 
+// Knows tells whether a file may have the key that path leads to. The items of lists
+// are no step of it: server_groups, labels.
+func Knows(path ...string) bool {
+	t := reflect.TypeFor[Config]()
+	for _, key := range path {
+		t = shape(t)
+		for t.Kind() == reflect.Slice {
+			t = shape(t.Elem())
+		}
+		if t.Kind() != reflect.Struct && t.Kind() != reflect.Map {
+			return false
+		}
+		if t = valueType(t, key); t == nil {
+			return false
+		}
+	}
+	return true
+}
+
 // scalars says what the scalars are that are more than a Go kind. Values of those
 // not marked open may be secret.
 var scalars = map[reflect.Type]struct {

@@ -95,7 +95,9 @@ server_groups: [{name: store, static_configs: [{targets: ['%[3]s']}]}]
 	require.Equal(t, map[string]string{"alertname": "DoorOpen", "door": "front", "instance": hostPort(t, door), "job": "doors", "source": "oneprom"}, received.Labels)
 	require.Equal(t, map[string]string{"summary": "front is open"}, received.Annotations)
 	var own struct {
-		Data struct{ Alerts []struct{ ActiveAt time.Time } }
+		Data struct {
+			Alerts []struct{ ActiveAt time.Time }
+		}
 	}
 	ask(t, base+"/api/v1/alerts", &own)
 	require.Len(t, own.Data.Alerts, 1)
