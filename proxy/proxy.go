@@ -156,8 +156,10 @@ func New(o Options) (_ *Server, err error) {
 	s.engine = promqlx.NewEngine(s.engineOptions(), s.set)
 	s.cleanup.add("close query engine", func(context.Context) error { return s.engine.Close() })
 	storage := promqlx.NewStorage(s.set)
-	s.handler = s.router(s.upstreamAPI(s.engine, storage),
+	upstream, own := s.upstreamAPI(s.engine, storage)
+	s.handler = s.router(upstream,
 		lookups{parser: s.parser, view: func(ctx context.Context) groupView { return s.set.View(ctx) }},
+		mergedViews{own: own, view: s.set.View, parser: s.parser},
 		&federation{
 			storage: storage, parser: s.parser, lookback: time.Duration(o.LookbackDelta), now: o.Now,
 			externalLabels: func() labels.Labels { return s.config.Load().Global.ExternalLabels },
