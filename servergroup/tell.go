@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strconv"
@@ -116,16 +117,16 @@ func (v *View) ScrapePools(ctx context.Context) ([]string, annotations.Annotatio
 // OfScrapePool returns what one server tells of a scrape pool: the first that has one of
 // this name. A warning says which other groups have one that they tell something else of.
 // It is nil if nobody has it. path and params are those of the API.
-func (v *View) OfScrapePool(ctx context.Context, path string, params url.Values) (json.RawMessage, annotations.Annotations, error) {
-	groups, ws, err := survey[json.RawMessage](ctx, v, "/api/v1"+path, nil, sending(params))
-	var first json.RawMessage
+func (v *View) OfScrapePool(ctx context.Context, path string, params url.Values) (map[string]json.RawMessage, annotations.Annotations, error) {
+	groups, ws, err := survey[map[string]json.RawMessage](ctx, v, "/api/v1"+path, nil, sending(params))
+	var first map[string]json.RawMessage
 	var of string
 	for _, g := range groups {
 		switch {
 		case len(g.data) == 0:
 		case first == nil:
 			first, of = g.data[0], g.cfg.Name
-		case string(first) != string(g.data[0]):
+		case !maps.EqualFunc(first, g.data[0], func(a, b json.RawMessage) bool { return string(a) == string(b) }):
 			ws.Add(fmt.Errorf("server group %q has another scrape pool of this name than server group %q, which this is of", g.cfg.Name, of))
 		}
 	}
