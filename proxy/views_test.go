@@ -262,6 +262,30 @@ func TestViews_Statistics(t *testing.T) {
 	require.Equal(t, "["+note("eu", eu1)+","+note("eu", eu2)+","+note("us", us)+"]", data)
 }
 
+func TestViews_MetadataAndExemplars(t *testing.T) {
+	tells := func(help, replica, trace string) map[string]string {
+		return map[string]string{
+			"/metadata": `{"up":[{"type":"gauge","help":"` + help + `","unit":""}]}`,
+			"/query_exemplars": `[{"seriesLabels":{"__name__":"m","replica":"` + replica + `"},"exemplars":[{"labels":{"trace_id":"` + trace + `"},"value":"1","timestamp":5}]},` +
+				`{"seriesLabels":{"__name__":"m","replica":"` + replica + `"},"exemplars":[{"labels":{"trace_id":"both"},"value":"1","timestamp":4}]}]`,
+		}
+	}
+	s, _ := startedServer(t, euAndUS("partial_response: error", teller(t, tells("A", "a", "x")), teller(t, tells("A", "b", "y")), teller(t, tells("B", "c", "z"))))
+	data, said := shown(t, s, "/metadata")
+	require.Empty(t, said)
+	require.Equal(t, `{"up":[{"type":"gauge","help":"A","unit":""},{"type":"gauge","help":"B","unit":""}]}`, data)
+	data, said = shown(t, s, "/query_exemplars?start=0&end=10&"+url.Values{"query": {`m{region="eu"}`}}.Encode())
+	require.Empty(t, said)
+	require.Equal(t, `[{"seriesLabels":{"__name__":"m","region":"eu"},"exemplars":[{"labels":{"trace_id":"both"},"value":"1","timestamp":4},`+
+		`{"labels":{"trace_id":"x"},"value":"1","timestamp":5},{"labels":{"trace_id":"y"},"value":"1","timestamp":5}]}]`, data)
+
+	none, _ := startedServer(t, singleConfig(teller(t, map[string]string{"/metadata": "404 no", "/query_exemplars": "404 no"}), "partial_response: error"))
+	for _, path := range []string{"/metadata", "/query_exemplars?query=m"} {
+		_, said := shown(t, none, path)
+		require.Empty(t, said, path)
+	}
+}
+
 // viewPaths are the merged views, each with the parameters that it must have.
 var viewPaths = []string{
 	"/rules", "/alerts", "/targets", "/targets/metadata", "/scrape_pools", "/alertmanagers", "/status/tsdb", "/status/tsdb/blocks", "/features", "/notifications",

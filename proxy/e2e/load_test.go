@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"text/tabwriter"
@@ -100,6 +101,56 @@ func TestLoad_ServersThatStopDieAndComeBack(t *testing.T) {
 	}
 	tab.Flush()
 	t.Logf("%d queries a second\n%s", loadRate, &b)
+}
+
+// TestLoad_BurstOverTheSlots has ten times as many clients as there are slots ask for much at once: each answer is right or a 429 that names
+// the knob, and oneprom needs the memory of those that it has let in, not of all.
+func TestLoad_BurstOverTheSlots(t *testing.T) {
+	const slots, clients, wait, timeout = 4, 40, time.Second, 20 * time.Second
+	w := world.Ordinary(2)
+	w.Start(t, t.TempDir())
+	front := runFlaggedOneprom(t, w, []string{
+		fmt.Sprintf("--query.max-concurrency=%d", slots), "--query.queue-timeout=" + wait.String(), "--query.timeout=" + timeout.String(),
+	})
+	var asked atomic.Int64
+	ask := func() vegeta.Target {
+		later := asked.Add(1) * 1000 // so that no two share an execution
+		e := exam.Range("burst", w.End-(2*time.Hour).Milliseconds()+later, w.End, 10*bs)
+		return vegeta.Target{
+			Method: http.MethodPost, URL: front.URL + e.Path(), Body: []byte(e.Form(exam.Query{Text: "http_request_duration_seconds_bucket"}).Encode()),
+			Header: http.Header{"Content-Type": {"application/x-www-form-urlencoded"}},
+		}
+	}
+	burst := func(clients uint64, last time.Duration) (codes map[uint16]int, answered []time.Duration) {
+		attacker := vegeta.NewAttacker(vegeta.Timeout(wait+timeout+10*time.Second), vegeta.Workers(clients), vegeta.MaxWorkers(clients), vegeta.MaxBody(1<<10))
+		defer attacker.Stop()
+		codes = map[uint16]int{}
+		for r := range attacker.Attack(func(tgt *vegeta.Target) error { *tgt = ask(); return nil }, vegeta.Rate{}, last, "burst") {
+			codes[r.Code]++
+			switch r.Code {
+			case http.StatusOK:
+				answered = append(answered, r.Latency)
+			case http.StatusTooManyRequests:
+				require.Contains(t, string(r.Body), "--query.")
+				require.NotEmpty(t, r.Headers.Get("Retry-After"))
+			default:
+				t.Errorf("%d %s: %s", r.Code, r.Error, r.Body)
+			}
+		}
+		slices.Sort(answered)
+		return codes, answered
+	}
+	_, alone := burst(slots, 5*time.Second)
+	before, err := front.PeakMemory()
+	require.NoError(t, err)
+	codes, answered := burst(clients, 10*time.Second)
+	after, err := front.PeakMemory()
+	require.NoError(t, err)
+	t.Logf("%d slots: p99 %s, peak RSS %d MiB; %d clients: %d answers, p99 %s, %d refused, peak RSS %d MiB", slots, alone[len(alone)*99/100], before>>20,
+		clients, codes[http.StatusOK], answered[len(answered)*99/100], codes[http.StatusTooManyRequests], after>>20)
+	require.Positive(t, codes[http.StatusTooManyRequests])
+	require.Less(t, answered[len(answered)-1], wait+timeout)
+	require.Less(t, after, 4*before) // a slot is free when an answer begins: some are being written
 }
 
 // loadCases are the queries over windows in which one replica of each pair is whole.
