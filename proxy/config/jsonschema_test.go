@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -66,6 +67,23 @@ func TestJSONSchema_Validates(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, validate([]byte(cfg.String())), "%s with its defaults", path)
 	}
+	docs, err := filepath.Glob("../../docs/*.md")
+	require.NoError(t, err)
+	shown := 0
+	for _, path := range append(docs, "../../README.md") {
+		data, err := os.ReadFile(path)
+		require.NoError(t, err)
+		for _, block := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllSubmatch(data, -1) {
+			if !bytes.Contains(block[1], []byte("server_groups:")) {
+				continue // a part of a file
+			}
+			shown++
+			require.NoError(t, validate(block[1]), "%s: %s", path, block[1])
+			_, err := Parse(block[1], path)
+			require.NoError(t, err)
+		}
+	}
+	require.Greater(t, shown, 2)
 	require.NoError(t, validate([]byte("global:\nserver_groups: [{name: a, timeout: , static_configs: [{targets: [a]}]}]")))
 
 	for _, path := range []string{"bad-keys.yaml", "bad-types.yaml", "bad-foreign.yaml", "bad-tracing.yaml", "bad-rules.yaml"} {
