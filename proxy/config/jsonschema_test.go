@@ -91,6 +91,7 @@ func TestJSONSchema_Validates(t *testing.T) {
 		require.NoError(t, err)
 		require.Error(t, validate(data), path)
 	}
+	require.NoError(t, validate([]byte("server_groups: [{name: a, some_sd_configs: [{port: 9090}]}]")), "a binary may have it")
 	f := func(text string, want string) {
 		t.Helper()
 		err := validate([]byte(text))
@@ -267,6 +268,10 @@ func (g *generator) mapping(form reflect.Type) object {
 	if form == groupType || form == reflect.TypeFor[QueryRule]() {
 		schema["type"] = "object"
 		schema["required"] = []string{"name"}
+	}
+	if form == groupType {
+		// A binary may have other service discoveries than this one has.
+		schema["patternProperties"] = object{"_sd_configs$": object{"type": []string{"array", "null"}, "items": object{"type": "object"}}}
 	}
 	return schema
 }
