@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -66,6 +67,23 @@ func TestJSONSchema_Validates(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, validate([]byte(cfg.String())), "%s with its defaults", path)
 	}
+	docs, err := filepath.Glob("../../docs/*.md")
+	require.NoError(t, err)
+	shown := 0
+	for _, path := range append(docs, "../../README.md") {
+		data, err := os.ReadFile(path)
+		require.NoError(t, err)
+		for _, block := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllSubmatch(data, -1) {
+			if !bytes.Contains(block[1], []byte("server_groups:")) {
+				continue // a part of a file
+			}
+			shown++
+			require.NoError(t, validate(block[1]), "%s: %s", path, block[1])
+			_, err := Parse(block[1], path)
+			require.NoError(t, err)
+		}
+	}
+	require.Greater(t, shown, 2)
 	require.NoError(t, validate([]byte("global:\nserver_groups: [{name: a, timeout: , static_configs: [{targets: [a]}]}]")))
 
 	for _, path := range []string{"bad-keys.yaml", "bad-types.yaml", "bad-foreign.yaml", "bad-tracing.yaml", "bad-rules.yaml"} {
@@ -73,6 +91,7 @@ func TestJSONSchema_Validates(t *testing.T) {
 		require.NoError(t, err)
 		require.Error(t, validate(data), path)
 	}
+	require.NoError(t, validate([]byte("server_groups: [{name: a, some_sd_configs: [{port: 9090}]}]")), "a binary may have it")
 	f := func(text string, want string) {
 		t.Helper()
 		err := validate([]byte(text))
@@ -249,6 +268,10 @@ func (g *generator) mapping(form reflect.Type) object {
 	if form == groupType || form == reflect.TypeFor[QueryRule]() {
 		schema["type"] = "object"
 		schema["required"] = []string{"name"}
+	}
+	if form == groupType {
+		// A binary may have other service discoveries than this one has.
+		schema["patternProperties"] = object{"_sd_configs$": object{"type": []string{"array", "null"}, "items": object{"type": "object"}}}
 	}
 	return schema
 }
