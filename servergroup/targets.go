@@ -2,6 +2,7 @@ package servergroup
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -158,6 +159,10 @@ func (c *Config) validateTargets(errs *fieldErrors) {
 	}
 	if pathProblem(told.PathPrefix) != "" {
 		told.PathPrefix = ""
+	}
+	told.QueryParams = maps.Clone(c.QueryParams)
+	for _, name := range ownParams {
+		delete(told.QueryParams, name)
 	}
 	c.eachStaticGroup(func(i int, tg *targetgroup.Group) {
 		var unused []string

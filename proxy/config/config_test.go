@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/common/model"
 	upstream "github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/discovery/file"
+	"github.com/prometheus/prometheus/discovery/http"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -105,7 +106,7 @@ func TestLoad_Good(t *testing.T) {
 	require.Equal(t, map[string]string{"X-Tenant": "hunter-tracing"}, cfg.Tracing.Headers)
 	require.Equal(t, testdata+"/ca.pem", cfg.Tracing.TLSConfig.CAFile)
 
-	require.Len(t, cfg.ServerGroups, 4)
+	require.Len(t, cfg.ServerGroups, 5)
 	eu, us, archive := cfg.ServerGroups[0], cfg.ServerGroups[1], cfg.ServerGroups[2]
 	require.Equal(t, map[string]string{"region": "us", "dotted.name": "yes"}, us.Labels)
 	require.Equal(t, servergroup.RemoteReadAuto, us.RemoteRead)
@@ -136,7 +137,7 @@ func TestConfig_StringParsesAgainWithoutSecrets(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join(testdata, "good.yaml"))
 	require.NoError(t, err)
 	secrets := regexp.MustCompile(`hunter-[a-z0-9-]+`).FindAllString(string(data), -1)
-	require.Len(t, secrets, 11)
+	require.Len(t, secrets, 15)
 
 	cfg, err := Parse(data, "good.yaml")
 	require.NoError(t, err)
@@ -156,6 +157,9 @@ func TestConfig_StringParsesAgainWithoutSecrets(t *testing.T) {
 		again.ServerGroups[i].HTTPClientConfig = cfg.ServerGroups[i].HTTPClientConfig
 		again.ServerGroups[i].QueryParams = cfg.ServerGroups[i].QueryParams
 	}
+	shards, shardsAgain := cfg.ServerGroups[4].ServiceDiscoveryConfigs, again.ServerGroups[4].ServiceDiscoveryConfigs
+	require.Equal(t, "https://inventory:xxxxx@cmdb/targets?<secret>", shardsAgain[0].(*http.SDConfig).URL)
+	shardsAgain[0] = shards[0]
 	require.Equal(t, cfg, again)
 }
 
@@ -185,11 +189,14 @@ func TestExample(t *testing.T) {
 	const path = "../../config.example.yaml"
 	cfg, err := Load(path)
 	require.NoError(t, err)
-	require.Len(t, cfg.ServerGroups, 3)
+	require.Len(t, cfg.ServerGroups, 4)
 	require.Len(t, cfg.QueryRules, 3)
 
 	data, err := os.ReadFile(path)
 	require.NoError(t, err)
+	// What is below the other service discoveries is Prometheus' own, and documented there.
+	discoveries := regexp.MustCompile(`(?m)(\w+_sd_configs: )\[.*$`)
+	data = discoveries.ReplaceAll(data, []byte("$1"))
 	var written []string
 	for _, m := range regexp.MustCompile("(?m)(?:^[ #-]*|or `|[{] *)([a-z0-9_]+)(?::|`)").FindAllStringSubmatch(string(data), -1) {
 		written = append(written, m[1])
@@ -200,6 +207,8 @@ func TestExample(t *testing.T) {
 	}
 	// Names that are the user's: labels, parameters, claims.
 	keys = append(keys, "source", "replica", "region", "extra_label", "resource", "scope")
+	// Which only the binary has.
+	keys = append(keys, "dns_sd_configs", "kubernetes_sd_configs", "consul_sd_configs")
 	for _, key := range written {
 		require.Contains(t, keys, key)
 	}
@@ -216,6 +225,9 @@ func allKeys(typ reflect.Type) []string {
 	}
 	for _, f := range fieldsOf(typ) {
 		keys = append(keys, f.key)
+		if strings.HasSuffix(f.key, discoverySuffix) && f.key != "file_sd_configs" {
+			continue
+		}
 		keys = append(keys, allKeys(f.typ)...)
 	}
 	slices.Sort(keys)

@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	commoncfg "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
@@ -11,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/discovery"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/relabel"
 
 	"github.com/oneprom/oneprom/servergroup"
 )
@@ -41,24 +43,27 @@ var standIns = map[reflect.Type]reflect.Type{
 		Targets []string          `yaml:"targets"`
 		Labels  map[string]string `yaml:"labels"`
 	}](),
-	reflect.TypeFor[commoncfg.Headers]():  reflect.TypeFor[map[string]commoncfg.Header](),
-	reflect.TypeFor[servergroup.Config](): groupType,
+	reflect.TypeFor[commoncfg.Headers](): reflect.TypeFor[map[string]commoncfg.Header](),
 }
 
-// groupType is a group with the keys of the registered service discoveries.
-var groupType = func() reflect.Type {
+// groupType is a group with the keys of the registered service discoveries. It is not
+// asked for before all are, by the init functions of their packages.
+var groupType = sync.OnceValue(func() reflect.Type {
 	group, err := discovery.MarshalYAMLWithInlineConfigs(&servergroup.Config{})
 	if err != nil {
-		panic(err) // about the type, so no program would start
+		panic(err) // about the type, so no file could be read
 	}
 	return reflect.TypeOf(group).Elem()
-}()
+})
 
 // shape is the type that a place of the file has the form of.
 func shape(t reflect.Type) reflect.Type {
 	t = indirect(t)
 	if in, ok := standIns[t]; ok {
 		return in
+	}
+	if t == reflect.TypeFor[servergroup.Config]() {
+		return groupType()
 	}
 	return t
 }
@@ -111,6 +116,9 @@ var scalars = map[reflect.Type]struct {
 	reflect.TypeFor[commoncfg.URL]():        {"a URL", false},
 
 	reflect.TypeFor[upstream.TracingClientType](): {"grpc or http", true},
+
+	reflect.TypeFor[relabel.Regexp](): {"a regular expression", true},
+	reflect.TypeFor[relabel.Action](): {"an action of relabeling, such as replace, keep or drop", true},
 }
 
 // describe says what is expected at a place, and whether a scalar there can be
