@@ -46,7 +46,7 @@ var discoveries = map[string]string{
 	"ovhcloud":     "{service: vps, endpoint: ovh-eu, application_key: a, application_secret: hunter2, consumer_key: hunter2}",
 	"puppetdb":     "{url: 'http://p:80', query: 'resources{}'}",
 	"rds":          "{region: eu-west-1}",
-	"scaleway":     "{role: instance, project_id: p, access_key: SCW0123456789ABCDEFG, secret_key_file: f}",
+	"scaleway":     "{role: instance, project_id: 00000000-0000-0000-0000-000000000000, access_key: SCW0123456789ABCDEFG, secret_key_file: f}",
 	"serverset":    "{servers: [z], paths: [/a]}",
 	"stackit":      "{project: p, region: eu01, service_account_key: hunter2}",
 	"triton":       "{account: a, dns_suffix: d, endpoint: e}",
@@ -85,7 +85,7 @@ func TestDiscoveries_ErrorsWithoutSecrets(t *testing.T) {
 	if !slices.Contains(discovery.RegisteredConfigNames(), "scaleway") {
 		t.Skip("this binary has no scaleway")
 	}
-	_, err := config.Parse([]byte("server_groups: [{name: a, scaleway_sd_configs: [{role: instance, project_id: p, access_key: SCW0123456789ABCDEFG, secret_key: hunter2}]}]"), "f")
+	_, err := config.Parse([]byte("server_groups: [{name: a, scaleway_sd_configs: [{role: instance, project_id: 00000000-0000-0000-0000-000000000000, access_key: SCW0123456789ABCDEFG, secret_key: hunter2}]}]"), "f")
 	require.ErrorContains(t, err, "invalid secret key format '<secret>'")
 	require.NotContains(t, err.Error(), "hunter2")
 }
