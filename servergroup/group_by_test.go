@@ -134,8 +134,8 @@ func TestShards_FindingsAreBounded(t *testing.T) {
 	require.Equal(t, "80 more targets are left out, or have labels that are not used", findings[mostTargetFindings])
 }
 
-// told has discovery tell the only entry of a set, as receiveTargets does.
-func told(s *Set, tgs ...*targetgroup.Group) {
+// tellTargets has discovery tell the only entry of a set, as receiveTargets does.
+func tellTargets(s *Set, tgs ...*targetgroup.Group) {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
 	s.current.Load().entries[0].setTargets(tgs)
@@ -162,13 +162,13 @@ func TestGroupBy_GroupsComeAndGo(t *testing.T) {
 	replica := (*before[0].replicas.Load())[0]
 	old := s.View(t.Context())
 
-	told(s, shardOf(a, "a"), shardOf(c, "c"))
+	tellTargets(s, shardOf(a, "a"), shardOf(c, "c"))
 	require.Equal(t, []string{"shards/a", "shards/b", "shards/c"}, names(s))
 	groups := s.current.Load().groups()
 	require.Same(t, before[0], groups[0])
 	require.Same(t, replica, (*groups[0].replicas.Load())[0])
 	require.Contains(t, findingsOf(s, "shards/b")[0], "its last target has gone at 1970-01-01T00:01:00.000Z")
-	require.Equal(t, 1, log.count("have changed"))
+	require.Equal(t, 1, log.count("groups=3 new=1 forgotten=0"))
 
 	// The one that has gone is missed at first, if it is concerned.
 	got, ws, err := selectText(t, s, `foo`, 0, 0)
@@ -192,12 +192,12 @@ func TestGroupBy_GroupsComeAndGo(t *testing.T) {
 	list, _, err := old.fetch(t.Context(), Selection{Matchers: matchersOf(t, "foo")})
 	require.NoError(t, err)
 	require.Len(t, list, 2)
-	require.Equal(t, `{__name__="foo", shard="b"}`, list[1].Labels.String())
+	require.Equal(t, `{__name__="foo", shard="b"}`, list[1].Labels().String())
 
 	// It comes back before it is forgotten.
-	told(s, shardOf(a, "a"))
+	tellTargets(s, shardOf(a, "a"))
 	c2 := s.current.Load().groups()[1]
-	told(s, shardOf(a, "a"), shardOf(c, "c"))
+	tellTargets(s, shardOf(a, "a"), shardOf(c, "c"))
 	require.Same(t, c2, s.current.Load().groups()[1])
 	require.Empty(t, findingsOf(s, "shards/c"))
 }
@@ -221,7 +221,7 @@ func TestGroupBy_NoGroupIsNotNoData(t *testing.T) {
 		{[]*targetgroup.Group{shardOf(backend(t, ""), "a")}, []string{"shards/a", "other"}, ""},
 		{nil, []string{"shards", "other"}, `server group "shards" has no targets`},
 	} {
-		told(s, step.tgs...)
+		tellTargets(s, step.tgs...)
 		require.Equal(t, step.want, names(s))
 		_, ws, err := selectText(t, s, `foo`, 0, 0)
 		require.NoError(t, err)
@@ -245,11 +245,11 @@ func TestGroupBy_Limit(t *testing.T) {
 	cfg := byShard(sd)
 	cfg.GroupLimit, cfg.ForgetAfter = 2, 0
 	s, _, log := loggedSet(t, cfg)
-	told(s, at("a", "b", "c", "d")...)
+	tellTargets(s, at("a", "b", "c", "d")...)
 	require.Equal(t, []string{"shards/b", "shards/c", "shards"}, names(s), "those that were there stay")
 	require.Equal(t, 1, log.count("more groups than the 2 that `group_limit` allows"))
 	require.Contains(t, findingsOf(s, "shards/b")[0], "group_limit")
-	told(s, at("a", "b")...)
+	tellTargets(s, at("a", "b")...)
 	require.Equal(t, []string{"shards/a", "shards/b"}, names(s))
 	require.Empty(t, findingsOf(s, "shards/a"))
 }
