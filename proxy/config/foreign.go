@@ -3,14 +3,16 @@ package config
 import (
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
+
+	"gopkg.in/yaml.v3"
 
 	"github.com/oneprom/oneprom/servergroup"
 )
 
 const (
 	noScraping   = "oneprom does not scrape: remove it"
-	noRules      = "rules are not evaluated here: leave them in the Prometheus servers"
 	noRelabeling = "samples are shown as they are: only targets are relabeled, by `relabel_configs`"
 	noTuning     = "connections need no tuning: remove it"
 	gapsFromData = "not needed, gaps are found in the data itself: remove it"
@@ -21,12 +23,9 @@ const (
 // foreign tells, for keys of Prometheus and promxy, what is their place here.
 var foreign = map[reflect.Type]map[string]string{
 	reflect.TypeFor[Config](): {
-		"promxy":              "put its server_groups at the top level",
+		"promxy":              "put its server_groups at the top level, as `oneprom migrate` does",
 		"scrape_configs":      "oneprom does not scrape: list the Prometheus servers to ask under `server_groups`",
 		"scrape_config_files": noScraping,
-		"rule_files":          noRules,
-		"alerting":            noRules,
-		"remote_write":        "not supported: oneprom writes nothing",
 		"remote_read":         "give the server a group of its own under `server_groups`",
 		"storage":             "not supported: oneprom stores nothing",
 		"otlp":                "not supported: oneprom receives nothing",
@@ -36,7 +35,6 @@ var foreign = map[reflect.Type]map[string]string{
 		"scrape_interval":     noScraping,
 		"scrape_timeout":      noScraping,
 		"scrape_protocols":    noScraping,
-		"rule_query_offset":   noRules,
 		"scrape_failure_log":  noScraping,
 		"body_size_limit":     noScraping,
 		"sample_limit":        noScraping,
@@ -89,7 +87,7 @@ func foreignKey(t reflect.Type, key string) string {
 	switch {
 	case strings.HasSuffix(key, "_ref"):
 		return "there is no secret manager: use the key that ends in _file"
-	case strings.HasSuffix(key, discoverySuffix) && t == reflect.TypeFor[servergroup.Config]():
+	case strings.HasSuffix(key, discoverySuffix) && slices.Contains(keysOf(t), "static_configs"):
 		return noDiscovery(key)
 	}
 	return ""
@@ -111,4 +109,57 @@ func noDiscovery(key string) string {
 		return fmt.Sprintf("did you mean %q?", near+discoverySuffix)
 	}
 	return "this binary has no such service discovery, only those of " + strings.Join(kinds, ", ") + ": docs/discovery.md says how to build one with others"
+}
+
+// prometheusKeys are those that only a file of Prometheus has.
+var prometheusKeys = []string{"scrape_configs", "scrape_config_files"}
+
+// IsPrometheus tells whether the root of a file is one of a configuration of Prometheus.
+func IsPrometheus(root *yaml.Node) bool { return firstOf(root, prometheusKeys) != nil }
+
+// strangers are files that are given by mistake: what they are, what to do with them, and
+// the keys of which they have one.
+var strangers = []struct {
+	what, advice string
+	keys         []string
+}{
+	{"a configuration of promxy", "`oneprom migrate FILE` writes one of oneprom", []string{"promxy"}},
+	{"a configuration of Prometheus", "oneprom does not scrape, but asks the servers that are listed under `server_groups`; `oneprom migrate FILE` writes a file to begin with", prometheusKeys},
+	{"a configuration of Mimir or Cortex", "list its query frontend under `server_groups`", []string{"blocks_storage", "multitenancy_enabled", "ingester", "distributor"}},
+	{"a list of endpoints of Thanos", "list the Prometheus servers behind its sidecars, or a Thanos Query, under `server_groups`", []string{"endpoints"}},
+	{"a file of rules", "name it in a configuration", []string{"groups"}},
+	{"a configuration of Alertmanager", "that of oneprom begins with `server_groups`: see config.example.yaml", []string{"receivers"}},
+	{"a web configuration", "it is for --web.config.file", []string{"tls_server_config", "http_server_config", "basic_auth_users"}},
+}
+
+// stranger tells that a file is one of another program. What is wrong with its keys would
+// hide that.
+func (c *checker) stranger(root *yaml.Node) bool {
+	n := deref(root)
+	if n.Kind == yaml.SequenceNode && len(n.Content) > 0 && firstOf(n.Content[0], []string{"targets"}) != nil {
+		c.add(root, nil, "this is a list of targets, not a configuration: name the file in `file_sd_configs` of a server group")
+		return true
+	}
+	if firstOf(n, []string{"server_groups"}) != nil {
+		return false
+	}
+	for _, s := range strangers {
+		key := firstOf(n, s.keys)
+		if key == nil {
+			continue
+		}
+		c.add(key, servergroup.Path{key.Value}, "this is %s: %s", s.what, strings.ReplaceAll(s.advice, "FILE", c.file))
+		return true
+	}
+	return false
+}
+
+// firstOf returns the first of the keys that is there, if n is a mapping that has one.
+func firstOf(n *yaml.Node, keys []string) *yaml.Node {
+	for _, key := range keys {
+		if found, _ := lookup(n, key); found != nil {
+			return found
+		}
+	}
+	return nil
 }

@@ -46,15 +46,28 @@ var standIns = map[reflect.Type]reflect.Type{
 	reflect.TypeFor[commoncfg.Headers](): reflect.TypeFor[map[string]commoncfg.Header](),
 }
 
-// groupType is a group with the keys of the registered service discoveries. It is not
-// asked for before all are, by the init functions of their packages.
-var groupType = sync.OnceValue(func() reflect.Type {
-	group, err := discovery.MarshalYAMLWithInlineConfigs(&servergroup.Config{})
+// discovering are the shapes of types with the keys of the registered service
+// discoveries. They are not asked for before all are, by the init functions of their
+// packages.
+var discovering = sync.OnceValue(func() map[reflect.Type]reflect.Type {
+	return map[reflect.Type]reflect.Type{
+		reflect.TypeFor[servergroup.Config]():          withDiscovery(&servergroup.Config{}),
+		reflect.TypeFor[upstream.AlertmanagerConfig](): withDiscovery(&upstream.AlertmanagerConfig{}),
+	}
+})
+
+// groupType is a group with the keys of the registered service discoveries.
+func groupType() reflect.Type { return discovering()[reflect.TypeFor[servergroup.Config]()] }
+
+// withDiscovery is the type of what config points to, with the keys of the registered
+// service discoveries.
+func withDiscovery(config any) reflect.Type {
+	whole, err := discovery.MarshalYAMLWithInlineConfigs(config)
 	if err != nil {
 		panic(err) // about the type, so no file could be read
 	}
-	return reflect.TypeOf(group).Elem()
-})
+	return reflect.TypeOf(whole).Elem()
+}
 
 // shape is the type that a place of the file has the form of.
 func shape(t reflect.Type) reflect.Type {
@@ -62,8 +75,8 @@ func shape(t reflect.Type) reflect.Type {
 	if in, ok := standIns[t]; ok {
 		return in
 	}
-	if t == reflect.TypeFor[servergroup.Config]() {
-		return groupType()
+	if in, ok := discovering()[t]; ok {
+		return in
 	}
 	return t
 }
@@ -104,6 +117,25 @@ func keysOf(t reflect.Type) []string {
 	return keys
 }
 
+// Knows tells whether a file may have the key that path leads to. The items of lists
+// are no step of it: server_groups, labels.
+func Knows(path ...string) bool {
+	t := reflect.TypeFor[Config]()
+	for _, key := range path {
+		t = shape(t)
+		for t.Kind() == reflect.Slice {
+			t = shape(t.Elem())
+		}
+		if t.Kind() != reflect.Struct && t.Kind() != reflect.Map {
+			return false
+		}
+		if t = valueType(t, key); t == nil {
+			return false
+		}
+	}
+	return true
+}
+
 // scalars says what the scalars are that are more than a Go kind. Values of those
 // not marked open may be secret.
 var scalars = map[reflect.Type]struct {
@@ -115,10 +147,11 @@ var scalars = map[reflect.Type]struct {
 	reflect.TypeFor[commoncfg.TLSVersion](): {"one of TLS10, TLS11, TLS12, TLS13", true},
 	reflect.TypeFor[commoncfg.URL]():        {"a URL", false},
 
-	reflect.TypeFor[upstream.TracingClientType](): {"grpc or http", true},
-
-	reflect.TypeFor[relabel.Regexp](): {"a regular expression", true},
-	reflect.TypeFor[relabel.Action](): {"an action of relabeling, such as replace, keep or drop", true},
+	reflect.TypeFor[upstream.TracingClientType]():      {"grpc or http", true},
+	reflect.TypeFor[upstream.AlertmanagerAPIVersion](): {"v2", true},
+	reflect.TypeFor[model.LabelName]():                 {"the name of a label", true},
+	reflect.TypeFor[relabel.Regexp]():                  {"a regular expression", true},
+	reflect.TypeFor[relabel.Action]():                  {"one of replace, keep, drop, hashmod, labelmap, labeldrop, labelkeep, lowercase, uppercase, keepequal, dropequal", true},
 }
 
 // describe says what is expected at a place, and whether a scalar there can be
