@@ -23,9 +23,13 @@ func (c Config) MarshalYAML() (any, error) {
 	if err := n.Encode(inline); err != nil {
 		return nil, err
 	}
-	redact(&n, false)
+	Redact(&n)
 	return &n, nil
 }
+
+// Redact hides what is secret in a configuration that was written as YAML, and whose types
+// do not hide it.
+func Redact(n *yaml.Node) { redact(n, false) }
 
 // redact hides what is secret below a node. sd tells that it is of a service discovery.
 func redact(n *yaml.Node, sd bool) {

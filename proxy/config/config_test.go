@@ -311,3 +311,18 @@ func FuzzParse(f *testing.F) {
 		require.Equal(t, text, again.String())
 	})
 }
+
+// What types do not hide is hidden everywhere.
+func TestConfig_StringHidesSecretsOfAlertmanagers(t *testing.T) {
+	cfg, err := Parse([]byte(`
+server_groups: [{name: a, static_configs: [{targets: [a]}]}]
+alerting: {alertmanagers: [{http_sd_configs: [{url: 'http://u:hunter2@cmdb/?key=hunter2'}]}]}
+remote_write: [{url: 'http://a', oauth2: {client_id: a, client_secret: hunter2, token_url: 'http://a', endpoint_params: {key: hunter2}}}]
+`), "f")
+	require.NoError(t, err)
+	text := cfg.String()
+	require.NotContains(t, text, "hunter2")
+	require.Contains(t, text, "http://u:xxxxx@cmdb/?<secret>")
+	_, err = Parse([]byte(text), "string")
+	require.NoError(t, err)
+}
