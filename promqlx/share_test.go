@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"runtime"
 	"slices"
 	"sync"
@@ -701,4 +702,24 @@ func TestShare_OtherPlan(t *testing.T) {
 	require.Equal(t, want, print(text, <-second))
 	w.Close()
 	require.Equal(t, 3, s.count()) // an execution, a parse, another execution
+}
+
+// What is passed on of clients decides what they are shown.
+func TestShare_NotBetweenClientsOfWhomOtherHeadersArePassedOn(t *testing.T) {
+	cfg := groupOf("a", 0, nil)
+	cfg.ForwardHeaders = []string{"X-Scope-OrgID"}
+	e, s := heldEngine(t, cfg)
+	s.hold()
+	as := func(tenant string) context.Context {
+		return servergroup.WithClientHeader(t.Context(), http.Header{"X-Scope-Orgid": {tenant}, "X-Other": {tenant}})
+	}
+	var results []<-chan *promql.Result
+	for _, tenant := range []string{"1", "2", "1"} {
+		results = append(results, begin(as(tenant), waiterFor(t, e, "vector(1)", times{start: time.Unix(60, 0)})))
+	}
+	require.Eventually(t, func() bool { return s.count() == 2 && testutil.ToFloat64(e.flights.shared) == 1 }, 10*time.Second, time.Millisecond)
+	s.free(true)
+	for _, r := range results {
+		require.NoError(t, (<-r).Err)
+	}
 }

@@ -16,9 +16,10 @@ func (s *Server) router(upstream http.Handler, l lookups, federate http.Handler)
 	return mergeSlashes(
 		s.recoverPanics(
 			s.traced(
-				splitAt(s.routePrefix+"/api/v1",
-					s.observeQueries(tellCompleteness(s.requestPartial(s.requestPushdown(s.apiRoutes(upstream, l))))),
-					s.webRoutes(federate)))))
+				s.forwardHeaders(
+					splitAt(s.routePrefix+"/api/v1",
+						s.observeQueries(tellCompleteness(s.requestPartial(s.requestPushdown(s.apiRoutes(upstream, l))))),
+						s.webRoutes(federate))))))
 }
 
 // apiRoutes are the routes below /api/v1: ours, and then upstream's, which also

@@ -52,6 +52,8 @@ func (v *View) evidence(ctx context.Context, g groupView, ms []*labels.Matcher, 
 		return shown{none: res.none}, nil
 	case len(g.replicas) == 0:
 		return shown{none: "the group has no replicas"}, nil
+	case g.cfg.forwards():
+		return shown{none: "what its replicas have may depend on who asks (forward_headers)"}, nil
 	case from > to:
 		return shown{none: "there are no scrapes yet"}, nil
 	case from < minTime || to-from > longestEvidence:

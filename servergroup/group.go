@@ -22,6 +22,10 @@ type group struct {
 	cfg         Config
 	client      *http.Client
 	connections *connections // the transport of client
+	// forwarding sends requests with a client's Authorization, where client would send the
+	// group's own. Nil: it would not.
+	forwarding           *http.Client
+	forwardedConnections *connections // the transport of forwarding
 	now         func() time.Time
 	logger      *slog.Logger
 	life        *lifetime
@@ -47,23 +51,16 @@ type group struct {
 // (nil if there is none) until discovery tells its own.
 func newGroup(cfg Config, h *healths, predecessor *group) (*group, error) {
 	o := h.opts
-	clientConfig := cfg.HTTPClientConfig
-	if clientConfig.OAuth2 != nil {
-		// The client caches a function in it, which would make it unequal to the
-		// same configuration loaded again.
-		own := *clientConfig.OAuth2
-		clientConfig.OAuth2 = &own
-	}
-	client, err := commoncfg.NewClientFromConfig(clientConfig, "server_group_"+cfg.Name, commoncfg.WithUserAgent("oneprom"))
+	client, conns, err := newHTTPClient(cfg.HTTPClientConfig, cfg.Name)
 	if err != nil {
-		return nil, fmt.Errorf("server group %q: %w", cfg.Name, err)
-	}
-	conns := &connections{RoundTripper: client.Transport}
-	client.Transport = conns
-	if cfg.HTTPClientConfig.FollowRedirects {
-		client.CheckRedirect = stayWithHost
+		return nil, err
 	}
 	g := &group{cfg: cfg, client: client, connections: conns, now: o.Now, logger: o.Logger.With("group", cfg.Name), life: h.life, healths: h, features: o.Features, useless: newUseless(), discovered: make(chan struct{})}
+	if cfg.forwardsAuthorization() {
+		if g.forwarding, g.forwardedConnections, err = newHTTPClient(withoutCredentials(cfg.HTTPClientConfig), cfg.Name); err != nil {
+			return nil, err
+		}
+	}
 	g.found.logger = g.logger
 	if predecessor != nil && len(g.dynamicConfigs()) > 0 {
 		predecessor.mtx.Lock()
@@ -72,6 +69,26 @@ func newGroup(cfg Config, h *healths, predecessor *group) (*group, error) {
 	}
 	g.setReplicas(g.targets)
 	return g, nil
+}
+
+// newHTTPClient makes what sends the requests of a group.
+func newHTTPClient(cfg commoncfg.HTTPClientConfig, group string) (*http.Client, *connections, error) {
+	if cfg.OAuth2 != nil {
+		// The client caches a function in it, which would make it unequal to the
+		// same configuration loaded again.
+		own := *cfg.OAuth2
+		cfg.OAuth2 = &own
+	}
+	client, err := commoncfg.NewClientFromConfig(cfg, "server_group_"+group, commoncfg.WithUserAgent("oneprom"))
+	if err != nil {
+		return nil, nil, fmt.Errorf("server group %q: %w", group, err)
+	}
+	conns := &connections{RoundTripper: client.Transport}
+	client.Transport = conns
+	if cfg.FollowRedirects {
+		client.CheckRedirect = stayWithHost
+	}
+	return client, conns, nil
 }
 
 // dynamicConfigs returns the kinds of discovery whose targets may change.
@@ -178,7 +195,12 @@ func (g *group) tellDifferent() {
 	g.different = texts
 }
 
-func (g *group) close() { g.connections.close() }
+func (g *group) close() {
+	g.connections.close()
+	if g.forwardedConnections != nil {
+		g.forwardedConnections.close()
+	}
+}
 
 // stayWithHost follows redirects of a backend to itself only: the group's headers
 // and parameters may be secret and are not for others.

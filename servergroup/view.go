@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -30,6 +31,8 @@ type View struct {
 	budget    *budget
 	extra     *health.Extra // of hedges and retries
 
+	client http.Header // that is passed on; nil: none
+
 	without Missing // groups that are not asked
 	metrics *metrics
 
@@ -51,9 +54,9 @@ type groupView struct {
 
 // Alike tells whether two views are of the same groups with the same replicas, as one
 // configuration and one discovery made them, and of requests that say the same of
-// partial answers and of push-down.
+// partial answers and of push-down, and of which the same headers are passed on.
 func (v *View) Alike(o *View) bool {
-	return v.pushdown == o.pushdown && slices.EqualFunc(v.groups, o.groups, func(a, b groupView) bool {
+	return v.pushdown == o.pushdown && v.forwardsLike(o) && slices.EqualFunc(v.groups, o.groups, func(a, b groupView) bool {
 		return a.cfg == b.cfg && v.strict(a.cfg) == o.strict(b.cfg) && slices.Equal(a.replicas, b.replicas)
 	})
 }
@@ -83,6 +86,7 @@ func (s *Set) View(ctx context.Context) *View {
 		v.requested = p
 	}
 	v.pushdown, _ = ctx.Value(pushdownKey{}).(Pushdown)
+	v.client, _ = transport.ClientHeader(ctx)
 	return v
 }
 
