@@ -26,9 +26,9 @@ type group struct {
 	// group's own. Nil: it would not.
 	forwarding           *http.Client
 	forwardedConnections *connections // the transport of forwarding
-	now         func() time.Time
-	logger      *slog.Logger
-	life        *lifetime
+	now                  func() time.Time
+	logger               *slog.Logger
+	life                 *lifetime
 
 	healths  *healths
 	features []string // of PromQL, enabled here
