@@ -706,18 +706,22 @@ func TestShare_OtherPlan(t *testing.T) {
 
 // What is passed on of clients decides what they are shown.
 func TestShare_NotBetweenClientsOfWhomOtherHeadersArePassedOn(t *testing.T) {
-	cfg := groupOf("a", 0, nil)
+	cfg := groupOf("a", 1, nil)
 	cfg.ForwardHeaders = []string{"X-Scope-OrgID"}
 	e, s := heldEngine(t, cfg)
+	waiters := waitersFor(t, 3, e, "vector(1)", instantAt(1))
 	s.hold()
-	as := func(tenant string) context.Context {
-		return servergroup.WithClientHeader(t.Context(), http.Header{"X-Scope-Orgid": {tenant}, "X-Other": {tenant}})
-	}
 	var results []<-chan *promql.Result
-	for _, tenant := range []string{"1", "2", "1"} {
-		results = append(results, begin(as(tenant), waiterFor(t, e, "vector(1)", times{start: time.Unix(60, 0)})))
+	for i, next := range []struct {
+		tenant             string
+		executions, shared int
+	}{{"1", 1, 0}, {"1", 1, 1}, {"2", 2, 1}} {
+		ctx := servergroup.WithClientHeader(t.Context(), http.Header{"X-Scope-Orgid": {next.tenant}, "X-Other": {fmt.Sprint(i)}})
+		results = append(results, begin(ctx, waiters[i]))
+		require.Eventually(t, func() bool {
+			return s.count() == next.executions && testutil.ToFloat64(e.flights.shared) == float64(next.shared)
+		}, 10*time.Second, time.Millisecond)
 	}
-	require.Eventually(t, func() bool { return s.count() == 2 && testutil.ToFloat64(e.flights.shared) == 1 }, 10*time.Second, time.Millisecond)
 	s.free(true)
 	for _, r := range results {
 		require.NoError(t, (<-r).Err)

@@ -34,6 +34,7 @@ type outcome struct {
 	failed []error // of its replicas
 	errs   []error // of all replicas by index, nil for those that answered
 	needed bool    // each replica has samples that the others miss
+	quiet  bool    // what the replicas say is not for the request
 }
 
 // missing tells whether nobody answered.
@@ -74,6 +75,9 @@ func (o outcome) String() string {
 	texts := make([]string, len(o.failed))
 	for i, err := range o.failed {
 		texts[i] = err.Error()
+	}
+	if o.quiet {
+		texts = []string{withheld}
 	}
 	if o.missing() {
 		return where + " did not answer: " + strings.Join(texts, "; ")
@@ -146,6 +150,9 @@ func (m *remarks) warn(err error) {
 // backend takes a warning of a backend's. It answers selectors only, so that what
 // it warns of is that its answer is not whole.
 func (m *remarks) backend(t *target, r *replica, text string) {
+	if t.restricted() {
+		text = withheld
+	}
 	text = fmt.Sprintf("server group %q: %s: %s", t.cfg.Name, r.url(), text)
 	m.mtx.Lock()
 	defer m.mtx.Unlock()
@@ -203,7 +210,7 @@ func (v *View) brokenRun(err error) {
 func (v *View) noteLost(g groupView, errs []error) {
 	v.mtx.Lock()
 	defer v.mtx.Unlock()
-	v.broken.Add(fmt.Errorf("%w: %s", annotations.PromQLInfo, outcome{group: g.cfg, asked: len(g.replicas), failed: errs}))
+	v.broken.Add(fmt.Errorf("%w: %s", annotations.PromQLInfo, outcome{group: g.cfg, asked: len(g.replicas), failed: errs, quiet: g.restricted()}))
 }
 
 // LateWarnings returns what was found out after the series were handed out.

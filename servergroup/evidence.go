@@ -46,6 +46,7 @@ const (
 // shown.failed.
 func (v *View) evidence(ctx context.Context, g groupView, ms []*labels.Matcher, from, to int64) (shown, error) {
 	to = min(to, v.now.UnixMilli()+aheadOfUs)
+	ms = g.with(ms)
 	res := g.cfg.resolve(ms)
 	switch {
 	case res.none != "":
