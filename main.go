@@ -24,6 +24,8 @@ import (
 	"github.com/oneprom/oneprom/proxy"
 	"github.com/oneprom/oneprom/proxy/config"
 	"github.com/oneprom/oneprom/proxy/demo"
+	"github.com/oneprom/oneprom/proxy/migrate"
+	"github.com/oneprom/oneprom/proxy/verify"
 )
 
 // checkTimeout bounds `check healthy` and `check ready`.
@@ -34,12 +36,15 @@ func main() { os.Exit(run(os.Args[1:])) }
 // run returns the exit code: 0 is success, 1 a failure, 2 a wrong command line.
 func run(args []string) int {
 	var (
-		opts       proxy.Options
-		logConfig  promslog.Config
-		configFile string
-		serverURL  string
-		demoListen string
-		question   proxy.OfflineQuestion
+		opts         proxy.Options
+		logConfig    promslog.Config
+		configFile   string
+		ruleFiles    []string
+		serverURL    string
+		demoListen   string
+		question     proxy.OfflineQuestion
+		migration    migrate.Command
+		verification verify.Command
 	)
 	app := kingpin.New("oneprom", "One Prometheus URL in front of many Prometheus.").UsageWriter(os.Stdout)
 	app.Version(version.Print("oneprom") + "\n  promql version:   " + proxy.Version)
@@ -51,6 +56,8 @@ func run(args []string) int {
 	check := app.Command("check", "Check a configuration file or a running server.")
 	checkConfig := check.Command("config", "Print what is wrong with a configuration file; exit with 1 if anything is.")
 	checkConfig.Arg("file", "Path of the configuration file.").Required().StringVar(&configFile)
+	checkRules := check.Command("rules", "Print what is wrong with files of rules; exit with 1 if anything is.")
+	checkRules.Arg("files", "Paths of the files.").Required().StringsVar(&ruleFiles)
 	checkHealthy := check.Command("healthy", "Exit with 0 if a running server is healthy.")
 	checkReady := check.Command("ready", "Exit with 0 if a running server answers queries.")
 	for _, c := range []*kingpin.CmdClause{checkHealthy, checkReady} {
@@ -58,6 +65,11 @@ func run(args []string) int {
 	}
 	explain := app.Command("explain", "Print what would become of a query, by the configuration file alone. No server is asked.")
 	question.AddFlags(explain)
+	schema := app.Command("schema", "Print the JSON schema of the configuration file, for editors.")
+	migrateCmd := app.Command("migrate", "Write a configuration that does what one of promxy, or of Prometheus, does.")
+	migration.AddFlags(migrateCmd)
+	verifyCmd := app.Command("verify", "Ask two servers the same queries, and compare the answers. Exit with 0 if all are equal, 1 if some are not, 2 if that was not found out.")
+	verification.AddFlags(verifyCmd)
 	demoCmd := app.Command("demo", "Run oneprom in front of an embedded world of small Prometheus servers, until interrupted.")
 	demoCmd.Flag("listen", "Address that the demo's oneprom listens on.").Default(demo.DefaultListenAddress).StringVar(&demoListen)
 
@@ -72,7 +84,9 @@ func run(args []string) int {
 		slog.SetDefault(opts.Logger)
 		err = serveAPI(opts)
 	case checkConfig.FullCommand():
-		_, err = config.Load(configFile)
+		err = proxy.CheckConfig(opts, configFile)
+	case checkRules.FullCommand():
+		err = proxy.CheckRules(opts, os.Stdout, ruleFiles)
 	case checkHealthy.FullCommand():
 		err = checkServer(serverURL, "/-/healthy")
 	case checkReady.FullCommand():
@@ -82,6 +96,14 @@ func run(args []string) int {
 		if text, err = proxy.ExplainOffline(opts, question); err == nil {
 			fmt.Print(text)
 		}
+	case schema.FullCommand():
+		fmt.Print(config.JSONSchema)
+	case migrateCmd.FullCommand():
+		err = migration.Run(os.Stdout)
+	case verifyCmd.FullCommand():
+		ctx, stop := untilInterrupted()
+		defer stop()
+		return verification.Run(ctx, os.Stdout, os.Stderr)
 	case demoCmd.FullCommand():
 		ctx, stop := untilInterrupted()
 		defer stop()

@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"encoding/binary"
 	"fmt"
 	"io"
 	"math"
@@ -23,6 +24,17 @@ type Chunk struct {
 
 // Chunks is a Run of compressed chunks in time order that do not overlap.
 type Chunks []Chunk
+
+// Len implements Run. All encodings begin with the number of samples, in two bytes.
+func (c Chunks) Len() int {
+	n := 0
+	for _, chunk := range c {
+		if len(chunk.Data) >= 2 {
+			n += int(binary.BigEndian.Uint16(chunk.Data))
+		}
+	}
+	return n
+}
 
 // AppendTo implements Run. An unknown encoding, bytes that end early and samples
 // that are not in time order are errors.

@@ -221,6 +221,8 @@ func (s *Samples) Iterator(it chunkenc.Iterator, mint, maxt int64) chunkenc.Iter
 // arrived: columns or compressed chunks. Both methods see the samples with
 // mint <= T <= maxt (ms) only.
 type Run interface {
+	// Len is the number of samples, as their holder says it: none are decoded.
+	Len() int
 	// AppendTo appends the samples to dst.
 	AppendTo(dst *Samples, mint, maxt int64) error
 	// Iterator walks the samples. The iterator passed is for re-use, as in

@@ -18,6 +18,7 @@ import (
 type answer struct {
 	series   []stretch
 	warnings annotations.Annotations
+	by       string // the URL of the replica that evaluated, of one piece
 }
 
 func (a *answer) add(b answer) {

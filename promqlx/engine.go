@@ -187,9 +187,14 @@ func (q *query) exec(ctx context.Context, o Options) *promql.Result {
 			return &promql.Result{Err: err}
 		}
 	}
-	if res.Err == nil {
+	var unavailable *servergroup.UnavailableError
+	switch {
+	case res.Err == nil:
 		q.gaps = view.Gaps()
 		view.Report(ctx)
+	case errors.As(res.Err, &unavailable):
+		q.gaps = view.Gaps()
+		servergroup.ReportGaps(ctx, q.gaps)
 	}
 	res.Warnings.Merge(view.LateWarnings())
 	view.Fold(res.Warnings)

@@ -269,7 +269,7 @@ func (x *execution) there(ctx context.Context, p *Part, piece *servergroup.Piece
 	if err != nil {
 		return answer{}, err
 	}
-	var out answer
+	out := answer{by: got.Replica}
 	for _, s := range got.Series {
 		out.series = append(out.series, stretch{labels: s.Labels, samples: s.Samples})
 	}

@@ -3,6 +3,7 @@ package promqlx
 import (
 	"context"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -36,6 +37,9 @@ type Explanation struct {
 	LookbackDelta Seconds        `json:"lookbackDelta"`
 	// Expression is evaluated by the engine. $1, $2 … stand for the parts.
 	Expression string `json:"expression"`
+	// PlanDigest is that of the query log: the same for the same query at other times,
+	// while the same groups are concerned.
+	PlanDigest string `json:"planDigest"`
 	// NoParts says why there are no parts; "" if there are.
 	NoParts string          `json:"noParts,omitempty"`
 	Parts   []ExplainedPart `json:"parts"`
@@ -118,6 +122,9 @@ type ExplainedPiece struct {
 	// are merged. Why is the reason.
 	Replica string `json:"replica,omitempty"`
 	Why     string `json:"why"`
+	// AnsweredBy is the URL of the replica that evaluated instead, one that is as whole:
+	// Replica was late, or failed. "" if it was Replica.
+	AnsweredBy string `json:"answeredBy,omitempty"`
 	// Targets are the matchers that narrow it to some targets, and to some names of
 	// metrics; "" if there are none.
 	Targets string `json:"targets,omitempty"`
@@ -152,8 +159,9 @@ type ExplainedSelector struct {
 
 // ExplainedRoute says whether a group is asked.
 type ExplainedRoute struct {
-	Name  string `json:"name"`
-	Asked bool   `json:"asked"`
+	Name   string `json:"name"`
+	Region string `json:"region,omitempty"`
+	Asked  bool   `json:"asked"`
 	// Skipped says why it is not asked.
 	Skipped string `json:"skipped,omitempty"`
 }
@@ -179,12 +187,34 @@ type Analysis struct {
 	// Series and Samples are how many there are in the result.
 	Series  int `json:"series"`
 	Samples int `json:"samples"`
-	// Completeness is what the result lacks; of a whole one, nothing.
-	Completeness []servergroup.Gap `json:"completeness"`
+	// Completeness is what the result has of each group, in the order of the
+	// configuration.
+	Completeness []ExplainedShare `json:"completeness"`
 	// Warnings and Infos are those of the result; in JSON they are beside the
 	// explanation.
 	Warnings []string `json:"-"`
 	Infos    []string `json:"-"`
+}
+
+// What a result has of a group.
+const (
+	shareWhole   = "whole"
+	sharePartial = "partial" // some is missing, or all
+	shareSkipped = "skipped" // it was not asked
+)
+
+// ExplainedShare is what a result has of a group.
+type ExplainedShare struct {
+	Group  string `json:"group"`
+	Region string `json:"region,omitempty"`
+	// State is "whole", "partial" or "skipped".
+	State string `json:"state"`
+	// MinTime and MaxTime bound the samples that were wanted, inclusive. They are nil
+	// if none were.
+	MinTime *Seconds `json:"minTime,omitempty"`
+	MaxTime *Seconds `json:"maxTime,omitempty"`
+	// Reason is why it is not whole.
+	Reason string `json:"reason,omitempty"`
 }
 
 // Question is a query to be explained.
@@ -235,10 +265,46 @@ func (e *Engine) Analyze(ctx context.Context, q Question) (*Explanation, annotat
 	a.Series, a.Samples = sizeOf(res.Value)
 	a.Warnings, a.Infos = res.Warnings.AsStrings(q.Query, 0, 0)
 	a.Bytes = asked.planned.view.FetchedBytes()
-	a.Completeness = asked.gaps
 	out := asked.planned.explain(asked.Statement().(*parser.EvalStmt))
+	a.Completeness = out.shares(asked.gaps)
 	out.Analysis = a
 	return out, res.Warnings, nil
+}
+
+// shares is what the result has of each group that a selector might concern; gaps are
+// what it lacks.
+func (e *Explanation) shares(gaps []servergroup.Gap) []ExplainedShare {
+	selectors := slices.Clone(e.Selectors)
+	for _, p := range e.Parts {
+		selectors = append(selectors, p.Selectors...)
+	}
+	out := []ExplainedShare{}
+	for _, s := range selectors {
+		for _, g := range s.Groups {
+			i := slices.IndexFunc(out, func(known ExplainedShare) bool { return known.Group == g.Name })
+			if i < 0 {
+				i = len(out)
+				out = append(out, ExplainedShare{Group: g.Name, Region: g.Region, State: shareSkipped, Reason: g.Skipped})
+			}
+			if g.Asked {
+				out[i].wants(s.MinTime, s.MaxTime)
+			}
+		}
+	}
+	for _, gap := range gaps {
+		if i := slices.IndexFunc(out, func(s ExplainedShare) bool { return s.Group == gap.Group }); i >= 0 {
+			out[i].State, out[i].Reason = sharePartial, gap.Reason
+		}
+	}
+	return out
+}
+
+// wants takes in that samples of the group were wanted.
+func (s *ExplainedShare) wants(from, to Seconds) {
+	if s.State != shareSkipped {
+		from, to = min(from, *s.MinTime), max(to, *s.MaxTime)
+	}
+	s.State, s.Reason, s.MinTime, s.MaxTime = shareWhole, "", &from, &to
 }
 
 // QuestionError is a query that cannot be made: it does not parse, say.
@@ -270,7 +336,7 @@ func (x *execution) explain(stmt *parser.EvalStmt) *Explanation {
 		Steps: explainedSteps(wholeSteps(transport.Steps{
 			Start: stmt.Start.UnixMilli(), End: stmt.End.UnixMilli(), Step: max(stmt.Interval.Milliseconds(), 1),
 		})),
-		Parts: []ExplainedPart{}, Selectors: []ExplainedSelector{},
+		PlanDigest: x.digest(), Parts: []ExplainedPart{}, Selectors: []ExplainedSelector{},
 	}
 	fetches := x.trace.fetched(nil)
 	names := make([]string, len(x.plan.Leaves)) // "" if not a part
@@ -389,7 +455,7 @@ func (x *execution) explainSelector(s Selector) ExplainedSelector {
 		return out
 	}
 	for _, r := range x.view.Routes(s.Selection) {
-		out.Groups = append(out.Groups, ExplainedRoute{Name: r.Group, Asked: r.Skipped == "", Skipped: r.Skipped})
+		out.Groups = append(out.Groups, ExplainedRoute{Name: r.Group, Region: r.Region, Asked: r.Skipped == "", Skipped: r.Skipped})
 	}
 	return out
 }

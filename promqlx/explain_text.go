@@ -119,6 +119,9 @@ func (t *tree) piece(p ExplainedPiece) {
 		t.line(3, "targets: %s", p.Targets)
 	}
 	how := p.Execution
+	if p.AnsweredBy != "" {
+		how += ", by " + p.AnsweredBy + " instead"
+	}
 	if p.Local != "" {
 		how += ": " + p.Local
 	}

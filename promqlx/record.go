@@ -89,10 +89,15 @@ func (p *progress) begin() {
 }
 
 func (p *progress) planned(x *execution) {
+	digest := x.digest()
+	p.digest.Store(&digest)
+}
+
+// digest tells plans apart.
+func (x *execution) digest() string {
 	sum := sha256.New()
 	x.writeShape(sum)
-	digest := hex.EncodeToString(sum.Sum(nil)[:8])
-	p.digest.Store(&digest)
+	return hex.EncodeToString(sum.Sum(nil)[:8])
 }
 
 // writeShape writes what is planned, but no times: a dashboard asks for others each

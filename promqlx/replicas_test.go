@@ -134,3 +134,22 @@ func TestExecute_GroupThatDiesMeanwhile(t *testing.T) {
 		require.Contains(t, said[0], `partial answer: server group "b" did not answer: `+b.URL)
 	}
 }
+
+// TestExplain_WhoAnsweredInstead: the plan says one replica, the record another.
+func TestExplain_WhoAnsweredInstead(t *testing.T) {
+	a, b := newStore(t, targets("", true)), newStore(t, targets("", true))
+	e := engineOver(t, servergroup.PartialError, groupAt("g", nil, a, b))
+	analyzed := func(when times) ExplainedPiece {
+		x, _, err := e.Analyze(t.Context(), Question{Query: `sum(foo)`, Start: when.start, End: when.end, Interval: when.interval})
+		require.NoError(t, err)
+		require.Len(t, x.Parts[0].Partitions[0].Pieces, 1)
+		return x.Parts[0].Partitions[0].Pieces[0]
+	}
+	piece := analyzed(at(60, 90))
+	require.Equal(t, a.URL, piece.Replica)
+	require.Empty(t, piece.AnsweredBy)
+	a.everywhere(busy(503))
+	piece = analyzed(at(61, 90))
+	require.Equal(t, a.URL, piece.Replica)
+	require.Equal(t, b.URL, piece.AnsweredBy)
+}

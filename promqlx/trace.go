@@ -93,6 +93,7 @@ type pieceTrace struct {
 	here    string        // why it was evaluated here; "" if it was not
 	series  int           // of the answer
 	samples int           // of the answer: one for each step at which a series is
+	by      string        // the URL of the replica that evaluated; "" if none did
 }
 
 // local records why the piece is evaluated here.
@@ -110,7 +111,7 @@ func (t *pieceTrace) answered(a answer) {
 	if t == nil {
 		return
 	}
-	t.took = time.Since(t.began)
+	t.took, t.by = time.Since(t.began), a.by
 	for _, s := range a.series {
 		if s.view == nil {
 			t.read(s.samples.Len())
@@ -274,6 +275,9 @@ func (t *Trace) explainPiece(p *Part, piece *servergroup.Piece) ExplainedPiece {
 	if out.Local = seen.here; out.Local != "" {
 		out.Execution = executedHere
 		return out
+	}
+	if seen.by != piece.Replica() {
+		out.AnsweredBy = seen.by
 	}
 	out.Text, _ = p.textFor(piece.Matchers)
 	return out

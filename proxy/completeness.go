@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/oneprom/oneprom/servergroup"
@@ -15,10 +16,14 @@ const (
 	// commas.
 	completenessHeader = "X-Oneprom-Completeness"
 	missingHeader      = "X-Oneprom-Missing"
+	// exposeHeader names the headers that scripts of other origins may read.
+	exposeHeader = "Access-Control-Expose-Headers"
 	// mostMissing bounds how many groups are named.
 	mostMissing = 20
-	// partialHeader lets a request say what becomes of an answer that would be partial.
+	// partialHeader lets a request say what becomes of an answer that would be partial,
+	// and so does partialParam, which is that of Thanos, in the URL: true or false.
 	partialHeader = "X-Oneprom-Partial-Response"
+	partialParam  = "partial_response"
 )
 
 // tellCompleteness says in the header of an answer whether it is whole.
@@ -37,37 +42,48 @@ type completenessWriter struct {
 }
 
 func (w *completenessWriter) WriteHeader(code int) {
-	if !w.begun && code/100 == 2 {
-		w.tell()
-	}
+	w.tell(code)
 	w.watchedWriter.WriteHeader(code)
 }
 
 func (w *completenessWriter) Write(b []byte) (int, error) {
-	if !w.begun {
-		w.tell()
-	}
+	w.tell(http.StatusOK)
 	return w.watchedWriter.Write(b)
 }
 
 // Flush implements http.Flusher.
 func (w *completenessWriter) Flush() {
-	if !w.begun {
-		w.tell()
-	}
+	w.tell(http.StatusOK)
 	w.watchedWriter.Flush()
 }
 
-func (w *completenessWriter) tell() {
-	if !w.of.Told() {
+// tell adds the headers to an answer that begins now. Of an error only the groups are
+// told for want of which it is one: it is no answer that could be whole.
+func (w *completenessWriter) tell(code int) {
+	if w.begun || !w.of.Told() {
 		return
 	}
 	gaps := w.of.Gaps()
-	if len(gaps) == 0 {
+	if w.Header().Get(exposeHeader) != "" {
+		w.Header().Set(exposeHeader, strings.Join([]string{"Date", completenessHeader, missingHeader}, ", "))
+	}
+	switch {
+	case code == http.StatusServiceUnavailable:
+	case code/100 != 2:
+		return
+	case len(gaps) == 0:
 		w.Header().Set(completenessHeader, "whole")
+	default:
+		w.Header().Set(completenessHeader, "partial")
+	}
+	if len(gaps) == 0 {
 		return
 	}
-	w.Header().Set(completenessHeader, "partial")
+	w.Header().Set(missingHeader, namesOf(gaps))
+}
+
+// namesOf are the groups of gaps as the header has them.
+func namesOf(gaps []servergroup.Gap) string {
 	names := make([]string, 0, mostMissing+1)
 	for i, g := range gaps {
 		if i == mostMissing {
@@ -76,19 +92,44 @@ func (w *completenessWriter) tell() {
 		}
 		names = append(names, url.QueryEscape(g.Group))
 	}
-	w.Header().Set(missingHeader, strings.Join(names, ","))
+	return strings.Join(names, ",")
 }
 
-// requestPartial heeds partialHeader.
+// requestPartial heeds partialHeader and partialParam.
 func (s *Server) requestPartial(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch said := servergroup.PartialResponse(r.Header.Get(partialHeader)); said {
-		case "":
+		said, err := partialOf(r)
+		switch {
+		case err != nil:
+			respondError(w, &apiError{http.StatusBadRequest, "bad_data", err}, s.logger)
+		case said == "":
 			h.ServeHTTP(w, r)
-		case servergroup.PartialWarn, servergroup.PartialError:
-			h.ServeHTTP(w, r.WithContext(servergroup.WithPartialResponse(r.Context(), said)))
 		default:
-			respondError(w, &apiError{http.StatusBadRequest, "bad_data", fmt.Errorf("header %s: %q is neither warn nor error", partialHeader, string(said))}, s.logger)
+			h.ServeHTTP(w, r.WithContext(servergroup.WithPartialResponse(r.Context(), said)))
 		}
 	})
+}
+
+// partialOf is what a request says of partial answers; "" if nothing. The header is
+// stronger: the parameter may be that of a data source, for all its requests.
+func partialOf(r *http.Request) (servergroup.PartialResponse, error) {
+	switch said := servergroup.PartialResponse(r.Header.Get(partialHeader)); said {
+	case servergroup.PartialWarn, servergroup.PartialError:
+		return said, nil
+	case "":
+	default:
+		return "", fmt.Errorf("header %s: %q is neither warn nor error", partialHeader, string(said))
+	}
+	text := r.URL.Query().Get(partialParam)
+	if text == "" {
+		return "", nil
+	}
+	allowed, err := strconv.ParseBool(text)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("invalid parameter %q: %q is neither true nor false", partialParam, text)
+	case allowed:
+		return servergroup.PartialWarn, nil
+	}
+	return servergroup.PartialError, nil
 }

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -70,13 +71,53 @@ func TestCompleteness_EndsWhereTheRequestOrTheGroupSaysSo(t *testing.T) {
 	lenient, _ := startedServer(t, completenessConfig(t, "dead", ""))
 	strict, _ := startedServer(t, completenessConfig(t, "dead", "    partial_response: error\n"))
 	for _, path := range answered {
-		require.Equal(t, http.StatusServiceUnavailable, askWith(lenient.Handler(), path, partialHeader, "error").Code, path)
+		w := askWith(lenient.Handler(), path, partialHeader, "error")
+		require.Equal(t, http.StatusServiceUnavailable, w.Code, path)
+		require.Equal(t, "dead", w.Header().Get(missingHeader), path)
+		require.Empty(t, w.Header().Get(completenessHeader), path)
 		require.Equal(t, http.StatusServiceUnavailable, get(strict.Handler(), path).Code, path)
 		require.Equal(t, http.StatusOK, askWith(strict.Handler(), path, partialHeader, "warn").Code, path)
-		w := askWith(lenient.Handler(), path, partialHeader, "perhaps")
+
+		// As clients of Thanos say it.
+		require.Equal(t, http.StatusServiceUnavailable, get(lenient.Handler(), path+"&partial_response=false").Code, path)
+		require.Equal(t, http.StatusOK, get(strict.Handler(), path+"&partial_response=1").Code, path)
+		require.Equal(t, http.StatusOK, askWith(strict.Handler(), path+"&partial_response=false", partialHeader, "warn").Code, path)
+		w = get(lenient.Handler(), path+"&partial_response=perhaps")
+		require.Equal(t, http.StatusBadRequest, w.Code, path)
+		require.Contains(t, w.Body.String(), `"perhaps\" is neither true nor false`)
+
+		w = askWith(lenient.Handler(), path, partialHeader, "perhaps")
 		require.Equal(t, http.StatusBadRequest, w.Code)
 		require.Contains(t, w.Body.String(), `"perhaps\" is neither warn nor error`)
 	}
+}
+
+func TestCompleteness_ScriptsOfOtherOriginsMayReadIt(t *testing.T) {
+	s, _ := startedServer(t, completenessConfig(t, "dead", ""))
+	w := askWith(s.Handler(), "/api/v1/query?time=60&query=m", "Origin", "http://dash.example")
+	require.Equal(t, "Date, X-Oneprom-Completeness, X-Oneprom-Missing", w.Header().Get(exposeHeader))
+}
+
+func TestCompleteness_ExplainTellsOfEachGroup(t *testing.T) {
+	s, _ := startedServer(t, completenessConfig(t, "dead", "  - name: other\n    region: r2\n    labels: {zone: z3}\n    static_configs: [{targets: ['127.0.0.1:2']}]\n"))
+	w := get(s.Handler(), "/api/v1/explain?time=60&analyze=true&query="+url.QueryEscape(`sum(m{zone!="z3"})`))
+	require.Equal(t, http.StatusOK, w.Code, w.Body)
+	var got struct {
+		Data struct {
+			PlanDigest string
+			Analysis   struct{ Completeness []map[string]any }
+		}
+	}
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &got))
+	require.Len(t, got.Data.PlanDigest, 16)
+	shares := got.Data.Analysis.Completeness
+	require.Len(t, shares, 3)
+	require.Equal(t, map[string]any{"group": "alive", "region": "r", "state": "whole", "minTime": -239.999, "maxTime": 60.0}, shares[0])
+	require.Contains(t, shares[1]["reason"], "did not answer")
+	require.Equal(t, "partial", shares[1]["state"])
+	require.Contains(t, shares[2]["reason"], "label")
+	require.Equal(t, "skipped", shares[2]["state"])
+	require.NotContains(t, shares[2], "minTime")
 }
 
 func TestCompleteness_FalsehoodsAreErrors(t *testing.T) {

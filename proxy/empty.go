@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"net/url"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/rules"
 	"github.com/prometheus/prometheus/scrape"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/tsdb/index"
@@ -18,16 +16,14 @@ import (
 )
 
 // nothing stands for the parts of a Prometheus that a proxy does not have:
-// scraping, rules, Alertmanagers, a TSDB. Each answer is empty, never absent, so
+// scraping and a TSDB. Each answer is empty, never absent, so
 // that clients find the schema that they know.
 type nothing struct{}
 
 var (
-	_ v1.ScrapePoolsRetriever  = nothing{}
-	_ v1.TargetRetriever       = nothing{}
-	_ v1.AlertmanagerRetriever = nothing{}
-	_ v1.RulesRetriever        = nothing{}
-	_ v1.TSDBAdminStats        = nothing{}
+	_ v1.ScrapePoolsRetriever = nothing{}
+	_ v1.TargetRetriever      = nothing{}
+	_ v1.TSDBAdminStats       = nothing{}
 )
 
 var errNoStorage = errors.New("oneprom stores no samples")
@@ -40,12 +36,6 @@ func (nothing) TargetsDroppedCounts() map[string]int        { return map[string]
 func (nothing) ScrapePoolConfig(pool string) (*config.ScrapeConfig, error) {
 	return nil, fmt.Errorf("scrape pool %q not found", pool)
 }
-
-func (nothing) Alertmanagers() []*url.URL        { return []*url.URL{} }
-func (nothing) DroppedAlertmanagers() []*url.URL { return []*url.URL{} }
-
-func (nothing) RuleGroups() []*rules.Group           { return []*rules.Group{} }
-func (nothing) AlertingRules() []*rules.AlertingRule { return []*rules.AlertingRule{} }
 
 func (nothing) CleanTombstones() error      { return errNoStorage }
 func (nothing) Snapshot(string, bool) error { return errNoStorage }

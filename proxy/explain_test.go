@@ -255,7 +255,7 @@ func TestExplain_Shape(t *testing.T) {
 	require.Equal(t, "application/json", w.Header().Get("Content-Type"))
 	require.JSONEq(t, `{"status": "success", "data": {
 		"query": "sum(m)", "steps": {"start": 600, "end": 600, "step": 0, "count": 1}, "lookbackDelta": 60,
-		"expression": "sum($1)", "selectors": [],
+		"planDigest": "0f9c96c6157da67a", "expression": "sum($1)", "selectors": [],
 		"parts": [{
 			"name": "$1", "expression": "sum({__name__=\"m\"})", "why": "sum again",
 			"steps": {"start": 600, "end": 600, "step": 0, "count": 1}, "carries": [], "byName": false, "byTarget": true,

@@ -19,9 +19,10 @@ type features struct {
 	names              []string // those enabled
 }
 
-// featureTable holds the features of Prometheus that concern queries. A nil
+// featureTable holds the features of Prometheus that concern queries and rules. A nil
 // entry is one that is always on by now, there as here.
 var featureTable = map[string]func(*features){
+	"concurrent-rule-eval":            nil,
 	"promql-binop-fill-modifiers":     func(f *features) { f.parser.EnableBinopFillModifiers = true },
 	"promql-delayed-name-removal":     func(f *features) { f.delayedNameRemoval = true },
 	"promql-duration-expr":            nil,
@@ -55,7 +56,7 @@ func parseFeatures(lists []string, logger *slog.Logger) features {
 			switch {
 			case !known:
 				logger.Warn("unknown option for --enable-feature", "option", name,
-					"hint", "features of Prometheus that concern scraping, storage or rules mean nothing to oneprom; known are: "+featureNames())
+					"hint", "features of Prometheus that concern scraping or storage mean nothing to oneprom; known are: "+featureNames())
 			case enable == nil:
 				logger.Warn("this option for --enable-feature is always on and can be left out", "option", name)
 			default:

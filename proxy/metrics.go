@@ -52,7 +52,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}, []string{"handler"}),
 		panics: f.NewCounter(prometheus.CounterOpts{
 			Name: "oneprom_http_panics_total",
-			Help: "Requests whose handler panicked.",
+			Help: "Requests, and evaluations of rules, that panicked.",
 		}),
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"github.com/alecthomas/kingpin/v2"
 	"github.com/alecthomas/units"
 	"github.com/prometheus/common/model"
+
+	"github.com/oneprom/oneprom/proxy/ruler"
 )
 
 // Options are the command line of oneprom. The fields are named after the
@@ -45,6 +47,8 @@ type Options struct {
 	ReadSampleLimit     int
 	ReadConcurrentLimit int
 	ReadMaxBytesInFrame int
+
+	Ruler ruler.Flags
 
 	// EnableFeatures are comma separated lists of feature names.
 	EnableFeatures []string
@@ -134,6 +138,8 @@ func AddFlags(app *kingpin.Application, o *Options) {
 	app.Flag("storage.remote.read-max-bytes-in-frame", "Size in bytes of a frame of streamed remote read, before marshalling.").
 		Default("1048576").IntVar(&o.ReadMaxBytesInFrame)
 
+	ruler.AddFlags(app, &o.Ruler)
+
 	app.Flag("enable-feature", "Comma separated names of features to enable: "+featureNames()+". Can be repeated.").
 		StringsVar(&o.EnableFeatures)
 
@@ -180,5 +186,5 @@ func (o *Options) validate() error {
 	refuse(o.ReadSampleLimit < 0, "--storage.remote.read-sample-limit=%d: must not be negative", o.ReadSampleLimit)
 	refuse(o.ReadConcurrentLimit < 0, "--storage.remote.read-concurrent-limit=%d: must not be negative", o.ReadConcurrentLimit)
 	refuse(o.ReadMaxBytesInFrame < 1, "--storage.remote.read-max-bytes-in-frame=%d: must be at least 1", o.ReadMaxBytesInFrame)
-	return errors.Join(errs...)
+	return errors.Join(append(errs, o.Ruler.Validate())...)
 }

@@ -82,7 +82,7 @@ func TestParseFeatures(t *testing.T) {
 	}, "")
 	require.Equal(t, []string{"type-and-unit-labels", "use-start-timestamps"},
 		parseFeatures([]string{"x,type-and-unit-labels", "use-start-timestamps"}, slog.New(slog.DiscardHandler)).names)
-	require.Len(t, strings.Split(featureNames(), ", "), 8)
+	require.Len(t, strings.Split(featureNames(), ", "), 9)
 }
 
 func TestFeatures_ReachEngine(t *testing.T) {

@@ -22,10 +22,12 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	upstreamfeatures "github.com/prometheus/prometheus/util/features"
 	"github.com/prometheus/prometheus/util/notifications"
+	v1 "github.com/prometheus/prometheus/web/api/v1"
 
 	"github.com/oneprom/oneprom/promqlx"
 	"github.com/oneprom/oneprom/proxy/admission"
 	"github.com/oneprom/oneprom/proxy/config"
+	"github.com/oneprom/oneprom/proxy/ruler"
 	"github.com/oneprom/oneprom/servergroup"
 )
 
@@ -61,10 +63,15 @@ type Server struct {
 	tracer    atomic.Pointer[tracer] // nil: there are no traces
 	set       *servergroup.Set
 	engine    *promqlx.Engine
+	ruler     *ruler.Ruler
 	listeners []net.Listener
 	handler   http.Handler
 	routes    []string // for which there must be a verdict
 	http      *httpServers
+
+	// What /api/v1/rules, /alerts and /alertmanagers know of this oneprom itself.
+	ownRules         v1.RulesRetriever
+	ownAlertmanagers v1.AlertmanagerRetriever
 
 	reloading  sync.Mutex // one reload at a time, and none beside the end of set
 	config     atomic.Pointer[config.Config]
@@ -167,6 +174,11 @@ func New(o Options) (_ *Server, err error) {
 	s.engine = promqlx.NewEngine(s.engineOptions(), s.set)
 	s.cleanup.add("close query engine", func(context.Context) error { return s.engine.Close() })
 	storage := promqlx.NewStorage(s.set)
+	if s.ruler, err = s.newRuler(storage); err != nil {
+		return nil, err
+	}
+	s.cleanup.add("stop rules", s.ruler.Stop)
+	s.ownRules, s.ownAlertmanagers = s.ruler.Rules(), s.ruler.Notifier()
 	s.handler = s.router(s.upstreamAPI(s.engine, storage),
 		lookups{parser: s.parser, view: func(ctx context.Context) groupView { return s.set.View(ctx) }},
 		&federation{
@@ -176,6 +188,7 @@ func New(o Options) (_ *Server, err error) {
 		})
 	s.http = newHTTPServers(s.handler, len(s.listeners), time.Duration(o.ReadTimeout), o.WebConfigFile, s.logger.With("component", "web"))
 	s.cleanup.add("drain HTTP servers", s.http.shutdown)
+	s.cleanup.add("begin to stop rules", func(context.Context) error { s.ruler.Interrupt(); return nil })
 	return s, nil
 }
 

@@ -219,7 +219,7 @@ func (s *Server) observeQueries(h http.Handler) http.Handler {
 			if span := trace.SpanFromContext(ctx); span.IsRecording() {
 				span.SetAttributes(attribute.String("query", q.text()))
 			}
-			s.logQuery(ctx, q, answered, whole)
+			s.logQuery(ctx, q, answered.outcome(whole))
 		}()
 		recovered.ServeHTTP(answered, r)
 		whole = true

@@ -154,8 +154,14 @@ func (l *queryLog) close() {
 	l.use(nil)
 }
 
-// logQuery logs a query that was answered; whole tells that it was answered to the end.
-func (s *Server) logQuery(ctx context.Context, q *runningQuery, w *answerWriter, whole bool) {
+// outcome is what a query was answered with.
+type outcome struct {
+	status                         int    // of HTTP
+	failure, completeness, missing string // "" is none
+}
+
+// logQuery logs a query that was answered; more is what else the line has.
+func (s *Server) logQuery(ctx context.Context, q *runningQuery, o outcome, more ...slog.Attr) {
 	asked, global, took := q.question(), &s.config.Load().Global, time.Since(q.came)
 	if asked == nil || global.QueryLogFile == "" || took < time.Duration(global.QueryLogMinDuration) {
 		return
@@ -173,16 +179,12 @@ func (s *Server) logQuery(ctx context.Context, q *runningQuery, w *answerWriter,
 	if began := q.record.Began(); !began.IsZero() {
 		attrs = append(attrs, slog.Float64("queued", max(0, began.Sub(q.came).Seconds())))
 	}
-	attrs = append(attrs, slog.Int("status", w.status()))
-	failure := w.failure()
-	if !whole {
-		failure = "the answer was cut off"
-	}
-	add("error", clipped(failure, maxErrorText))
-	add("completeness", clipped(w.Header().Get(completenessHeader), maxErrorText))
-	add("missing", clipped(w.Header().Get(missingHeader), maxErrorText))
+	attrs = append(attrs, slog.Int("status", o.status))
+	add("error", clipped(o.failure, maxErrorText))
+	add("completeness", clipped(o.completeness, maxErrorText))
+	add("missing", clipped(o.missing, maxErrorText))
 	add("plan", q.record.PlanDigest())
-	if series, samples := q.record.Result(); w.status() == http.StatusOK {
+	if series, samples := q.record.Result(); o.status == http.StatusOK {
 		attrs = append(attrs, slog.Int64("series", series), slog.Int64("samples", samples))
 	}
 	add("client", q.from.client)
@@ -196,7 +198,7 @@ func (s *Server) logQuery(ctx context.Context, q *runningQuery, w *answerWriter,
 	if span := trace.SpanContextFromContext(ctx); span.HasTraceID() {
 		add("trace_id", span.TraceID().String())
 	}
-	s.queryLog.log(time.Now().UTC(), attrs)
+	s.queryLog.log(time.Now().UTC(), append(attrs, more...))
 }
 
 // answerWriter knows what was answered: the status, and the body of a failure.
@@ -225,6 +227,15 @@ func (w *answerWriter) status() int {
 		return http.StatusOK
 	}
 	return w.code
+}
+
+// outcome is what was answered; whole tells that it was answered to the end.
+func (w *answerWriter) outcome(whole bool) outcome {
+	o := outcome{w.status(), w.failure(), w.Header().Get(completenessHeader), w.Header().Get(missingHeader)}
+	if !whole {
+		o.failure = "the answer was cut off"
+	}
+	return o
 }
 
 // failure is the text of an error; "" if it is none, or too long.

@@ -53,6 +53,9 @@ func (s *Server) loadConfig(ctx context.Context, load func() (*config.Config, er
 		o, err = s.newObservers(cfg)
 	}
 	if err == nil {
+		err = s.ruler.Prepare(cfg)
+	}
+	if err == nil {
 		err = s.set.Apply(ctx, cfg.Groups(), servergroup.PartialResponse(cfg.Global.PartialResponse))
 	}
 	if err != nil {
@@ -64,6 +67,10 @@ func (s *Server) loadConfig(ctx context.Context, load func() (*config.Config, er
 	s.rules.Store(rules)
 	s.tenants.Store(ts)
 	o.install(s)
+	if err := s.ruler.Apply(cfg); err != nil {
+		s.reloadFailed(err)
+		return err
+	}
 	s.reloadSucceeded()
 	s.logger.Info("configuration loaded", "file", s.opts.ConfigFile, "groups", len(cfg.ServerGroups), "duration", time.Since(began))
 	return nil

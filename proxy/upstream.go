@@ -54,7 +54,7 @@ func (s *Server) upstreamAPI(engine promql.QueryEngine, storage *promqlx.Storage
 		nil, // no exemplar storage
 		func(context.Context) v1.ScrapePoolsRetriever { return nothing{} },
 		func(context.Context) v1.TargetRetriever { return nothing{} },
-		func(context.Context) v1.AlertmanagerRetriever { return nothing{} },
+		func(context.Context) v1.AlertmanagerRetriever { return s.ownAlertmanagers },
 		func() config.Config { return config.Config{} }, // without external labels, which /read would add
 		s.opts.Flags,
 		v1.GlobalURLOptions{ListenAddress: addr, Host: s.externalURL.Host, Scheme: s.externalURL.Scheme},
@@ -62,7 +62,7 @@ func (s *Server) upstreamAPI(engine promql.QueryEngine, storage *promqlx.Storage
 		nothing{}, "", // no TSDB
 		false, false, searchLimit, // neither admin nor search API
 		s.logger.With("component", "api"),
-		func(context.Context) v1.RulesRetriever { return nothing{} },
+		func(context.Context) v1.RulesRetriever { return s.ownRules },
 		s.opts.ReadSampleLimit, s.opts.MaxConcurrency, s.opts.ReadMaxBytesInFrame, // the doorman lets no more in
 		false, // no agent
 		s.corsOrigin,

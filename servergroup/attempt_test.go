@@ -292,14 +292,17 @@ oneprom_replica_breaker_open{`+of+`} 0
 # HELP oneprom_region_available Whether some replica of each of a region's groups may be asked: 1, else 0.
 # TYPE oneprom_region_available gauge
 oneprom_region_available{region="r"} 1
-`), "oneprom_replica_attempts_total", "oneprom_replica_breaker_open", "oneprom_region_available"))
+# HELP oneprom_replica_fetched_samples_total Samples in replicas' answers to queries, those between their steps included where whole chunks are fetched, by how they were fetched.
+# TYPE oneprom_replica_fetched_samples_total counter
+oneprom_replica_fetched_samples_total{`+of+`,transport="remote_read_streamed"} 482
+`), "oneprom_replica_fetched_samples_total", "oneprom_replica_attempts_total", "oneprom_replica_breaker_open", "oneprom_region_available"))
 	problems, err := testutil.GatherAndLint(reg)
 	require.NoError(t, err)
 	for _, p := range problems {
 		require.NotContains(t, p.Metric, "oneprom_", p.Text)
 	}
 	require.NoError(t, s.Apply(t.Context(), nil, PartialWarn))
-	n, err := testutil.GatherAndCount(reg, "oneprom_replica_attempts_total", "oneprom_replica_breaker_open", "oneprom_replica_fetched_bytes_total")
+	n, err := testutil.GatherAndCount(reg, "oneprom_replica_attempts_total", "oneprom_replica_breaker_open", "oneprom_replica_fetched_bytes_total", "oneprom_replica_fetched_samples_total")
 	require.NoError(t, err)
 	require.Zero(t, n)
 }

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 // This file is what an answer says of itself: who did not answer, and what the
@@ -89,6 +92,52 @@ func (o outcome) String() string {
 	return text
 }
 
+// lostReplicas is the info that replicas of a group failed in whose place others answered.
+type lostReplicas struct{ outcome }
+
+func (l *lostReplicas) Error() string {
+	return fmt.Sprintf("%s: %s", annotations.PromQLInfo, l.outcome)
+}
+
+// Unwrap marks it as an info.
+func (l *lostReplicas) Unwrap() error { return annotations.PromQLInfo }
+
+// replicaOf is the URL of the replica that an error is of, or its text.
+func replicaOf(err error) string {
+	var e *transport.Error
+	if errors.As(err, &e) {
+		return e.URL
+	}
+	return err.Error()
+}
+
+// foldLost leaves one of these infos for each group, which has an error of each replica:
+// several fetches may have met different ones.
+func foldLost(ws annotations.Annotations) {
+	byGroup := map[string]*lostReplicas{}
+	for _, key := range slices.Sorted(maps.Keys(ws)) {
+		var l *lostReplicas
+		if !errors.As(ws[key], &l) {
+			continue
+		}
+		delete(ws, key)
+		all := byGroup[l.group.Name]
+		if all == nil {
+			all = &lostReplicas{outcome{group: l.group, asked: l.asked, quiet: l.quiet}}
+			byGroup[l.group.Name] = all
+		}
+		for _, err := range l.failed {
+			if !slices.ContainsFunc(all.failed, func(known error) bool { return replicaOf(known) == replicaOf(err) }) {
+				all.failed = append(all.failed, err)
+			}
+		}
+	}
+	for _, l := range byGroup {
+		l.asked = max(l.asked, len(l.failed)+1) // some replica answered each time
+		ws.Add(l)
+	}
+}
+
 // verdict turns what became of the groups into warnings or an error. An answer
 // without any of the groups that were asked is an error, never an empty success.
 func (v *View) verdict(outcomes []outcome) (annotations.Annotations, error) {
@@ -108,7 +157,7 @@ func (v *View) verdict(outcomes []outcome) (annotations.Annotations, error) {
 			late = late && o.late()
 			ws.Add(errors.New(partialText + o.String()))
 		case len(o.failed) > 0:
-			ws.Add(fmt.Errorf("%w: %s", annotations.PromQLInfo, o))
+			ws.Add(&lostReplicas{o})
 		}
 	}
 	if strict || gone > 0 && gone == len(outcomes) {
@@ -210,7 +259,7 @@ func (v *View) brokenRun(err error) {
 func (v *View) noteLost(g groupView, errs []error) {
 	v.mtx.Lock()
 	defer v.mtx.Unlock()
-	v.broken.Add(fmt.Errorf("%w: %s", annotations.PromQLInfo, outcome{group: g.cfg, asked: len(g.replicas), failed: errs, quiet: g.restricted()}))
+	v.broken.Add(&lostReplicas{outcome{group: g.cfg, asked: len(g.replicas), failed: errs, quiet: g.restricted()}})
 }
 
 // LateWarnings returns what was found out after the series were handed out.

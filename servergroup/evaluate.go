@@ -161,6 +161,7 @@ type Answer struct {
 	// Series have a sample for each step at which they are.
 	Series          []Evaluated
 	Warnings, Infos []string
+	Replica         string // the URL of the one that gave it
 }
 
 // Evaluated is a series of an answer.
@@ -204,6 +205,7 @@ func (p *Piece) evaluate(ctx context.Context, text string, carries []string) (*A
 	if len(errs) > 0 {
 		v.noteLost(p.partition.members[0], errs)
 	}
+	answers[winner].Replica = candidates[winner].url()
 	return answers[winner], nil
 }
 
@@ -225,6 +227,7 @@ func (p *Piece) evaluateAt(ctx context.Context, r *replica, text string, carries
 	if err != nil {
 		return nil, err
 	}
+	p.partition.view.metrics.read(r, transport.QueryAPI, list)
 	for _, s := range list {
 		samples := s.Run.(*dedup.Samples)
 		if samples.H != nil || samples.FH != nil {

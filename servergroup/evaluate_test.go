@@ -75,7 +75,7 @@ func TestEvaluate_WhatOthersSay(t *testing.T) {
 	e.saying(matrix("", `,"warnings":["PromQL warning: 1","PromQL warning: 2","PromQL warning: 1"],"infos":["i1","i1"]`))
 	got, err := p.Evaluate(t.Context(), "x", `foo`, nil)
 	require.NoError(t, err)
-	require.Equal(t, &Answer{Warnings: []string{"PromQL warning: 1", "PromQL warning: 2"}, Infos: []string{"i1"}}, got)
+	require.Equal(t, &Answer{Warnings: []string{"PromQL warning: 1", "PromQL warning: 2"}, Infos: []string{"i1"}, Replica: e.URL}, got)
 
 	e.answer.Store(nil)
 	got, err = p.Evaluate(t.Context(), "y", `rate(foo[5m])`, nil)

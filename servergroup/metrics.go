@@ -17,6 +17,7 @@ type metrics struct {
 	attempts    *prometheus.CounterVec
 	seconds     *prometheus.HistogramVec
 	bytes       *prometheus.CounterVec
+	samples     *prometheus.CounterVec
 	extras      *prometheus.CounterVec
 	transitions *prometheus.CounterVec
 	overBudget  prometheus.Counter
@@ -44,6 +45,10 @@ func newMetrics(reg prometheus.Registerer, s *Set) *metrics {
 		bytes: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "oneprom_replica_fetched_bytes_total",
 			Help: "Bytes of replicas' answers that were held for queries, by how they were fetched.",
+		}, with("transport")),
+		samples: auto.NewCounterVec(prometheus.CounterOpts{
+			Name: "oneprom_replica_fetched_samples_total",
+			Help: "Samples in replicas' answers to queries, those between their steps included where whole chunks are fetched, by how they were fetched.",
 		}, with("transport")),
 		extras: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "oneprom_replica_extra_attempts_total",
@@ -90,6 +95,14 @@ func (m *metrics) fetched(r *replica, by transport.Method) prometheus.Counter {
 	return m.bytes.WithLabelValues(labelsOf(r, string(by))...)
 }
 
+func (m *metrics) read(r *replica, by transport.Method, list []transport.Series) {
+	samples := 0
+	for _, s := range list {
+		samples += s.Run.Len()
+	}
+	m.samples.WithLabelValues(labelsOf(r, string(by))...).Add(float64(samples))
+}
+
 func (m *metrics) extra(r *replica, reason string) {
 	m.extras.WithLabelValues(labelsOf(r, reason)...).Inc()
 }
@@ -98,7 +111,7 @@ func (m *metrics) extra(r *replica, reason string) {
 func (m *metrics) forget(of prometheus.Labels) {
 	for _, vec := range []interface {
 		DeletePartialMatch(prometheus.Labels) int
-	}{m.attempts, m.seconds, m.bytes, m.extras, m.transitions} {
+	}{m.attempts, m.seconds, m.bytes, m.samples, m.extras, m.transitions} {
 		vec.DeletePartialMatch(of)
 	}
 }

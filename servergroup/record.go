@@ -113,9 +113,11 @@ func ReportGaps(ctx context.Context, gaps []Gap) {
 // partialText begins a warning of an answer that lacks data.
 const partialText = "partial answer: "
 
-// Fold leaves one warning for each group that an answer lacks data of: parts of a query
-// may say in different words why, and so may a oneprom of its selectors.
+// Fold leaves one warning for each group that an answer lacks data of, and one info for
+// each of which replicas were lost: parts of a query may say in different words why, and
+// so may a oneprom of its selectors.
 func (v *View) Fold(ws annotations.Annotations) {
+	foldLost(ws)
 	for _, g := range v.Gaps() {
 		own, below := partialText+nameOf(g.Group), nameOf(g.Group)+": "
 		text := partialText + g.String()

@@ -10,7 +10,7 @@ import (
 
 // Route says whether a group is asked for a selector, for what, and if not, why.
 type Route struct {
-	Group string
+	Group, Region string
 	// Skipped is the reason why the group is not asked; "" if it is.
 	Skipped string
 	// MinT and MaxT (ms, inclusive) are what the group can have of the window.
@@ -21,7 +21,7 @@ type Route struct {
 
 // route decides from labels and time.
 func (g groupView) route(ms []*labels.Matcher, mint, maxt int64, now time.Time) Route {
-	r := Route{Group: g.cfg.Name, resolved: g.resolve(ms)}
+	r := Route{Group: g.cfg.Name, Region: g.cfg.Region, resolved: g.resolve(ms)}
 	if r.resolved.none != "" {
 		r.Skipped = r.resolved.none
 		return r

@@ -3,7 +3,6 @@ package servergroup
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -91,7 +90,7 @@ func (v *View) fetchAlone(ctx context.Context, sel Selection, p *Piece, ts []tar
 	if winner >= 0 {
 		a := answers[winner]
 		if len(lost.failed) > 0 {
-			a.ws.Add(fmt.Errorf("%w: %s", annotations.PromQLInfo, lost))
+			a.ws.Add(&lostReplicas{lost})
 		}
 		return a.list, a.ws, nil
 	}

@@ -362,15 +362,17 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 	lo, hi := t.cfg.TimeRange.bounds(v.now)
 	from, to := around(sel.MinT, sel.MaxT, t.holders)
 	req.MinT, req.MaxT = max(lo, from), min(hi, to)
-	client := v.clientOf(t.cfg, p)
-	list, err := client.Fetch(ctx, p.method, req)
+	client, method := v.clientOf(t.cfg, p), p.method
+	list, err := client.Fetch(ctx, method, req)
 	refusesParts := p.dialect.WholeReads && !v.strict(t.cfg) && transport.ClassOf(err) == transport.ClassServer
 	if p.method != transport.QueryAPI && (refusesParts || transport.CannotCut(err)) {
-		list, err = client.Fetch(ctx, transport.QueryAPI, req)
+		method = transport.QueryAPI
+		list, err = client.Fetch(ctx, method, req)
 	}
 	if err != nil {
 		return source{}, err
 	}
+	v.metrics.read(r, method, list)
 	list = slices.DeleteFunc(list, func(s transport.Series) bool { return !matchesAll(s.Labels, t.route.resolved.check) })
 	if list, err = arrange(r.url(), list); err != nil {
 		return source{}, err

@@ -206,7 +206,16 @@ func TestView_GroupOfAnotherRegionIsNotAsked(t *testing.T) {
 	require.Zero(t, asked.Load())
 }
 
+// TestView_BudgetEndsTheQuery at the moment at which it is crossed: nobody waits for the others, of which one never answers.
 func TestView_BudgetEndsTheQuery(t *testing.T) {
+	hung := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/status/") {
+			_, _ = io.WriteString(w, `{"status":"success","data":{"version":"3.0.0"}}`)
+			return
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	}))
 	endless := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		if strings.Contains(r.URL.Path, "/status/") {
@@ -218,10 +227,19 @@ func TestView_BudgetEndsTheQuery(t *testing.T) {
 			_, _ = fmt.Fprintf(w, `[%d,"1"],`, i)
 		}
 	}))
-	cfg := groupOf("a", endless)
-	cfg.RemoteRead = RemoteReadNever
-	s := newTestSet(t, PartialWarn, cfg)
-	_, _, err := selectText(t, s, `foo`, 0, 1<<50)
+	cfg, other, twins := groupOf("a", endless), groupOf("b", hung), groupOf("c", hung, endless)
+	for _, c := range []*Config{&cfg, &other, &twins} {
+		c.RemoteRead, c.Timeout = RemoteReadNever, model.Duration(time.Hour)
+	}
+	for _, groups := range [][]Config{{cfg}, {cfg, other}, {twins}} {
+		s := newTestSet(t, PartialWarn, groups...)
+		_, _, err := selectText(t, s, `foo`, 0, 1<<50)
+		requireOverBudget(t, err)
+	}
+}
+
+func requireOverBudget(t *testing.T, err error) {
+	t.Helper()
 	var over *BudgetError
 	require.ErrorAs(t, err, &over)
 	require.Contains(t, err.Error(), "query needs more than 1048576 bytes of data")

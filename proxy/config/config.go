@@ -32,15 +32,25 @@ type Config struct {
 	// Tenants are those who are not shown everything, and administrators. None: everybody
 	// is shown everything.
 	Tenants []Tenant `yaml:"tenants,omitempty"`
+	Rules   Rules    `yaml:"rules,omitempty"`
+	// RuleFiles are paths and patterns of paths, as in Prometheus.
+	RuleFiles []string `yaml:"rule_files,omitempty"`
+	// Alerting and RemoteWrite are Prometheus' own: where alerts go to, and the samples
+	// that rules make.
+	Alerting    upstream.AlertingConfig       `yaml:"alerting,omitempty"`
+	RemoteWrite []*upstream.RemoteWriteConfig `yaml:"remote_write,omitempty"`
 	// Tracing is Prometheus' own. Nil: there are no traces.
 	Tracing *upstream.TracingConfig `yaml:"tracing,omitempty"`
 }
 
 // Global holds what concerns all server groups.
 type Global struct {
-	// EvaluationInterval is the step of subqueries that name none.
+	// EvaluationInterval is the step of subqueries that name none, and how often rules are
+	// evaluated whose group does not say it.
 	EvaluationInterval model.Duration `yaml:"evaluation_interval,omitempty"`
-	// ExternalLabels are added by /federate.
+	// RuleQueryOffset is how far in the past rules are evaluated.
+	RuleQueryOffset model.Duration `yaml:"rule_query_offset,omitempty"`
+	// ExternalLabels are added by /federate, to alerts and by remote write.
 	ExternalLabels labels.Labels `yaml:"external_labels,omitempty"`
 	// PartialResponse says what becomes of a query that a group did not answer.
 	PartialResponse servergroup.PartialResponse `yaml:"partial_response,omitempty"`
@@ -88,12 +98,7 @@ func (c *Config) Groups() []servergroup.Config {
 // Load reads a configuration file. Relative paths in it are relative to its
 // directory. The error joins one error for each problem.
 func Load(path string) (*Config, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	data, err := ReadFile(path)
 	if err != nil {
 		return nil, err
 	}
@@ -105,6 +110,17 @@ func Load(path string) (*Config, error) {
 	return cfg, nil
 }
 
+// ReadFile reads as much of a file as a configuration may have, and a byte more if
+// there is one.
+func ReadFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxSize+1))
+}
+
 // setDirectory makes relative paths relative to dir.
 func (c *Config) setDirectory(dir string) {
 	c.Global.QueryLogFile = commoncfg.JoinDir(dir, c.Global.QueryLogFile)
@@ -114,27 +130,50 @@ func (c *Config) setDirectory(dir string) {
 	if c.Tracing != nil {
 		c.Tracing.SetDirectory(dir)
 	}
+	for i, file := range c.RuleFiles {
+		c.RuleFiles[i] = commoncfg.JoinDir(dir, file)
+	}
+	c.Alerting.SetDirectory(dir)
+	for _, rw := range c.RemoteWrite {
+		rw.SetDirectory(dir)
+	}
 }
 
 // Parse reads a configuration; name stands for the file in errors. The error
 // joins one error for each problem, ordered by line, as in
 // `oneprom.yml:12: server_groups[1].label: unknown key; did you mean "labels"?`.
 func Parse(data []byte, name string) (cfg *Config, err error) {
-	// The YAML library panics on some malformed input.
-	defer func() {
-		if recover() != nil {
-			cfg, err = nil, fmt.Errorf("%s: cannot be read as YAML", name)
-		}
-	}()
-	if len(data) > maxSize {
-		return nil, fmt.Errorf("%s: more than %d MiB", name, maxSize>>20)
-	}
-	c := &checker{file: name}
-	cfg = c.read(data)
-	if err := c.err(); err != nil {
+	err = guarded(data, name, func(c *checker) { cfg = c.read(data) })
+	if err != nil {
 		return nil, err
 	}
 	return cfg, nil
+}
+
+// Document reads a file as the YAML that it is, within the bounds that Parse sets, and
+// with aliases and merged mappings replaced by what they stand for.
+func Document(data []byte, name string) (root *yaml.Node, err error) {
+	err = guarded(data, name, func(c *checker) { root = c.parse(data) })
+	if err != nil {
+		return nil, err
+	}
+	return resolved(root), nil
+}
+
+// guarded has a file read, and joins the problems that were found.
+func guarded(data []byte, name string, read func(*checker)) (err error) {
+	// The YAML library panics on some malformed input.
+	defer func() {
+		if recover() != nil {
+			err = fmt.Errorf("%s: cannot be read as YAML", name)
+		}
+	}()
+	if len(data) > maxSize {
+		return fmt.Errorf("%s: more than %d MiB", name, maxSize>>20)
+	}
+	c := &checker{file: name}
+	read(c)
+	return c.err()
 }
 
 // String writes the configuration as YAML, defaults included and secrets
@@ -150,16 +189,14 @@ func (c *Config) String() string {
 }
 
 // redacted is the configuration without those secrets whose types do not hide them:
-// the headers for traces.
+// headers.
 func (c *Config) redacted() *Config {
-	if c.Tracing == nil || len(c.Tracing.Headers) == 0 {
-		return c
+	shown := *c
+	shown.RemoteWrite = redactedTargets(c.RemoteWrite)
+	if c.Tracing != nil {
+		tracing := *c.Tracing
+		tracing.Headers = redactedHeaders(tracing.Headers)
+		shown.Tracing = &tracing
 	}
-	shown, tracing := *c, *c.Tracing
-	tracing.Headers = make(map[string]string, len(c.Tracing.Headers))
-	for name := range c.Tracing.Headers {
-		tracing.Headers[name] = "<secret>"
-	}
-	shown.Tracing = &tracing
 	return &shown
 }

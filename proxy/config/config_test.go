@@ -60,8 +60,8 @@ func TestParse_BadText(t *testing.T) {
 		{"only global", "global: {}\n", "f:1: there are no server_groups: list the Prometheus servers to ask under `server_groups`"},
 		{"null list", "\nserver_groups:\n", "f:2: server_groups: empty: list the Prometheus servers to ask"},
 		{"empty list", "\nserver_groups: []\n", "f:2: server_groups: empty: list the Prometheus servers to ask"},
-		{"list", "- a\n", "f:1: expected a mapping with the keys global, server_groups, query_rules, tenants, tracing, found a list"},
-		{"scalar", "hunter2", "f:1: expected a mapping with the keys global, server_groups, query_rules, tenants, tracing, found a string"},
+		{"list", "- a\n", "f:1: expected a mapping of keys to values, found a list"},
+		{"scalar", "hunter2", "f:1: expected a mapping of keys to values, found a string"},
 		{"mapping for list", "server_groups: {name: a}", "f:1: server_groups: expected a list of mappings, found a mapping"},
 		{"two documents", good + "---\n" + good, "f:3: a second document begins here: one file holds one"},
 		{"broken second document", good + "---\na: [\n", "f:4: not YAML: did not find expected node content"},
@@ -105,6 +105,18 @@ func TestLoad_Good(t *testing.T) {
 	require.Equal(t, map[string]string{"X-Tenant": "hunter-tracing"}, cfg.Tracing.Headers)
 	require.Equal(t, testdata+"/ca.pem", cfg.Tracing.TLSConfig.CAFile)
 
+	require.Equal(t, []string{testdata + "/rules/*.yml", "/etc/oneprom/rules.yml"}, cfg.RuleFiles)
+	require.Equal(t, model.Duration(10*time.Second), g.RuleQueryOffset)
+	require.Equal(t, servergroup.PartialWarn, cfg.Rules.PartialResponseOf("dashboards"))
+	require.Equal(t, servergroup.PartialError, cfg.Rules.PartialResponseOf("others"))
+	require.True(t, cfg.Rules.NotEvaluatedAlert)
+	am := cfg.Alerting.AlertmanagerConfigs[0]
+	require.Equal(t, []string{testdata + "/am.json"}, am.ServiceDiscoveryConfigs[0].(*file.SDConfig).Files)
+	require.Equal(t, testdata+"/ca.pem", am.HTTPClientConfig.TLSConfig.CAFile)
+	require.Equal(t, upstream.DefaultQueueConfig.MaxShards, cfg.RemoteWrite[0].QueueConfig.MaxShards)
+	require.Equal(t, testdata+"/ca.pem", cfg.RemoteWrite[0].HTTPClientConfig.TLSConfig.CAFile)
+	require.False(t, cfg.Upstream().RemoteWriteConfigs[0].MetadataConfig.Send)
+
 	require.Len(t, cfg.ServerGroups, 4)
 	eu, us, archive := cfg.ServerGroups[0], cfg.ServerGroups[1], cfg.ServerGroups[2]
 	require.Equal(t, map[string]string{"region": "us", "dotted.name": "yes"}, us.Labels)
@@ -136,7 +148,7 @@ func TestConfig_StringParsesAgainWithoutSecrets(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join(testdata, "good.yaml"))
 	require.NoError(t, err)
 	secrets := regexp.MustCompile(`hunter-[a-z0-9-]+`).FindAllString(string(data), -1)
-	require.Len(t, secrets, 11)
+	require.Len(t, secrets, 15)
 
 	cfg, err := Parse(data, "good.yaml")
 	require.NoError(t, err)
@@ -144,6 +156,7 @@ func TestConfig_StringParsesAgainWithoutSecrets(t *testing.T) {
 	for _, secret := range secrets {
 		require.NotContains(t, text, secret)
 	}
+	require.Contains(t, text, "https://user:xxxxx@receiver/api/v1/write")
 	require.Regexp(t, `nocache:\n *- <secret>`, text, "parameters may hold keys")
 	again, err := Parse([]byte(text), "string")
 	require.NoError(t, err)
@@ -151,6 +164,9 @@ func TestConfig_StringParsesAgainWithoutSecrets(t *testing.T) {
 
 	// Apart from the secrets nothing is lost.
 	again.Tracing.Headers = cfg.Tracing.Headers
+	again.Alerting.AlertmanagerConfigs[0].HTTPClientConfig = cfg.Alerting.AlertmanagerConfigs[0].HTTPClientConfig
+	again.RemoteWrite[0].URL, again.RemoteWrite[0].Headers = cfg.RemoteWrite[0].URL, cfg.RemoteWrite[0].Headers
+	again.RemoteWrite[0].SigV4Config.SecretKey = cfg.RemoteWrite[0].SigV4Config.SecretKey
 	again.ServerGroups[0].HTTPClientConfig, again.ServerGroups[0].Headers = cfg.ServerGroups[0].HTTPClientConfig, cfg.ServerGroups[0].Headers
 	for i := 1; i < len(cfg.ServerGroups); i++ {
 		again.ServerGroups[i].HTTPClientConfig = cfg.ServerGroups[i].HTTPClientConfig
@@ -163,6 +179,7 @@ func TestParse_Defaults(t *testing.T) {
 	cfg, err := Parse([]byte("global:\nserver_groups: [{name: a, timeout: , static_configs: [{targets: [a]}]}]"), "f")
 	require.NoError(t, err)
 	require.Equal(t, DefaultGlobal, cfg.Global)
+	require.Equal(t, DefaultRules, cfg.Rules)
 	require.Equal(t, servergroup.DefaultConfig.Timeout, cfg.ServerGroups[0].Timeout)
 }
 
@@ -177,6 +194,32 @@ func TestParse_NoExpansion(t *testing.T) {
 	cfg, err := Parse([]byte("server_groups: [{name: a, labels: {region: $REGION}, static_configs: [{targets: [a]}]}]"), "f")
 	require.NoError(t, err)
 	require.Equal(t, "$REGION", cfg.ServerGroups[0].Labels["region"])
+}
+
+// A file of another program is told as what it is.
+func TestParse_FilesOfOthers(t *testing.T) {
+	f := func(text, want string) {
+		t.Helper()
+		_, err := Parse([]byte(text), "f")
+		require.EqualError(t, err, want)
+	}
+	f("global: {scrape_interval: 1s}\npromxy:\n  server_groups: []\n", "f:2: promxy: this is a configuration of promxy: `oneprom migrate f` writes one of oneprom")
+	f("rule_files: []\nscrape_configs: []\n", "f:2: scrape_configs: this is a configuration of Prometheus: oneprom does not scrape, but asks the servers that are listed under `server_groups`; `oneprom migrate f` writes a file to begin with")
+	f("target: all\nblocks_storage: {}\n", "f:2: blocks_storage: this is a configuration of Mimir or Cortex: list its query frontend under `server_groups`")
+	f("endpoints: []\n", "f:1: endpoints: this is a list of endpoints of Thanos: list the Prometheus servers behind its sidecars, or a Thanos Query, under `server_groups`")
+	f("groups: []\n", "f:1: groups: this is a file of rules: name it in a configuration")
+	f("route: {}\nreceivers: []\n", "f:2: receivers: this is a configuration of Alertmanager: that of oneprom begins with `server_groups`: see config.example.yaml")
+	f("basic_auth_users: {a: b}\n", "f:1: basic_auth_users: this is a web configuration: it is for --web.config.file")
+	f("- targets: [a]\n", "f:1: this is a list of targets, not a configuration: name the file in `file_sd_configs` of a server group")
+}
+
+func TestKnows(t *testing.T) {
+	require.True(t, Knows("server_groups"))
+	require.True(t, Knows("server_groups", "tls_config", "ca_file"))
+	require.True(t, Knows("server_groups", "labels", "anything"))
+	require.True(t, Knows("server_groups", "file_sd_configs", "files"))
+	require.False(t, Knows("server_groups", "anti_affinity"))
+	require.False(t, Knows("server_groups", "name", "below"))
 }
 
 // config.example.yaml is the reference for users: it loads, and it has every key
@@ -198,8 +241,8 @@ func TestExample(t *testing.T) {
 	for _, key := range keys {
 		require.Contains(t, written, key)
 	}
-	// Names that are the user's: labels, parameters, claims.
-	keys = append(keys, "source", "replica", "region", "extra_label", "resource", "scope")
+	// Names that are the user's: labels, parameters, claims, groups of rules.
+	keys = append(keys, "source", "replica", "region", "extra_label", "resource", "scope", "dashboards", "team")
 	for _, key := range written {
 		require.Contains(t, keys, key)
 	}

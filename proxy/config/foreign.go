@@ -3,11 +3,14 @@ package config
 import (
 	"reflect"
 	"strings"
+
+	"gopkg.in/yaml.v3"
+
+	"github.com/oneprom/oneprom/servergroup"
 )
 
 const (
 	noScraping   = "oneprom does not scrape: remove it"
-	noRules      = "rules are not evaluated here: leave them in the Prometheus servers"
 	noRelabeling = "not supported: name the targets in static_configs or files, and give labels by `labels` and `replica_labels`"
 	noTuning     = "connections need no tuning: remove it"
 	gapsFromData = "not needed, gaps are found in the data itself: remove it"
@@ -18,12 +21,9 @@ const (
 // foreign tells, for keys of Prometheus and promxy, what is their place here.
 var foreign = map[reflect.Type]map[string]string{
 	reflect.TypeFor[Config](): {
-		"promxy":              "put its server_groups at the top level",
+		"promxy":              "put its server_groups at the top level, as `oneprom migrate` does",
 		"scrape_configs":      "oneprom does not scrape: list the Prometheus servers to ask under `server_groups`",
 		"scrape_config_files": noScraping,
-		"rule_files":          noRules,
-		"alerting":            noRules,
-		"remote_write":        "not supported: oneprom writes nothing",
 		"remote_read":         "give the server a group of its own under `server_groups`",
 		"storage":             "not supported: oneprom stores nothing",
 		"otlp":                "not supported: oneprom receives nothing",
@@ -33,7 +33,6 @@ var foreign = map[reflect.Type]map[string]string{
 		"scrape_interval":     noScraping,
 		"scrape_timeout":      noScraping,
 		"scrape_protocols":    noScraping,
-		"rule_query_offset":   noRules,
 		"scrape_failure_log":  noScraping,
 		"body_size_limit":     noScraping,
 		"sample_limit":        noScraping,
@@ -88,4 +87,57 @@ func foreignKey(t reflect.Type, key string) string {
 		return "this service discovery is not supported: use static_configs, or file_sd_configs and let a tool write the files"
 	}
 	return ""
+}
+
+// prometheusKeys are those that only a file of Prometheus has.
+var prometheusKeys = []string{"scrape_configs", "scrape_config_files"}
+
+// IsPrometheus tells whether the root of a file is one of a configuration of Prometheus.
+func IsPrometheus(root *yaml.Node) bool { return firstOf(root, prometheusKeys) != nil }
+
+// strangers are files that are given by mistake: what they are, what to do with them, and
+// the keys of which they have one.
+var strangers = []struct {
+	what, advice string
+	keys         []string
+}{
+	{"a configuration of promxy", "`oneprom migrate FILE` writes one of oneprom", []string{"promxy"}},
+	{"a configuration of Prometheus", "oneprom does not scrape, but asks the servers that are listed under `server_groups`; `oneprom migrate FILE` writes a file to begin with", prometheusKeys},
+	{"a configuration of Mimir or Cortex", "list its query frontend under `server_groups`", []string{"blocks_storage", "multitenancy_enabled", "ingester", "distributor"}},
+	{"a list of endpoints of Thanos", "list the Prometheus servers behind its sidecars, or a Thanos Query, under `server_groups`", []string{"endpoints"}},
+	{"a file of rules", "name it in a configuration", []string{"groups"}},
+	{"a configuration of Alertmanager", "that of oneprom begins with `server_groups`: see config.example.yaml", []string{"receivers"}},
+	{"a web configuration", "it is for --web.config.file", []string{"tls_server_config", "http_server_config", "basic_auth_users"}},
+}
+
+// stranger tells that a file is one of another program. What is wrong with its keys would
+// hide that.
+func (c *checker) stranger(root *yaml.Node) bool {
+	n := deref(root)
+	if n.Kind == yaml.SequenceNode && len(n.Content) > 0 && firstOf(n.Content[0], []string{"targets"}) != nil {
+		c.add(root, nil, "this is a list of targets, not a configuration: name the file in `file_sd_configs` of a server group")
+		return true
+	}
+	if firstOf(n, []string{"server_groups"}) != nil {
+		return false
+	}
+	for _, s := range strangers {
+		key := firstOf(n, s.keys)
+		if key == nil {
+			continue
+		}
+		c.add(key, servergroup.Path{key.Value}, "this is %s: %s", s.what, strings.ReplaceAll(s.advice, "FILE", c.file))
+		return true
+	}
+	return false
+}
+
+// firstOf returns the first of the keys that is there, if n is a mapping that has one.
+func firstOf(n *yaml.Node, keys []string) *yaml.Node {
+	for _, key := range keys {
+		if found, _ := lookup(n, key); found != nil {
+			return found
+		}
+	}
+	return nil
 }

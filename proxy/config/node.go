@@ -43,6 +43,39 @@ func merged(value *yaml.Node) (mappings []*yaml.Node, ok bool) {
 	return nil, false
 }
 
+// resolved returns a copy of n in which aliases and merged mappings are replaced by
+// what they stand for.
+func resolved(n *yaml.Node) *yaml.Node {
+	n = deref(n)
+	c := *n
+	c.Anchor, c.Content = "", nil
+	if n.Kind != yaml.MappingNode {
+		for _, child := range n.Content {
+			c.Content = append(c.Content, resolved(child))
+		}
+		return &c
+	}
+	var below []*yaml.Node // what is merged in, the strongest first
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := n.Content[i], n.Content[i+1]
+		if !isMerge(key) {
+			c.Content = append(c.Content, resolved(key), resolved(value))
+			continue
+		}
+		mappings, _ := merged(value)
+		below = append(below, mappings...)
+	}
+	for _, m := range below {
+		m = resolved(m)
+		for i := 0; i+1 < len(m.Content); i += 2 {
+			if there, _ := lookup(&c, m.Content[i].Value); there == nil {
+				c.Content = append(c.Content, m.Content[i], m.Content[i+1])
+			}
+		}
+	}
+	return &c
+}
+
 // lookup finds a key of a mapping, merged ones included.
 func lookup(mapping *yaml.Node, name string) (key, value *yaml.Node) {
 	mapping = deref(mapping)

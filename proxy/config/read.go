@@ -23,14 +23,14 @@ import (
 // does not hide those of the others.
 func (c *checker) read(data []byte) *Config {
 	root := c.parse(data)
-	if root == nil {
+	if root == nil || c.stranger(root) {
 		return nil
 	}
 	c.check(root, reflect.TypeFor[Config](), nil, root)
 	if !isNull(root) && deref(root).Kind != yaml.MappingNode {
 		return nil
 	}
-	cfg := &Config{Global: DefaultGlobal}
+	cfg := &Config{Global: DefaultGlobal, Rules: DefaultRules}
 	if key, n := lookup(root, "global"); n != nil && c.clean("global") {
 		if err := n.Decode(&cfg.Global); err != nil {
 			c.add(key, servergroup.Path{"global"}, "%s", plain(err))
@@ -46,6 +46,7 @@ func (c *checker) read(data []byte) *Config {
 	if _, list := lookup(root, "tenants"); list != nil && deref(list).Kind == yaml.SequenceNode {
 		cfg.Tenants = c.readTenants(deref(list), cfg.Global.TenantHeader)
 	}
+	c.readRuling(root, cfg)
 	key, list := lookup(root, "server_groups")
 	switch {
 	case list == nil:
@@ -126,6 +127,10 @@ func (c *checker) syntaxError(data []byte, err error) {
 func plain(err error) string {
 	if _, ok := errors.AsType[*yaml.TypeError](err); ok || strings.HasPrefix(err.Error(), "yaml: ") {
 		return "cannot be read"
+	}
+	if strings.HasSuffix(err.Error(), "is not a valid hostname") {
+		// Upstream's check of targets shows what may hold a password.
+		return "a target is host:port: give the rest by `scheme` and `path_prefix`"
 	}
 	return err.Error()
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/discovery"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/relabel"
 
 	"github.com/oneprom/oneprom/servergroup"
 )
@@ -41,18 +42,23 @@ var standIns = map[reflect.Type]reflect.Type{
 		Targets []string          `yaml:"targets"`
 		Labels  map[string]string `yaml:"labels"`
 	}](),
-	reflect.TypeFor[commoncfg.Headers]():  reflect.TypeFor[map[string]commoncfg.Header](),
-	reflect.TypeFor[servergroup.Config](): groupType,
+	reflect.TypeFor[commoncfg.Headers]():           reflect.TypeFor[map[string]commoncfg.Header](),
+	reflect.TypeFor[servergroup.Config]():          groupType,
+	reflect.TypeFor[upstream.AlertmanagerConfig](): withDiscovery(&upstream.AlertmanagerConfig{}),
 }
 
 // groupType is a group with the keys of the registered service discoveries.
-var groupType = func() reflect.Type {
-	group, err := discovery.MarshalYAMLWithInlineConfigs(&servergroup.Config{})
+var groupType = withDiscovery(&servergroup.Config{})
+
+// withDiscovery is the type of what config points to, with the keys of the registered
+// service discoveries.
+func withDiscovery(config any) reflect.Type {
+	whole, err := discovery.MarshalYAMLWithInlineConfigs(config)
 	if err != nil {
 		panic(err) // about the type, so no program would start
 	}
-	return reflect.TypeOf(group).Elem()
-}()
+	return reflect.TypeOf(whole).Elem()
+}
 
 // shape is the type that a place of the file has the form of.
 func shape(t reflect.Type) reflect.Type {
@@ -99,6 +105,25 @@ func keysOf(t reflect.Type) []string {
 	return keys
 }
 
+// Knows tells whether a file may have the key that path leads to. The items of lists
+// are no step of it: server_groups, labels.
+func Knows(path ...string) bool {
+	t := reflect.TypeFor[Config]()
+	for _, key := range path {
+		t = shape(t)
+		for t.Kind() == reflect.Slice {
+			t = shape(t.Elem())
+		}
+		if t.Kind() != reflect.Struct && t.Kind() != reflect.Map {
+			return false
+		}
+		if t = valueType(t, key); t == nil {
+			return false
+		}
+	}
+	return true
+}
+
 // scalars says what the scalars are that are more than a Go kind. Values of those
 // not marked open may be secret.
 var scalars = map[reflect.Type]struct {
@@ -110,7 +135,11 @@ var scalars = map[reflect.Type]struct {
 	reflect.TypeFor[commoncfg.TLSVersion](): {"one of TLS10, TLS11, TLS12, TLS13", true},
 	reflect.TypeFor[commoncfg.URL]():        {"a URL", false},
 
-	reflect.TypeFor[upstream.TracingClientType](): {"grpc or http", true},
+	reflect.TypeFor[upstream.TracingClientType]():      {"grpc or http", true},
+	reflect.TypeFor[upstream.AlertmanagerAPIVersion](): {"v2", true},
+	reflect.TypeFor[model.LabelName]():                 {"the name of a label", true},
+	reflect.TypeFor[relabel.Regexp]():                  {"a regular expression", true},
+	reflect.TypeFor[relabel.Action]():                  {"one of replace, keep, drop, hashmod, labelmap, labeldrop, labelkeep, lowercase, uppercase, keepequal, dropequal", true},
 }
 
 // describe says what is expected at a place, and whether a scalar there can be

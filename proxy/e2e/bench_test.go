@@ -22,6 +22,7 @@ import (
 
 	"github.com/oneprom/oneprom/proxy/e2e/world"
 	"github.com/oneprom/oneprom/proxy/e2e/world/exam"
+	"github.com/oneprom/oneprom/proxy/verify"
 )
 
 // benchCase is one query of the benchmark; span and step of zero mean an instant query.
@@ -120,9 +121,9 @@ func measureCase(t *testing.T, client *http.Client, w *world.World, front *world
 	for round := range rounds + 1 {
 		e := c.at(w, round)
 		if round == 0 {
-			want, err := exam.Ask(client, w.Truth.URL, e.Path(), e.Form(q))
+			want, err := verify.Ask(t.Context(), client, w.Truth.URL, e.Path(), e.Form(q))
 			require.NoError(t, err)
-			got, err := exam.Ask(client, front.URL, e.Path(), e.Form(q))
+			got, err := verify.Ask(t.Context(), client, front.URL, e.Path(), e.Form(q))
 			require.NoError(t, err)
 			row.same = len(exam.Differences(q, want, got)) == 0
 			row.fetched = fetchedBytes(t, client, front.URL, e.Form(q))

@@ -96,6 +96,7 @@ func eachReadWayAndQuery(t *testing.T, run func(t *testing.T, remoteRead, path s
 }
 
 func TestClientThatLeavesCancelsTheBackends(t *testing.T) {
+	shows(t, byHTTP, 22)
 	healthy := reference(t)
 	eachReadWayAndQuery(t, func(t *testing.T, remoteRead, path string) {
 		backends := []*hangingBackend{newHangingBackend(t, healthy), newHangingBackend(t, healthy)}
@@ -125,6 +126,7 @@ func TestClientThatLeavesCancelsTheBackends(t *testing.T) {
 }
 
 func TestTimeoutParameterCancelsTheBackend(t *testing.T) {
+	shows(t, byHTTP, 22)
 	healthy := reference(t)
 	eachReadWayAndQuery(t, func(t *testing.T, remoteRead, path string) {
 		b := newHangingBackend(t, healthy)

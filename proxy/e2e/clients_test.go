@@ -37,6 +37,7 @@ func goClients(t *testing.T, flags ...string) (through, direct v1.API) {
 }
 
 func TestGoClientQueries(t *testing.T) {
+	shows(t, byGoClient, 1, 2, 21)
 	through, direct := goClients(t)
 	ctx := t.Context()
 	r := v1.Range{Start: secs(0), End: secs(1800), Step: 30 * time.Second}
@@ -65,6 +66,7 @@ func sortedValue(v model.Value) model.Value {
 }
 
 func TestGoClientOptionsAndErrors(t *testing.T) {
+	shows(t, byGoClient, 1, 3, 21)
 	through, _ := goClients(t)
 	ctx := t.Context()
 	value, warnings, err := through.Query(ctx, "m", secs(600), v1.WithLimit(1), v1.WithTimeout(time.Minute), v1.WithLookbackDelta(time.Minute), v1.WithStats(v1.AllStatsValue))
@@ -85,6 +87,7 @@ func TestGoClientOptionsAndErrors(t *testing.T) {
 }
 
 func TestGoClientLabelsSeriesAndMetadata(t *testing.T) {
+	shows(t, byGoClient, 5, 6, 7, 8, 21)
 	through, direct := goClients(t)
 	ctx, from, to := t.Context(), secs(0), secs(3600)
 	for _, matches := range [][]string{nil, {"m"}, {"m", `{"utf8.metric"}`}, {`{job=~"a|b"}`}, {"nope"}} {
@@ -121,6 +124,7 @@ func TestGoClientLabelsSeriesAndMetadata(t *testing.T) {
 }
 
 func TestGoClientStatus(t *testing.T) {
+	shows(t, byGoClient, 9, 12)
 	through, _ := goClients(t)
 	ctx := t.Context()
 	build, err := through.Buildinfo(ctx)
@@ -152,6 +156,7 @@ func TestGoClientStatus(t *testing.T) {
 }
 
 func TestGoClientRulesAndAlerts(t *testing.T) {
+	shows(t, byGoClient, 10)
 	through, _ := goClients(t)
 	rules, err := through.Rules(t.Context(), nil)
 	require.NoError(t, err)
@@ -162,6 +167,7 @@ func TestGoClientRulesAndAlerts(t *testing.T) {
 }
 
 func TestGoClientUnderAPrefix(t *testing.T) {
+	shows(t, byGoClient, 20)
 	through, _ := goClients(t, "--web.route-prefix=/prom", "--web.external-url=http://x/prom/")
 	value, _, err := through.Query(t.Context(), "1+1", secs(4))
 	require.NoError(t, err)
@@ -171,6 +177,7 @@ func TestGoClientUnderAPrefix(t *testing.T) {
 // Another Prometheus, or a Thanos sidecar, reads samples with remote read.
 // External labels do not count: one of both may have none.
 func TestPrometheusReadsThroughOneprom(t *testing.T) {
+	shows(t, byPrometheus, 14)
 	ref := reference(t)
 	base := oneprom(t, oneBackend([]string{hostPort(t, ref)}, "replica_labels: [replica]"))
 	for way, front := range map[string]func(*testing.T, string) string{

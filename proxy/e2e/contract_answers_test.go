@@ -22,6 +22,7 @@ func oneSample(series, value string) string {
 }
 
 func TestContractNumbers(t *testing.T) {
+	shows(t, byHTTP, 1, 2, 21)
 	c := newContractPair(t)
 	probes := []probe{
 		{name: "health query of Grafana", path: "/api/v1/query?query=1%2B1&time=4", want: scalarAnswer("4", "2")},
@@ -56,6 +57,7 @@ func TestContractNumbers(t *testing.T) {
 }
 
 func TestContractResults(t *testing.T) {
+	shows(t, byHTTP, 1, 2, 13, 21)
 	c := newContractPair(t)
 	c.run(t, []probe{
 		{name: "empty vector", path: "/api/v1/query?query=nope&time=600", want: `{"status":"success","data":{"resultType":"vector","result":[]}}`},
@@ -92,6 +94,7 @@ func TestContractResults(t *testing.T) {
 }
 
 func TestContractLabelsAndSeries(t *testing.T) {
+	shows(t, byHTTP, 5, 6, 21)
 	c := newContractPair(t)
 	within := "start=0&end=3600&"
 	c.run(t, []probe{
@@ -118,6 +121,7 @@ func TestContractLabelsAndSeries(t *testing.T) {
 
 // Parameters may stand in the URL, in the form, or in both; the form wins.
 func TestContractWhereParametersStand(t *testing.T) {
+	shows(t, byHTTP, 1, 2, 5, 6, 13, 21)
 	c := newContractPair(t)
 	two := scalarAnswer("4", "2")
 	c.run(t, []probe{
@@ -139,6 +143,7 @@ func TestContractWhereParametersStand(t *testing.T) {
 
 // Twelve warnings come as ten and a count; which ten is chance.
 func TestContractWarningsAreCapped(t *testing.T) {
+	shows(t, byHTTP, 4, 21)
 	c := newContractPair(t)
 	terms := make([]string, 12)
 	for i := range terms {
@@ -157,6 +162,7 @@ func TestContractWarningsAreCapped(t *testing.T) {
 
 // Readers that stream rely on the type before the result, and stats at the end.
 func TestContractOrderOfTheKeys(t *testing.T) {
+	shows(t, byHTTP, 1, 21)
 	c := newContractPair(t)
 	for _, base := range []string{c.direct, c.oneprom} {
 		body := c.ask(t, base, probe{path: "/api/v1/query?query=1&time=4&stats=true"}).body

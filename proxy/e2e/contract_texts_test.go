@@ -18,6 +18,7 @@ func q(params ...string) string {
 }
 
 func TestContractRefusedParameters(t *testing.T) {
+	shows(t, byHTTP, 3, 21)
 	c := newContractPair(t)
 	bad := func(name, path, message string) probe {
 		return probe{name: name, path: "/api/v1" + path, status: http.StatusBadRequest, want: failure("bad_data", message)}
@@ -61,6 +62,7 @@ func TestContractRefusedParameters(t *testing.T) {
 }
 
 func TestContractEvaluationErrors(t *testing.T) {
+	shows(t, byHTTP, 3, 21)
 	c := newContractPair(t)
 	c.run(t, []probe{
 		{name: "timeout zero", path: "/api/v1/query?query=m&timeout=0", status: http.StatusServiceUnavailable,
@@ -71,12 +73,14 @@ func TestContractEvaluationErrors(t *testing.T) {
 }
 
 func TestContractTooManySamples(t *testing.T) {
+	shows(t, byHTTP, 3, 21)
 	c := newContractPair(t, "--query.max-samples=3")
 	c.run(t, []probe{{name: "max-samples", path: "/api/v1/query?time=600&query=" + url.QueryEscape("m[5m]"), status: http.StatusUnprocessableEntity,
 		want: failure("execution", "query processing would load too many samples into memory in query execution")}})
 }
 
 func TestContractWarnings(t *testing.T) {
+	shows(t, byHTTP, 4, 21)
 	c := newContractPair(t)
 	c.run(t, []probe{
 		{name: "limit of a vector", path: "/api/v1/query?query=sort(m)&time=600&limit=1",
@@ -100,6 +104,7 @@ func TestContractWarnings(t *testing.T) {
 }
 
 func TestContractDisabledFeatures(t *testing.T) {
+	shows(t, byHTTP, 3, 12)
 	c := newContractPair(t)
 	const off = http.StatusInternalServerError
 	probes := []probe{

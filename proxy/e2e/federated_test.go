@@ -24,6 +24,7 @@ import (
 // TestFederatedThroughAPrometheus has a real Prometheus scrape /federate of a oneprom, and another oneprom in front of that Prometheus: what
 // comes through has the labels, timestamps and values of the data at the far end.
 func TestFederatedThroughAPrometheus(t *testing.T) {
+	shows(t, byPrometheus, 15)
 	began := time.Now().Truncate(time.Second)
 	value := func(i int, ms int64) float64 { return float64(ms%100_000) + float64(i)/10 }
 	store := teststorage.New(t)

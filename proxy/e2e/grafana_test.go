@@ -29,6 +29,7 @@ func dataSource(t *testing.T, method string) (through, direct *grafana.DataSourc
 func secs(t float64) time.Time { return time.UnixMilli(int64(t * 1000)).UTC() }
 
 func TestGrafanaOpensTheDataSource(t *testing.T) {
+	shows(t, byGrafana, 1, 7, 8, 9, 21)
 	for _, method := range []string{http.MethodPost, http.MethodGet} {
 		t.Run(method, func(t *testing.T) {
 			ds, _ := dataSource(t, method)
@@ -47,6 +48,7 @@ func TestGrafanaOpensTheDataSource(t *testing.T) {
 }
 
 func TestGrafanaOpensTheAlertingPages(t *testing.T) {
+	shows(t, byGrafana, 9, 10, 21)
 	ds, _ := dataSource(t, "")
 	r, err := ds.Alerting(t.Context(), url.Values{"exclude_alerts": {"false"}})
 	require.NoError(t, err)
@@ -54,6 +56,7 @@ func TestGrafanaOpensTheAlertingPages(t *testing.T) {
 }
 
 func TestGrafanaDrawsPanelsAsFromOnePrometheus(t *testing.T) {
+	shows(t, byGrafana, 2, 4, 16, 21)
 	through, direct := dataSource(t, "")
 	for _, ds := range []*grafana.DataSource{through, direct} {
 		ds.Timeout, ds.Stats = "30s", true
@@ -89,6 +92,7 @@ func printable(r grafana.Result) []string {
 }
 
 func TestGrafanaShowsEveryKindOfInstantAnswer(t *testing.T) {
+	shows(t, byGrafana, 1, 21)
 	ds, _ := dataSource(t, "")
 	at := secs(600.4)
 	for expr, want := range map[string]string{"1e300": "scalar", `"abc"`: "string", "up[2m]": "matrix", "nh": "vector"} {
@@ -106,6 +110,7 @@ func TestGrafanaShowsEveryKindOfInstantAnswer(t *testing.T) {
 }
 
 func TestGrafanaShowsExemplars(t *testing.T) {
+	shows(t, byGrafana, 8, 21)
 	ds, _ := dataSource(t, "")
 	r, err := ds.Exemplars(t.Context(), "rate(ex_total[5m])", secs(0), secs(900), time.Minute)
 	require.NoError(t, err)
@@ -116,6 +121,7 @@ func TestGrafanaShowsExemplars(t *testing.T) {
 }
 
 func TestGrafanaTellsWhatIsWrongWithAQuery(t *testing.T) {
+	shows(t, byGrafana, 3, 21)
 	ds, _ := dataSource(t, "")
 	_, err := ds.Range(t.Context(), "up{", secs(0), secs(600), time.Minute)
 	require.EqualError(t, err, `bad_data: invalid parameter "query": 1:4: parse error: unexpected end of input inside braces`)
@@ -124,6 +130,7 @@ func TestGrafanaTellsWhatIsWrongWithAQuery(t *testing.T) {
 }
 
 func TestGrafanaListsLabelsAndSeries(t *testing.T) {
+	shows(t, byGrafana, 5, 6, 7, 21)
 	ds, _ := dataSource(t, "")
 	ctx, from, to := t.Context(), secs(0), secs(3600)
 	labels, err := ds.LabelNames(ctx, []string{"up", `{"utf8.metric"}`}, from, to)
@@ -145,6 +152,7 @@ func TestGrafanaListsLabelsAndSeries(t *testing.T) {
 
 // Grafana's ad-hoc filters send POST, which Prometheus itself refuses.
 func TestGrafanaSuggestsValuesForFilters(t *testing.T) {
+	shows(t, byGrafana, 5, 21)
 	ds, direct := dataSource(t, "")
 	_, err := direct.Suggestions(t.Context(), "job", []string{"up"}, 10)
 	require.ErrorContains(t, err, "status 405")
@@ -155,6 +163,7 @@ func TestGrafanaSuggestsValuesForFilters(t *testing.T) {
 
 // A panel that refreshes in pieces must end up with what one request gives.
 func TestGrafanaRefreshesWithoutASeam(t *testing.T) {
+	shows(t, byGrafana, 2, 21)
 	ds, _ := dataSource(t, "")
 	for _, expr := range []string{"m", "rate(reqs_total[1m])", "gaps", "sum by (job) (m)"} {
 		p := grafana.Incremental{DataSource: ds, Expr: expr, Step: 30 * time.Second}

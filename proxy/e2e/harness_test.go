@@ -26,7 +26,7 @@ import (
 	"github.com/oneprom/oneprom/proxy"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(checkedTests{m}) }
 
 // oneprom starts the proxy with the configuration file and the command line
 // flags (`--name=value`) and returns its base URL, without a trailing slash and

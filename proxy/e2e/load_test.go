@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"text/tabwriter"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/oneprom/oneprom/proxy/e2e/world"
 	"github.com/oneprom/oneprom/proxy/e2e/world/exam"
+	"github.com/oneprom/oneprom/proxy/verify"
 )
 
 // loadQueries are asked under load: what replicas evaluate, and samples. The one target of which both replicas of a pair have lost
@@ -50,7 +52,7 @@ const (
 type loadCase struct {
 	query  exam.Query
 	target vegeta.Target
-	want   *exam.Answer
+	want   *verify.Answer
 }
 
 // TestLoad_ServersThatStopDieAndComeBack asks queries under load while real servers hang, die and return. No answer is
@@ -102,6 +104,56 @@ func TestLoad_ServersThatStopDieAndComeBack(t *testing.T) {
 	t.Logf("%d queries a second\n%s", loadRate, &b)
 }
 
+// TestLoad_BurstOverTheSlots has ten times as many clients as there are slots ask for much at once: each answer is right or a 429 that names
+// the knob, and oneprom needs the memory of those that it has let in, not of all.
+func TestLoad_BurstOverTheSlots(t *testing.T) {
+	const slots, clients, wait, timeout = 4, 40, time.Second, 20 * time.Second
+	w := world.Ordinary(2)
+	w.Start(t, t.TempDir())
+	front := runFlaggedOneprom(t, w, []string{
+		fmt.Sprintf("--query.max-concurrency=%d", slots), "--query.queue-timeout=" + wait.String(), "--query.timeout=" + timeout.String(),
+	})
+	var asked atomic.Int64
+	ask := func() vegeta.Target {
+		later := asked.Add(1) * 1000 // so that no two share an execution
+		e := exam.Range("burst", w.End-(2*time.Hour).Milliseconds()+later, w.End, 10*bs)
+		return vegeta.Target{
+			Method: http.MethodPost, URL: front.URL + e.Path(), Body: []byte(e.Form(exam.Query{Text: "http_request_duration_seconds_bucket"}).Encode()),
+			Header: http.Header{"Content-Type": {"application/x-www-form-urlencoded"}},
+		}
+	}
+	burst := func(clients uint64, last time.Duration) (codes map[uint16]int, answered []time.Duration) {
+		attacker := vegeta.NewAttacker(vegeta.Timeout(wait+timeout+10*time.Second), vegeta.Workers(clients), vegeta.MaxWorkers(clients), vegeta.MaxBody(1<<10))
+		defer attacker.Stop()
+		codes = map[uint16]int{}
+		for r := range attacker.Attack(func(tgt *vegeta.Target) error { *tgt = ask(); return nil }, vegeta.Rate{}, last, "burst") {
+			codes[r.Code]++
+			switch r.Code {
+			case http.StatusOK:
+				answered = append(answered, r.Latency)
+			case http.StatusTooManyRequests:
+				require.Contains(t, string(r.Body), "--query.")
+				require.NotEmpty(t, r.Headers.Get("Retry-After"))
+			default:
+				t.Errorf("%d %s: %s", r.Code, r.Error, r.Body)
+			}
+		}
+		slices.Sort(answered)
+		return codes, answered
+	}
+	_, alone := burst(slots, 5*time.Second)
+	before, err := front.PeakMemory()
+	require.NoError(t, err)
+	codes, answered := burst(clients, 10*time.Second)
+	after, err := front.PeakMemory()
+	require.NoError(t, err)
+	t.Logf("%d slots: p99 %s, peak RSS %d MiB; %d clients: %d answers, p99 %s, %d refused, peak RSS %d MiB", slots, alone[len(alone)*99/100], before>>20,
+		clients, codes[http.StatusOK], answered[len(answered)*99/100], codes[http.StatusTooManyRequests], after>>20)
+	require.Positive(t, codes[http.StatusTooManyRequests])
+	require.Less(t, answered[len(answered)-1], wait+timeout)
+	require.Less(t, after, 4*before) // a slot is free when an answer begins: some are being written
+}
+
 // loadCases are the queries over windows in which one replica of each pair is whole.
 func loadCases(t *testing.T, w *world.World, front *world.Process) []loadCase {
 	t.Helper()
@@ -111,9 +163,9 @@ func loadCases(t *testing.T, w *world.World, front *world.Process) []loadCase {
 		end := w.Begin + (200+15*int64(i))*bm.Milliseconds()
 		for _, text := range loadQueries {
 			q, e := exam.Query{Text: text}, exam.Range("load", end-(20*bm).Milliseconds(), end, 30*bs)
-			want, err := exam.Ask(client, w.Truth.URL, e.Path(), e.Form(q))
+			want, err := verify.Ask(t.Context(), client, w.Truth.URL, e.Path(), e.Form(q))
 			require.NoError(t, err)
-			got, err := exam.Ask(client, front.URL, e.Path(), e.Form(q))
+			got, err := verify.Ask(t.Context(), client, front.URL, e.Path(), e.Form(q))
 			require.NoError(t, err)
 			require.Empty(t, apart(want, got), text)
 			form := e.Form(q)
@@ -166,7 +218,7 @@ func attack(t *testing.T, cases []loadCase, last time.Duration) *attacked {
 
 // judged tells what a result is, and what is not right about it.
 func judged(c loadCase, r *vegeta.Result) (loadVerdict, string) {
-	got, err := exam.Parse(r.Body, int(r.Code))
+	got, err := verify.Parse(r.Body, int(r.Code))
 	if err != nil {
 		return wrongAnswer, fmt.Sprintf("%s: %s (%s)", c.query.Text, err, r.Error)
 	}
@@ -184,7 +236,7 @@ func judged(c loadCase, r *vegeta.Result) (loadVerdict, string) {
 
 // apart tells where two answers differ by more than last digits: sums are added up in another order when another replica
 // answers. That one is missing is an info, so that infos are not compared.
-func apart(want, got *exam.Answer) string {
+func apart(want, got *verify.Answer) string {
 	if len(want.Series) != len(got.Series) {
 		return fmt.Sprintf("%d series instead of %d", len(got.Series), len(want.Series))
 	}

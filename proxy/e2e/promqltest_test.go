@@ -46,6 +46,7 @@ const fewestEvaluations = 10_000
 // The differences must be those in testdata/promqltest, no more and no fewer; docs/fidelity.md has the
 // reasons. By streamed remote read oneprom sees all that there is, so that no list excuses a wrong value.
 func TestPromqltest(t *testing.T) {
+	shows(t, byPromqltest, 21)
 	rows := []string{tableHeader}
 	t.Cleanup(func() { fmt.Println(strings.Join(rows, "\n")) })
 	report := func(format string, args ...any) {

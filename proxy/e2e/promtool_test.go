@@ -12,6 +12,7 @@ import (
 
 // promtool is the client that every operator has at hand.
 func TestPromtool(t *testing.T) {
+	shows(t, byPromtool, 1, 2, 5, 6, 11, 20, 21)
 	promtool := filepath.Join(t.TempDir(), "promtool")
 	out, err := exec.CommandContext(t.Context(), "go", "build", "-o", promtool, "github.com/prometheus/prometheus/cmd/promtool").CombinedOutput()
 	require.NoError(t, err, string(out))

@@ -39,13 +39,19 @@ func startWithoutPushdown(t testing.TB, w *world.World) string {
 // runWorldOneprom starts the binary under test: $ONEPROM_BIN, or the one built from this module. more are lines of its configuration.
 func runWorldOneprom(t testing.TB, w *world.World, more ...string) *world.Process {
 	t.Helper()
+	return runFlaggedOneprom(t, w, nil, more...)
+}
+
+// runFlaggedOneprom is runWorldOneprom with flags.
+func runFlaggedOneprom(t testing.TB, w *world.World, flags []string, more ...string) *world.Process {
+	t.Helper()
 	config := filepath.Join(t.TempDir(), "oneprom.yml")
 	require.NoError(t, os.WriteFile(config, []byte(strings.Join(append(more, worldConfig(w)), "\n")), 0o644))
 	binary := os.Getenv("ONEPROM_BIN")
 	if binary == "" {
 		binary = world.Binary(t, "github.com/oneprom/oneprom")
 	}
-	return world.Run(t, binary, "--config.file="+config, "--enable-feature="+world.Features)
+	return world.Run(t, binary, append([]string{"--config.file=" + config, "--enable-feature=" + world.Features}, flags...)...)
 }
 
 // worldConfig is the configuration of a oneprom for the world.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/oneprom/oneprom/proxy/e2e/world"
 	"github.com/oneprom/oneprom/proxy/e2e/world/exam"
+	"github.com/oneprom/oneprom/proxy/verify"
 )
 
 // spike is how many times the truth a value has to be before it is taken for the work of a false reset.
@@ -105,9 +106,9 @@ func measureShifted(t *testing.T, w *world.World, base string) []*exam.Deviation
 			for _, step := range []time.Duration{15 * time.Second, time.Minute, 7 * time.Minute} {
 				e := exam.Range("all", w.At(11*time.Minute), w.End-world.Slot, step)
 				form := e.Form(exam.Query{Text: text})
-				want, err := exam.Ask(client, w.Truth.URL, e.Path(), form)
+				want, err := verify.Ask(t.Context(), client, w.Truth.URL, e.Path(), form)
 				require.NoError(t, err)
-				got, err := exam.Ask(client, base, e.Path(), form)
+				got, err := verify.Ask(t.Context(), client, base, e.Path(), form)
 				require.NoError(t, err)
 				require.NoError(t, d.Add(want, got, quantity.factor), text)
 			}

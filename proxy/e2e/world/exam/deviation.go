@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+
+	"github.com/oneprom/oneprom/proxy/verify"
 )
 
 // Deviation gathers how far a candidate's float answers lie from the truth's, point by point.
@@ -25,11 +27,11 @@ type Deviation struct {
 
 // Add compares two answers to the same query. factor is how many times the truth, or its neighbours of one step, a value may be before it
 // counts as above.
-func (d *Deviation) Add(want, got *Answer, factor float64) error {
+func (d *Deviation) Add(want, got *verify.Answer, factor float64) error {
 	if want.Status != "success" || got.Status != "success" {
 		return fmt.Errorf("want %s %s, got %s %s", want.Status, want.Error, got.Status, got.Error)
 	}
-	byName := map[string][]Point{}
+	byName := map[string][]verify.Point{}
 	for _, s := range got.Series {
 		byName[s.Name] = s.Points
 	}
@@ -45,8 +47,8 @@ func (d *Deviation) Add(want, got *Answer, factor float64) error {
 	return nil
 }
 
-func (d *Deviation) addSeries(name string, want, got []Point, factor float64) error {
-	at := map[string]Point{}
+func (d *Deviation) addSeries(name string, want, got []verify.Point, factor float64) error {
+	at := map[string]verify.Point{}
 	for _, p := range got {
 		at[p.T] = p
 	}
@@ -78,7 +80,7 @@ func (d *Deviation) addSeries(name string, want, got []Point, factor float64) er
 	return nil
 }
 
-func (d *Deviation) addPoint(name string, want, got Point, truth, value float64) {
+func (d *Deviation) addPoint(name string, want, got verify.Point, truth, value float64) {
 	d.Points++
 	d.sorted = false
 	if want == got {

@@ -11,17 +11,19 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/oneprom/oneprom/proxy/verify"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // answerOf decodes a body as a server would send it.
-func answerOf(t *testing.T, body string) *Answer {
+func answerOf(t *testing.T, body string) *verify.Answer {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(body)) }))
 	defer server.Close()
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	a, err := Ask(client, server.URL, "/", url.Values{})
+	a, err := verify.Ask(t.Context(), client, server.URL, "/", url.Values{})
 	require.NoError(t, err)
 	return a
 }

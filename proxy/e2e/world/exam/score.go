@@ -1,12 +1,16 @@
 package exam
 
 import (
+	"context"
 	"fmt"
+	"iter"
 	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"text/tabwriter"
+
+	"github.com/oneprom/oneprom/proxy/verify"
 )
 
 // Verdict is the outcome of one query at one Evaluation.
@@ -31,11 +35,11 @@ func All(truth, candidate string, queries []Query, at []Evaluation) []Verdict {
 
 // compare asks both servers at the same time.
 func compare(client *http.Client, truth, candidate string, q Query, e Evaluation) []string {
-	var want, got *Answer
+	var want, got *verify.Answer
 	var wantErr, gotErr error
 	var wg sync.WaitGroup
-	wg.Go(func() { want, wantErr = Ask(client, truth, e.Path(), e.Form(q)) })
-	wg.Go(func() { got, gotErr = Ask(client, candidate, e.Path(), e.Form(q)) })
+	wg.Go(func() { want, wantErr = verify.Ask(context.Background(), client, truth, e.Path(), e.Form(q)) })
+	wg.Go(func() { got, gotErr = verify.Ask(context.Background(), client, candidate, e.Path(), e.Form(q)) })
 	wg.Wait()
 	switch {
 	case wantErr != nil:
@@ -44,6 +48,30 @@ func compare(client *http.Client, truth, candidate string, q Query, e Evaluation
 		return []string{"no answer: " + gotErr.Error()}
 	}
 	return Differences(q, want, got)
+}
+
+// LastDigits is how far, relatively, two values may be apart that are the same: four units in the last place.
+const LastDigits = 9e-16
+
+// Differences lists how got differs from the truth, most telling first: in data, order, warnings and infos.
+func Differences(q Query, want, got *verify.Answer) []string {
+	out := verify.Differences(q.Text, want, got, verify.Within(LastDigits))
+	if len(out) == 0 && want.Data.ResultType == "matrix" && slices.Equal(slices.Sorted(names(want)), slices.Sorted(names(got))) {
+		out = verify.OrderDifference(want.Series, got.Series) // a matrix is sorted by labels
+	}
+	warnings, infos := verify.NoticeDifferences(want, got)
+	return append(append(out, warnings...), infos...)
+}
+
+// names are those of the series of an answer.
+func names(a *verify.Answer) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, s := range a.Series {
+			if !yield(s.Name) {
+				return
+			}
+		}
+	}
 }
 
 // Score counts the right answers among all.

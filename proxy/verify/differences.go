@@ -1,4 +1,4 @@
-package exam
+package verify
 
 import (
 	"fmt"
@@ -11,8 +11,9 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// Differences lists how got differs from the truth, most telling first; none means that the answers are the same.
-func Differences(q Query, want, got *Answer) []string {
+// Differences lists how the data of an answer differ from what was wanted, most telling first; none means that the answers are the same. Of
+// equal values, topk may choose any.
+func Differences(query string, want, got *Answer, t Tolerance) []string {
 	if want.Status != got.Status || want.ErrorType != got.ErrorType || want.Error != got.Error || want.HTTPStatus != got.HTTPStatus {
 		return []string{fmt.Sprintf("status: want %d %s %s %q, got %d %s %s %q",
 			want.HTTPStatus, want.Status, want.ErrorType, want.Error, got.HTTPStatus, got.Status, got.ErrorType, got.Error)}
@@ -21,22 +22,26 @@ func Differences(q Query, want, got *Answer) []string {
 		return []string{fmt.Sprintf("result type: want %s, got %s", want.Data.ResultType, got.Data.ResultType)}
 	}
 	var out []string
-	if !same(Point{V: want.Single}, Point{V: got.Single}) {
+	if !t.same(Point{V: want.Single}, Point{V: got.Single}) {
 		out = append(out, fmt.Sprintf("value: want %s, got %s", want.Single, got.Single))
 	}
-	tied := chooses(q) && slices.Equal(valuesByTime(want), valuesByTime(got))
-	if !tied {
-		out = append(out, seriesDifferences(want.Series, got.Series)...)
+	if chooses(query) && slices.Equal(valuesByTime(want), valuesByTime(got)) {
+		return out
 	}
-	if len(out) == 0 && !tied && ordered(q, want) {
-		out = append(out, orderDifference(want.Series, got.Series)...)
+	out = append(out, t.seriesDifferences(want.Series, got.Series)...)
+	if len(out) == 0 && want.Data.ResultType == "vector" && ordered(query) {
+		out = append(out, OrderDifference(want.Series, got.Series)...)
 	}
-	out = append(out, setDifference("warnings", want.Warnings, got.Warnings)...)
-	return append(out, setDifference("infos", want.Infos, got.Infos)...)
+	return out
+}
+
+// NoticeDifferences lists how the warnings and the infos of an answer differ from what was wanted.
+func NoticeDifferences(want, got *Answer) (warnings, infos []string) {
+	return setDifference("warnings", want.Warnings, got.Warnings), setDifference("infos", want.Infos, got.Infos)
 }
 
 // seriesDifferences compares the series by their labels.
-func seriesDifferences(want, got []Series) []string {
+func (t Tolerance) seriesDifferences(want, got []Series) []string {
 	var out []string
 	byName := map[string]Series{}
 	for _, s := range got {
@@ -52,7 +57,7 @@ func seriesDifferences(want, got []Series) []string {
 			continue
 		}
 		delete(byName, w.Name)
-		if d := pointDifference(w, g); d != "" {
+		if d := t.pointDifference(w, g); d != "" {
 			out = append(out, d)
 		}
 	}
@@ -64,8 +69,8 @@ func seriesDifferences(want, got []Series) []string {
 }
 
 // chooses tells whether the query takes some of several series, which are any where values are equal.
-func chooses(q Query) bool {
-	expr, err := parse(q.Text)
+func chooses(query string) bool {
+	expr, err := parse(query)
 	if err != nil {
 		return false
 	}
@@ -89,12 +94,38 @@ func valuesByTime(a *Answer) []string {
 
 var number = regexp.MustCompile(`-?\d+(\.\d+)?(e[-+]?\d+)?`)
 
-// LastDigits is how far, relatively, two values may be apart that are the same: four units in the last place. Where the
-// groups' sums are added up, the order of the additions is not that of one Prometheus.
-const LastDigits = 9e-16
+// A Tolerance tells whether two values that differ are close enough to be the same. Where the groups' sums are added up, the order of the
+// additions is not that of one Prometheus.
+type Tolerance func(want, got float64) bool
 
-// same tells whether two points, or histograms, are the same but for their last digits.
-func same(want, got Point) bool {
+// Within tolerates a relative difference.
+func Within(relative float64) Tolerance {
+	return func(want, got float64) bool { return math.Abs(want-got) <= relative*math.Abs(want) }
+}
+
+// Ulps tolerates a number of units in the last place: n-1 representable floats lie between the values.
+func Ulps(n uint64) Tolerance {
+	return func(want, got float64) bool {
+		d, ok := ulps(want, got)
+		return ok && d <= n
+	}
+}
+
+// ulps is the distance of two finite values in units in the last place.
+func ulps(a, b float64) (n uint64, ok bool) {
+	if math.IsNaN(a) || math.IsNaN(b) || math.IsInf(a, 0) || math.IsInf(b, 0) {
+		return 0, false
+	}
+	// The bits of floats are ordered as the floats are, apart from the sign.
+	x, y := math.Float64bits(math.Abs(a)), math.Float64bits(math.Abs(b))
+	if math.Signbit(a) != math.Signbit(b) {
+		return x + y, true
+	}
+	return max(x, y) - min(x, y), true
+}
+
+// same tells whether two points, or histograms, are the same but for what is tolerated.
+func (t Tolerance) same(want, got Point) bool {
 	if want == got {
 		return true
 	}
@@ -105,7 +136,7 @@ func same(want, got Point) bool {
 	for i := range wants {
 		w, errW := strconv.ParseFloat(wants[i], 64)
 		g, errG := strconv.ParseFloat(gots[i], 64)
-		if errW != nil || errG != nil || math.Abs(w-g) > LastDigits*math.Abs(w) {
+		if errW != nil || errG != nil || w != g && !t(w, g) {
 			return false
 		}
 	}
@@ -113,8 +144,8 @@ func same(want, got Point) bool {
 }
 
 // pointDifference describes the first point in which two series differ, and how many do.
-func pointDifference(want, got Series) string {
-	if slices.EqualFunc(want.Points, got.Points, same) {
+func (t Tolerance) pointDifference(want, got Series) string {
+	if slices.EqualFunc(want.Points, got.Points, t.same) {
 		return ""
 	}
 	have := map[string]Point{}
@@ -123,7 +154,7 @@ func pointDifference(want, got Series) string {
 	}
 	wrong, first := 0, Point{}
 	for _, p := range want.Points {
-		if !same(p, have[p.T]) {
+		if !t.same(p, have[p.T]) {
 			if wrong == 0 {
 				first = p
 			}
@@ -149,20 +180,20 @@ func distance(want, got Point) string {
 	}
 	a, errA := want.Float()
 	b, errB := got.Float()
-	if errA != nil || errB != nil || math.IsNaN(a) || math.IsNaN(b) || math.IsInf(a, 0) || math.IsInf(b, 0) || (a < 0) != (b < 0) {
+	if errA != nil || errB != nil {
 		return ""
 	}
-	n := int64(math.Float64bits(a)) - int64(math.Float64bits(b))
-	return fmt.Sprintf(" (%d ulp, relative %.2g)", max(n, -n), math.Abs(b/a-1))
+	n, ok := ulps(a, b)
+	if !ok {
+		return ""
+	}
+	return fmt.Sprintf(" (%d ulp, relative %.2g)", n, math.Abs(b/a-1))
 }
 
-// ordered tells whether the order of the result is part of the answer: always for a matrix, which is sorted by labels, and for a vector
-// if the outermost function says so, or if a limit decides which series are seen first.
-func ordered(q Query, a *Answer) bool {
-	if a.Data.ResultType == "matrix" {
-		return true
-	}
-	expr, err := parse(q.Text)
+// ordered tells whether the order of a vector is part of the answer: if the outermost function says so, or if a limit decides which series
+// are seen first.
+func ordered(query string) bool {
+	expr, err := parse(query)
 	if err != nil {
 		return false
 	}
@@ -185,8 +216,9 @@ func parse(text string) (parser.Expr, error) {
 	}).ParseExpr(text)
 }
 
-func orderDifference(want, got []Series) []string {
-	for i := range want {
+// OrderDifference tells where the order of series is another one.
+func OrderDifference(want, got []Series) []string {
+	for i := range min(len(want), len(got)) {
 		if want[i].Name != got[i].Name {
 			return []string{fmt.Sprintf("order: at position %d want %s, got %s", i, want[i].Name, got[i].Name)}
 		}

@@ -1,11 +1,13 @@
-package exam
+package verify
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"slices"
@@ -36,7 +38,7 @@ type Series struct {
 	Points []Point
 }
 
-// Point is a value at a time, both as the JSON text that was sent; a histogram's text is compacted.
+// Point is a value, as the JSON text that was sent, at a time, as timeText writes it. A histogram's text is compacted.
 type Point struct {
 	T, V      string
 	Histogram bool
@@ -54,16 +56,27 @@ type element struct {
 	Histograms [][2]json.RawMessage `json:"histograms"`
 }
 
+// maxBody bounds an answer, in bytes.
+const maxBody = 64 << 20
+
 // Ask posts a form to a server's API and decodes the answer. An API error is an answer; an error is returned for anything else.
-func Ask(client *http.Client, base, path string, form url.Values) (*Answer, error) {
-	resp, err := client.PostForm(base+path, form)
+func Ask(ctx context.Context, client *http.Client, base, path string, form url.Values) (*Answer, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(base, "/")+path, strings.NewReader(form.Encode()))
 	if err != nil {
 		return nil, err
 	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	resp, err := client.Do(req)
 	if err != nil {
 		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(body) > maxBody:
+		return nil, fmt.Errorf("the answer has more than %d MiB", maxBody>>20)
 	}
 	return Parse(body, resp.StatusCode)
 }
@@ -106,14 +119,14 @@ func (a *Answer) decode() error {
 			e.Histograms = append(e.Histograms, *e.Histogram)
 		}
 		for _, v := range e.Values {
-			s.Points = append(s.Points, Point{T: string(v[0]), V: string(v[1])})
+			s.Points = append(s.Points, Point{T: timeText(v[0]), V: string(v[1])})
 		}
 		for _, v := range e.Histograms {
 			var text bytes.Buffer
 			if err := json.Compact(&text, v[1]); err != nil {
 				return err
 			}
-			s.Points = append(s.Points, Point{T: string(v[0]), V: text.String(), Histogram: true})
+			s.Points = append(s.Points, Point{T: timeText(v[0]), V: text.String(), Histogram: true})
 		}
 		if len(s.Points) == 0 {
 			return errors.New("a series without points: " + s.Name)
@@ -131,4 +144,13 @@ func labelText(l map[string]string) string {
 	}
 	slices.Sort(parts)
 	return "{" + strings.Join(parts, ",") + "}"
+}
+
+// timeText writes a time in one way, to the millisecond: 10 and 10.000 are the same.
+func timeText(sent json.RawMessage) string {
+	seconds, err := strconv.ParseFloat(string(sent), 64)
+	if err != nil {
+		return string(sent)
+	}
+	return strconv.FormatFloat(math.Round(seconds*1000)/1000, 'f', -1, 64)
 }

@@ -1,0 +1,149 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/alecthomas/kingpin/v2"
+	"github.com/stretchr/testify/require"
+
+	"github.com/oneprom/oneprom/proxy"
+	"github.com/oneprom/oneprom/proxy/e2e/world"
+)
+
+// TestRules_AlertsAndRecordings is the life of an alert over a real Prometheus, which also takes what rules record, to a real
+// Alertmanager: it waits, oneprom is started anew, it goes on to wait, fires, and is resolved.
+func TestRules_AlertsAndRecordings(t *testing.T) {
+	var open atomic.Int64
+	open.Store(1)
+	door := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprintf(w, "door_open{door=\"front\"} %d\n", open.Load())
+	}))
+	dir := t.TempDir()
+	write := func(name, text string, args ...any) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, fmt.Appendf(nil, text, args...), 0o600))
+		return path
+	}
+	store := world.Run(t, world.Binary(t, world.PrometheusPackage),
+		"--config.file="+write("store.yml", "global: {scrape_interval: 1s}\nscrape_configs: [{job_name: doors, static_configs: [{targets: ['%s']}]}]\n", hostPort(t, door)),
+		"--storage.tsdb.path="+filepath.Join(dir, "store"), "--web.enable-remote-write-receiver", "--log.level=warn")
+	binary, err := exec.LookPath("prometheus-alertmanager")
+	require.NoError(t, err, "install Debian's package prometheus-alertmanager")
+	am := world.Run(t, binary,
+		"--config.file="+write("am.yml", "route: {receiver: nobody, group_wait: 1s}\nreceivers: [{name: nobody}]\n"),
+		"--storage.path="+filepath.Join(dir, "am"), "--cluster.listen-address=", "--log.level=warn")
+
+	write("rules.yml", "groups: [{name: doors, interval: 1s, rules: [{alert: DoorOpen, expr: door_open == 1, for: 12s, annotations: {summary: '{{ $labels.door }} is open'}}, {record: doors, expr: count(door_open)}]}]")
+	file := write("oneprom.yml", `
+global: {evaluation_interval: 1s, external_labels: {source: oneprom}}
+rule_files: [rules.yml]
+alerting: {alertmanagers: [{static_configs: [{targets: ['%[2]s']}]}]}
+remote_write: [{url: '%[1]s/api/v1/write', queue_config: {batch_send_deadline: 100ms}}]
+server_groups: [{name: store, static_configs: [{targets: ['%[3]s']}]}]
+`, store.URL, hostPort(t, am.URL), hostPort(t, store.URL))
+	start := func() *proxy.Server {
+		var o proxy.Options
+		app := kingpin.New("oneprom", "")
+		proxy.AddFlags(app, &o)
+		_, err := app.Parse([]string{
+			"--config.file=" + file, "--web.listen-address=127.0.0.1:0", "--storage.agent.path=" + filepath.Join(dir, "agent"),
+			"--rules.alert.for-grace-period=1s", "--rules.alert.resend-delay=1s",
+		})
+		require.NoError(t, err)
+		server, err := proxy.New(o)
+		require.NoError(t, err)
+		require.NoError(t, server.Start(t.Context()))
+		return server
+	}
+	stop := func(s *proxy.Server) {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		require.NoError(t, s.Stop(ctx))
+	}
+	const soon = time.Minute
+	eventually := func(what string, holds func() bool) {
+		t.Helper()
+		require.Eventually(t, holds, soon, 100*time.Millisecond, what)
+	}
+
+	first := start()
+	eventually("what rules make is in the store", func() bool {
+		return resultOf(t, store.URL, `doors{source="oneprom"} == 1`) == 1 && resultOf(t, store.URL, `ALERTS{alertname="DoorOpen", alertstate="pending", source="oneprom"}`) == 1
+	})
+	eventually("the alert has waited for a while", func() bool { return resultOf(t, store.URL, `time() - ALERTS_FOR_STATE > 6`) == 1 })
+	require.Empty(t, activeAlerts(t, am.URL))
+	stop(first)
+
+	again := time.Now()
+	second := start()
+	defer stop(second)
+	base := "http://" + second.Addr()
+	eventually("the alert fires", func() bool { return len(activeAlerts(t, am.URL)) == 1 })
+	received := activeAlerts(t, am.URL)[0]
+	require.Equal(t, map[string]string{"alertname": "DoorOpen", "door": "front", "instance": hostPort(t, door), "job": "doors", "source": "oneprom"}, received.Labels)
+	require.Equal(t, map[string]string{"summary": "front is open"}, received.Annotations)
+	var own struct {
+		Data struct {
+			Alerts []struct{ ActiveAt time.Time }
+		}
+	}
+	ask(t, base+"/api/v1/alerts", &own)
+	require.Len(t, own.Data.Alerts, 1)
+	require.True(t, own.Data.Alerts[0].ActiveAt.Before(again), "it waits since before the restart")
+
+	open.Store(0)
+	eventually("the alert is resolved", func() bool { return len(activeAlerts(t, am.URL)) == 0 })
+	eventually("its series ends", func() bool { return resultOf(t, base, `ALERTS{alertname="DoorOpen"}`) == 0 })
+	require.Equal(t, 1, resultOf(t, base, "doors"), "oneprom answers what its rules have recorded")
+}
+
+type activeAlert struct {
+	Labels      map[string]string
+	Annotations map[string]string
+}
+
+// activeAlerts are those of an Alertmanager.
+func activeAlerts(t *testing.T, url string) (alerts []activeAlert) {
+	t.Helper()
+	ask(t, url+"/api/v2/alerts", &alerts)
+	return alerts
+}
+
+// resultOf is how many series a query finds now.
+func resultOf(t *testing.T, url, query string) int {
+	t.Helper()
+	var answer struct{ Data struct{ Result []any } }
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/api/v1/query", nil)
+	require.NoError(t, err)
+	values := req.URL.Query()
+	values.Set("query", query)
+	req.URL.RawQuery = values.Encode()
+	ask(t, req.URL.String(), &answer)
+	return len(answer.Data.Result)
+}
+
+// ask reads JSON.
+func ask(t *testing.T, url string, into any) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	require.NoError(t, err)
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, resp.StatusCode, string(body))
+	require.NoError(t, json.Unmarshal(body, into), string(body))
+}

@@ -1,0 +1,120 @@
+package migrate
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/oneprom/oneprom/proxy/config"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var update = flag.Bool("update", false, "write the golden files")
+
+// Each file of promxy or Prometheus becomes the file beside it, which oneprom takes.
+func TestFile_Golden(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.yml")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, path := range files {
+		t.Run(filepath.Base(path), func(t *testing.T) {
+			data, err := os.ReadFile(path)
+			require.NoError(t, err)
+			got, err := File(data, filepath.Base(path))
+			require.NoError(t, err)
+			_, err = config.Parse(got, "got")
+			require.NoError(t, err, "%s", got)
+
+			golden := strings.TrimSuffix(path, ".yml") + ".golden"
+			if *update {
+				require.NoError(t, os.WriteFile(golden, got, 0o644))
+			}
+			want, err := os.ReadFile(golden)
+			require.NoError(t, err)
+			require.Equal(t, string(want), string(got))
+		})
+	}
+}
+
+func TestFile_NotAFileToMigrate(t *testing.T) {
+	f := func(text, want string) {
+		t.Helper()
+		_, err := File([]byte(text), "f")
+		require.EqualError(t, err, want)
+	}
+	f("server_groups: []\n", "f:1: a configuration of oneprom already: there are server_groups at the top level")
+	f("a: b\n", "f:1: neither a configuration of promxy (there is no `promxy`) nor of Prometheus (there are no scrape_configs)")
+	f("- a\n", "f:1: neither a configuration of promxy nor of Prometheus: expected a mapping")
+	f("a: [\n", "f:1: not YAML: did not find expected node content")
+	f("\npromxy: {}\n", "f:2: promxy.server_groups: expected a list of server groups")
+	f("promxy: {server_groups: {a: b}}\n", "f:1: promxy.server_groups: expected a list of server groups")
+	f("promxy:\n  server_groups:\n  - a\n", "f:3: promxy.server_groups[0]: expected a mapping")
+	f("promxy: &a [*a]\n", "f:1: aliases repeat too much, or themselves")
+}
+
+// Settings that several groups share by anchors and merges are those of each.
+func TestFile_Aliases(t *testing.T) {
+	got, err := File([]byte(`promxy:
+  server_groups:
+    - &a {static_configs: [{targets: [a]}], labels: &l {x: a, y: b}, scheme: https}
+    - {<<: *a, static_configs: [{targets: [b]}], labels: {<<: *l, x: c}}
+`), "f")
+	require.NoError(t, err)
+	cfg, err := config.Parse(got, "got")
+	require.NoError(t, err, "%s", got)
+	require.Len(t, cfg.ServerGroups, 2)
+	require.Equal(t, "c-b", cfg.ServerGroups[1].Name)
+	require.Equal(t, map[string]string{"x": "c", "y": "b"}, cfg.ServerGroups[1].Labels)
+	require.Equal(t, "https", cfg.ServerGroups[1].Scheme)
+}
+
+func TestCommand_Run(t *testing.T) {
+	dir := t.TempDir()
+	in, out := filepath.Join(dir, "promxy.yml"), filepath.Join(dir, "oneprom.yml")
+	write := func(text string) { require.NoError(t, os.WriteFile(in, []byte(text), 0o644)) }
+	write("promxy: {server_groups: [{static_configs: [{targets: [a]}]}]}\n")
+
+	var stdout strings.Builder
+	require.NoError(t, (&Command{File: in}).Run(&stdout))
+	require.Contains(t, stdout.String(), "  - name: a\n")
+	require.NoError(t, (&Command{File: in, Output: out}).Run(nil))
+	written, err := os.ReadFile(out)
+	require.NoError(t, err)
+	require.Equal(t, stdout.String(), string(written))
+
+	// A file that is there is not written over.
+	require.ErrorIs(t, (&Command{File: in, Output: out}).Run(nil), os.ErrExist)
+
+	// What cannot be right here is written, and said.
+	write("promxy: {server_groups: [{static_configs: [{targets: [a]}]}, {static_configs: [{targets: [a]}]}]}\n")
+	stdout.Reset()
+	err = (&Command{File: in}).Run(&stdout)
+	require.ErrorContains(t, err, "what was written needs a hand still:\nthe output:")
+	require.ErrorContains(t, err, "http://a is a replica of server_groups[0] too")
+	require.Contains(t, stdout.String(), "  - name: a-2\n")
+}
+
+// FuzzFile: nothing makes it panic, and what it writes is YAML.
+func FuzzFile(f *testing.F) {
+	files, err := filepath.Glob("testdata/*.yml")
+	require.NoError(f, err)
+	for _, path := range files {
+		data, err := os.ReadFile(path)
+		require.NoError(f, err)
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		got, err := File(data, "f")
+		if err != nil {
+			return
+		}
+		_, err = config.Document(got, "got")
+		require.NoError(t, err, "%s", got)
+	})
+}

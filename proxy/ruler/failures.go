@@ -1,0 +1,131 @@
+package ruler
+
+import (
+	"cmp"
+	"context"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/rulefmt"
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/rules"
+
+	"github.com/oneprom/oneprom/proxy/config"
+)
+
+// This file is the alert for rules that could not be evaluated: an alert that cannot be
+// judged does not fire, and somebody has to know. It is a rule like all others, of a
+// file that does not exist and over a metric that nobody scrapes, so that pending,
+// firing, sending and resolving it is upstream's business.
+
+const (
+	// builtIn names the file and the group of the built-in rule.
+	builtIn = "oneprom"
+	// maxReason bounds the text of a failure, in bytes.
+	maxReason = 1 << 10
+)
+
+// builtInRules are the rules that are there of themselves.
+func builtInRules(c *config.Config) *rulefmt.RuleGroups {
+	return &rulefmt.RuleGroups{Groups: []rulefmt.RuleGroup{{
+		Name: builtIn,
+		Rules: []rulefmt.Rule{{
+			Alert: "OnepromRuleNotEvaluated",
+			Expr:  "oneprom_rule_not_evaluated == 1",
+			For:   c.Global.EvaluationInterval,
+			// The reason changes, and is for the annotations only: an empty label is none.
+			Labels: map[string]string{"severity": "warning", "reason": ""},
+			Annotations: map[string]string{
+				"summary":     "Rule {{ $labels.rule }} cannot be evaluated.",
+				"description": "Rule {{ $labels.rule }} of group {{ $labels.rule_group }} ({{ $labels.rule_file }}) cannot be evaluated, so that nobody knows whether it holds: {{ $labels.reason }}",
+			},
+		}},
+	}}}
+}
+
+// ruleName tells rules apart as people do. Rules with the same name in a group are one.
+type ruleName struct{ file, group, rule string }
+
+// failures are the rules whose last evaluation failed, with the reason.
+type failures struct {
+	mtx     sync.Mutex
+	reasons map[string]map[ruleName]string // by key of the group
+}
+
+func newFailures() *failures { return &failures{reasons: map[string]map[ruleName]string{}} }
+
+// note takes in how the evaluation of a group ended.
+func (f *failures) note(g *rules.Group) {
+	reasons := map[ruleName]string{}
+	for _, rule := range g.Rules() {
+		if err := rule.LastError(); err != nil && rule.Health() == rules.HealthBad {
+			reasons[ruleName{g.File(), g.Name(), rule.Name()}] = clipped(err.Error())
+		}
+	}
+	f.mtx.Lock()
+	defer f.mtx.Unlock()
+	f.reasons[rules.GroupKey(g.File(), g.Name())] = reasons
+}
+
+// keep forgets the groups that are not there any more.
+func (f *failures) keep(groups []*rules.Group) {
+	there := map[string]bool{}
+	for _, g := range groups {
+		there[rules.GroupKey(g.File(), g.Name())] = true
+	}
+	f.mtx.Lock()
+	defer f.mtx.Unlock()
+	maps.DeleteFunc(f.reasons, func(key string, _ map[ruleName]string) bool { return !there[key] })
+}
+
+// remind repeats the alerts that fire of rules whose evaluation failed. Upstream does so
+// only after an evaluation, and Alertmanager takes an alert that nobody repeats for
+// resolved. How often, and for how long they are good, is as upstream has it.
+func (r *Ruler) remind(ctx context.Context, g *rules.Group, at time.Time) {
+	delay := time.Duration(r.opts.ResendDelay)
+	for _, rule := range g.Rules() {
+		alerting, ok := rule.(*rules.AlertingRule)
+		if !ok || alerting.Health() != rules.HealthBad {
+			continue
+		}
+		var again []*rules.Alert
+		alerting.ForEachActiveAlert(func(a *rules.Alert) {
+			if a.State != rules.StateFiring || a.LastSentAt.Add(delay).After(at) {
+				return
+			}
+			a.LastSentAt, a.ValidUntil = at, at.Add(4*max(g.Interval(), delay))
+			sent := *a
+			sent.Labels = a.Labels.Copy() // the notifier changes them
+			again = append(again, &sent)
+		})
+		r.notify(ctx, alerting.Query().String(), again...)
+	}
+}
+
+// vector is the failures as the value of the built-in rule's expression.
+func (f *failures) vector(at time.Time) promql.Vector {
+	f.mtx.Lock()
+	defer f.mtx.Unlock()
+	var v promql.Vector
+	for _, reasons := range f.reasons {
+		for name, reason := range reasons {
+			v = append(v, promql.Sample{T: at.UnixMilli(), F: 1, Metric: labels.FromStrings(
+				labels.MetricName, "oneprom_rule_not_evaluated",
+				"rule", name.rule, "rule_group", name.group, "rule_file", name.file, "reason", reason,
+			)})
+		}
+	}
+	slices.SortFunc(v, func(a, b promql.Sample) int { return cmp.Compare(a.Metric.String(), b.Metric.String()) })
+	return v
+}
+
+func clipped(s string) string {
+	if len(s) > maxReason {
+		s = s[:maxReason] + "…"
+	}
+	return strings.ToValidUTF8(s, "")
+}

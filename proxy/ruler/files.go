@@ -1,0 +1,115 @@
+package ruler
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/rulefmt"
+	"github.com/prometheus/prometheus/promql/parser"
+
+	"github.com/oneprom/oneprom/proxy/config"
+)
+
+// ruleFiles are the files of rules of one configuration, as they were read.
+type ruleFiles struct {
+	names  []string // sorted
+	groups map[string]*rulefmt.RuleGroups
+}
+
+// Check says what is wrong with the files of rules that a configuration names, and with
+// what it says of them.
+func Check(cfg *config.Config, p parser.Parser) error {
+	_, err := loadFiles(cfg, p)
+	return err
+}
+
+// loadFiles reads the files that a configuration names. The error joins one error for
+// each problem.
+func loadFiles(cfg *config.Config, p parser.Parser) (*ruleFiles, error) {
+	files := &ruleFiles{groups: map[string]*rulefmt.RuleGroups{}}
+	names, errs := expand(cfg.RuleFiles)
+	known := map[string]bool{}
+	for _, name := range names {
+		groups, problems := parse(name, p)
+		if len(problems) > 0 {
+			errs = append(errs, problems...)
+			continue
+		}
+		files.names, files.groups[name] = append(files.names, name), groups
+		for _, g := range groups.Groups {
+			known[g.Name] = true
+			if recorded := recordedBy(g); recorded != "" && len(cfg.RemoteWrite) == 0 {
+				errs = append(errs, fmt.Errorf("%s: group %q records %s, but there is nowhere to write it: add remote_write to the configuration, or leave the rule to the Prometheus servers", name, g.Name, recorded))
+			}
+		}
+	}
+	if len(errs) == 0 {
+		for _, name := range slices.Sorted(maps.Keys(cfg.Rules.Groups)) {
+			if !known[name] {
+				errs = append(errs, fmt.Errorf("rules.groups: no file of rule_files has a group %q: remove it, or correct the name", name))
+			}
+		}
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return files, nil
+}
+
+// expand returns the files that match the patterns, sorted. What is no pattern has to be
+// there.
+func expand(patterns []string) (names []string, errs []error) {
+	for _, pattern := range patterns {
+		found, err := filepath.Glob(pattern)
+		if err == nil && len(found) == 0 && !strings.ContainsAny(pattern, `*?[\`) {
+			_, err = os.Stat(pattern)
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("rule_files: %s: %w", pattern, err))
+		}
+		names = append(names, found...)
+	}
+	slices.Sort(names)
+	return slices.Compact(names), errs
+}
+
+// parse reads a file of rules. The problems have its name and, as far as upstream knows
+// it, the place.
+func parse(name string, p parser.Parser) (*rulefmt.RuleGroups, []error) {
+	return rulefmt.ParseFile(name, false, model.UTF8Validation, p, slog.New(slog.DiscardHandler))
+}
+
+// recordedBy names the first series that a group records; "" if it has alerts only.
+func recordedBy(g rulefmt.RuleGroup) string {
+	for _, rule := range g.Rules {
+		if rule.Record != "" {
+			return rule.Record
+		}
+	}
+	return ""
+}
+
+// loader gives the rule manager the files as they were prepared, so that it finds nothing
+// wrong with them any more.
+type loader struct{ *Ruler }
+
+// Load implements rules.GroupLoader.
+func (l *loader) Load(name string, _ bool, _ model.ValidationScheme) (*rulefmt.RuleGroups, []error) {
+	if name == builtIn {
+		return builtInRules(l.config.Load()), nil
+	}
+	if groups, ok := l.files.Load().groups[name]; ok {
+		return groups, nil
+	}
+	return nil, []error{fmt.Errorf("%s was not prepared", name)}
+}
+
+// Parse implements rules.GroupLoader.
+func (l *loader) Parse(expr string) (parser.Expr, error) { return l.opts.Parser.ParseExpr(expr) }

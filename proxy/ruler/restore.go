@@ -1,0 +1,114 @@
+package ruler
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/rules"
+	"github.com/prometheus/prometheus/storage"
+
+	"github.com/oneprom/oneprom/proxy/config"
+)
+
+// This file is how alerts get back the time that they have been pending before a
+// restart.
+
+// iterate evaluates a group once. As long as upstream has not restored the `for` state of
+// its alerts, it goes on until those could be evaluated: upstream restores once, after the
+// second iteration, and only alerts that are there by then. It implements
+// rules.GroupEvalIterationFunc.
+func (r *Ruler) iterate(ctx context.Context, g *rules.Group, at time.Time) {
+	for {
+		rules.DefaultEvalIterationFunc(ctx, g, at)
+		if ctx.Err() != nil {
+			return
+		}
+		r.failures.note(g)
+		r.remind(ctx, g, at)
+		if !restorable(g) {
+			return
+		}
+		at = g.EvalTimestamp(time.Now().UnixNano()).Add(g.Interval())
+		if !r.await(ctx, at) {
+			return
+		}
+	}
+}
+
+// await waits for the next iteration of a group. It tells whether it is time: a group must
+// not be held up when it may be replaced, and at the end.
+func (r *Ruler) await(ctx context.Context, at time.Time) bool {
+	next := time.NewTimer(time.Until(at))
+	defer next.Stop()
+	select {
+	case <-next.C:
+		return true
+	case <-*r.applying.Load():
+	case <-ctx.Done():
+	}
+	return false
+}
+
+// restorable tells whether a group has an alert that waits for its state and could not be
+// evaluated.
+func restorable(g *rules.Group) bool {
+	for _, rule := range g.Rules() {
+		if alert, ok := rule.(*rules.AlertingRule); ok && !alert.Restored() && alert.Health() == rules.HealthBad {
+			return true
+		}
+	}
+	return false
+}
+
+// memory is the server groups as the place where rules find what they have written
+// themselves.
+type memory struct {
+	storage.Queryable
+	config func() *config.Config
+}
+
+// Querier implements storage.Queryable.
+func (m *memory) Querier(mint, maxt int64) (storage.Querier, error) {
+	q, err := m.Queryable.Querier(mint, maxt)
+	if err != nil {
+		return nil, err
+	}
+	return &recollection{q, m.config().Global.ExternalLabels}, nil
+}
+
+// recollection takes the external labels off again that remote write has added.
+type recollection struct {
+	storage.Querier
+	added labels.Labels
+}
+
+// Select implements storage.Querier.
+func (r *recollection) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
+	return &withoutLabels{r.Querier.Select(ctx, sorted, hints, ms...), r.added}
+}
+
+type withoutLabels struct {
+	storage.SeriesSet
+	added labels.Labels
+}
+
+// At implements storage.SeriesSet.
+func (s *withoutLabels) At() storage.Series {
+	series := s.SeriesSet.At()
+	b := labels.NewBuilder(series.Labels())
+	s.added.Range(func(l labels.Label) {
+		if b.Get(l.Name) == l.Value {
+			b.Del(l.Name)
+		}
+	})
+	return &relabelled{series, b.Labels()}
+}
+
+type relabelled struct {
+	storage.Series
+	labels labels.Labels
+}
+
+// Labels implements storage.Series.
+func (s *relabelled) Labels() labels.Labels { return s.labels }

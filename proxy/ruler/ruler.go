@@ -1,0 +1,251 @@
+// Package ruler evaluates rules over the server groups with upstream's rule manager,
+// sends alerts with its notifier, and writes what rules record with its remote write.
+// What is its own is how rules meet groups that do not answer.
+package ruler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/common/model"
+	upstream "github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/discovery"
+	"github.com/prometheus/prometheus/notifier"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/rules"
+	"github.com/prometheus/prometheus/storage"
+	upstreamfeatures "github.com/prometheus/prometheus/util/features"
+
+	"github.com/oneprom/oneprom/proxy/config"
+	"github.com/oneprom/oneprom/servergroup"
+)
+
+// discoveryPace is how long the Alertmanagers that are found wait to be used. Upstream's
+// 5 s would be as long as alerts find none after a start.
+const discoveryPace = time.Second
+
+// Options of a Ruler.
+type Options struct {
+	Flags
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+	// Features is told what rules can do.
+	Features upstreamfeatures.Collector
+	// Parser reads the expressions of rules.
+	Parser parser.Parser
+	// Query evaluates an expression. What becomes of groups that do not answer is in its
+	// context.
+	Query QueryFunc
+	// Storage is where the `for` state of alerts is looked up after a restart.
+	Storage storage.Queryable
+	// ExternalURL is where links in alerts lead to.
+	ExternalURL *url.URL
+	// TypeAndUnitLabels is the feature of the same name.
+	TypeAndUnitLabels bool
+}
+
+// Ruler evaluates the rules of one configuration at a time. It must be stopped.
+type Ruler struct {
+	opts     Options
+	logger   *slog.Logger
+	rules    *rules.Manager
+	notifier *notifier.Manager
+	notify   rules.NotifyFunc
+	finder   *discovery.Manager // of Alertmanagers
+	recorder *recorder
+	failures *failures
+	slots    chan struct{} // of evaluations
+
+	config atomic.Pointer[config.Config] // in use
+	files  atomic.Pointer[ruleFiles]     // in use
+
+	life    context.Context // of evaluations and of discovery
+	endLife context.CancelFunc
+
+	// applying is closed while a configuration is put to use.
+	applying atomic.Pointer[chan struct{}]
+
+	mtx     sync.Mutex // guards what follows, and is held while a configuration is put to use
+	next    *ruleFiles // prepared
+	running sync.WaitGroup
+	started bool
+	ended   bool
+
+	stopping sync.Once
+	stopped  chan struct{} // closed when stopErr is set
+	stopErr  error
+}
+
+var errStopped = errors.New("rules are not evaluated any more")
+
+// New returns a ruler without rules.
+func New(o Options) (*Ruler, error) {
+	r := &Ruler{
+		opts: o, logger: o.Logger, failures: newFailures(), slots: make(chan struct{}, o.MaxConcurrentEvals),
+		stopped: make(chan struct{}),
+	}
+	r.applying.Store(new(make(chan struct{})))
+	r.config.Store(&config.Config{Rules: config.DefaultRules})
+	r.files.Store(&ruleFiles{})
+	r.life, r.endLife = context.WithCancel(context.Background())
+
+	// Those of the mechanisms are in the registry already, for the server groups.
+	unseen, err := discovery.CreateAndRegisterSDMetrics(prometheus.NewRegistry())
+	if err != nil {
+		return nil, fmt.Errorf("discovery of Alertmanagers: %w", err)
+	}
+	r.finder = discovery.NewManager(r.life, o.Logger, o.Registerer, unseen, discovery.Name("notify"), discovery.Updatert(discoveryPace))
+	if r.finder == nil {
+		return nil, errors.New("discovery of Alertmanagers: metrics cannot be registered")
+	}
+	r.notifier = notifier.NewManager(&notifier.Options{
+		QueueCapacity: o.NotificationQueueCapacity, DrainOnShutdown: o.DrainNotificationQueue, Registerer: o.Registerer,
+	}, model.UTF8Validation, o.Logger.With("component", "notifier"))
+	r.notify = rules.SendAlerts(r.notifier, o.ExternalURL.String())
+	r.recorder = newRecorder(o)
+	r.rules = rules.NewManager(&rules.ManagerOptions{
+		NameValidationScheme: model.UTF8Validation,
+		ExternalURL:          o.ExternalURL,
+		QueryFunc:            r.query,
+		NotifyFunc:           r.notify,
+		// Looking up the `for` state is content with the groups that answer.
+		Context:         servergroup.WithPartialResponse(r.life, servergroup.PartialWarn),
+		Appendable:      r.recorder,
+		Queryable:       &memory{o.Storage, func() *config.Config { return r.config.Load() }},
+		Logger:          o.Logger.With("component", "rule manager"),
+		Registerer:      o.Registerer,
+		OutageTolerance: time.Duration(o.ForOutageTolerance),
+		ForGracePeriod:  time.Duration(o.ForGracePeriod),
+		ResendDelay:     time.Duration(o.ResendDelay),
+		GroupLoader:     &loader{r},
+		DefaultRuleQueryOffset: func() time.Duration {
+			return time.Duration(r.config.Load().Global.RuleQueryOffset)
+		},
+		MaxConcurrentEvals:     int64(o.MaxConcurrentEvals),
+		ConcurrentEvalsEnabled: true,
+		FeatureRegistry:        o.Features,
+		Parser:                 o.Parser,
+	})
+	return r, nil
+}
+
+// Rules are those that are evaluated here.
+func (r *Ruler) Rules() *rules.Manager { return r.rules }
+
+// Notifier is what sends alerts to Alertmanagers.
+func (r *Ruler) Notifier() *notifier.Manager { return r.notifier }
+
+// Prepare does for a configuration what can fail, and changes nothing that is in use. It
+// is for the next Apply.
+func (r *Ruler) Prepare(cfg *config.Config) error {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	if r.ended {
+		return errStopped
+	}
+	files, err := loadFiles(cfg, r.opts.Parser)
+	if err != nil {
+		return err
+	}
+	if err := connectable(cfg.Upstream()); err != nil {
+		return err
+	}
+	if len(cfg.RemoteWrite) > 0 {
+		if err := r.recorder.open(); err != nil {
+			return err
+		}
+	}
+	r.next = files
+	return nil
+}
+
+// Apply puts the configuration to use that was prepared last. What fails although it was
+// prepared is told, and the rest is in use.
+func (r *Ruler) Apply(cfg *config.Config) error {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	if r.ended {
+		return errStopped
+	}
+	close(*r.applying.Load())
+	defer func() { r.applying.Store(new(make(chan struct{}))) }()
+	r.config.Store(cfg)
+	r.files.Store(r.next)
+	if !r.started {
+		r.started = true
+		r.running.Go(func() { _ = r.finder.Run() })
+		r.running.Go(func() { r.notifier.Run(r.finder.SyncCh()) })
+		r.running.Go(r.rules.Run)
+	}
+	found := map[string]discovery.Configs{}
+	settings := cfg.Upstream()
+	for name, am := range settings.AlertingConfig.AlertmanagerConfigs.ToMap() {
+		found[name] = am.ServiceDiscoveryConfigs
+	}
+	errs := []error{r.recorder.apply(settings), r.notifier.ApplyConfig(settings), r.finder.ApplyConfig(found)}
+	files := r.next.names
+	if cfg.Rules.NotEvaluatedAlert && len(files) > 0 {
+		files = append([]string{builtIn}, files...)
+	}
+	errs = append(errs, r.rules.Update(time.Duration(cfg.Global.EvaluationInterval), files, cfg.Global.ExternalLabels, r.opts.ExternalURL.String(), r.iterate))
+	r.failures.keep(r.rules.RuleGroups())
+	return errors.Join(errs...)
+}
+
+// Interrupt begins to stop, and does not wait. Evaluations under way are cancelled.
+func (r *Ruler) Interrupt() {
+	r.stopping.Do(func() {
+		go func() {
+			defer close(r.stopped)
+			r.stopErr = r.end()
+		}()
+	})
+}
+
+// Stop ends the evaluation of rules, and waits until the alerts and samples that are
+// there already have been sent, or ctx ends.
+func (r *Ruler) Stop(ctx context.Context) error {
+	r.Interrupt()
+	select {
+	case <-r.stopped:
+		return r.stopErr
+	case <-ctx.Done():
+		return fmt.Errorf("sending the last alerts and samples was given up: %w", context.Cause(ctx))
+	}
+}
+
+func (r *Ruler) end() error {
+	r.endLife()
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	r.ended = true
+	if r.started {
+		r.rules.Stop()
+		r.notifier.Stop() // which sends what the rules have queued
+		r.running.Wait()
+	}
+	return r.recorder.close()
+}
+
+// connectable tells whether clients can be made of the settings: certificates, say, are
+// files that may be missing.
+func connectable(c *upstream.Config) error {
+	for i, am := range c.AlertingConfig.AlertmanagerConfigs {
+		if err := alertmanagerClient(am); err != nil {
+			return fmt.Errorf("alerting.alertmanagers[%d]: %w", i, err)
+		}
+	}
+	for i, rw := range c.RemoteWriteConfigs {
+		if err := writeClient(rw); err != nil {
+			return fmt.Errorf("remote_write[%d]: %w", i, err)
+		}
+	}
+	return nil
+}
