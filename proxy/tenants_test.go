@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -23,6 +24,7 @@ import (
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/stretchr/testify/require"
 
+	"github.com/oneprom/oneprom/proxy/admission"
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 )
 
@@ -89,7 +91,7 @@ server_groups:
 	require.NoError(t, os.WriteFile(file, []byte(config), 0o600))
 	s, err := New(tenantsOptions(t, file))
 	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, s.Stop(t.Context())) })
+	t.Cleanup(func() { require.NoError(t, s.Stop(context.Background())) })
 	require.NoError(t, s.Start(t.Context()))
 	return s
 }
@@ -359,4 +361,31 @@ func tenantsOptions(t testing.TB, file string) Options {
 	_, err := app.Parse([]string{"--config.file=" + file, "--web.listen-address=127.0.0.1:0"})
 	require.NoError(t, err)
 	return o
+}
+
+// A tenant has slots of its own, and query rules know it.
+func TestTenants_Limits(t *testing.T) {
+	s, _ := startedServer(t, `
+global: {tenant_header: X-Tenant}
+tenants:
+  - {name: a, header_values: [a], selector: '{team="a"}', max_concurrency: 1}
+  - {name: b, header_values: [b], selector: '{team="b"}'}
+query_rules:
+  - {name: no-b, tenant: b, regex: 'time.*', action: refuse, reason: not for b}
+server_groups:
+  - {name: g, static_configs: [{targets: ['127.0.0.1:1']}]}
+`, "--query.max-queued=0")
+	query := func(tenant string) *httptest.ResponseRecorder {
+		return as(s, tenant, http.MethodGet, "/api/v1/query?query=time()", "")
+	}
+	require.Equal(t, http.StatusOK, query("a").Code)
+	require.Contains(t, query("b").Body.String(), "not for b")
+	owner := s.tenants.Load().byProof[proof{byHeader, "a"}]
+	leave, err := s.doorman.queue.Enter(t.Context(), admission.Request{Client: "x", Arrived: time.Now(), Pools: []*admission.Pool{owner.pool}})
+	require.NoError(t, err)
+	require.Equal(t, http.StatusTooManyRequests, query("a").Code)
+	require.NoError(t, s.Reload(t.Context())) // the slots are kept
+	require.Equal(t, http.StatusTooManyRequests, query("a").Code)
+	leave()
+	require.Equal(t, http.StatusOK, query("a").Code)
 }
