@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/common/promslog"
 	promslogflag "github.com/prometheus/common/promslog/flag"
 	"github.com/prometheus/common/version"
+	_ "github.com/prometheus/prometheus/plugins" // the service discoveries
 
 	"github.com/oneprom/oneprom/proxy"
 	"github.com/oneprom/oneprom/proxy/config"

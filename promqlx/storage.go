@@ -32,6 +32,8 @@ func (s *Storage) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
 	return &chunkQuerier{groupQuerier{groups: s.groups, mint: mint, maxt: maxt}}, nil
 }
 
+var _ storage.Searcher = (*groupQuerier)(nil)
+
 // groupQuerier asks the groups for all series in [mint, maxt] (ms).
 type groupQuerier struct {
 	groups     *servergroup.Set
@@ -91,6 +93,26 @@ func (q *groupQuerier) LabelValues(ctx context.Context, name string, hints *stor
 func (q *groupQuerier) LabelNames(ctx context.Context, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
 	names, ws, err := q.view(ctx).LabelNames(ctx, q.lookup(limitOf(hints), ms))
 	return names, ws, queryError(err)
+}
+
+// SearchLabelValues implements storage.Searcher. What there is is found out first, and
+// then searched: limits and scores are of the merged values.
+func (q *groupQuerier) SearchLabelValues(ctx context.Context, name string, hints *storage.SearchHints, ms ...*labels.Matcher) storage.SearchResultSet {
+	values, ws, err := q.LabelValues(ctx, name, nil, ms...)
+	return searchAmong(values, ws, err, hints)
+}
+
+// SearchLabelNames implements storage.Searcher.
+func (q *groupQuerier) SearchLabelNames(ctx context.Context, hints *storage.SearchHints, ms ...*labels.Matcher) storage.SearchResultSet {
+	names, ws, err := q.LabelNames(ctx, nil, ms...)
+	return searchAmong(names, ws, err, hints)
+}
+
+func searchAmong(sorted []string, ws annotations.Annotations, err error, hints *storage.SearchHints) storage.SearchResultSet {
+	if err != nil {
+		return storage.ErrSearchResultSet(err, ws)
+	}
+	return storage.NewSearchResultSetFromSlice(storage.ApplySearchHints(sorted, hints), ws)
 }
 
 // Close ends the fetches that are still under way and waits for them.

@@ -75,6 +75,10 @@ const (
 var errands = map[string]errand{
 	"/query": aQuery, "/query_range": aQuery, "/explain": anExplain,
 	"/series": aLookup, "/labels": aLookup, "/label/:name/values": aLookup, "/query_exemplars": aLookup, "/metadata": aLookup,
+	"/rules": aLookup, "/alerts": aLookup, "/alertmanagers": aLookup, "/notifications": aLookup, "/features": aLookup,
+	"/targets": aLookup, "/targets/metadata": aLookup, "/targets/relabel_steps": aLookup,
+	"/scrape_pools": aLookup, "/scrape_pools/config": aLookup, "/status/tsdb": aLookup, "/status/tsdb/blocks": aLookup,
+	"/search/metric_names": aLookup, "/search/label_names": aLookup, "/search/label_values": aLookup,
 	"/federate": aScrape, "/read": aRead,
 }
 

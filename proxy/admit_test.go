@@ -183,6 +183,9 @@ func TestAdmit_OnlyWhatAsksTheServersWaits(t *testing.T) {
 	for _, target := range []string{
 		"/query?query=up", "/query_range?query=up&start=0&end=1&step=1", "/explain?analyze=true&query=up", "/series?match[]=up",
 		"/labels", "/label/job/values", "/query_exemplars?query=up", "/metadata",
+		"/rules", "/alerts", "/alertmanagers", "/notifications", "/features", "/targets", "/targets/metadata", "/targets/relabel_steps",
+		"/scrape_pools", "/scrape_pools/config", "/status/tsdb", "/status/tsdb/blocks",
+		"/search/metric_names", "/search/label_names", "/search/label_values",
 	} {
 		w := get(s.Handler(), "/api/v1"+target)
 		require.Equal(t, http.StatusTooManyRequests, w.Code, target)
@@ -195,9 +198,9 @@ func TestAdmit_OnlyWhatAsksTheServersWaits(t *testing.T) {
 	require.Equal(t, http.StatusTooManyRequests, get(s.Handler(), "/federate?match[]=up").Code)
 
 	for _, target := range []string{
-		"/api/v1/explain?query=up", "/api/v1/format_query?query=up", "/api/v1/parse_query?query=up", "/api/v1/rules", "/api/v1/alerts", "/api/v1/targets",
-		"/api/v1/status/config", "/api/v1/status/groups", "/api/v1/status/flags", "/api/v1/status/buildinfo", "/api/v1/status/runtimeinfo", "/api/v1/status/tsdb",
-		"/api/v1/features", "/api/v1/notifications", "/-/healthy", "/-/ready", "/metrics", "/query",
+		"/api/v1/explain?query=up", "/api/v1/format_query?query=up", "/api/v1/parse_query?query=up",
+		"/api/v1/status/config", "/api/v1/status/groups", "/api/v1/status/flags", "/api/v1/status/buildinfo", "/api/v1/status/runtimeinfo",
+		"/-/healthy", "/-/ready", "/metrics", "/query",
 	} {
 		require.Equal(t, http.StatusOK, get(s.Handler(), target).Code, target)
 	}

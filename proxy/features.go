@@ -16,8 +16,12 @@ type features struct {
 	perStepStats       bool
 	startTimestamps    bool
 	typeAndUnitLabels  bool
-	names              []string // those enabled
+	search             bool     // the API, which servers need not have
+	names              []string // those enabled that concern PromQL
 }
+
+// searchFeature is the one feature that concerns the API and not PromQL.
+const searchFeature = "search-api"
 
 // featureTable holds the features of Prometheus that concern queries and rules. A nil
 // entry is one that is always on by now, there as here.
@@ -29,6 +33,7 @@ var featureTable = map[string]func(*features){
 	"promql-experimental-functions":   func(f *features) { f.parser.EnableExperimentalFunctions = true },
 	"promql-extended-range-selectors": func(f *features) { f.parser.EnableExtendedRangeSelectors = true },
 	"promql-per-step-stats":           func(f *features) { f.perStepStats = true },
+	searchFeature:                     func(f *features) { f.search = true },
 	"type-and-unit-labels":            func(f *features) { f.typeAndUnitLabels = true },
 	"use-start-timestamps":            func(f *features) { f.startTimestamps = true },
 }
@@ -61,7 +66,9 @@ func parseFeatures(lists []string, logger *slog.Logger) features {
 				logger.Warn("this option for --enable-feature is always on and can be left out", "option", name)
 			default:
 				enable(&f)
-				f.names = append(f.names, name)
+				if name != searchFeature {
+					f.names = append(f.names, name)
+				}
 				logger.Info("feature enabled", "option", name)
 			}
 		}

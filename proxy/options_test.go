@@ -82,7 +82,9 @@ func TestParseFeatures(t *testing.T) {
 	}, "")
 	require.Equal(t, []string{"type-and-unit-labels", "use-start-timestamps"},
 		parseFeatures([]string{"x,type-and-unit-labels", "use-start-timestamps"}, slog.New(slog.DiscardHandler)).names)
-	require.Len(t, strings.Split(featureNames(), ", "), 9)
+	f([]string{"search-api"}, func(f *features) { f.search = true }, "")
+	require.Len(t, strings.Split(featureNames(), ", "), 10)
+	require.Empty(t, parseFeatures([]string{"search-api"}, slog.New(slog.DiscardHandler)).names, "servers that lack it evaluate the same")
 }
 
 func TestFeatures_ReachEngine(t *testing.T) {

@@ -179,8 +179,10 @@ func New(o Options) (_ *Server, err error) {
 	}
 	s.cleanup.add("stop rules", s.ruler.Stop)
 	s.ownRules, s.ownAlertmanagers = s.ruler.Rules(), s.ruler.Notifier()
-	s.handler = s.router(s.upstreamAPI(s.engine, storage),
+	upstream, own := s.upstreamAPI(s.engine, storage)
+	s.handler = s.router(upstream,
 		lookups{parser: s.parser, view: func(ctx context.Context) groupView { return s.set.View(ctx) }},
+		mergedViews{own: own, view: s.set.View, parser: s.parser},
 		&federation{
 			storage: storage, parser: s.parser, lookback: time.Duration(o.LookbackDelta), now: o.Now,
 			externalLabels: func() labels.Labels { return s.config.Load().Global.ExternalLabels },

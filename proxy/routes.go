@@ -12,20 +12,20 @@ import (
 // router is the life of a request, top to bottom. What a single route adds is
 // told where the route is: metrics, whom it is for, admission, readiness, compression, cross-origin
 // headers.
-func (s *Server) router(upstream http.Handler, l lookups, federate http.Handler) http.Handler {
+func (s *Server) router(upstream http.Handler, l lookups, m mergedViews, federate http.Handler) http.Handler {
 	return mergeSlashes(
 		s.recoverPanics(
 			s.traced(
 				s.forwardHeaders(
 					s.identify(
 						splitAt(s.routePrefix+"/api/v1",
-							s.observeQueries(tellCompleteness(s.requestPartial(s.requestPushdown(s.apiRoutes(upstream, l))))),
+							s.observeQueries(tellCompleteness(s.requestPartial(s.requestPushdown(s.apiRoutes(upstream, l, m))))),
 							s.webRoutes(federate)))))))
 }
 
 // apiRoutes are the routes below /api/v1: ours, and then upstream's, which also
 // answers what nobody knows.
-func (s *Server) apiRoutes(upstream http.Handler, l lookups) http.Handler {
+func (s *Server) apiRoutes(upstream http.Handler, l lookups, m mergedViews) http.Handler {
 	r := &httprouter.Router{NotFound: upstream}
 	instrument := s.metrics.instrumentBelow("/api/v1")
 	handle := func(method, path string, h http.HandlerFunc) {
@@ -38,6 +38,18 @@ func (s *Server) apiRoutes(upstream http.Handler, l lookups) http.Handler {
 	ours(http.MethodGet, "/query_exemplars", l.exemplars)
 	ours(http.MethodPost, "/query_exemplars", l.exemplars)
 	ours(http.MethodGet, "/metadata", l.metadata)
+	ours(http.MethodGet, "/rules", m.rules)
+	ours(http.MethodGet, "/alerts", m.alerts)
+	ours(http.MethodGet, "/targets", m.targets)
+	ours(http.MethodGet, "/targets/metadata", m.targetMetadata)
+	ours(http.MethodGet, "/targets/relabel_steps", m.ofScrapePool("/targets/relabel_steps"))
+	ours(http.MethodGet, "/scrape_pools", m.scrapePools)
+	ours(http.MethodGet, "/scrape_pools/config", m.ofScrapePool("/scrape_pools/config"))
+	ours(http.MethodGet, "/alertmanagers", m.alertmanagers)
+	ours(http.MethodGet, "/features", m.features)
+	ours(http.MethodGet, "/status/tsdb", m.tsdbStatus)
+	ours(http.MethodGet, "/status/tsdb/blocks", m.tsdbBlocks)
+	handle(http.MethodGet, "/notifications", compress(s.allowOrigin(serveAPI(m.notifications, s.logger)))) // also before oneprom is ready
 	open(http.MethodGet, "/explain", s.serveExplain)
 	open(http.MethodPost, "/explain", s.serveExplain)
 	ours(http.MethodGet, "/status/config", s.serveConfig)

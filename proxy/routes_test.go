@@ -207,7 +207,7 @@ func TestMetrics_Lint(t *testing.T) {
 
 // Empty is not absent: clients decode these without looking.
 func TestEmptyAnswers(t *testing.T) {
-	s, _ := startedServer(t, oneGroup)
+	s, _ := startedServer(t, singleConfig(teller(t, nil), ""))
 	for path, data := range map[string]string{
 		"targets":            `{"activeTargets":[],"droppedTargets":[],"droppedTargetCounts":{}}`,
 		"targets/metadata":   `[]`,

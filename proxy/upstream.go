@@ -18,7 +18,7 @@ import (
 	"github.com/oneprom/oneprom/promqlx"
 )
 
-// searchLimit is Prometheus' default for a limit of the search API, which is off.
+// searchLimit is Prometheus' default for the highest limit of the search API.
 const searchLimit = 10000
 
 // engineOptions are the options of the PromQL engine, set as Prometheus does.
@@ -44,8 +44,9 @@ func (s *Server) engineOptions() promql.EngineOpts {
 
 // upstreamAPI is Prometheus' own API over the server groups. Its routes lack the
 // prefix /api/v1. Routes that need scraping or exemplar storage are never
-// reached: ours come before them.
-func (s *Server) upstreamAPI(engine promql.QueryEngine, storage *promqlx.Storage) *route.Router {
+// reached: ours come before them. The second result is the same without admission,
+// which answers them with what is oneprom's own.
+func (s *Server) upstreamAPI(engine promql.QueryEngine, storage *promqlx.Storage) (*route.Router, ownAPI) {
 	addr := s.listeners[0].Addr().String()
 	s.registerFeatures()
 	api := v1.NewAPI(
@@ -60,7 +61,7 @@ func (s *Server) upstreamAPI(engine promql.QueryEngine, storage *promqlx.Storage
 		v1.GlobalURLOptions{ListenAddress: addr, Host: s.externalURL.Host, Scheme: s.externalURL.Scheme},
 		s.readiness.gate,
 		nothing{}, "", // no TSDB
-		false, false, searchLimit, // neither admin nor search API
+		false, s.features.search, searchLimit, // no admin API
 		s.logger.With("component", "api"),
 		func(context.Context) v1.RulesRetriever { return s.ownRules },
 		s.opts.ReadSampleLimit, s.opts.MaxConcurrency, s.opts.ReadMaxBytesInFrame, // the doorman lets no more in
@@ -88,7 +89,9 @@ func (s *Server) upstreamAPI(engine promql.QueryEngine, storage *promqlx.Storage
 		return instrument(route, s.permit("/api/v1"+route, s.doorman.admit(route, h)))
 	})
 	api.Register(r)
-	return r
+	own := route.New()
+	api.Register(own)
+	return r, ownAPI{own}
 }
 
 // registerFeatures tells /api/v1/features what the HTTP API can do; the engine
@@ -97,7 +100,8 @@ func (s *Server) registerFeatures() {
 	r := s.featureRegistry
 	r.Set(upstreamfeatures.API, "lifecycle", s.opts.EnableLifecycle)
 	r.Set(upstreamfeatures.API, "admin", s.opts.EnableAdminAPI)
-	for _, off := range []string{"remote_write_receiver", "otlp_write_receiver", "search"} {
+	r.Set(upstreamfeatures.API, "search", s.features.search)
+	for _, off := range []string{"remote_write_receiver", "otlp_write_receiver"} {
 		r.Disable(upstreamfeatures.API, off)
 	}
 	for _, on := range []string{

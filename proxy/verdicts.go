@@ -24,11 +24,11 @@ var verdicts = map[string]verdict{
 	// Their own queries.
 	"/api/v1/status/queries": forTenants, "/api/v1/status/queries/:id": forTenants,
 	// By the request alone, or the same for everybody.
-	"/api/v1/format_query": forTenants, "/api/v1/parse_query": forTenants, "/api/v1/features": forTenants,
+	"/api/v1/format_query": forTenants, "/api/v1/parse_query": forTenants,
 	"/api/v1/status/buildinfo": forTenants, "/api/v1/openapi.yaml": forTenants,
-	"/api/v1/notifications": forTenants, "/api/v1/notifications/live": forTenants,
 
 	// What is not told apart by tenant.
+	"/api/v1/features": forAdmins, "/api/v1/notifications": forAdmins, "/api/v1/notifications/live": forAdmins,
 	"/api/v1/rules": forAdmins, "/api/v1/alerts": forAdmins, "/api/v1/alertmanagers": forAdmins,
 	"/api/v1/targets": forAdmins, "/api/v1/targets/metadata": forAdmins, "/api/v1/targets/relabel_steps": forAdmins,
 	"/api/v1/scrape_pools": forAdmins, "/api/v1/scrape_pools/config": forAdmins,

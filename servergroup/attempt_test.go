@@ -62,11 +62,12 @@ func trio(t *testing.T) (*View, []*replica) {
 	h := newHealths(Options{Now: time.Now, Logger: slog.New(slog.DiscardHandler), Registerer: reg}, life, newMetrics(reg, &Set{}))
 	cfg := DefaultConfig
 	cfg.Name = "g"
-	g, err := newGroup(cfg, h, nil)
+	e, err := newEntry(cfg, h, nil)
 	require.NoError(t, err)
+	g := (*e.groups.Load())[0]
 	var list []*replica
 	for _, host := range []string{"a", "b", "c"} {
-		r := newReplica(g, &url.URL{Scheme: "http", Host: host})
+		r := newReplica(g, endpoint{url: &url.URL{Scheme: "http", Host: host}})
 		r.health.SetProbe(func(context.Context) error { return nil })
 		list = append(list, r)
 	}
@@ -204,7 +205,7 @@ func open(t *testing.T, s *Set, e *evaluator) *replica {
 	for range 10 {
 		_, _, _ = selectText(t, s, "foo", 0, hour)
 	}
-	r := (*s.current.Load().groups[0].replicas.Load())[0]
+	r := (*s.current.Load().groups()[0].replicas.Load())[0]
 	require.Eventually(t, func() bool { return r.health.State() == health.Open }, 5*time.Second, time.Millisecond)
 	return r
 }
@@ -258,7 +259,7 @@ func TestBreaker_OutlivesAReload(t *testing.T) {
 	before := open(t, s, a)
 	cfg.Timeout *= 2
 	require.NoError(t, s.Apply(t.Context(), []Config{cfg}, PartialWarn))
-	after := (*s.current.Load().groups[0].replicas.Load())[0]
+	after := (*s.current.Load().groups()[0].replicas.Load())[0]
 	require.NotSame(t, before, after)
 	require.Equal(t, health.Open, after.health.State())
 	require.Equal(t, "open", s.Status()[0].Replicas[0].Breaker)

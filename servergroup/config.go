@@ -19,7 +19,8 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/discovery"
 	_ "github.com/prometheus/prometheus/discovery/file" // file_sd_configs
-	"github.com/prometheus/prometheus/discovery/targetgroup"
+	_ "github.com/prometheus/prometheus/discovery/http" // http_sd_configs
+	"github.com/prometheus/prometheus/model/relabel"
 
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
@@ -41,6 +42,13 @@ type Config struct {
 	IntrinsicLabels []string `yaml:"intrinsic_labels,omitempty"`
 	// ReplicaLabels tell the replicas' series apart; they are dropped.
 	ReplicaLabels []string `yaml:"replica_labels,omitempty"`
+	// GroupBy makes a group of the targets for which these labels have the same values,
+	// and injects them as partition labels. Without it, all targets are one group.
+	GroupBy []string `yaml:"group_by,flow,omitempty"`
+	// GroupLimit is how many groups GroupBy may make; ForgetAfter is how long one is
+	// missed whose last target has gone.
+	GroupLimit  int            `yaml:"group_limit,omitempty"`
+	ForgetAfter model.Duration `yaml:"forget_after"`
 	// TimeRange bounds the samples that the group is asked for.
 	TimeRange TimeRange `yaml:"time_range,omitempty"`
 
@@ -74,6 +82,8 @@ type Config struct {
 
 	HTTPClientConfig        commoncfg.HTTPClientConfig `yaml:",inline"`
 	ServiceDiscoveryConfigs discovery.Configs          `yaml:"-"`
+	// RelabelConfigs change the labels of targets, or drop targets.
+	RelabelConfigs []*relabel.Config `yaml:"relabel_configs,omitempty"`
 }
 
 // RemoteRead says whether a group is read by remote read.
@@ -144,6 +154,8 @@ var DefaultConfig = Config{
 	Replicas:         WholeFirst,
 	Timeout:          model.Duration(30 * time.Second),
 	MaxConcurrency:   20,
+	GroupLimit:       1000,
+	ForgetAfter:      model.Duration(5 * time.Minute),
 	HTTPClientConfig: commoncfg.DefaultHTTPClientConfig,
 }
 
@@ -151,20 +163,6 @@ var DefaultConfig = Config{
 func (c *Config) UnmarshalYAML(unmarshal func(any) error) error {
 	*c = DefaultConfig
 	return discovery.UnmarshalYAMLWithInlineConfigs(c, unmarshal)
-}
-
-// MarshalYAML implements yaml.Marshaler. Secrets are redacted, and so are the
-// endpoint_params of OAuth 2, which often hold one.
-func (c Config) MarshalYAML() (any, error) {
-	if o := c.HTTPClientConfig.OAuth2; o != nil && len(o.EndpointParams) > 0 {
-		redacted := *o
-		redacted.EndpointParams = map[string]string{}
-		for name := range o.EndpointParams {
-			redacted.EndpointParams[name] = "<secret>"
-		}
-		c.HTTPClientConfig.OAuth2 = &redacted
-	}
-	return discovery.MarshalYAMLWithInlineConfigs(&c)
 }
 
 // SetDirectory makes relative paths of files relative to dir.
@@ -241,12 +239,15 @@ func (c *Config) Validate() error {
 	if c.MaxConcurrency < 1 {
 		errs.add("must be at least 1", "max_concurrency")
 	}
+	if c.GroupLimit < 1 {
+		errs.add("must be at least 1", "group_limit")
+	}
 	c.validateLabels(&errs)
 	c.TimeRange.validate(&errs)
 	c.validateRequests(&errs)
 	c.validateHTTPClient(&errs)
 	if len(c.ServiceDiscoveryConfigs) == 0 {
-		errs.add("the group has no targets: add `static_configs` or `file_sd_configs`")
+		errs.add("the group has no targets: add `static_configs`, `file_sd_configs` or another service discovery")
 	}
 	c.validateTargets(&errs)
 	return errors.Join(errs...)
@@ -285,6 +286,12 @@ func (c *Config) validateLabels(errs *fieldErrors) {
 	}
 	for i, name := range c.ReplicaLabels {
 		use(name, "replica_labels", "replica_labels", i)
+	}
+	for i, name := range c.GroupBy {
+		use(name, "group_by", "group_by", i)
+		if strings.HasPrefix(name, model.ReservedLabelPrefix) {
+			errs.add("labels that begin with __ do not survive relabeling: copy it to another one by `relabel_configs`", "group_by", i)
+		}
 	}
 }
 
@@ -363,15 +370,23 @@ func isTokenChar(r rune) bool {
 }
 
 func validatePath(errs *fieldErrors, path, key string) {
+	if problem := pathProblem(path); problem != "" {
+		errs.add(problem, key)
+	}
+}
+
+// pathProblem says what is wrong with a path that comes before others, "" if nothing is.
+func pathProblem(path string) string {
 	u, err := url.Parse("http://host" + path)
 	switch {
 	case !strings.HasPrefix(path, "/"):
-		errs.add(fmt.Sprintf("%q must start with a slash", path), key)
+		return fmt.Sprintf("%q must start with a slash", path)
 	case err != nil || strings.ContainsAny(path, "?#"):
-		errs.add("not the path of a URL: parameters belong into `query_params`", key)
+		return "not the path of a URL: parameters belong into `query_params`"
 	case strings.HasSuffix(strings.TrimSuffix(u.Path, "/"), "/api/v1"):
-		errs.add("/api/v1 is added to it: leave that out", key)
+		return "/api/v1 is added to it: leave that out"
 	}
+	return ""
 }
 
 // validateHTTPClient checks what upstream makes the HTTP client of.
@@ -431,40 +446,6 @@ func validateProxy(errs *fieldErrors, p commoncfg.ProxyConfig, path ...any) {
 	}
 }
 
-func (c *Config) validateTargets(errs *fieldErrors) {
-	c.eachStaticGroup(func(i int, tg *targetgroup.Group) {
-		for j, t := range tg.Targets {
-			if err := validateAddress(string(t[model.AddressLabel])); err != nil {
-				errs.add(err.Error(), "static_configs", i, "targets", j)
-			}
-		}
-		for _, name := range sortedKeys(tg.Labels) {
-			if !slices.Contains(c.ReplicaLabels, string(name)) {
-				errs.add("not one of `replica_labels`: labels of the whole group belong under its `labels`", "static_configs", i, "labels", string(name))
-			}
-		}
-	})
-}
-
-func (c *Config) eachStaticGroup(f func(i int, tg *targetgroup.Group)) {
-	i := 0
-	for _, sd := range c.ServiceDiscoveryConfigs {
-		static, _ := sd.(discovery.StaticConfig)
-		for _, tg := range static {
-			f(i, tg)
-			i++
-		}
-	}
-}
-
-// targetURL returns the URL below which the API of a target lies.
-func (c *Config) targetURL(address string) (*url.URL, error) {
-	if err := validateAddress(address); err != nil {
-		return nil, err
-	}
-	return url.Parse(c.Scheme + "://" + address + strings.TrimSuffix(c.PathPrefix, "/"))
-}
-
 // validateAddress checks that address is a host, with or without a port. The
 // error does not show what may be a password.
 func validateAddress(address string) error {
@@ -486,29 +467,6 @@ func validateAddress(address string) error {
 		}
 	}
 	return nil
-}
-
-// A StaticTarget is a target that the configuration names itself.
-type StaticTarget struct {
-	URL  string // in one spelling, so that URLs can be compared
-	Path Path   // leads to it from the group
-}
-
-// StaticTargets returns the well-formed targets of static_configs.
-func (c *Config) StaticTargets() []StaticTarget {
-	var targets []StaticTarget
-	c.eachStaticGroup(func(i int, tg *targetgroup.Group) {
-		for j, t := range tg.Targets {
-			u, err := c.targetURL(string(t[model.AddressLabel]))
-			if err != nil {
-				continue
-			}
-			u.Host = strings.ToLower(u.Host)
-			u.Host = strings.TrimSuffix(u.Host, map[string]string{"http": ":80", "https": ":443"}[u.Scheme])
-			targets = append(targets, StaticTarget{URL: u.String(), Path: Path{"static_configs", i, "targets", j}})
-		}
-	})
-	return targets
 }
 
 // AsksLike reports whether a URL, asked by either of the groups, is asked for the

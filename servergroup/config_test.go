@@ -82,9 +82,7 @@ func TestConfig_TargetURL(t *testing.T) {
 		"a?token=secret":   `target "a" is not of the form host:port`,
 		"a#b":              `target "a#b" is not of the form host:port`,
 	} {
-		cfg := groupWithTargets()
-		cfg.PathPrefix = "/p/"
-		u, err := cfg.targetURL(address)
+		u, err := targetURL("http", address, "/p/")
 		if err != nil {
 			require.EqualError(t, err, want)
 			continue
@@ -96,10 +94,10 @@ func TestConfig_TargetURL(t *testing.T) {
 func TestConfig_StaticTargetsHaveOneSpelling(t *testing.T) {
 	cfg := groupWithTargets("A", "a:80", "a:443", "bad/target", "[::80]")
 	require.Equal(t, []StaticTarget{
-		{"http://a", Path{"static_configs", 0, "targets", 0}},
-		{"http://a", Path{"static_configs", 0, "targets", 1}},
-		{"http://a:443", Path{"static_configs", 0, "targets", 2}},
-		{"http://[::80]", Path{"static_configs", 0, "targets", 4}},
+		{"http://a", "", Path{"static_configs", 0, "targets", 0}},
+		{"http://a", "", Path{"static_configs", 0, "targets", 1}},
+		{"http://a:443", "", Path{"static_configs", 0, "targets", 2}},
+		{"http://[::80]", "", Path{"static_configs", 0, "targets", 4}},
 	}, cfg.StaticTargets())
 	cfg.Scheme = "https"
 	require.Equal(t, "https://a:80", cfg.StaticTargets()[1].URL)

@@ -55,7 +55,7 @@ func as(t *testing.T, kind func(http.Handler) http.Handler, load string, change 
 // ready probes all replicas.
 func ready(t *testing.T, s *Set) {
 	t.Helper()
-	for _, g := range s.current.Load().groups {
+	for _, g := range s.current.Load().groups() {
 		for _, r := range *g.replicas.Load() {
 			p, err := r.ready(t.Context())
 			require.NoError(t, err)

@@ -19,7 +19,7 @@ func TestKind_ChangeIsNoticedByTheNextProbe(t *testing.T) {
 	thanos := dialect.NewThanos(dialect.ThanosOptions{Stores: []dialect.Store{{Name: "s", Labels: labels.EmptyLabels(), Data: data}}})
 	changing := dialect.NewChanging(thanos)
 	s, c := setAt(t, groupOf("a", serve(t, changing)))
-	r := (*s.current.Load().groups[0].replicas.Load())[0]
+	r := (*s.current.Load().groups()[0].replicas.Load())[0]
 
 	f := func(kind, version, method string) {
 		t.Helper()

@@ -194,12 +194,13 @@ func (f *fleet) groupView(tb testing.TB, now func() time.Time) groupView {
 	cfg.Name = "fleet"
 	life := newLifetime()
 	tb.Cleanup(life.end)
-	g, err := newGroup(cfg, newHealths(Options{Now: now, Logger: slog.New(slog.DiscardHandler)}, life, newMetrics(prometheus.NewRegistry(), &Set{})), nil)
+	e, err := newEntry(cfg, newHealths(Options{Now: now, Logger: slog.New(slog.DiscardHandler)}, life, newMetrics(prometheus.NewRegistry(), &Set{})), nil)
 	require.NoError(tb, err)
+	g := (*e.groups.Load())[0]
 	g.client.Transport = f
 	var replicas []*replica
 	for _, host := range []string{"a", "b"} {
-		replicas = append(replicas, newReplica(g, &url.URL{Scheme: "http", Host: host}))
+		replicas = append(replicas, newReplica(g, endpoint{url: &url.URL{Scheme: "http", Host: host}}))
 	}
 	return groupView{cfg: &g.cfg, replicas: replicas, scrapes: &g.scrapes}
 }

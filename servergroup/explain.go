@@ -5,9 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/prometheus/common/model"
-	"github.com/prometheus/prometheus/discovery"
-	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/oneprom/oneprom/servergroup/transport"
@@ -22,40 +19,26 @@ import (
 func Offline(cfgs []Config, partial PartialResponse, now time.Time) *View {
 	v := &View{now: now, budget: &budget{}, partial: partial}
 	for i := range cfgs {
-		v.groups = append(v.groups, groupView{cfg: &cfgs[i], rank: i, replicas: namedReplicas(&cfgs[i])})
+		shards, _ := cfgs[i].shards(cfgs[i].staticTargets())
+		if len(shards) == 0 || len(cfgs[i].GroupBy) > 0 && cfgs[i].discovers() {
+			shards = append(shards, shard{}) // stands for those that only discovery knows
+		}
+		for _, s := range shards {
+			cfg := cfgs[i].made(s.values)
+			g := groupView{cfg: &cfg, rank: len(v.groups)}
+			for _, e := range s.endpoints {
+				g.replicas = append(g.replicas, &replica{group: &cfg, client: &transport.Client{Base: e.url}})
+			}
+			v.groups = append(v.groups, g)
+		}
 	}
 	return v
-}
-
-// namedReplicas are those of static_configs, each once.
-func namedReplicas(cfg *Config) []*replica {
-	var out []*replica
-	seen := map[string]bool{}
-	cfg.eachStaticGroup(func(_ int, tg *targetgroup.Group) {
-		for _, t := range tg.Targets {
-			u, err := cfg.targetURL(string(t[model.AddressLabel]))
-			if err != nil || seen[u.String()] {
-				continue
-			}
-			seen[u.String()] = true
-			out = append(out, &replica{group: cfg, client: &transport.Client{Base: u}})
-		}
-	})
-	return out
 }
 
 // undiscovered tells whether the replicas are not known: this is an offline view, and
 // service discovery tells them.
 func (g groupView) undiscovered() bool {
-	if g.found != nil {
-		return false
-	}
-	for _, sd := range g.cfg.ServiceDiscoveryConfigs {
-		if _, static := sd.(discovery.StaticConfig); !static {
-			return true
-		}
-	}
-	return false
+	return g.found == nil && g.cfg.discovers()
 }
 
 // FetchedBytes is how many bytes of backends' answers were charged to the query of

@@ -114,7 +114,7 @@ func TestFindings_OfAnswersAreToldForAnHour(t *testing.T) {
 // reprobe waits for a probe of the only replica of the first group, an age after the last.
 func reprobe(s *Set, c *clock) {
 	c.ms.Add(profileAge.Milliseconds())
-	r := (*s.current.Load().groups[0].replicas.Load())[0]
+	r := (*s.current.Load().groups()[0].replicas.Load())[0]
 	r.mtx.Lock()
 	probing := r.startProbe()
 	r.mtx.Unlock()
@@ -158,7 +158,7 @@ func TestFindings_DifferentExternalLabelsAreLoggedOnce(t *testing.T) {
 	s, _, log := loggedSet(t, groupOf("a", backend(t, twenty, external("dc", "x")), backend(t, twenty, external("dc", "y"))))
 	ready(t, s)
 	for range 3 {
-		s.current.Load().groups[0].refresh()
+		s.current.Load().groups()[0].refresh()
 	}
 	require.Equal(t, 1, log.count("external label dc is"))
 	require.Equal(t, 1, log.count("level=WARN"))

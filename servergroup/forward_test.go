@@ -158,7 +158,7 @@ func TestForwardHeaders_RefusedClientIsNoFailure(t *testing.T) {
 	for range 50 {
 		require.ErrorContains(t, ask(WithClientHeader(t.Context(), http.Header{"Authorization": {"Bearer wrong"}})), "401")
 	}
-	require.Equal(t, health.Closed, (*s.current.Load().groups[0].replicas.Load())[0].health.State())
+	require.Equal(t, health.Closed, (*s.current.Load().groups()[0].replicas.Load())[0].health.State())
 	require.Empty(t, s.Status()[0].Replicas[0].LastError)
 	require.NoError(t, ask(WithClientHeader(t.Context(), http.Header{"Authorization": {"Bearer right"}})))
 }

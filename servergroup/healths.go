@@ -59,7 +59,7 @@ func keyOfHealth(r *replica) healthKey {
 // keep forgets the health of replicas that are not there any more.
 func (h *healths) keep(gen *generation) {
 	there, regions := map[healthKey]bool{}, map[string]bool{}
-	for _, g := range gen.groups {
+	for _, g := range gen.groups() {
 		regions[g.cfg.Region] = true
 		for _, r := range *g.replicas.Load() {
 			there[keyOfHealth(r)] = true
@@ -86,7 +86,7 @@ func (h *healths) keep(gen *generation) {
 // of one of its groups are.
 func (gen *generation) regions() map[string]bool {
 	out := map[string]bool{}
-	for _, g := range gen.groups {
+	for _, g := range gen.groups() {
 		if g.cfg.Region == "" {
 			continue
 		}
@@ -113,7 +113,7 @@ func (s *Set) ForceBreaker(group, url string, state health.State) bool {
 	if gen == nil {
 		return false
 	}
-	for _, g := range gen.groups {
+	for _, g := range gen.groups() {
 		for _, r := range *g.replicas.Load() {
 			if g.cfg.Name == group && r.url() == url {
 				r.health.Force(state)

@@ -116,6 +116,11 @@ func (m *metrics) forget(of prometheus.Labels) {
 	}
 }
 
+// forgetGroup drops the series of a group.
+func (m *metrics) forgetGroup(name string) {
+	m.partial.DeletePartialMatch(prometheus.Labels{"group": name})
+}
+
 // healthCollector shows the present health of the replicas that there are.
 type healthCollector struct{ set *Set }
 
@@ -144,7 +149,7 @@ func (c *healthCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, values...)
 	}
 	open := map[health.State]float64{health.Open: 1, health.HalfOpen: 0.5}
-	for _, g := range gen.groups {
+	for _, g := range gen.groups() {
 		for _, r := range *g.replicas.Load() {
 			slots := r.health.Slots()
 			gauge(stateDesc, open[r.health.State()], labelsOf(r)...)

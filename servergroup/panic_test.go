@@ -25,7 +25,7 @@ func TestView_PanicOverOneReplicaIsItsFailure(t *testing.T) {
 	a, b := backend(t, "load 15s\n foo 1+1x3"), backend(t, "load 15s\n foo 1+1x3")
 	var logged bytes.Buffer
 	s := newTestSet(t, PartialError, groupOf("a", a, b))
-	first := (*s.current.Load().groups[0].replicas.Load())[0]
+	first := (*s.current.Load().groups()[0].replicas.Load())[0]
 	_, err := first.ready(t.Context())
 	require.NoError(t, err)
 	first.logger = slog.New(slog.NewTextHandler(&logged, nil))

@@ -191,7 +191,7 @@ func TestLocal_LabelsOfItsOwn(t *testing.T) {
 		cfg := groupOf("g", a.Server, b.Server)
 		change(&cfg)
 		s, _ := featuredSet(t, stockFeatures, cfg)
-		r := (*s.current.Load().groups[0].replicas.Load())[0]
+		r := (*s.current.Load().groups()[0].replicas.Load())[0]
 		p, err := r.ready(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, want, p.local)
@@ -235,7 +235,7 @@ func TestProbe_FailsWhereItCannotTell(t *testing.T) {
 		cfg := groupOf("g", e.Server)
 		cfg.Labels = map[string]string{"region": "eu"}
 		s, _ := featuredSet(t, stockFeatures, cfg)
-		_, err := (*s.current.Load().groups[0].replicas.Load())[0].ready(t.Context())
+		_, err := (*s.current.Load().groups()[0].replicas.Load())[0].ready(t.Context())
 		require.ErrorContains(t, err, "status 503", path)
 	}
 }
@@ -248,7 +248,7 @@ func TestLocal_DataThatDoesNotFit(t *testing.T) {
 		return why
 	}
 	require.Empty(t, local())
-	g := s.current.Load().groups[0]
+	g := s.current.Load().groups()[0]
 	g.found.add("x", "a finding", c.now())
 	require.Equal(t, "its data does not fit the group's configuration", local())
 	c.ms.Add(findingAge.Milliseconds() + 1)

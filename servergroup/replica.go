@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/url"
 	"slices"
 	"sync"
 	"time"
@@ -17,11 +16,12 @@ import (
 
 // replica is one endpoint of a group with what is known of it.
 type replica struct {
-	group  *Config
-	client *transport.Client
-	now    func() time.Time
-	life   *lifetime // probes end with it
-	logger *slog.Logger
+	group    *Config
+	endpoint endpoint
+	client   *transport.Client
+	now      func() time.Time
+	life     *lifetime // probes end with it
+	logger   *slog.Logger
 	// features are those of PromQL that are enabled here.
 	features []string
 	health   *health.Replica
@@ -337,31 +337,26 @@ func (r *replica) chooseMethod(ctx context.Context, p *profile) error {
 	return nil
 }
 
-func newReplica(g *group, u *url.URL) *replica {
+func newReplica(g *group, e endpoint) *replica {
 	cfg := &g.cfg
-	params := url.Values{}
-	for k, vs := range cfg.QueryParams {
-		for _, v := range vs {
-			params.Add(k, string(v))
-		}
-	}
 	header := http.Header{}
 	for k, v := range cfg.Headers {
 		header.Set(k, string(v))
 	}
 	r := &replica{
-		group:  cfg,
-		now:    g.now,
-		life:   g.life,
-		logger: g.logger,
+		group:    cfg,
+		endpoint: e,
+		now:      g.now,
+		life:     g.life,
+		logger:   g.logger,
 
 		features: g.features,
 		client: &transport.Client{
 			HTTP:     g.client,
-			Base:     u,
+			Base:     e.url,
 			ReadPath: cfg.RemoteReadPath,
 			Header:   header,
-			Params:   params,
+			Params:   e.params,
 
 			Forward:    canonical(cfg.ForwardHeaders),
 			Forwarding: g.forwarding,

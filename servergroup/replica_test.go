@@ -79,7 +79,7 @@ func probedStatus(t *testing.T, mode RemoteRead, srv *httptest.Server) (ReplicaS
 	cfg := groupOf("a", srv)
 	cfg.RemoteRead = mode
 	s, _ := setAt(t, cfg)
-	_, err := (*s.current.Load().groups[0].replicas.Load())[0].ready(t.Context())
+	_, err := (*s.current.Load().groups()[0].replicas.Load())[0].ready(t.Context())
 	return s.Status()[0].Replicas[0], err
 }
 
@@ -179,7 +179,7 @@ func TestReplica_FailingRefreshKeepsTheProfile(t *testing.T) {
 	o.status = map[string]int{"/status/buildinfo": 503}
 	o.on.Store(false)
 	s, c := setAt(t, groupOf("a", serve(t, o)))
-	r := (*s.current.Load().groups[0].replicas.Load())[0]
+	r := (*s.current.Load().groups()[0].replicas.Load())[0]
 	known, err := r.ready(t.Context())
 	require.NoError(t, err)
 
@@ -217,7 +217,7 @@ func TestClose_EndsProbes(t *testing.T) {
 	cfg.Timeout = model.Duration(time.Hour)
 	s, _ := setAt(t, cfg)
 	<-asked
-	r := (*s.current.Load().groups[0].replicas.Load())[0]
+	r := (*s.current.Load().groups()[0].replicas.Load())[0]
 	query, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := r.ready(query)

@@ -54,8 +54,8 @@ type Set struct {
 	healths   *healths
 
 	apply   sync.Mutex        // one Apply at a time
-	mtx     sync.Mutex        // guards waiting
-	waiting map[string]*group // groups whose targets discovery tells, by name
+	mtx     sync.Mutex        // guards waiting; no groups are made while it is held elsewhere
+	waiting map[string]*entry // entries whose targets discovery tells, by name
 }
 
 // lifetime is what runs in the background until it is ended.
@@ -94,10 +94,20 @@ func (l *lifetime) end() {
 	l.running.Wait()
 }
 
-// generation is what one configuration made. It is never changed.
+// generation is what one configuration made. It is never changed, but its entries have
+// other groups as discovery tells other targets.
 type generation struct {
-	groups  []*group
+	entries []*entry
 	partial PartialResponse
+}
+
+// groups are those of the moment, in configured order.
+func (gen *generation) groups() []*group {
+	groups := make([]*group, 0, len(gen.entries))
+	for _, e := range gen.entries {
+		groups = append(groups, *e.groups.Load()...)
+	}
+	return groups
 }
 
 // discoveryWait is how long Apply waits for the first targets of a group.
@@ -119,7 +129,7 @@ func NewSet(o Options) (*Set, error) {
 		return nil, fmt.Errorf("service discovery: %w", err)
 	}
 	life := newLifetime()
-	s := &Set{opts: o, life: life, waiting: map[string]*group{}}
+	s := &Set{opts: o, life: life, waiting: map[string]*entry{}}
 	s.healths = newHealths(o, life, newMetrics(o.Registerer, s))
 	s.discovery = discovery.NewManager(life.ctx, o.Logger, o.Registerer, sdMetrics, discovery.Name("server_groups"))
 	if s.discovery == nil {
@@ -136,9 +146,9 @@ func NewSet(o Options) (*Set, error) {
 // connections.
 func (s *Set) Close() {
 	s.life.end()
-	if g := s.current.Load(); g != nil {
-		for _, grp := range g.groups {
-			grp.close()
+	if gen := s.current.Load(); gen != nil {
+		for _, e := range gen.entries {
+			e.close()
 		}
 	}
 }
@@ -153,12 +163,13 @@ func (s *Set) Answered() (groups, all int) {
 	if gen == nil {
 		return 0, 0
 	}
-	for _, g := range gen.groups {
+	list := gen.groups()
+	for _, g := range list {
 		if slices.ContainsFunc(*g.replicas.Load(), (*replica).answered) {
 			groups++
 		}
 	}
-	return groups, len(gen.groups)
+	return groups, len(list)
 }
 
 // Apply makes the groups of cfgs the ones that queries see, in one step. Groups
@@ -169,53 +180,55 @@ func (s *Set) Answered() (groups, all int) {
 func (s *Set) Apply(ctx context.Context, cfgs []Config, partial PartialResponse) error {
 	s.apply.Lock()
 	defer s.apply.Unlock()
-	kept := map[string]*group{}
+	kept := map[string]*entry{}
 	if old := s.current.Load(); old != nil {
-		for _, g := range old.groups {
-			kept[g.cfg.Name] = g
+		for _, e := range old.entries {
+			kept[e.cfg.Name] = e
 		}
 	}
 	next := &generation{partial: partial}
-	var fresh []*group
+	var fresh []*entry
 	for i := range cfgs {
-		if g, ok := kept[cfgs[i].Name]; ok && reflect.DeepEqual(g.cfg, cfgs[i]) {
-			next.groups = append(next.groups, g)
-			delete(kept, g.cfg.Name)
+		if e, ok := kept[cfgs[i].Name]; ok && reflect.DeepEqual(e.cfg, cfgs[i]) {
+			next.entries = append(next.entries, e)
+			delete(kept, e.cfg.Name)
 			continue
 		}
-		g, err := newGroup(cfgs[i], s.healths, kept[cfgs[i].Name])
+		e, err := newEntry(cfgs[i], s.healths, kept[cfgs[i].Name])
 		if err != nil {
 			return err
 		}
-		next.groups = append(next.groups, g)
-		fresh = append(fresh, g)
+		next.entries = append(next.entries, e)
+		fresh = append(fresh, e)
 	}
-	if err := s.discover(ctx, next.groups, fresh); err != nil {
+	if err := s.discover(ctx, next.entries, fresh); err != nil {
 		return err
 	}
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
 	s.current.Store(next)
-	for _, g := range fresh {
-		g.refresh()
+	for _, e := range fresh {
+		e.refresh()
 	}
-	for _, g := range kept {
-		g.close()
+	for _, e := range kept {
+		e.close()
 	}
 	s.healths.keep(next)
 	return nil
 }
 
-// discover tells service discovery which groups there are and waits for the
+// discover tells service discovery which entries there are and waits for the
 // first targets of the fresh ones.
-func (s *Set) discover(ctx context.Context, all, fresh []*group) error {
+func (s *Set) discover(ctx context.Context, all, fresh []*entry) error {
 	pools := map[string]discovery.Configs{}
-	waiting := map[string]*group{}
-	for _, g := range all {
-		if cfgs := g.dynamicConfigs(); len(cfgs) > 0 {
-			pools[g.cfg.Name] = cfgs
-			waiting[g.cfg.Name] = g
+	waiting := map[string]*entry{}
+	for _, e := range all {
+		if cfgs := e.cfg.dynamicConfigs(); len(cfgs) > 0 {
+			pools[e.cfg.Name] = cfgs
+			waiting[e.cfg.Name] = e
 		}
 	}
-	// Held over both, so that lists of the new pools do not go to the old groups.
+	// Held over both, so that lists of the new pools do not go to the old entries.
 	s.mtx.Lock()
 	err := s.discovery.ApplyConfig(pools)
 	if err == nil {
@@ -229,19 +242,19 @@ func (s *Set) discover(ctx context.Context, all, fresh []*group) error {
 	return nil
 }
 
-// awaitTargets waits for the first targets of the groups. What does not come in
+// awaitTargets waits for the first targets of the entries. What does not come in
 // time comes later: service discovery works by the new configuration already.
-func (s *Set) awaitTargets(ctx context.Context, fresh []*group) {
+func (s *Set) awaitTargets(ctx context.Context, fresh []*entry) {
 	timeout := time.NewTimer(discoveryWait)
 	defer timeout.Stop()
-	for _, g := range fresh {
-		if len(g.dynamicConfigs()) == 0 {
+	for _, e := range fresh {
+		if !e.cfg.discovers() {
 			continue
 		}
 		select {
-		case <-g.discovered:
+		case <-e.discovered:
 		case <-timeout.C:
-			s.opts.Logger.Warn("service discovery has not told the targets of a server group in time; it is answered as they come", "group", g.cfg.Name)
+			s.opts.Logger.Warn("service discovery has not told the targets of a server group in time; it is answered as they come", "group", e.cfg.Name)
 			return
 		case <-ctx.Done():
 			return
@@ -254,18 +267,17 @@ func (s *Set) awaitTargets(ctx context.Context, fresh []*group) {
 func (s *Set) receiveTargets() {
 	for pools := range s.discovery.SyncCh() {
 		s.mtx.Lock()
-		waiting := s.waiting
-		s.mtx.Unlock()
 		for name, tgs := range pools {
-			if g, ok := waiting[name]; ok {
-				g.setTargets(tgs)
+			if e, ok := s.waiting[name]; ok {
+				e.setTargets(tgs)
 			}
 		}
+		s.mtx.Unlock()
 	}
 }
 
 // refreshProfiles probes replicas again now and then, so that a backend that has
-// changed is noticed.
+// changed is noticed, and forgets what has gone.
 func (s *Set) refreshProfiles(ctx context.Context) {
 	tick := time.NewTicker(profileAge / 2)
 	defer tick.Stop()
@@ -274,12 +286,29 @@ func (s *Set) refreshProfiles(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if gen := s.current.Load(); gen != nil {
-				s.healths.keep(gen)
-				for _, g := range gen.groups {
-					g.refresh()
-				}
-			}
+			s.refresh()
 		}
 	}
+}
+
+// refresh is what refreshProfiles does now and then. While a configuration is applied, it
+// is put off: replicas that are to be used may not be known yet.
+func (s *Set) refresh() {
+	if !s.apply.TryLock() {
+		return
+	}
+	defer s.apply.Unlock()
+	gen := s.current.Load()
+	if gen == nil {
+		return
+	}
+	s.mtx.Lock()
+	defer s.mtx.Unlock()
+	for _, e := range gen.entries {
+		if len(e.cfg.GroupBy) > 0 {
+			e.regroup()
+		}
+		e.refresh()
+	}
+	s.healths.keep(gen)
 }

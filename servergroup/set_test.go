@@ -28,10 +28,10 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 func TestApply_UnchangedGroupKeepsItsReplicas(t *testing.T) {
 	a, b := groupOf("a", backend(t, "")), groupOf("b", backend(t, ""))
 	s := newTestSet(t, PartialWarn, a, b)
-	before := s.current.Load().groups
+	before := s.current.Load().groups()
 	b.Region = "elsewhere"
 	require.NoError(t, s.Apply(t.Context(), []Config{b, a}, PartialWarn))
-	after := s.current.Load().groups
+	after := s.current.Load().groups()
 	require.Same(t, before[0], after[1])
 	require.NotSame(t, before[1], after[0])
 }
@@ -86,9 +86,9 @@ func TestApply_UsedOAuth2DoesNotMakeAGroupChanged(t *testing.T) {
 	s := newTestSet(t, PartialWarn, load())
 	_, _, err := selectText(t, s, `foo`, 0, 0)
 	require.NoError(t, err)
-	before := s.current.Load().groups[0]
+	before := s.current.Load().groups()[0]
 	require.NoError(t, s.Apply(t.Context(), []Config{load()}, PartialWarn))
-	require.Same(t, before, s.current.Load().groups[0])
+	require.Same(t, before, s.current.Load().groups()[0])
 }
 
 // toldSD is a service discovery that tells what a test sends it.
@@ -141,7 +141,7 @@ func TestApply_ChangedGroupHasItsTargetsThroughout(t *testing.T) {
 	cfg := groupOf("a")
 	cfg.ServiceDiscoveryConfigs = discovery.Configs{sd}
 	s := newTestSet(t, PartialWarn, cfg)
-	require.Equal(t, []string{old.URL}, urls(s.current.Load().groups[0]))
+	require.Equal(t, []string{old.URL}, urls(s.current.Load().groups()[0]))
 
 	sd = make(toldSD)
 	cfg.ServiceDiscoveryConfigs = discovery.Configs{sd}
@@ -153,14 +153,14 @@ func TestApply_ChangedGroupHasItsTargetsThroughout(t *testing.T) {
 	require.Equal(t, `{__name__="foo"} 0:1`+"\n", got)
 
 	sd <- targetsOf(next.URL)
-	<-s.current.Load().groups[0].discovered
+	<-s.current.Load().entries[0].discovered
 	got, _, err = selectText(t, s, `foo`, 0, 0)
 	require.NoError(t, err)
 	require.Equal(t, `{__name__="foo"} 0:2`+"\n", got)
 
 	// A group without discovery has nothing to wait for.
 	require.NoError(t, s.Apply(t.Context(), []Config{groupOf("a")}, PartialWarn))
-	require.Empty(t, urls(s.current.Load().groups[0]))
+	require.Empty(t, urls(s.current.Load().groups()[0]))
 }
 
 // TestGroup_EmptyListsBeforeTheFirstTargets: upstream sends them for a provider
@@ -170,31 +170,24 @@ func TestGroup_EmptyListsBeforeTheFirstTargets(t *testing.T) {
 	cfg := groupOf("a", static)
 	cfg.ServiceDiscoveryConfigs = append(cfg.ServiceDiscoveryConfigs, make(toldSD))
 	s := newTestSet(t, PartialWarn)
-	g, err := newGroup(cfg, s.healths, nil)
+	e, err := newEntry(cfg, s.healths, nil)
 	require.NoError(t, err)
-	discovered := func() bool {
-		select {
-		case <-g.discovered:
-			return true
-		default:
-			return false
-		}
-	}
+	g := (*e.groups.Load())[0]
 	for _, empty := range [][]*targetgroup.Group{{}, {{Source: "x"}}} {
-		g.setTargets(empty)
-		require.False(t, discovered())
+		e.setTargets(empty)
+		require.False(t, e.isDiscovered())
 		require.Equal(t, []string{static.URL}, urls(g))
 	}
-	g.setTargets(targetsOf(told.URL))
-	require.True(t, discovered())
+	e.setTargets(targetsOf(told.URL))
+	require.True(t, e.isDiscovered())
 	require.Equal(t, []string{static.URL, told.URL}, urls(g))
 
-	changed, err := newGroup(cfg, s.healths, g)
+	changed, err := newEntry(cfg, s.healths, e)
 	require.NoError(t, err)
 	changed.setTargets(nil)
-	require.Equal(t, []string{static.URL, told.URL}, urls(changed))
+	require.Equal(t, []string{static.URL, told.URL}, urls((*changed.groups.Load())[0]))
 
-	g.setTargets(nil)
+	e.setTargets(nil)
 	require.Equal(t, []string{static.URL}, urls(g), "later ones are believed")
 }
 

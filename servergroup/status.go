@@ -49,13 +49,16 @@ func (s *Set) Status() []GroupStatus {
 	if gen == nil {
 		return list
 	}
-	for _, g := range gen.groups {
-		list = append(list, g.status(s.opts.Now()))
+	for _, e := range gen.entries {
+		for _, g := range *e.groups.Load() {
+			list = append(list, g.status(s.opts.Now(), e.findingsOf(g)))
+		}
 	}
 	return list
 }
 
-func (g *group) status(now time.Time) GroupStatus {
+// status tells of the group; about are the findings about its targets.
+func (g *group) status(now time.Time, about []string) GroupStatus {
 	lo, hi := g.cfg.TimeRange.bounds(now)
 	st := GroupStatus{
 		Name:            g.cfg.Name,
@@ -71,10 +74,7 @@ func (g *group) status(now time.Time) GroupStatus {
 	if hi < maxTime {
 		st.MaxTime = timeOf(hi)
 	}
-	g.mtx.Lock()
-	st.Findings = append(st.Findings, g.findings...)
-	g.mtx.Unlock()
-	st.Findings = append(st.Findings, g.cfg.shown(g.found.list(now))...)
+	st.Findings = append(about, g.cfg.shown(g.found.list(now))...)
 	st.Findings = append(st.Findings, differentExternal(&g.cfg, *g.replicas.Load())...)
 	for _, r := range *g.replicas.Load() {
 		st.Replicas = append(st.Replicas, r.status())

@@ -81,7 +81,7 @@ func (s *Set) View(ctx context.Context) *View {
 	v := &View{now: s.opts.Now(), budget: &budget{limit: s.opts.MaxFetchedBytes, over: s.healths.metrics.overBudget.Inc}, extra: &s.healths.extra, metrics: s.healths.metrics, partial: PartialWarn}
 	if gen := s.current.Load(); gen != nil {
 		v.partial = gen.partial
-		for i, g := range gen.groups {
+		for i, g := range gen.groups() {
 			v.groups = append(v.groups, groupView{cfg: &g.cfg, rank: i, replicas: *g.replicas.Load(), found: &g.found, scrapes: &g.scrapes, useless: g.useless})
 		}
 	}

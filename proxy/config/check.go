@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	commoncfg "github.com/prometheus/common/config"
 	"gopkg.in/yaml.v3"
 
 	"github.com/oneprom/oneprom/servergroup"
@@ -32,14 +33,28 @@ func (c *checker) check(n *yaml.Node, t reflect.Type, path servergroup.Path, at 
 		c.list(n, form.Elem(), path)
 	case want == yaml.MappingNode:
 		c.mapping(n, form, path)
-		if bare := reflect.New(indirect(t)); len(c.problems) == before && unmarshals(bare.Type().Elem()) && form != groupType {
+		if bare := reflect.New(indirect(t)); len(c.problems) == before && unmarshals(bare.Type().Elem()) && form != groupType() {
 			// What upstream's unmarshalers say of the whole. A group has a round
 			// of its own, which does not stop at the first problem.
 			if err := n.Decode(bare.Interface()); err != nil {
-				c.add(at, path, "%s", plain(err))
+				c.add(at, path, "%s", withoutSecrets(plain(err), n, form))
 			}
 		}
 	}
+}
+
+// withoutSecrets hides the secrets of a mapping in what an unmarshaler says of it: those
+// of some service discoveries show them.
+func withoutSecrets(text string, n *yaml.Node, form reflect.Type) string {
+	for _, f := range fieldsOf(form) {
+		if indirect(f.typ) != reflect.TypeFor[commoncfg.Secret]() {
+			continue
+		}
+		if _, value := lookup(n, f.key); value != nil && deref(value).Value != "" {
+			text = strings.ReplaceAll(text, deref(value).Value, "<secret>")
+		}
+	}
+	return text
 }
 
 // kindOf returns the kind of node that a shape is written as.
@@ -141,7 +156,7 @@ func valueType(form reflect.Type, key string) reflect.Type {
 
 // hint says what to do about an unknown key of form.
 func hint(form reflect.Type, key string) string {
-	keys, group := keysOf(form), keysOf(groupType)
+	keys, group := keysOf(form), keysOf(groupType())
 	if hint := foreignKey(form, key); hint != "" {
 		return hint
 	}

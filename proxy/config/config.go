@@ -182,7 +182,13 @@ func (c *Config) String() string {
 	var b bytes.Buffer
 	enc := yaml.NewEncoder(&b)
 	enc.SetIndent(2)
-	if err := enc.Encode(c.redacted()); err != nil {
+	var n yaml.Node
+	err := n.Encode(c.redacted())
+	servergroup.Redact(&n) // of the Alertmanagers' discovery, and of remote_write
+	if err == nil {
+		err = enc.Encode(&n)
+	}
+	if err != nil {
 		return fmt.Sprintf("# the configuration cannot be shown: %s\n", err)
 	}
 	return b.String()

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/common/model"
 	upstream "github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/discovery/file"
+	"github.com/prometheus/prometheus/discovery/http"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -117,7 +118,7 @@ func TestLoad_Good(t *testing.T) {
 	require.Equal(t, testdata+"/ca.pem", cfg.RemoteWrite[0].HTTPClientConfig.TLSConfig.CAFile)
 	require.False(t, cfg.Upstream().RemoteWriteConfigs[0].MetadataConfig.Send)
 
-	require.Len(t, cfg.ServerGroups, 4)
+	require.Len(t, cfg.ServerGroups, 5)
 	eu, us, archive := cfg.ServerGroups[0], cfg.ServerGroups[1], cfg.ServerGroups[2]
 	require.Equal(t, map[string]string{"region": "us", "dotted.name": "yes"}, us.Labels)
 	require.Equal(t, servergroup.RemoteReadAuto, us.RemoteRead)
@@ -148,7 +149,7 @@ func TestConfig_StringParsesAgainWithoutSecrets(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join(testdata, "good.yaml"))
 	require.NoError(t, err)
 	secrets := regexp.MustCompile(`hunter-[a-z0-9-]+`).FindAllString(string(data), -1)
-	require.Len(t, secrets, 15)
+	require.Len(t, secrets, 19)
 
 	cfg, err := Parse(data, "good.yaml")
 	require.NoError(t, err)
@@ -172,6 +173,9 @@ func TestConfig_StringParsesAgainWithoutSecrets(t *testing.T) {
 		again.ServerGroups[i].HTTPClientConfig = cfg.ServerGroups[i].HTTPClientConfig
 		again.ServerGroups[i].QueryParams = cfg.ServerGroups[i].QueryParams
 	}
+	shards, shardsAgain := cfg.ServerGroups[4].ServiceDiscoveryConfigs, again.ServerGroups[4].ServiceDiscoveryConfigs
+	require.Equal(t, "https://inventory:xxxxx@cmdb/targets?<secret>", shardsAgain[0].(*http.SDConfig).URL)
+	shardsAgain[0] = shards[0]
 	require.Equal(t, cfg, again)
 }
 
@@ -228,11 +232,14 @@ func TestExample(t *testing.T) {
 	const path = "../../config.example.yaml"
 	cfg, err := Load(path)
 	require.NoError(t, err)
-	require.Len(t, cfg.ServerGroups, 3)
+	require.Len(t, cfg.ServerGroups, 4)
 	require.Len(t, cfg.QueryRules, 3)
 
 	data, err := os.ReadFile(path)
 	require.NoError(t, err)
+	// What is below the other service discoveries is Prometheus' own, and documented there.
+	discoveries := regexp.MustCompile(`(?m)(\w+_sd_configs: )\[.*$`)
+	data = discoveries.ReplaceAll(data, []byte("$1"))
 	var written []string
 	for _, m := range regexp.MustCompile("(?m)(?:^[ #-]*|or `|[{] *)([a-z0-9_]+)(?::|`)").FindAllStringSubmatch(string(data), -1) {
 		written = append(written, m[1])
@@ -243,6 +250,8 @@ func TestExample(t *testing.T) {
 	}
 	// Names that are the user's: labels, parameters, claims, groups of rules.
 	keys = append(keys, "source", "replica", "region", "extra_label", "resource", "scope", "dashboards", "team")
+	// Which only the binary has.
+	keys = append(keys, "dns_sd_configs", "kubernetes_sd_configs", "consul_sd_configs")
 	for _, key := range written {
 		require.Contains(t, keys, key)
 	}
@@ -259,6 +268,9 @@ func allKeys(typ reflect.Type) []string {
 	}
 	for _, f := range fieldsOf(typ) {
 		keys = append(keys, f.key)
+		if strings.HasSuffix(f.key, discoverySuffix) && f.key != "file_sd_configs" {
+			continue
+		}
 		keys = append(keys, allKeys(f.typ)...)
 	}
 	slices.Sort(keys)
@@ -298,4 +310,19 @@ func FuzzParse(f *testing.F) {
 		require.NoError(t, err, text)
 		require.Equal(t, text, again.String())
 	})
+}
+
+// What types do not hide is hidden everywhere.
+func TestConfig_StringHidesSecretsOfAlertmanagers(t *testing.T) {
+	cfg, err := Parse([]byte(`
+server_groups: [{name: a, static_configs: [{targets: [a]}]}]
+alerting: {alertmanagers: [{http_sd_configs: [{url: 'http://u:hunter2@cmdb/?key=hunter2'}]}]}
+remote_write: [{url: 'http://a', oauth2: {client_id: a, client_secret: hunter2, token_url: 'http://a', endpoint_params: {key: hunter2}}}]
+`), "f")
+	require.NoError(t, err)
+	text := cfg.String()
+	require.NotContains(t, text, "hunter2")
+	require.Contains(t, text, "http://u:xxxxx@cmdb/?<secret>")
+	_, err = Parse([]byte(text), "string")
+	require.NoError(t, err)
 }

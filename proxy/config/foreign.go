@@ -1,7 +1,9 @@
 package config
 
 import (
+	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	"gopkg.in/yaml.v3"
@@ -11,7 +13,7 @@ import (
 
 const (
 	noScraping   = "oneprom does not scrape: remove it"
-	noRelabeling = "not supported: name the targets in static_configs or files, and give labels by `labels` and `replica_labels`"
+	noRelabeling = "samples are shown as they are: only targets are relabeled, by `relabel_configs`"
 	noTuning     = "connections need no tuning: remove it"
 	gapsFromData = "not needed, gaps are found in the data itself: remove it"
 	partialness  = "a group that does not answer is told by `global.partial_response`: warn or error"
@@ -40,7 +42,7 @@ var foreign = map[reflect.Type]map[string]string{
 		"target_limit":        noScraping,
 		"always_scrape_class": noScraping,
 	},
-	groupType: {
+	reflect.TypeFor[servergroup.Config](): {
 		"job_name":                    "use `name`",
 		"url":                         "use `scheme`, `path_prefix` and `static_configs: [{targets: ['host:port']}]`",
 		"metrics_path":                "use `path_prefix`, which comes before /api/v1",
@@ -54,7 +56,6 @@ var foreign = map[reflect.Type]map[string]string{
 		"sample_limit":                noScraping,
 		"metric_relabel_configs":      noRelabeling,
 		"metrics_relabel_configs":     noRelabeling,
-		"relabel_configs":             noRelabeling,
 		"anti_affinity":               gapsFromData,
 		"anti_affinity_dynamic":       gapsFromData,
 		"ignore_error":                partialness,
@@ -77,16 +78,37 @@ var foreign = map[reflect.Type]map[string]string{
 
 // foreignKey returns the place here of a key of Prometheus or promxy, or "".
 func foreignKey(t reflect.Type, key string) string {
+	if t == groupType() {
+		t = reflect.TypeFor[servergroup.Config]()
+	}
 	if hint := foreign[t][key]; hint != "" {
 		return hint
 	}
 	switch {
 	case strings.HasSuffix(key, "_ref"):
 		return "there is no secret manager: use the key that ends in _file"
-	case strings.HasSuffix(key, "_sd_configs") && t == groupType:
-		return "this service discovery is not supported: use static_configs, or file_sd_configs and let a tool write the files"
+	case strings.HasSuffix(key, discoverySuffix) && slices.Contains(keysOf(t), "static_configs"):
+		return noDiscovery(key)
 	}
 	return ""
+}
+
+// discoverySuffix ends the keys of service discoveries.
+const discoverySuffix = "_sd_configs"
+
+// noDiscovery says what to do about a service discovery that is not registered: it is
+// misspelt, or was left out when the binary was built.
+func noDiscovery(key string) string {
+	var kinds []string
+	for _, name := range keysOf(groupType()) {
+		if kind, is := strings.CutSuffix(name, discoverySuffix); is {
+			kinds = append(kinds, kind)
+		}
+	}
+	if near := nearest(strings.TrimSuffix(key, discoverySuffix), kinds); near != "" {
+		return fmt.Sprintf("did you mean %q?", near+discoverySuffix)
+	}
+	return "this binary has no such service discovery, only those of " + strings.Join(kinds, ", ") + ": docs/discovery.md says how to build one with others"
 }
 
 // prometheusKeys are those that only a file of Prometheus has.

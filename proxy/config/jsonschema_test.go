@@ -8,6 +8,7 @@ import (
 	"path"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -66,13 +67,34 @@ func TestJSONSchema_Validates(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, validate([]byte(cfg.String())), "%s with its defaults", path)
 	}
+	docs, err := filepath.Glob("../../docs/*.md")
+	require.NoError(t, err)
+	shown := 0
+	for _, path := range append(docs, "../../README.md") {
+		data, err := os.ReadFile(path)
+		require.NoError(t, err)
+		for _, block := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllSubmatch(data, -1) {
+			if !bytes.Contains(block[1], []byte("server_groups:")) {
+				continue // a part of a file
+			}
+			shown++
+			require.NoError(t, validate(block[1]), "%s: %s", path, block[1])
+			if _, err := Parse(block[1], path); err != nil {
+				require.ErrorContains(t, err, "this binary has no such service discovery") // main_test.go reads it with all
+			}
+		}
+	}
+	require.Greater(t, shown, 2)
 	require.NoError(t, validate([]byte("global:\nserver_groups: [{name: a, timeout: , static_configs: [{targets: [a]}]}]")))
+
+	require.NoError(t, validate([]byte("server_groups: [{name: a, kubernetes_sd_configs: [{role: pod}]}]")))
 
 	for _, path := range []string{"bad-keys.yaml", "bad-types.yaml", "bad-foreign.yaml", "bad-tracing.yaml", "bad-rules.yaml"} {
 		data, err := os.ReadFile(filepath.Join(testdata, path))
 		require.NoError(t, err)
 		require.Error(t, validate(data), path)
 	}
+	require.NoError(t, validate([]byte("server_groups: [{name: a, some_sd_configs: [{port: 9090}]}]")), "a binary may have it")
 	f := func(text string, want string) {
 		t.Helper()
 		err := validate([]byte(text))
@@ -246,7 +268,11 @@ func (g *generator) mapping(form reflect.Type) object {
 		properties[f.key] = schema
 	}
 	schema := object{"type": []string{"object", "null"}, "properties": properties, "additionalProperties": false}
-	if form == groupType || form == reflect.TypeFor[QueryRule]() {
+	if properties["static_configs"] != nil {
+		// Those service discoveries that only the binary has: their keys are Prometheus' own.
+		schema["patternProperties"] = object{"^[a-z0-9]+" + discoverySuffix + "$": object{"type": []string{"array", "null"}, "items": object{"type": "object"}}}
+	}
+	if form == groupType() || form == reflect.TypeFor[QueryRule]() {
 		schema["type"] = "object"
 		schema["required"] = []string{"name"}
 	}

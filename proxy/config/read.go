@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/url"
 	"reflect"
 	"regexp"
 	"sort"
@@ -125,6 +126,9 @@ func (c *checker) syntaxError(data []byte, err error) {
 // plain is the text of an error of the YAML library, or of an unmarshaler that
 // it calls, without values of the file.
 func plain(err error) string {
+	if parse, ok := errors.AsType[*url.Error](err); ok {
+		return "not a URL: " + parse.Err.Error()
+	}
 	if _, ok := errors.AsType[*yaml.TypeError](err); ok || strings.HasPrefix(err.Error(), "yaml: ") {
 		return "cannot be read"
 	}
@@ -221,8 +225,8 @@ func unjoin(err error) []error {
 // checkUnique finds names that two groups have, and URLs that are there twice.
 func (c *checker) checkUnique(list *yaml.Node, groups []servergroup.Config, read []int) {
 	type use struct {
-		group int
-		line  int
+		group, line int
+		params      string
 	}
 	names, urls := map[string]use{}, map[string][]use{}
 	for _, i := range read {
@@ -231,12 +235,20 @@ func (c *checker) checkUnique(list *yaml.Node, groups []servergroup.Config, read
 		if first, ok := names[g.Name]; ok && g.Name != "" {
 			c.add(at, servergroup.Path{"server_groups", i, "name"}, "%q is the name of server_groups[%d] too (line %d): rename one of them", g.Name, first.group, first.line)
 		} else {
-			names[g.Name] = use{i, at.Line}
+			names[g.Name] = use{group: i, line: at.Line}
+		}
+		for _, j := range read {
+			if maker := &groups[j]; maker.Makes(g.Name) {
+				c.add(at, servergroup.Path{"server_groups", i, "name"}, "the groups that `group_by` makes of %q have such names: rename one of them", maker.Name)
+			}
 		}
 		for _, t := range g.StaticTargets() {
 			at := locate(n, t.Path, n)
 			path := append(servergroup.Path{"server_groups", i}, t.Path...)
 			for _, first := range urls[t.URL] {
+				if first.params != t.Params {
+					continue
+				}
 				if first.group == i {
 					c.add(at, path, "%s is there twice (line %d): remove one", t.URL, first.line)
 					break
@@ -246,7 +258,7 @@ func (c *checker) checkUnique(list *yaml.Node, groups []servergroup.Config, read
 					break
 				}
 			}
-			urls[t.URL] = append(urls[t.URL], use{i, at.Line})
+			urls[t.URL] = append(urls[t.URL], use{i, at.Line, t.Params})
 		}
 	}
 }

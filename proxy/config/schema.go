@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 
 	commoncfg "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
@@ -42,20 +43,28 @@ var standIns = map[reflect.Type]reflect.Type{
 		Targets []string          `yaml:"targets"`
 		Labels  map[string]string `yaml:"labels"`
 	}](),
-	reflect.TypeFor[commoncfg.Headers]():           reflect.TypeFor[map[string]commoncfg.Header](),
-	reflect.TypeFor[servergroup.Config]():          groupType,
-	reflect.TypeFor[upstream.AlertmanagerConfig](): withDiscovery(&upstream.AlertmanagerConfig{}),
+	reflect.TypeFor[commoncfg.Headers](): reflect.TypeFor[map[string]commoncfg.Header](),
 }
 
+// discovering are the shapes of types with the keys of the registered service
+// discoveries. They are not asked for before all are, by the init functions of their
+// packages.
+var discovering = sync.OnceValue(func() map[reflect.Type]reflect.Type {
+	return map[reflect.Type]reflect.Type{
+		reflect.TypeFor[servergroup.Config]():          withDiscovery(&servergroup.Config{}),
+		reflect.TypeFor[upstream.AlertmanagerConfig](): withDiscovery(&upstream.AlertmanagerConfig{}),
+	}
+})
+
 // groupType is a group with the keys of the registered service discoveries.
-var groupType = withDiscovery(&servergroup.Config{})
+func groupType() reflect.Type { return discovering()[reflect.TypeFor[servergroup.Config]()] }
 
 // withDiscovery is the type of what config points to, with the keys of the registered
 // service discoveries.
 func withDiscovery(config any) reflect.Type {
 	whole, err := discovery.MarshalYAMLWithInlineConfigs(config)
 	if err != nil {
-		panic(err) // about the type, so no program would start
+		panic(err) // about the type, so no file could be read
 	}
 	return reflect.TypeOf(whole).Elem()
 }
@@ -64,6 +73,9 @@ func withDiscovery(config any) reflect.Type {
 func shape(t reflect.Type) reflect.Type {
 	t = indirect(t)
 	if in, ok := standIns[t]; ok {
+		return in
+	}
+	if in, ok := discovering()[t]; ok {
 		return in
 	}
 	return t

@@ -157,13 +157,19 @@ func TestGoClientStatus(t *testing.T) {
 
 func TestGoClientRulesAndAlerts(t *testing.T) {
 	shows(t, byGoClient, 10)
-	through, _ := goClients(t)
+	through, direct := goClients(t)
+	want, err := direct.Rules(t.Context(), nil)
+	require.NoError(t, err)
+	require.Len(t, want.Groups, 2)
 	rules, err := through.Rules(t.Context(), nil)
 	require.NoError(t, err)
-	require.Empty(t, rules.Groups, "rules of the backends are not merged")
+	require.Equal(t, want, rules)
+	wantAlerts, err := direct.Alerts(t.Context())
+	require.NoError(t, err)
+	require.NotEmpty(t, wantAlerts.Alerts)
 	alerts, err := through.Alerts(t.Context())
 	require.NoError(t, err)
-	require.Empty(t, alerts.Alerts)
+	require.Equal(t, wantAlerts, alerts)
 }
 
 func TestGoClientUnderAPrefix(t *testing.T) {

@@ -50,9 +50,16 @@ func TestGrafanaOpensTheDataSource(t *testing.T) {
 func TestGrafanaOpensTheAlertingPages(t *testing.T) {
 	shows(t, byGrafana, 9, 10, 21)
 	ds, _ := dataSource(t, "")
-	r, err := ds.Alerting(t.Context(), url.Values{"exclude_alerts": {"false"}})
-	require.NoError(t, err)
-	require.Equal(t, grafana.Rules{ReadOnly: true, Groups: []string{}}, r, "rules of the backends are not merged")
+	f := func(filter url.Values, groups ...string) {
+		t.Helper()
+		r, err := ds.Alerting(t.Context(), filter)
+		require.NoError(t, err)
+		require.Equal(t, grafana.Rules{ReadOnly: true, Groups: groups, Alerts: 1}, r)
+	}
+	f(url.Values{"exclude_alerts": {"false"}}, "alerts", "records")
+	f(url.Values{"rule_group": {"alerts"}}, "alerts")
+	f(url.Values{"rule_name": {"job:up:sum"}}, "records")
+	f(url.Values{"group_limit": {"1"}, "exclude_alerts": {"true"}}, "alerts")
 }
 
 func TestGrafanaDrawsPanelsAsFromOnePrometheus(t *testing.T) {

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"net"
@@ -187,7 +188,8 @@ func metadataFront(t *testing.T, addr string) http.Handler {
 		FlushInterval: -1,
 	}
 	return http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
-		if strings.HasSuffix(r.URL.Path, "/api/v1/metadata") && r.Method == http.MethodGet {
+		_, refused := strconv.Atoi(cmp.Or(r.URL.Query().Get("limit"), "0"))
+		if strings.HasSuffix(r.URL.Path, "/api/v1/metadata") && r.Method == http.MethodGet && refused == nil {
 			rw.Header().Set("Content-Type", "application/json")
 			_, _ = rw.Write([]byte(metadataBody))
 			return

@@ -81,30 +81,29 @@ func (c *Client) Series(ctx context.Context, l Lookup) ([]labels.Labels, []strin
 	return series, warnings, err
 }
 
-// Exemplars decodes /api/v1/query_exemplars into data.
+// Exemplars decodes /api/v1/query_exemplars into data, if the backend has that.
 func (c *Client) Exemplars(ctx context.Context, query string, l Lookup, data any) ([]string, error) {
 	if c.dialect.ReadOnly {
 		return nil, nil
 	}
 	form := url.Values{"query": {query}}
 	c.window(l, form)
-	return c.formText(ctx, "/api/v1/query_exemplars", form, l.Charge, data)
+	warnings, err := c.formText(ctx, "/api/v1/query_exemplars", form, l.Charge, data)
+	if without(err) {
+		err = nil
+	}
+	return warnings, err
 }
 
-// Metadata decodes /api/v1/metadata into data. metric is "" for all.
+// Metadata decodes /api/v1/metadata into data, if the backend has that. metric is "" for
+// all.
 func (c *Client) Metadata(ctx context.Context, metric string, charge func(int) error, data any) ([]string, error) {
-	if c.dialect.ReadOnly {
-		return nil, nil
-	}
 	params := url.Values{}
 	if metric != "" {
 		params.Set("metric", metric)
 	}
-	resp, err := c.get(ctx, "/api/v1/metadata", params)
-	if err != nil {
-		return nil, err
-	}
-	return c.text(resp, charge, data)
+	_, warnings, err := c.Tell(ctx, "/api/v1/metadata", params, charge, data)
+	return warnings, err
 }
 
 // Status decodes /api/v1/status/<what> into data.

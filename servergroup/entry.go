@@ -1,0 +1,250 @@
+package servergroup
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	commoncfg "github.com/prometheus/common/config"
+	"github.com/prometheus/prometheus/discovery/targetgroup"
+)
+
+// entry is an entry of server_groups with the groups that its targets make: one, or with
+// group_by any number. They share its connections.
+type entry struct {
+	cfg         Config
+	client      *http.Client
+	connections *connections // the transport of client
+	// forwarding sends requests with a client's Authorization, where client would send the
+	// entry's own. Nil: it would not.
+	forwarding           *http.Client
+	forwardedConnections *connections // the transport of forwarding
+	healths              *healths
+	logger               *slog.Logger
+
+	groups     atomic.Pointer[[]*group] // in the order of the values of group_by
+	discovered chan struct{}            // closed once discovery has told targets
+
+	mtx      sync.Mutex           // guards the fields below, and changes of groups
+	targets  []*targetgroup.Group // that discovery told last
+	gone     map[*group]time.Time // since when groups have no targets
+	findings []string             // about targets; see GroupStatus
+}
+
+// newEntry makes an entry and its groups. It has the targets that discovery told its
+// predecessor (nil if there is none) until discovery tells its own.
+func newEntry(cfg Config, h *healths, predecessor *entry) (*entry, error) {
+	client, conns, err := newHTTPClient(cfg.HTTPClientConfig, cfg.Name)
+	if err != nil {
+		return nil, err
+	}
+	e := &entry{cfg: cfg, client: client, connections: conns, healths: h, logger: h.opts.Logger.With("group", cfg.Name), gone: map[*group]time.Time{}, discovered: make(chan struct{})}
+	if cfg.forwardsAuthorization() {
+		if e.forwarding, e.forwardedConnections, err = newHTTPClient(withoutCredentials(cfg.HTTPClientConfig), cfg.Name); err != nil {
+			return nil, err
+		}
+	}
+	e.groups.Store(&[]*group{})
+	if predecessor != nil && cfg.discovers() {
+		predecessor.mtx.Lock()
+		e.targets = predecessor.targets
+		predecessor.mtx.Unlock()
+	}
+	e.regroup()
+	return e, nil
+}
+
+// newHTTPClient makes what sends the requests of an entry.
+func newHTTPClient(cfg commoncfg.HTTPClientConfig, group string) (*http.Client, *connections, error) {
+	if cfg.OAuth2 != nil {
+		// The client caches a function in it, which would make it unequal to the
+		// same configuration loaded again.
+		own := *cfg.OAuth2
+		cfg.OAuth2 = &own
+	}
+	client, err := commoncfg.NewClientFromConfig(cfg, "server_group_"+group, commoncfg.WithUserAgent("oneprom"))
+	if err != nil {
+		return nil, nil, fmt.Errorf("server group %q: %w", group, err)
+	}
+	conns := &connections{RoundTripper: client.Transport}
+	client.Transport = conns
+	if cfg.FollowRedirects {
+		client.CheckRedirect = stayWithHost
+	}
+	return client, conns, nil
+}
+
+// setTargets takes over what service discovery tells. Before a provider has
+// answered, upstream tells that there are no targets; that is not believed until
+// there were some.
+func (e *entry) setTargets(tgs []*targetgroup.Group) {
+	empty := !slices.ContainsFunc(tgs, func(tg *targetgroup.Group) bool { return len(tg.Targets) > 0 })
+	first := !e.isDiscovered()
+	if first && empty {
+		return
+	}
+	slices.SortFunc(tgs, func(a, b *targetgroup.Group) int { return strings.Compare(a.Source, b.Source) })
+	e.mtx.Lock()
+	e.targets = tgs
+	e.mtx.Unlock()
+	e.regroup()
+	if first {
+		close(e.discovered)
+	}
+}
+
+func (e *entry) isDiscovered() bool {
+	select {
+	case <-e.discovered:
+		return true
+	default:
+		return false
+	}
+}
+
+// regroup makes the groups of the targets that there are. Groups that were there before
+// stay, with what is known of them.
+func (e *entry) regroup() {
+	e.mtx.Lock()
+	defer e.mtx.Unlock()
+	known := map[string]*group{}
+	for _, g := range *e.groups.Load() {
+		known[g.cfg.Name] = g
+	}
+	shards, findings := e.cfg.shards(append(e.cfg.staticTargets(), e.targets...))
+	shards, all := e.cfg.limited(shards, known)
+	list := make([]*group, 0, len(shards)+1)
+	add := func(cfg Config, endpoints []endpoint) {
+		g := known[cfg.Name]
+		if g == nil {
+			g = newGroup(cfg, e)
+		}
+		delete(known, cfg.Name)
+		delete(e.gone, g)
+		g.setReplicas(endpoints)
+		list = append(list, g)
+	}
+	for _, s := range shards {
+		add(e.cfg.made(s.values), s.endpoints)
+	}
+	missed := e.missed(known, e.cfg.GroupLimit-len(list))
+	list = append(list, missed...)
+	slices.SortFunc(list, func(a, b *group) int { return slices.Compare(a.values(), b.values()) })
+	if !all {
+		findings = append(findings, fmt.Sprintf("the targets make more groups than the %d that `group_limit` allows: the others are left out, and answers are partial", e.cfg.GroupLimit))
+	}
+	if !all || len(list) == 0 {
+		add(e.cfg, nil) // so that an answer says that there may be more
+	}
+	e.tell(*e.groups.Load(), list)
+	e.groups.Store(&list)
+	e.found(findings)
+}
+
+// missed returns those of the known groups that are kept though their last target has
+// gone: it may only start anew, and its data is not taken for none meanwhile. There is
+// room for so many; the others are forgotten.
+func (e *entry) missed(known map[string]*group, room int) []*group {
+	var list []*group
+	now := e.healths.opts.Now()
+	for _, name := range sortedKeys(known) {
+		g := known[name]
+		since, is := e.gone[g]
+		if !is {
+			since = now
+		}
+		if name == e.cfg.Name {
+			continue
+		}
+		if len(list) >= room || now.Sub(since) >= time.Duration(e.cfg.ForgetAfter) {
+			delete(e.gone, g)
+			e.healths.metrics.forgetGroup(name)
+			continue
+		}
+		e.gone[g] = since
+		g.setReplicas(nil)
+		list = append(list, g)
+	}
+	return list
+}
+
+// tell logs that groups have come and gone.
+func (e *entry) tell(before, now []*group) {
+	added := countNot(now, before)
+	if lost := countNot(before, now); len(before) > 0 && added+lost > 0 {
+		e.logger.Info("the groups of a server group have changed", "groups", len(now), "new", added, "forgotten", lost)
+	}
+}
+
+// countNot is how many groups of a are not in b.
+func countNot(a, b []*group) int {
+	in := make(map[*group]bool, len(b))
+	for _, g := range b {
+		in[g] = true
+	}
+	n := 0
+	for _, g := range a {
+		if !in[g] {
+			n++
+		}
+	}
+	return n
+}
+
+// found takes over findings about targets.
+func (e *entry) found(findings []string) {
+	if !slices.Equal(findings, e.findings) {
+		for _, f := range findings {
+			e.logger.Warn("finding", "finding", f)
+		}
+	}
+	e.findings = findings
+}
+
+// findingsOf are the findings about the targets of a group of the entry. Those that are
+// of no one group are told with the first.
+func (e *entry) findingsOf(g *group) []string {
+	e.mtx.Lock()
+	defer e.mtx.Unlock()
+	var texts []string
+	if (*e.groups.Load())[0] == g {
+		texts = append(texts, e.findings...)
+	}
+	if since, is := e.gone[g]; is {
+		texts = append(texts, fmt.Sprintf("its last target has gone at %s: its data is missed, until the group is forgotten after %s", formatMS(since.UnixMilli()), e.cfg.ForgetAfter))
+	}
+	return texts
+}
+
+// refresh probes what is not known of the replicas.
+func (e *entry) refresh() {
+	for _, g := range *e.groups.Load() {
+		g.refresh()
+	}
+}
+
+// close is told that the entry is gone.
+func (e *entry) close() {
+	e.connections.close()
+	if e.forwardedConnections != nil {
+		e.forwardedConnections.close()
+	}
+}
+
+// stayWithHost follows redirects of a backend to itself only: the group's headers
+// and parameters may be secret and are not for others.
+func stayWithHost(req *http.Request, via []*http.Request) error {
+	switch {
+	case req.URL.Host != via[0].URL.Host:
+		return fmt.Errorf("redirected to another host, %s: name that one as the target", req.URL.Host)
+	case len(via) >= 10:
+		return errors.New("redirected ten times")
+	}
+	return nil
+}

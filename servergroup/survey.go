@@ -1,0 +1,109 @@
+package servergroup
+
+import (
+	"context"
+	"errors"
+	"math"
+	"net/url"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/oneprom/oneprom/servergroup/transport"
+)
+
+// statements are what the replicas of a group have told of themselves: those that have such a
+// thing, in the order of the configuration.
+type statements[T any] struct {
+	*target
+	by   []*replica
+	data []T
+}
+
+// show returns the labels to show of what the group has.
+func (s statements[T]) show() func(labels.Labels) labels.Labels {
+	rules := newLabelRules(s.cfg, nil)
+	return func(ls labels.Labels) labels.Labels {
+		shown, _ := rules.applyTo(ls)
+		return shown
+	}
+}
+
+// survey asks every replica of the groups that may have what matches for what a path of
+// the API says. A replica without it has told nothing, and nothing is missing; one that
+// fails is missing as it is from a lookup. But that all groups are missing is no error
+// unless an answer must not lack them: oneprom has rules and targets of its own to tell of.
+func survey[T any](ctx context.Context, v *View, path string, ms []*labels.Matcher, params func(*target) url.Values) ([]statements[T], annotations.Annotations, error) {
+	ts := v.route(ms, math.MinInt64, math.MaxInt64)
+	answers := make([][]*T, len(ts))
+	warnings := make([][][]string, len(ts))
+	for i := range ts {
+		answers[i], warnings[i] = make([]*T, len(ts[i].replicas)), make([][]string, len(ts[i].replicas))
+	}
+	outcomes, err := v.each(ctx, ts, func(ctx context.Context, i, j int) error {
+		t := &ts[i]
+		p, err := t.replicas[j].ready(ctx)
+		if err != nil {
+			return err
+		}
+		data := new(T)
+		has, ws, err := v.clientOf(t.cfg, p).Tell(ctx, path, params(t), v.budget.charge, data)
+		if has {
+			answers[i][j], warnings[i][j] = data, ws
+		}
+		return aside(err)
+	})
+	if err == nil {
+		err = ended(ctx, outcomes)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	now := v.now.UnixMilli()
+	for _, o := range outcomes {
+		if o.partial() {
+			v.lacks(o.group, now, now, o.String())
+		}
+	}
+	v.Report(ctx)
+	ws, err := v.verdict(outcomes)
+	if err != nil && slices.ContainsFunc(outcomes, func(o outcome) bool { return o.partial() && v.strict(o.group) }) {
+		return nil, ws, err
+	}
+	var all []statements[T]
+	for i := range ts {
+		one := statements[T]{target: &ts[i]}
+		for j, data := range answers[i] {
+			if data != nil {
+				one.by, one.data = append(one.by, ts[i].replicas[j]), append(one.data, *data)
+			}
+			for _, w := range warnings[i][j] {
+				ws.Add(errors.New(w))
+			}
+		}
+		all = append(all, one)
+	}
+	return all, ws, nil
+}
+
+// asideError is a failure that says nothing of whether a replica answers queries.
+type asideError struct{ text string }
+
+func (e asideError) Error() string { return e.text }
+
+// aside keeps a replica's health out of what it answers to a survey: who may not see its
+// targets, or cannot read them, may still have its series. That it does not answer at all,
+// or has too much to do, is another matter.
+func aside(err error) error {
+	switch transport.ClassOf(err) {
+	case "", transport.ClassTransport, transport.ClassLoad, transport.ClassCanceled:
+		return err
+	}
+	return asideError{err.Error()}
+}
+
+// sending are the parameters of a survey that asks all replicas the same.
+func sending(params url.Values) func(*target) url.Values {
+	return func(*target) url.Values { return params }
+}
