@@ -35,6 +35,9 @@ func (s statements[T]) show() func(labels.Labels) labels.Labels {
 // fails is missing as it is from a lookup. But that all groups are missing is no error
 // unless an answer must not lack them: oneprom has rules and targets of its own to tell of.
 func survey[T any](ctx context.Context, v *View, path string, ms []*labels.Matcher, params func(*target) url.Values) ([]statements[T], annotations.Annotations, error) {
+	if v.only != nil {
+		return nil, nil, nil // what servers say of themselves is not told apart by series
+	}
 	ts := v.route(ms, math.MinInt64, math.MaxInt64)
 	answers := make([][]*T, len(ts))
 	warnings := make([][][]string, len(ts))
