@@ -31,6 +31,31 @@ import (
 // secret is in everything that is the other tenant's: no request has it.
 const secret = "secretb"
 
+// ofBoth is what servers tell of themselves that is of both tenants.
+var ofBoth = func() map[string]string {
+	alert := func(team string) string {
+		return `{"labels":{"alertname":"Down","team":"` + team + `"},"annotations":{"of":"` + team + `"},"state":"firing","activeAt":"2026-01-01T12:00:00Z","value":"1e+00"}`
+	}
+	rule := func(team, alerts string) string {
+		return `{"type":"alerting","name":"Down` + team + `","query":"up{team=\"` + team + `\"}","labels":{"team":"` + team + `"},"annotations":{},"state":"firing","health":"err","lastError":"found secretb","alerts":[` + alerts + `]}`
+	}
+	group := func(name, rules string) string {
+		return `{"name":"` + name + `","file":"` + name + `.yml","interval":15,"rules":[` + rules + `]}`
+	}
+	target := func(team string) string {
+		return `{"discoveredLabels":{"__meta":"` + team + `"},"labels":{"team":"` + team + `"},"scrapePool":"` + team + `","scrapeUrl":"http://` + team + `/","health":"up"}`
+	}
+	return map[string]string{
+		"/rules": `{"groups":[` + group("mixed", rule("a", alert("a")+","+alert(secret))+","+rule(secret, alert(secret))) + `,` + group(secret, rule(secret, "")) + `]}`,
+		// What a rule of nobody's has raised is whose its labels are.
+		"/alerts":           `{"alerts":[` + alert("a") + `,` + alert(secret) + `]}`,
+		"/targets":          `{"activeTargets":[` + target("a") + `,` + target(secret) + `],"droppedTargets":[{"discoveredLabels":{"x":"secretb"},"scrapePool":"secretb"}],"droppedTargetCounts":{"secretb":1}}`,
+		"/targets/metadata": `[{"target":{"team":"a"},"metric":"m","type":"counter","help":"of a","unit":""},{"target":{"team":"secretb"},"metric":"m","type":"counter","help":"of secretb","unit":""}]`,
+		"/scrape_pools":     `{"scrapePools":["a","secretb"]}`,
+		"/notifications":    `[{"text":"secretb","date":"2026-01-01T12:00:00Z","active":true}]`,
+	}
+}()
+
 // tenantsWorld are two tenants, a and b, whose data has the same names of metrics, and an
 // administrator. A pair of servers has data of both; its first one has missed something of
 // both. Two more have data of b only, and of neither.
@@ -63,15 +88,27 @@ func tenantsWorld(t testing.TB) *Server {
 			require.NoError(t, err)
 			require.NoError(t, app.Commit())
 		}
-		srv := httptest.NewServer(backendtest.NewHandler(backendtest.Options{
+		series := backendtest.NewHandler(backendtest.Options{
 			Queryable: data, Exemplars: data, EarlyNames: true,
 			Metadata: map[string][]metadata.Metadata{"m": {{Type: "counter", Help: "of secretb"}}, "secretb_only": {{Type: "gauge", Help: "x"}}},
+		})
+		srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			text, ok := ofBoth[strings.TrimPrefix(r.URL.Path, "/api/v1")]
+			if !ok {
+				series.ServeHTTP(w, r)
+				return
+			}
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write([]byte(`{"status":"success","data":` + text + `,"warnings":["of secretb"]}`))
 		}))
 		t.Cleanup(srv.Close)
 		return strings.TrimPrefix(srv.URL, "http://")
 	}
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "rules.yml"), []byte("groups: [{name: own, rules: [{alert: OwnA, expr: m > 0, labels: {team: a}}, {alert: OwnB, expr: secretb_only > 0, labels: {team: secretb}}]}]"), 0o600))
 	config := fmt.Sprintf(`
 global: {tenant_header: X-Tenant}
+rule_files: [rules.yml]
 tenants:
   - {name: a, header_values: [a], selector: '{team="a"}'}
   - {name: b, header_values: [b], selector: '{team=~"secretb.*"}'}
@@ -87,7 +124,7 @@ server_groups:
     replica_labels: [replica]
     static_configs: [{targets: ['%s']}]
 `, serve(gap), serve(both), serve("load 30s\n m{job=\"j\", instance=\"x\"} 1x20\n"), serve(strings.ReplaceAll(both, `job="j"`, `job="k"`)))
-	file := filepath.Join(t.TempDir(), "oneprom.yml")
+	file := filepath.Join(dir, "oneprom.yml")
 	require.NoError(t, os.WriteFile(file, []byte(config), 0o600))
 	s, err := New(tenantsOptions(t, file))
 	require.NoError(t, err)
@@ -191,6 +228,28 @@ func TestTenants_AnswersAreThoseOfAPrometheusWithTheOwnDataOnly(t *testing.T) {
 	require.Equal(t, http.StatusForbidden, as(s, "a", http.MethodGet, "/api/v1/explain?query=m&analyze=true", "").Code)
 }
 
+// TestTenants_RulesAlertsAndTargets are shown by their labels.
+func TestTenants_RulesAlertsAndTargets(t *testing.T) {
+	s := tenantsWorld(t)
+	for path, want := range map[string][]string{
+		"rules": {`"name":"OwnA"`, `"name":"Downa"`, `"name":"mixed"`, "only administrators are shown"}, "rules?exclude_alerts=true": {`"name":"Downa"`},
+		"alerts": {`"team":"a"`}, "targets": {`"scrapePool":"a"`, `"droppedTargets":[]`}, "targets/metadata": {`"help":"of a"`}, "rules?group_limit=1": {`"groupNextToken"`},
+	} {
+		rec := as(s, "a", http.MethodGet, "/api/v1/"+path, "")
+		require.Equal(t, http.StatusOK, rec.Code, rec.Body)
+		for _, text := range want {
+			require.Contains(t, rec.Body.String(), text, path)
+		}
+		require.NotContains(t, told(rec), secret, path)
+		require.NotContains(t, told(rec), "OwnB", path)
+		if !strings.Contains(path, "group_limit") {
+			require.Contains(t, told(as(s, "root", http.MethodGet, "/api/v1/"+path, "")), secret, path)
+		}
+	}
+	page := as(s, "a", http.MethodGet, "/api/v1/rules?group_limit=9", "").Body.String()
+	require.NotContains(t, page, "groupNextToken", "of a group that is not shown")
+}
+
 // tenantsRequest makes a request of numbers and texts, as a tenant would who wants to see
 // more.
 func tenantsRequest(s *Server, route, method uint8, expr, match, more string) *http.Request {
@@ -283,7 +342,7 @@ func TestTenants_SecretsAreKept(t *testing.T) {
 			seen[s.routes[i]] = seen[s.routes[i]] || strings.Contains(told(rec), secret)
 		}
 	}
-	for _, route := range []string{"query", "query_range", "query_exemplars", "series", "labels", "label/:name/values", "read"} {
+	for _, route := range []string{"rules", "alerts", "targets", "targets/metadata", "query", "query_range", "query_exemplars", "series", "labels", "label/:name/values", "read"} {
 		require.True(t, seen["/api/v1/"+route], "%s does not tell b of its own", route)
 	}
 	require.NotContains(t, as(s, "root", http.MethodGet, "/metrics", "").Body.String(), "secretb1")

@@ -16,6 +16,8 @@ var verdicts = map[string]verdict{
 	"/api/v1/query": forTenants, "/api/v1/query_range": forTenants, "/api/v1/query_exemplars": forTenants,
 	"/api/v1/series": forTenants, "/api/v1/labels": forTenants, "/api/v1/label/:name/values": forTenants,
 	"/api/v1/read": forTenants, "/federate": forTenants,
+	// By the labels of rules, alerts and targets.
+	"/api/v1/rules": forTenants, "/api/v1/alerts": forTenants, "/api/v1/targets": forTenants, "/api/v1/targets/metadata": forTenants,
 	// Of metadata nobody knows whose it is: tenants are told none.
 	"/api/v1/metadata": forTenants,
 	// What a tenant's query becomes; what became of it, with the replicas' scrapes, is for
@@ -29,8 +31,7 @@ var verdicts = map[string]verdict{
 
 	// What is not told apart by tenant.
 	"/api/v1/features": forAdmins, "/api/v1/notifications": forAdmins, "/api/v1/notifications/live": forAdmins,
-	"/api/v1/rules": forAdmins, "/api/v1/alerts": forAdmins, "/api/v1/alertmanagers": forAdmins,
-	"/api/v1/targets": forAdmins, "/api/v1/targets/metadata": forAdmins, "/api/v1/targets/relabel_steps": forAdmins,
+	"/api/v1/alertmanagers": forAdmins, "/api/v1/targets/relabel_steps": forAdmins,
 	"/api/v1/scrape_pools": forAdmins, "/api/v1/scrape_pools/config": forAdmins,
 	"/api/v1/search/metric_names": forAdmins, "/api/v1/search/label_names": forAdmins, "/api/v1/search/label_values": forAdmins,
 	"/api/v1/status/config": forAdmins, "/api/v1/status/flags": forAdmins, "/api/v1/status/groups": forAdmins,

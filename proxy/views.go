@@ -36,8 +36,9 @@ func (m mergedViews) alerts(r *http.Request) (answer, error) {
 	if err := m.own.ask(r, "/alerts", r.URL.RawQuery, &own); err != nil {
 		return answer{}, err
 	}
-	theirs, ws, err := m.view(r.Context()).Alerts(r.Context())
-	return answer{data: v1.AlertDiscovery{Alerts: views.MergeAlerts(own.Alerts, theirs)}, warnings: ws}, err
+	view := m.view(r.Context())
+	theirs, ws, err := view.Alerts(r.Context())
+	return answer{data: v1.AlertDiscovery{Alerts: views.MergeAlerts(view.ShownAlerts(own.Alerts), theirs)}, warnings: ws}, err
 }
 
 // targets is /targets: one for each scrape pool and set of labels over all replicas and

@@ -29,11 +29,12 @@ func (m mergedViews) rules(r *http.Request) (answer, error) {
 	if err := m.own.ask(r, "/rules", "", &own); err != nil {
 		return answer{}, err
 	}
-	theirs, ws, err := m.view(r.Context()).Rules(r.Context(), f.withoutAlerts)
+	view := m.view(r.Context())
+	theirs, ws, err := view.Rules(r.Context(), f.withoutAlerts)
 	if err != nil {
 		return answer{}, err
 	}
-	data, err := f.page(views.MergeRules(own.Groups, theirs))
+	data, err := f.page(views.MergeRules(view.ShownRules(own.Groups), theirs))
 	return answer{data: data, warnings: ws}, err
 }
 

@@ -5,6 +5,9 @@ import (
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
+	v1 "github.com/prometheus/prometheus/web/api/v1"
+
+	"github.com/oneprom/oneprom/servergroup/views"
 )
 
 // This file restricts what a request is shown. It is done where matchers become those of
@@ -62,3 +65,63 @@ func (v *View) seesLike(o *View) bool {
 
 // withheld stands for words of a replica that the request is not told.
 const withheld = "a server says more, which only administrators are shown"
+
+// ShownRules are those of some rules that the request may be shown: by the labels of the
+// rule, and of each of its alerts. What an evaluation failed with may tell of others.
+func (v *View) ShownRules(groups []views.RuleGroup) []views.RuleGroup {
+	if v.only == nil {
+		return groups
+	}
+	shown := []views.RuleGroup{}
+	for _, g := range groups {
+		rules := []v1.AlertingRule{}
+		for _, r := range g.Rules {
+			if !v.shows(r.Labels) {
+				continue
+			}
+			r.Alerts = v.ShownAlerts(r.Alerts)
+			if r.LastError != "" {
+				r.LastError = withheld
+			}
+			rules = append(rules, r)
+		}
+		if g.Rules = rules; len(rules) > 0 {
+			shown = append(shown, g)
+		}
+	}
+	return shown
+}
+
+// ShownAlerts are those of some alerts that the request may be shown.
+func (v *View) ShownAlerts(alerts []*v1.Alert) []*v1.Alert {
+	if v.only == nil || alerts == nil {
+		return alerts
+	}
+	shown := []*v1.Alert{}
+	for _, a := range alerts {
+		if a != nil && v.shows(a.Labels) {
+			shown = append(shown, a)
+		}
+	}
+	return shown
+}
+
+// shownTargets are those of some targets that the request may be shown. What was dropped
+// has no labels yet by which that could be told.
+func (v *View) shownTargets(all v1.TargetDiscovery) v1.TargetDiscovery {
+	if v.only == nil {
+		return all
+	}
+	shown := v1.TargetDiscovery{ActiveTargets: []*v1.Target{}, DroppedTargets: []*v1.DroppedTarget{}, DroppedTargetCounts: map[string]int{}}
+	for _, t := range all.ActiveTargets {
+		if t != nil && v.shows(t.Labels) {
+			shown.ActiveTargets = append(shown.ActiveTargets, t)
+		}
+	}
+	return shown
+}
+
+// shows tells whether the request may be shown what has these labels.
+func (v *View) shows(ls labels.Labels) bool {
+	return v.only == nil || len(v.only) > 0 && matchesAll(ls, v.only)
+}

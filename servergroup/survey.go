@@ -34,10 +34,18 @@ func (s statements[T]) show() func(labels.Labels) labels.Labels {
 // the API says. A replica without it has told nothing, and nothing is missing; one that
 // fails is missing as it is from a lookup. But that all groups are missing is no error
 // unless an answer must not lack them: oneprom has rules and targets of its own to tell of.
+//
+// A request that is shown some series only is told nothing: see surveyByLabels.
 func survey[T any](ctx context.Context, v *View, path string, ms []*labels.Matcher, params func(*target) url.Values) ([]statements[T], annotations.Annotations, error) {
 	if v.only != nil {
-		return nil, nil, nil // what servers say of themselves is not told apart by series
+		return nil, nil, nil
 	}
+	return surveyByLabels[T](ctx, v, path, ms, params)
+}
+
+// surveyByLabels is survey for what has labels: who calls it leaves of the answer what the
+// view shows.
+func surveyByLabels[T any](ctx context.Context, v *View, path string, ms []*labels.Matcher, params func(*target) url.Values) ([]statements[T], annotations.Annotations, error) {
 	ts := v.route(ms, math.MinInt64, math.MaxInt64)
 	answers := make([][]*T, len(ts))
 	warnings := make([][][]string, len(ts))
@@ -82,6 +90,9 @@ func survey[T any](ctx context.Context, v *View, path string, ms []*labels.Match
 				one.by, one.data = append(one.by, ts[i].replicas[j]), append(one.data, *data)
 			}
 			for _, w := range warnings[i][j] {
+				if ts[i].restricted() {
+					w = withheld
+				}
 				ws.Add(errors.New(w))
 			}
 		}

@@ -31,7 +31,7 @@ func (v *View) Rules(ctx context.Context, withoutAlerts bool) ([]views.RuleGroup
 	type data struct {
 		Groups []views.RuleGroup `json:"groups"`
 	}
-	groups, ws, err := survey[data](ctx, v, "/api/v1/rules", nil, sending(params))
+	groups, ws, err := surveyByLabels[data](ctx, v, "/api/v1/rules", nil, sending(params))
 	var lists [][]views.RuleGroup
 	for _, g := range groups {
 		for _, one := range g.data {
@@ -39,19 +39,19 @@ func (v *View) Rules(ctx context.Context, withoutAlerts bool) ([]views.RuleGroup
 			lists = append(lists, one.Groups)
 		}
 	}
-	return views.MergeRules(lists...), ws, err
+	return v.ShownRules(views.MergeRules(lists...)), ws, err
 }
 
 // Alerts returns the alerts of all servers, merged as views.MergeAlerts says.
 func (v *View) Alerts(ctx context.Context) ([]*v1.Alert, annotations.Annotations, error) {
-	groups, ws, err := survey[v1.AlertDiscovery](ctx, v, "/api/v1/alerts", nil, sending(nil))
+	groups, ws, err := surveyByLabels[v1.AlertDiscovery](ctx, v, "/api/v1/alerts", nil, sending(nil))
 	var lists [][]*v1.Alert
 	for _, g := range groups {
 		for _, one := range g.data {
 			lists = append(lists, views.RelabelAlerts(one.Alerts, g.show()))
 		}
 	}
-	return views.MergeAlerts(lists...), ws, err
+	return v.ShownAlerts(views.MergeAlerts(lists...)), ws, err
 }
 
 // Targets returns the targets of all servers, merged as views.FoldTargets and
@@ -63,7 +63,7 @@ func (v *View) Targets(ctx context.Context, state, pool string) (v1.TargetDiscov
 			params.Set(name, value)
 		}
 	}
-	groups, ws, err := survey[v1.TargetDiscovery](ctx, v, "/api/v1/targets", nil, sending(params))
+	groups, ws, err := surveyByLabels[v1.TargetDiscovery](ctx, v, "/api/v1/targets", nil, sending(params))
 	var folded []v1.TargetDiscovery
 	for _, g := range groups {
 		for _, one := range g.data {
@@ -71,13 +71,13 @@ func (v *View) Targets(ctx context.Context, state, pool string) (v1.TargetDiscov
 		}
 		folded = append(folded, views.FoldTargets(g.data...))
 	}
-	return views.JoinTargets(folded...), ws, err
+	return v.shownTargets(views.JoinTargets(folded...)), ws, err
 }
 
 // TargetMetadata returns what the targets that match tell of a metric, or of all if it
 // is "": everything that some server tells, sorted.
 func (v *View) TargetMetadata(ctx context.Context, ms []*labels.Matcher, metric string) ([]views.TargetMetadata, annotations.Annotations, error) {
-	groups, ws, err := survey[[]views.TargetMetadata](ctx, v, "/api/v1/targets/metadata", ms, func(t *target) url.Values {
+	groups, ws, err := surveyByLabels[[]views.TargetMetadata](ctx, v, "/api/v1/targets/metadata", ms, func(t *target) url.Values {
 		params := url.Values{}
 		if metric != "" {
 			params.Set("metric", metric)
@@ -92,7 +92,7 @@ func (v *View) TargetMetadata(ctx context.Context, ms []*labels.Matcher, metric 
 		show := g.show()
 		for _, list := range g.data {
 			for _, m := range list {
-				if m.Target = show(m.Target); matchesAll(m.Target, g.route.resolved.check) {
+				if m.Target = show(m.Target); matchesAll(m.Target, g.route.resolved.check) && v.shows(m.Target) {
 					all = append(all, m)
 				}
 			}
