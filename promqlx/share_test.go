@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"runtime"
 	"slices"
 	"sync"
@@ -701,4 +702,28 @@ func TestShare_OtherPlan(t *testing.T) {
 	require.Equal(t, want, print(text, <-second))
 	w.Close()
 	require.Equal(t, 3, s.count()) // an execution, a parse, another execution
+}
+
+// What is passed on of clients decides what they are shown.
+func TestShare_NotBetweenClientsOfWhomOtherHeadersArePassedOn(t *testing.T) {
+	cfg := groupOf("a", 1, nil)
+	cfg.ForwardHeaders = []string{"X-Scope-OrgID"}
+	e, s := heldEngine(t, cfg)
+	waiters := waitersFor(t, 3, e, "vector(1)", instantAt(1))
+	s.hold()
+	var results []<-chan *promql.Result
+	for i, next := range []struct {
+		tenant             string
+		executions, shared int
+	}{{"1", 1, 0}, {"1", 1, 1}, {"2", 2, 1}} {
+		ctx := servergroup.WithClientHeader(t.Context(), http.Header{"X-Scope-Orgid": {next.tenant}, "X-Other": {fmt.Sprint(i)}})
+		results = append(results, begin(ctx, waiters[i]))
+		require.Eventually(t, func() bool {
+			return s.count() == next.executions && testutil.ToFloat64(e.flights.shared) == float64(next.shared)
+		}, 10*time.Second, time.Millisecond)
+	}
+	s.free(true)
+	for _, r := range results {
+		require.NoError(t, (<-r).Err)
+	}
 }

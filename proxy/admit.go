@@ -11,6 +11,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -103,6 +104,7 @@ func (d *doorman) admit(route string, h http.HandlerFunc) http.HandlerFunc {
 		if wants == aRead {
 			pools = d.reads
 		}
+		owner := tenantOf(r.Context())
 		if wants == aQuery || wants == anExplain {
 			form := withBody(r, body)
 			if pools, err = d.judge(route, form); err != nil {
@@ -116,6 +118,9 @@ func (d *doorman) admit(route string, h http.HandlerFunc) http.HandlerFunc {
 			ctx, cancel := d.queryContext(form)
 			defer cancel()
 			r = r.WithContext(ctx)
+		}
+		if owner != nil && owner.pool != nil {
+			pools = append(slices.Clip(pools), owner.pool)
 		}
 		leave, err := d.queue.Enter(r.Context(), admission.Request{Client: d.client(r), Arrived: arrived, Pools: pools})
 		if err != nil {
@@ -173,7 +178,7 @@ func (d *doorman) judge(route string, form *http.Request) ([]*admission.Pool, er
 	if expr, err = promql.PreprocessExpr(expr, q.Start, q.End, q.Interval); err != nil {
 		return nil, nil
 	}
-	return rules.Judge(admission.Query{Text: q.Query, Expr: expr, Start: q.Start, End: q.End, Step: q.Interval, Header: form.Header})
+	return rules.Judge(admission.Query{Text: q.Query, Expr: expr, Start: q.Start, End: q.End, Step: q.Interval, Header: form.Header, Tenant: tenantOf(form.Context()).name()})
 }
 
 // question reads the parameters that the handler of a route will look at.
@@ -201,9 +206,12 @@ func (d *doorman) queryContext(form *http.Request) (context.Context, context.Can
 	return context.WithTimeout(form.Context(), timeout)
 }
 
-// client tells who asks: by the header that names clients, else by the user, else
+// client tells who asks: by the tenant, else by the header that names clients, else by the user, else
 // by the address. Users are known only as far as somebody asks for passwords.
 func (d *doorman) client(r *http.Request) string {
+	if t := tenantOf(r.Context()); t != nil {
+		return "tenant " + t.Name
+	}
 	if name := r.Header.Get(d.clientHeader); name != "" {
 		return "name " + name
 	}

@@ -48,6 +48,9 @@ func (s *Server) explain(r *http.Request) (*promqlx.Explanation, annotations.Ann
 	if err != nil {
 		return nil, nil, err
 	}
+	if analyze && tenantOf(r.Context()).restricted() {
+		return nil, nil, &apiError{http.StatusForbidden, "forbidden", errors.New("analyze is for administrators: it tells of what replicas have scraped, whosever that is")}
+	}
 	ctx, cancel, err := withTimeoutParam(r)
 	if err != nil {
 		return nil, nil, err

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/activation"
 	"github.com/prometheus/exporter-toolkit/web"
 	"github.com/prometheus/prometheus/util/netconnlimit"
 )
@@ -26,6 +27,25 @@ func listen(addresses []string, maxConnections int) ([]net.Listener, error) {
 		bound = append(bound, netconnlimit.SharedLimitListener(l, slots))
 	}
 	return bound, nil
+}
+
+// activated are the sockets that systemd has bound.
+func activated(maxConnections int) ([]net.Listener, error) {
+	found, err := activation.Listeners()
+	if err != nil {
+		return nil, err
+	}
+	slots := netconnlimit.NewSharedSemaphore(maxConnections)
+	var out []net.Listener
+	for _, l := range found {
+		if l != nil { // a file that is no stream
+			out = append(out, netconnlimit.SharedLimitListener(l, slots))
+		}
+	}
+	if len(out) == 0 {
+		return nil, errors.New("systemd has passed no socket: start oneprom by a .socket unit")
+	}
+	return out, nil
 }
 
 // closeListeners closes listeners, of which some may be closed already.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -20,6 +21,7 @@ type Options struct {
 	ConfigFile string
 
 	ListenAddresses []string
+	SystemdSocket   bool   // take the sockets that systemd passes, and no addresses
 	WebConfigFile   string // of exporter-toolkit; empty is plain HTTP without authentication
 	ExternalURL     string // empty is derived from the host name and the first listener
 	RoutePrefix     string // empty is the path of ExternalURL
@@ -87,6 +89,10 @@ func AddFlags(app *kingpin.Application, o *Options) {
 
 	app.Flag("web.listen-address", "Address to listen on for the API, the page and the metrics. Can be repeated.").
 		Default("0.0.0.0:9090").StringsVar(&o.ListenAddresses)
+	if runtime.GOOS == "linux" {
+		app.Flag("web.systemd-socket", "Listen on the sockets that systemd passes (socket activation) instead of --web.listen-address.").
+			Default("false").BoolVar(&o.SystemdSocket)
+	}
 	app.Flag("web.config.file", "Path of a web configuration file that turns on TLS or authentication, in the format of Prometheus' exporter-toolkit.").
 		Default("").StringVar(&o.WebConfigFile)
 	app.Flag("web.external-url", "URL under which oneprom is reached from outside, for instance through a reverse proxy. Its path prefixes all routes unless --web.route-prefix says otherwise.").

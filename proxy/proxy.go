@@ -66,6 +66,7 @@ type Server struct {
 	ruler     *ruler.Ruler
 	listeners []net.Listener
 	handler   http.Handler
+	routes    []string // for which there must be a verdict
 	http      *httpServers
 
 	// What /api/v1/rules, /alerts and /alertmanagers know of this oneprom itself.
@@ -75,6 +76,7 @@ type Server struct {
 	reloading  sync.Mutex // one reload at a time, and none beside the end of set
 	config     atomic.Pointer[config.Config]
 	rules      atomic.Pointer[admission.Rules]
+	tenants    atomic.Pointer[tenants] // nil: there are none
 	lastReload atomic.Pointer[reloadOutcome]
 
 	life    context.Context // ends when Stop begins
@@ -121,11 +123,20 @@ func New(o Options) (_ *Server, err error) {
 	if err := web.Validate(o.WebConfigFile); err != nil {
 		return nil, fmt.Errorf("--web.config.file: %w", err)
 	}
+	ts, err := newTenants(cfg, o.WebConfigFile, nil)
+	if err != nil {
+		return nil, err
+	}
+	s.tenants.Store(ts)
 	if s.corsOrigin, err = compileOrigin(o.CORSOrigin); err != nil {
 		return nil, fmt.Errorf("--web.cors.origin: %w", err)
 	}
 
-	if s.listeners, err = listen(o.ListenAddresses, o.MaxConnections); err != nil {
+	if o.SystemdSocket {
+		if s.listeners, err = activated(o.MaxConnections); err != nil {
+			return nil, fmt.Errorf("--web.systemd-socket: %w", err)
+		}
+	} else if s.listeners, err = listen(o.ListenAddresses, o.MaxConnections); err != nil {
 		return nil, fmt.Errorf("--web.listen-address: %w", err)
 	}
 	s.cleanup.add("close listeners", func(context.Context) error { return closeListeners(s.listeners) })

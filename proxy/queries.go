@@ -65,7 +65,7 @@ type runningQuery struct {
 // origin is who asks, as far as the request says it: nobody has checked that. There
 // are no secrets in it.
 type origin struct {
-	client, user, userAgent                   string
+	client, tenant, user, userAgent           string
 	dashboard, panel, grafanaOrg, grafanaUser string
 }
 
@@ -73,7 +73,7 @@ func originOf(r *http.Request) origin {
 	said := func(header string) string { return clipped(r.Header.Get(header), maxHeaderText) }
 	user, _, _ := r.BasicAuth()
 	return origin{
-		client: remoteAddress(r), user: clipped(user, maxHeaderText), userAgent: said("User-Agent"),
+		client: remoteAddress(r), tenant: tenantOf(r.Context()).name(), user: clipped(user, maxHeaderText), userAgent: said("User-Agent"),
 		dashboard: said("X-Dashboard-Uid"), panel: said("X-Panel-Id"), grafanaOrg: said("X-Grafana-Org-Id"), grafanaUser: said("X-Grafana-User"),
 	}
 }
@@ -94,13 +94,14 @@ func (qs *queries) remove(q *runningQuery) {
 	delete(qs.running, q.id)
 }
 
-// list returns the queries that are known to be some, the oldest first.
-func (qs *queries) list() []*runningQuery {
+// list returns the queries that are known to be some, and that somebody may see, the
+// oldest first.
+func (qs *queries) list(by *tenant) []*runningQuery {
 	qs.mtx.Lock()
 	defer qs.mtx.Unlock()
 	var out []*runningQuery
 	for _, q := range qs.running {
-		if q.question() != nil {
+		if q.question() != nil && q.seenBy(by) {
 			out = append(out, q)
 		}
 	}
@@ -108,11 +109,17 @@ func (qs *queries) list() []*runningQuery {
 	return out
 }
 
-func (qs *queries) get(id int64) *runningQuery {
+func (qs *queries) get(id int64, by *tenant) *runningQuery {
 	qs.mtx.Lock()
 	defer qs.mtx.Unlock()
-	return qs.running[id]
+	if q := qs.running[id]; q != nil && q.seenBy(by) {
+		return q
+	}
+	return nil
 }
+
+// seenBy tells whether a tenant may see a query: one of its own.
+func (q *runningQuery) seenBy(t *tenant) bool { return !t.restricted() || q.from.tenant == t.Name }
 
 // question is what is asked; nil as long as that is not known, and if it is no query.
 func (q *runningQuery) question() *promqlx.Question {
@@ -265,6 +272,7 @@ type listedQuery struct {
 	State     string `json:"state"`
 	Plan      string `json:"plan,omitempty"`
 	Client    string `json:"client"`
+	Tenant    string `json:"tenant,omitempty"`
 	UserAgent string `json:"userAgent,omitempty"`
 	Dashboard string `json:"dashboard,omitempty"`
 	Panel     string `json:"panel,omitempty"`
@@ -276,7 +284,7 @@ func (q *runningQuery) listed() listedQuery {
 		ID: strconv.FormatInt(q.id, 10), Query: asked.Query, API: strings.TrimPrefix(q.path, "/"),
 		Start: secondsOf(asked.Start), End: secondsOf(asked.End), Step: promqlx.Seconds(asked.Interval.Seconds()),
 		Since: q.came.UTC(), Duration: promqlx.Seconds(time.Since(q.came).Seconds()), State: "queued", Plan: q.record.PlanDigest(),
-		Client: q.from.client, UserAgent: q.from.userAgent, Dashboard: q.from.dashboard, Panel: q.from.panel,
+		Client: q.from.client, Tenant: q.from.tenant, UserAgent: q.from.userAgent, Dashboard: q.from.dashboard, Panel: q.from.panel,
 	}
 	if !q.record.Began().IsZero() {
 		out.State = "running"
@@ -294,8 +302,8 @@ func secondsOf(t time.Time) *promqlx.Seconds {
 }
 
 // serveQueries is GET /api/v1/status/queries.
-func (s *Server) serveQueries(*http.Request) (answer, error) {
-	running := s.queries.list()
+func (s *Server) serveQueries(r *http.Request) (answer, error) {
+	running := s.queries.list(tenantOf(r.Context()))
 	a := answer{}
 	if more := len(running) - maxListed; more > 0 {
 		running = running[:maxListed]
@@ -322,7 +330,7 @@ func (s *Server) serveCancelQuery(r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, badData(fmt.Errorf("%q is not the id of a query", clipped(text, maxHeaderText)))
 	}
-	q := s.queries.get(id)
+	q := s.queries.get(id, tenantOf(r.Context()))
 	if q == nil {
 		return answer{}, &apiError{http.StatusNotFound, "not_found", fmt.Errorf("no query with the id %d is running", id)}
 	}

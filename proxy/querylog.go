@@ -188,6 +188,7 @@ func (s *Server) logQuery(ctx context.Context, q *runningQuery, o outcome, more 
 		attrs = append(attrs, slog.Int64("series", series), slog.Int64("samples", samples))
 	}
 	add("client", q.from.client)
+	add("tenant", q.from.tenant)
 	add("user", q.from.user)
 	add("user_agent", q.from.userAgent)
 	add("dashboard", q.from.dashboard)

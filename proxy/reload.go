@@ -41,9 +41,13 @@ func (s *Server) loadConfig(ctx context.Context, load func() (*config.Config, er
 	began := time.Now()
 	cfg, err := load()
 	var rules *admission.Rules
+	var ts *tenants
 	var o *observers
 	if err == nil {
 		rules, err = admission.NewRules(cfg.QueryRules, s.rules.Load())
+	}
+	if err == nil {
+		ts, err = newTenants(cfg, s.opts.WebConfigFile, s.tenants.Load())
 	}
 	if err == nil {
 		o, err = s.newObservers(cfg)
@@ -61,6 +65,7 @@ func (s *Server) loadConfig(ctx context.Context, load func() (*config.Config, er
 	}
 	s.config.Store(cfg)
 	s.rules.Store(rules)
+	s.tenants.Store(ts)
 	o.install(s)
 	if err := s.ruler.Apply(cfg); err != nil {
 		s.reloadFailed(err)

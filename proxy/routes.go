@@ -10,15 +10,17 @@ import (
 )
 
 // router is the life of a request, top to bottom. What a single route adds is
-// told where the route is: metrics, admission, readiness, compression, cross-origin
+// told where the route is: metrics, whom it is for, admission, readiness, compression, cross-origin
 // headers.
 func (s *Server) router(upstream http.Handler, l lookups, m mergedViews, federate http.Handler) http.Handler {
 	return mergeSlashes(
 		s.recoverPanics(
 			s.traced(
-				splitAt(s.routePrefix+"/api/v1",
-					s.observeQueries(tellCompleteness(s.requestPartial(s.requestPushdown(s.apiRoutes(upstream, l, m))))),
-					s.webRoutes(federate)))))
+				s.forwardHeaders(
+					s.identify(
+						splitAt(s.routePrefix+"/api/v1",
+							s.observeQueries(tellCompleteness(s.requestPartial(s.requestPushdown(s.apiRoutes(upstream, l, m))))),
+							s.webRoutes(federate)))))))
 }
 
 // apiRoutes are the routes below /api/v1: ours, and then upstream's, which also
@@ -27,7 +29,7 @@ func (s *Server) apiRoutes(upstream http.Handler, l lookups, m mergedViews) http
 	r := &httprouter.Router{NotFound: upstream}
 	instrument := s.metrics.instrumentBelow("/api/v1")
 	handle := func(method, path string, h http.HandlerFunc) {
-		r.HandlerFunc(method, path, instrument(path, s.doorman.admit(path, h)))
+		r.HandlerFunc(method, path, instrument(path, s.permit("/api/v1"+path, s.doorman.admit(path, h))))
 	}
 	open := func(method, path string, h http.HandlerFunc) {
 		handle(method, path, s.readiness.gate(compress(s.allowOrigin(h))))
@@ -66,7 +68,9 @@ func (s *Server) apiRoutes(upstream http.Handler, l lookups, m mergedViews) http
 
 // webRoutes are the routes outside of /api/v1.
 func (s *Server) webRoutes(federate http.Handler) http.Handler {
-	r := route.New().WithInstrumentation(s.metrics.instrument)
+	r := route.New().WithInstrumentation(func(route string, h http.HandlerFunc) http.HandlerFunc {
+		return s.metrics.instrument(route, s.permit(route, h))
+	})
 	if s.routePrefix != "" {
 		r.Get("/", func(w http.ResponseWriter, req *http.Request) {
 			http.Redirect(w, req, s.routePrefix, http.StatusFound)

@@ -86,7 +86,7 @@ func (s *Server) upstreamAPI(engine promql.QueryEngine, storage *promqlx.Storage
 	api.InstallCodec(codec{})
 	instrument := s.metrics.instrumentBelow("/api/v1")
 	r := route.New().WithInstrumentation(func(route string, h http.HandlerFunc) http.HandlerFunc {
-		return instrument(route, s.doorman.admit(route, h))
+		return instrument(route, s.permit("/api/v1"+route, s.doorman.admit(route, h)))
 	})
 	api.Register(r)
 	own := route.New()

@@ -20,9 +20,12 @@ import (
 // timeouts would else take replicas away from all others. An attempt that is slow has
 // the replica probed.
 func judge(err error) (o health.Outcome, retryAfter time.Duration) {
-	var e *transport.Error
+	var (
+		e       *transport.Error
+		refused refusedError
+	)
 	switch {
-	case err == nil:
+	case err == nil, errors.As(err, &refused):
 		return health.Fine, 0
 	case !errors.As(err, &e), errors.Is(err, errNearlyOver), errors.Is(err, context.DeadlineExceeded):
 		return health.Unknown, 0
@@ -64,7 +67,7 @@ func (r *replica) attempt(ctx context.Context, regardless bool, f func(context.C
 	defer release()
 	return r.health.Do(ctx, regardless, func(ctx context.Context) error {
 		began := time.Now()
-		err := guarded(func() error { return f(ctx) })
+		err := r.asClient(ctx, guarded(func() error { return f(ctx) }))
 		r.failed(err)
 		r.metrics.attempted(r, err, time.Since(began))
 		return err

@@ -37,6 +37,7 @@ type outcome struct {
 	failed []error // of its replicas
 	errs   []error // of all replicas by index, nil for those that answered
 	needed bool    // each replica has samples that the others miss
+	quiet  bool    // what the replicas say is not for the request
 }
 
 // missing tells whether nobody answered.
@@ -77,6 +78,9 @@ func (o outcome) String() string {
 	texts := make([]string, len(o.failed))
 	for i, err := range o.failed {
 		texts[i] = err.Error()
+	}
+	if o.quiet {
+		texts = []string{withheld}
 	}
 	if o.missing() {
 		return where + " did not answer: " + strings.Join(texts, "; ")
@@ -119,7 +123,7 @@ func foldLost(ws annotations.Annotations) {
 		delete(ws, key)
 		all := byGroup[l.group.Name]
 		if all == nil {
-			all = &lostReplicas{outcome{group: l.group, asked: l.asked}}
+			all = &lostReplicas{outcome{group: l.group, asked: l.asked, quiet: l.quiet}}
 			byGroup[l.group.Name] = all
 		}
 		for _, err := range l.failed {
@@ -195,6 +199,9 @@ func (m *remarks) warn(err error) {
 // backend takes a warning of a backend's. It answers selectors only, so that what
 // it warns of is that its answer is not whole.
 func (m *remarks) backend(t *target, r *replica, text string) {
+	if t.restricted() {
+		text = withheld
+	}
 	text = fmt.Sprintf("server group %q: %s: %s", t.cfg.Name, r.url(), text)
 	m.mtx.Lock()
 	defer m.mtx.Unlock()
@@ -252,7 +259,7 @@ func (v *View) brokenRun(err error) {
 func (v *View) noteLost(g groupView, errs []error) {
 	v.mtx.Lock()
 	defer v.mtx.Unlock()
-	v.broken.Add(&lostReplicas{outcome{group: g.cfg, asked: len(g.replicas), failed: errs}})
+	v.broken.Add(&lostReplicas{outcome{group: g.cfg, asked: len(g.replicas), failed: errs, quiet: g.restricted()}})
 }
 
 // LateWarnings returns what was found out after the series were handed out.

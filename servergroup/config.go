@@ -59,6 +59,9 @@ type Config struct {
 	// and are never shown.
 	Headers     map[string]commoncfg.Secret   `yaml:"headers,omitempty"`
 	QueryParams map[string][]commoncfg.Secret `yaml:"query_params,omitempty"`
+	// ForwardHeaders are the headers of clients that are passed on to the replicas. No
+	// others are.
+	ForwardHeaders []string `yaml:"forward_headers,omitempty"`
 	// RemoteRead says whether remote read is used; RemoteReadPath is its path
 	// below PathPrefix.
 	RemoteRead     RemoteRead `yaml:"remote_read,omitempty"`
@@ -354,6 +357,7 @@ func (c *Config) validateRequests(errs *fieldErrors) {
 		}
 		spelt[canonical] = name
 	}
+	c.validateForwarded(errs)
 }
 
 // isToken tells whether s can be the name of an HTTP header.
@@ -471,7 +475,7 @@ func validateAddress(address string) error {
 func (c *Config) AsksLike(o *Config) bool {
 	request := func(c *Config) []any {
 		h := c.HTTPClientConfig
-		return []any{c.QueryParams, c.Headers, h.BasicAuth, h.Authorization, h.OAuth2, h.HTTPHeaders}
+		return []any{c.QueryParams, c.Headers, c.ForwardHeaders, h.BasicAuth, h.Authorization, h.OAuth2, h.HTTPHeaders}
 	}
 	return reflect.DeepEqual(request(c), request(o))
 }

@@ -21,8 +21,12 @@ type entry struct {
 	cfg         Config
 	client      *http.Client
 	connections *connections // the transport of client
-	healths     *healths
-	logger      *slog.Logger
+	// forwarding sends requests with a client's Authorization, where client would send the
+	// entry's own. Nil: it would not.
+	forwarding           *http.Client
+	forwardedConnections *connections // the transport of forwarding
+	healths              *healths
+	logger               *slog.Logger
 
 	groups     atomic.Pointer[[]*group] // in the order of the values of group_by
 	discovered chan struct{}            // closed once discovery has told targets
@@ -36,23 +40,16 @@ type entry struct {
 // newEntry makes an entry and its groups. It has the targets that discovery told its
 // predecessor (nil if there is none) until discovery tells its own.
 func newEntry(cfg Config, h *healths, predecessor *entry) (*entry, error) {
-	clientConfig := cfg.HTTPClientConfig
-	if clientConfig.OAuth2 != nil {
-		// The client caches a function in it, which would make it unequal to the
-		// same configuration loaded again.
-		own := *clientConfig.OAuth2
-		clientConfig.OAuth2 = &own
-	}
-	client, err := commoncfg.NewClientFromConfig(clientConfig, "server_group_"+cfg.Name, commoncfg.WithUserAgent("oneprom"))
+	client, conns, err := newHTTPClient(cfg.HTTPClientConfig, cfg.Name)
 	if err != nil {
-		return nil, fmt.Errorf("server group %q: %w", cfg.Name, err)
-	}
-	conns := &connections{RoundTripper: client.Transport}
-	client.Transport = conns
-	if cfg.HTTPClientConfig.FollowRedirects {
-		client.CheckRedirect = stayWithHost
+		return nil, err
 	}
 	e := &entry{cfg: cfg, client: client, connections: conns, healths: h, logger: h.opts.Logger.With("group", cfg.Name), gone: map[*group]time.Time{}, discovered: make(chan struct{})}
+	if cfg.forwardsAuthorization() {
+		if e.forwarding, e.forwardedConnections, err = newHTTPClient(withoutCredentials(cfg.HTTPClientConfig), cfg.Name); err != nil {
+			return nil, err
+		}
+	}
 	e.groups.Store(&[]*group{})
 	if predecessor != nil && cfg.discovers() {
 		predecessor.mtx.Lock()
@@ -61,6 +58,26 @@ func newEntry(cfg Config, h *healths, predecessor *entry) (*entry, error) {
 	}
 	e.regroup()
 	return e, nil
+}
+
+// newHTTPClient makes what sends the requests of an entry.
+func newHTTPClient(cfg commoncfg.HTTPClientConfig, group string) (*http.Client, *connections, error) {
+	if cfg.OAuth2 != nil {
+		// The client caches a function in it, which would make it unequal to the
+		// same configuration loaded again.
+		own := *cfg.OAuth2
+		cfg.OAuth2 = &own
+	}
+	client, err := commoncfg.NewClientFromConfig(cfg, "server_group_"+group, commoncfg.WithUserAgent("oneprom"))
+	if err != nil {
+		return nil, nil, fmt.Errorf("server group %q: %w", group, err)
+	}
+	conns := &connections{RoundTripper: client.Transport}
+	client.Transport = conns
+	if cfg.FollowRedirects {
+		client.CheckRedirect = stayWithHost
+	}
+	return client, conns, nil
 }
 
 // setTargets takes over what service discovery tells. Before a provider has
@@ -213,7 +230,12 @@ func (e *entry) refresh() {
 }
 
 // close is told that the entry is gone.
-func (e *entry) close() { e.connections.close() }
+func (e *entry) close() {
+	e.connections.close()
+	if e.forwardedConnections != nil {
+		e.forwardedConnections.close()
+	}
+}
 
 // stayWithHost follows redirects of a backend to itself only: the group's headers
 // and parameters may be secret and are not for others.

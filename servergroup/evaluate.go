@@ -93,7 +93,7 @@ func together(errs []error) error {
 // the injected labels. It is not ok if the replica cannot tell, or has no such
 // series.
 func (p *Piece) Matchers(ms []*labels.Matcher) (send []*labels.Matcher, ok bool) {
-	r := p.partition.members[0].cfg.resolve(ms)
+	r := p.partition.members[0].resolve(ms)
 	if r.none != "" || len(r.check) > 0 {
 		return nil, false
 	}

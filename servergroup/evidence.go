@@ -46,12 +46,15 @@ const (
 // shown.failed.
 func (v *View) evidence(ctx context.Context, g groupView, ms []*labels.Matcher, from, to int64) (shown, error) {
 	to = min(to, v.now.UnixMilli()+aheadOfUs)
+	ms = g.with(ms)
 	res := g.cfg.resolve(ms)
 	switch {
 	case res.none != "":
 		return shown{none: res.none}, nil
 	case len(g.replicas) == 0:
 		return shown{none: "the group has no replicas"}, nil
+	case g.cfg.forwards():
+		return shown{none: "what its replicas have may depend on who asks (forward_headers)"}, nil
 	case from > to:
 		return shown{none: "there are no scrapes yet"}, nil
 	case from < minTime || to-from > longestEvidence:

@@ -126,7 +126,7 @@ type Metadata struct {
 }
 
 // Metadata returns the distinct entries of each metric over all groups; metric
-// is "" for all metrics.
+// is "" for all metrics. A restricted request is told none.
 func (v *View) Metadata(ctx context.Context, metric string) (map[string][]Metadata, annotations.Annotations, error) {
 	type entry struct {
 		metric string
@@ -134,6 +134,9 @@ func (v *View) Metadata(ctx context.Context, metric string) (map[string][]Metada
 	}
 	compare := func(a, b entry) int {
 		return cmp.Or(strings.Compare(a.metric, b.metric), strings.Compare(a.Type, b.Type), strings.Compare(a.Help, b.Help), strings.Compare(a.Unit, b.Unit))
+	}
+	if v.only != nil {
+		return map[string][]Metadata{}, nil, nil // it is not told whose it is
 	}
 	all := Lookup{MinT: math.MinInt64, MaxT: math.MaxInt64}
 	list, ws, err := gather(ctx, v, all, compare, func(ctx context.Context, _ *target, c *transport.Client, tl transport.Lookup) ([]entry, []string, error) {

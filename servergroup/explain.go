@@ -54,7 +54,7 @@ func (v *View) Routes(sel Selection) []Route {
 	}
 	out := make([]Route, len(v.groups))
 	for i, g := range v.groups {
-		out[i] = g.cfg.route(sel.Matchers, sel.MinT, sel.MaxT, v.now)
+		out[i] = g.route(sel.Matchers, sel.MinT, sel.MaxT, v.now)
 		if asked[g.cfg] {
 			out[i].Skipped = ""
 		}
@@ -85,7 +85,7 @@ func (p *Partition) Members() []Member {
 // may.
 func (p *Partition) Unconcerned(sel Selection) (why string) {
 	for _, g := range p.members {
-		if why = g.cfg.resolve(sel.Matchers).none; why == "" {
+		if why = g.resolve(sel.Matchers).none; why == "" {
 			return ""
 		}
 	}

@@ -13,9 +13,12 @@ import (
 type group struct {
 	cfg    Config
 	client *http.Client
-	now    func() time.Time
-	logger *slog.Logger
-	life   *lifetime
+	// forwarding sends requests with a client's Authorization, where client would send the
+	// group's own. Nil: it would not.
+	forwarding *http.Client
+	now        func() time.Time
+	logger     *slog.Logger
+	life       *lifetime
 
 	healths  *healths
 	features []string // of PromQL, enabled here
@@ -32,7 +35,7 @@ type group struct {
 // newGroup makes a group of an entry, without replicas.
 func newGroup(cfg Config, e *entry) *group {
 	o := e.healths.opts
-	g := &group{cfg: cfg, client: e.client, now: o.Now, logger: o.Logger.With("group", cfg.Name), life: e.healths.life, healths: e.healths, features: o.Features, useless: newUseless()}
+	g := &group{cfg: cfg, client: e.client, forwarding: e.forwarding, now: o.Now, logger: o.Logger.With("group", cfg.Name), life: e.healths.life, healths: e.healths, features: o.Features, useless: newUseless()}
 	g.found.logger = g.logger
 	g.replicas.Store(&[]*replica{})
 	return g

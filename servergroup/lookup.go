@@ -3,6 +3,7 @@ package servergroup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -68,6 +69,9 @@ func gather[T any](ctx context.Context, v *View, l Lookup, compare func(a, b T) 
 		for j := range answers[i] {
 			all = append(all, answers[i][j]...)
 			for _, w := range warnings[i][j] {
+				if ts[i].restricted() {
+					w = fmt.Sprintf("server group %q: %s", ts[i].cfg.Name, withheld)
+				}
 				ws.Add(errors.New(w))
 			}
 		}

@@ -222,7 +222,8 @@ func (r *replica) timeoutError() error {
 func (r *replica) failed(err error) {
 	r.tellPanic(err)
 	class := transport.ClassOf(err)
-	if class == "" || class == transport.ClassCanceled {
+	var refused refusedError
+	if class == "" || class == transport.ClassCanceled || errors.As(err, &refused) {
 		return
 	}
 	r.mtx.Lock()
@@ -356,6 +357,10 @@ func newReplica(g *group, e endpoint) *replica {
 			ReadPath: cfg.RemoteReadPath,
 			Header:   header,
 			Params:   e.params,
+
+			Forward:    canonical(cfg.ForwardHeaders),
+			Forwarding: g.forwarding,
+
 			Group:    cfg.Name,
 			Distance: &transport.Distance{},
 			Clock:    &transport.Clock{},

@@ -20,13 +20,13 @@ type Route struct {
 }
 
 // route decides from labels and time.
-func (c *Config) route(ms []*labels.Matcher, mint, maxt int64, now time.Time) Route {
-	r := Route{Group: c.Name, Region: c.Region, resolved: c.resolve(ms)}
+func (g groupView) route(ms []*labels.Matcher, mint, maxt int64, now time.Time) Route {
+	r := Route{Group: g.cfg.Name, Region: g.cfg.Region, resolved: g.resolve(ms)}
 	if r.resolved.none != "" {
 		r.Skipped = r.resolved.none
 		return r
 	}
-	lo, hi := c.TimeRange.bounds(now)
+	lo, hi := g.cfg.TimeRange.bounds(now)
 	r.MinT, r.MaxT = max(mint, lo), min(maxt, hi)
 	if r.MinT > r.MaxT {
 		r.Skipped = fmt.Sprintf("its time_range ends before or starts after the window [%s, %s]", formatMS(mint), formatMS(maxt))

@@ -15,7 +15,7 @@ func TestRoute_TimeRange(t *testing.T) {
 	f := func(r TimeRange, from, to int64, wantFrom, wantTo int64, skipped string) {
 		t.Helper()
 		cfg := &Config{Name: "g", TimeRange: r}
-		got := cfg.route(nil, from*1000, to*1000, now)
+		got := groupView{cfg: cfg}.route(nil, from*1000, to*1000, now)
 		require.Equal(t, skipped, got.Skipped)
 		if skipped == "" {
 			require.Equal(t, []int64{wantFrom * 1000, wantTo * 1000}, []int64{got.MinT, got.MaxT})

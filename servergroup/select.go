@@ -39,7 +39,7 @@ func (v *View) fetchPiece(ctx context.Context, sel Selection, p *Piece) ([]*dedu
 	if len(p.narrowed) > 0 {
 		sel.Matchers = slices.Concat(sel.Matchers, p.narrowed)
 		for i := range ts {
-			ts[i].route = ts[i].cfg.route(sel.Matchers, ts[i].route.MinT, ts[i].route.MaxT, v.now)
+			ts[i].route = ts[i].groupView.route(sel.Matchers, ts[i].route.MinT, ts[i].route.MaxT, v.now)
 		}
 	}
 	switch {
@@ -80,7 +80,7 @@ func (v *View) fetchAlone(ctx context.Context, sel Selection, p *Piece, ts []tar
 		answers[i], err = from(ctx, candidates[i:i+1])
 		return err
 	})
-	lost := outcome{group: ts[0].cfg, asked: len(p.partition.members[0].replicas)}
+	lost := outcome{group: ts[0].cfg, asked: len(p.partition.members[0].replicas), quiet: ts[0].restricted()}
 	for _, err := range errs {
 		var gone *UnavailableError
 		if errors.As(err, &gone) {

@@ -113,7 +113,7 @@ func (p *Partition) Missing() error {
 		if err == nil {
 			return nil
 		}
-		o := outcome{group: g.cfg, asked: 1, failed: []error{err}}
+		o := outcome{group: g.cfg, asked: 1, failed: []error{err}, quiet: g.restricted()}
 		gone.Groups, gone.failed = append(gone.Groups, o.String()), append(gone.failed, err)
 	}
 	return gone

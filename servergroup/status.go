@@ -74,7 +74,7 @@ func (g *group) status(now time.Time, about []string) GroupStatus {
 	if hi < maxTime {
 		st.MaxTime = timeOf(hi)
 	}
-	st.Findings = append(about, g.found.list(now)...)
+	st.Findings = append(about, g.cfg.shown(g.found.list(now))...)
 	st.Findings = append(st.Findings, differentExternal(&g.cfg, *g.replicas.Load())...)
 	for _, r := range *g.replicas.Load() {
 		st.Replicas = append(st.Replicas, r.status())
@@ -95,7 +95,7 @@ func (r *replica) status() ReplicaStatus {
 		st.Kind, st.Version = string(p.Kind), p.Version
 		st.Transport, st.TransportReason = string(p.method), p.why
 		st.ExternalLabels = p.external
-		st.Findings = slices.Concat(p.findings, r.inData)
+		st.Findings = slices.Concat(p.findings, r.group.shown(r.inData))
 		if doubt := clockDoubt(r.client); doubt != "" {
 			st.Findings = append(st.Findings, doubt)
 		}
@@ -103,7 +103,7 @@ func (r *replica) status() ReplicaStatus {
 	if r.probeErr != nil {
 		st.Health = "down"
 	}
-	if r.lastErr != nil {
+	if r.lastErr != nil && (!r.group.forwards() || r.lastErr == r.probeErr) {
 		at := r.lastErrAt.UTC()
 		st.LastError, st.LastErrorTime = r.lastErr.Error(), &at
 	}

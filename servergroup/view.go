@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
 	"slices"
 	"sync"
 	"time"
@@ -30,6 +31,9 @@ type View struct {
 	budget    *budget
 	extra     *health.Extra // of hedges and retries
 
+	client http.Header       // that is passed on; nil: none
+	only   []*labels.Matcher // see WithOnly
+
 	without Missing // groups that are not asked
 	metrics *metrics
 
@@ -47,13 +51,15 @@ type groupView struct {
 	found    *findings
 	scrapes  *evidenceCache
 	useless  *useless
+	only     []*labels.Matcher // all that the request may be shown; none: everything
 }
 
 // Alike tells whether two views are of the same groups with the same replicas, as one
 // configuration and one discovery made them, and of requests that say the same of
-// partial answers and of push-down.
+// partial answers and of push-down, of which the same headers are passed on, and which
+// may be shown the same.
 func (v *View) Alike(o *View) bool {
-	return v.pushdown == o.pushdown && slices.EqualFunc(v.groups, o.groups, func(a, b groupView) bool {
+	return v.pushdown == o.pushdown && v.forwardsLike(o) && v.seesLike(o) && slices.EqualFunc(v.groups, o.groups, func(a, b groupView) bool {
 		return a.cfg == b.cfg && v.strict(a.cfg) == o.strict(b.cfg) && slices.Equal(a.replicas, b.replicas)
 	})
 }
@@ -83,6 +89,8 @@ func (s *Set) View(ctx context.Context) *View {
 		v.requested = p
 	}
 	v.pushdown, _ = ctx.Value(pushdownKey{}).(Pushdown)
+	v.client, _ = transport.ClientHeader(ctx)
+	v.restrict(ctx)
 	return v
 }
 
@@ -107,7 +115,7 @@ func (v *View) route(ms []*labels.Matcher, mint, maxt int64) []target {
 func (v *View) routeAmong(groups []groupView, ms []*labels.Matcher, mint, maxt int64) []target {
 	var ts []target
 	for _, g := range groups {
-		r := g.cfg.route(ms, mint, maxt, v.now)
+		r := g.route(ms, mint, maxt, v.now)
 		if r.Skipped == "" {
 			ts = append(ts, target{groupView: g, route: r})
 		}
@@ -139,7 +147,7 @@ func (v *View) routeMergeAmong(groups []groupView, ms []*labels.Matcher, mint, m
 		countHolders(with)
 		last := &with[len(ts)]
 		lo, hi := around(mint, maxt, last.holders)
-		last.route = g.cfg.route(ms, lo, hi, v.now)
+		last.route = g.route(ms, lo, hi, v.now)
 		if last.route.Skipped == "" && last.holders > g.runs() {
 			ts = with
 		}
@@ -206,7 +214,7 @@ func (v *View) each(ctx context.Context, ts []target, f func(ctx context.Context
 	var wg sync.WaitGroup
 	for i, t := range ts {
 		errs[i] = make([]error, len(t.replicas))
-		outcomes[i] = outcome{group: t.cfg, asked: len(t.replicas), errs: errs[i], needed: t.needed}
+		outcomes[i] = outcome{group: t.cfg, asked: len(t.replicas), errs: errs[i], needed: t.needed, quiet: t.restricted()}
 		for j, r := range t.replicas {
 			wg.Go(func() {
 				if err := v.without[t.cfg.Name]; err != nil {
@@ -333,6 +341,9 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 		return source{}, err
 	}
 	for _, doubt := range p.doubts {
+		if t.restricted() {
+			doubt = withheld
+		}
 		said.warn(fmt.Errorf("server group %q: %s: %s", t.cfg.Name, r.url(), doubt))
 	}
 	rules := newLabelRules(t.cfg, p.external)

@@ -25,6 +25,7 @@ type rule struct {
 	config.QueryRule
 	regex     *regexp.Regexp // nil: no condition
 	userAgent *regexp.Regexp // nil: no condition
+	tenant    *regexp.Regexp // nil: no condition
 	header    map[string]*regexp.Regexp
 	pool      *Pool // nil: it refuses
 }
@@ -36,6 +37,7 @@ type Query struct {
 	Start, End time.Time   // the same for an instant query
 	Step       time.Duration
 	Header     http.Header
+	Tenant     string // "" if there are none
 }
 
 // NewRules returns the rules of a configuration. Those that were there before, with
@@ -56,6 +58,9 @@ func NewRules(configured []config.QueryRule, before *Rules) (*Rules, error) {
 		}
 		if c.UserAgent != "" {
 			r.userAgent = compile(c.UserAgent)
+		}
+		if c.Tenant != "" {
+			r.tenant = compile(c.Tenant)
 		}
 		for name, expr := range c.Header {
 			r.header[name] = compile(expr)
@@ -115,6 +120,9 @@ func (f *Forbidden) Error() string {
 // applies tells whether all conditions hold.
 func (r *rule) applies(q Query) bool {
 	if r.regex != nil && !r.regex.MatchString(q.Text) || r.userAgent != nil && !r.userAgent.MatchString(q.Header.Get("User-Agent")) {
+		return false
+	}
+	if r.tenant != nil && !r.tenant.MatchString(q.Tenant) {
 		return false
 	}
 	for name, regex := range r.header {

@@ -29,7 +29,10 @@ type Config struct {
 	Global       Global               `yaml:"global"`
 	ServerGroups []servergroup.Config `yaml:"server_groups"`
 	QueryRules   []QueryRule          `yaml:"query_rules,omitempty"`
-	Rules        Rules                `yaml:"rules,omitempty"`
+	// Tenants are those who are not shown everything, and administrators. None: everybody
+	// is shown everything.
+	Tenants []Tenant `yaml:"tenants,omitempty"`
+	Rules   Rules    `yaml:"rules,omitempty"`
 	// RuleFiles are paths and patterns of paths, as in Prometheus.
 	RuleFiles []string `yaml:"rule_files,omitempty"`
 	// Alerting and RemoteWrite are Prometheus' own: where alerts go to, and the samples
@@ -60,6 +63,8 @@ type Global struct {
 	QueryLogFile string `yaml:"query_log_file,omitempty"`
 	// QueryLogMinDuration is how long a query must have taken to be logged.
 	QueryLogMinDuration model.Duration `yaml:"query_log_min_duration,omitempty"`
+	// TenantHeader is the header that names the tenant; "" is none.
+	TenantHeader string `yaml:"tenant_header,omitempty"`
 }
 
 // ReadyWhen says of how many groups a replica must have answered.

@@ -44,6 +44,9 @@ func (c *checker) read(data []byte) *Config {
 	if _, list := lookup(root, "query_rules"); list != nil && deref(list).Kind == yaml.SequenceNode {
 		cfg.QueryRules = c.readRules(deref(list))
 	}
+	if _, list := lookup(root, "tenants"); list != nil && deref(list).Kind == yaml.SequenceNode {
+		cfg.Tenants = c.readTenants(deref(list), cfg.Global.TenantHeader)
+	}
 	c.readRuling(root, cfg)
 	key, list := lookup(root, "server_groups")
 	switch {
@@ -156,6 +159,9 @@ func (c *checker) checkGlobal(n *yaml.Node, g *Global) {
 	}
 	if g.QueryLogMinDuration > 0 && g.QueryLogFile == "" {
 		add("there is no query log: set query_log_file, too", "query_log_min_duration")
+	}
+	if g.TenantHeader != "" && !isToken(g.TenantHeader) {
+		add("not the name of an HTTP header", "tenant_header")
 	}
 	g.ExternalLabels.Range(func(l labels.Label) {
 		switch {

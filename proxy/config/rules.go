@@ -35,6 +35,9 @@ type QueryRule struct {
 	SelectorWithoutMatchers bool `yaml:"selector_without_matchers,omitempty"`
 	// UserAgent holds if it matches the header User-Agent.
 	UserAgent string `yaml:"user_agent,omitempty"`
+	// Tenant holds if it matches the name of the tenant whose query it is; that is empty if
+	// there are no tenants.
+	Tenant string `yaml:"tenant,omitempty"`
 	// Header holds if all match the headers that they are named after.
 	Header map[string]string `yaml:"header,omitempty"`
 
@@ -114,8 +117,8 @@ func (r ruleChecker) name(lines map[string]int) {
 
 func (r ruleChecker) conditions() {
 	rule := r.rule
-	if rule.Regex == "" && rule.MaxRange == 0 && rule.MinStep == 0 && !rule.SelectorWithoutMatchers && rule.UserAgent == "" && len(rule.Header) == 0 {
-		r.add("the rule would apply to every query: add a condition (regex, max_range, min_step, selector_without_matchers: true, user_agent, header)")
+	if rule.Regex == "" && rule.MaxRange == 0 && rule.MinStep == 0 && !rule.SelectorWithoutMatchers && rule.UserAgent == "" && rule.Tenant == "" && len(rule.Header) == 0 {
+		r.add("the rule would apply to every query: add a condition (regex, max_range, min_step, selector_without_matchers: true, user_agent, tenant, header)")
 	}
 	if rule.MaxRange == 0 && r.has("max_range") {
 		r.add("must be longer than 0s", "max_range")
@@ -125,6 +128,7 @@ func (r ruleChecker) conditions() {
 	}
 	r.regex(rule.Regex, "regex")
 	r.regex(rule.UserAgent, "user_agent")
+	r.regex(rule.Tenant, "tenant")
 	spelt := map[string]bool{}
 	for _, name := range slices.Sorted(maps.Keys(rule.Header)) {
 		canonical := http.CanonicalHeaderKey(name)

@@ -8,9 +8,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -25,6 +27,7 @@ import (
 // TestRules_AlertsAndRecordings is the life of an alert over a real Prometheus, which also takes what rules record, to a real
 // Alertmanager: it waits, oneprom is started anew, it goes on to wait, fires, and is resolved.
 func TestRules_AlertsAndRecordings(t *testing.T) {
+	shows(t, byAlertmanager, 18)
 	var open atomic.Int64
 	open.Store(1)
 	door := serve(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -94,6 +97,11 @@ server_groups: [{name: store, static_configs: [{targets: ['%[3]s']}]}]
 	received := activeAlerts(t, am.URL)[0]
 	require.Equal(t, map[string]string{"alertname": "DoorOpen", "door": "front", "instance": hostPort(t, door), "job": "doors", "source": "oneprom"}, received.Labels)
 	require.Equal(t, map[string]string{"summary": "front is open"}, received.Annotations)
+	link, err := url.Parse(received.GeneratorURL)
+	require.NoError(t, err)
+	require.Equal(t, second.Addr()[strings.LastIndex(second.Addr(), ":"):], ":"+link.Port())
+	require.Equal(t, "door_open == 1", link.Query().Get("g0.expr"))
+	requirePage(t, base+link.RequestURI())
 	var own struct {
 		Data struct {
 			Alerts []struct{ ActiveAt time.Time }
@@ -110,8 +118,22 @@ server_groups: [{name: store, static_configs: [{targets: ['%[3]s']}]}]
 }
 
 type activeAlert struct {
-	Labels      map[string]string
-	Annotations map[string]string
+	Labels       map[string]string
+	Annotations  map[string]string
+	GeneratorURL string
+}
+
+// requirePage follows a link, which is to lead to a page for people.
+func requirePage(t *testing.T, link string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, link, nil)
+	require.NoError(t, err)
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	require.Equal(t, http.StatusOK, resp.StatusCode, link)
+	require.Contains(t, resp.Header.Get("Content-Type"), "text/html", link)
+	require.Equal(t, "/query", resp.Request.URL.Path)
 }
 
 // activeAlerts are those of an Alertmanager.

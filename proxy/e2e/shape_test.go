@@ -141,6 +141,7 @@ func TestShapeNoticesDifferences(t *testing.T) {
 }
 
 func TestContractShapes(t *testing.T) {
+	shows(t, byHTTP, 9, 10, 12)
 	shows(t, byHTTP, 10, 12)
 	newContractPair(t, "--query.max-samples=50000000").requireShapes(t, shapeProbes("ex_total", "nope", 0, 600))
 }

@@ -93,6 +93,7 @@ func startShaped(t *testing.T, client *http.Client) *world.Process {
 
 // TestShapes compares oneprom over a real Prometheus with that one.
 func TestShapes(t *testing.T) {
+	shows(t, byHTTP, 9, 10, 12)
 	shows(t, byHTTP, 10, 12)
 	client := &http.Client{Transport: &http.Transport{DisableCompression: true}}
 	t.Cleanup(client.CloseIdleConnections)

@@ -28,6 +28,12 @@ type Client struct {
 	// Header is sent with each request, Params are added to each URL.
 	Header http.Header
 	Params url.Values
+	// Forward are the canonical names of the headers that are passed on of the client that a
+	// request is made for.
+	Forward []string
+	// Forwarding sends such requests, where HTTP would add credentials of oneprom's own. Nil:
+	// HTTP does not.
+	Forwarding *http.Client
 	// Group is the name of the replica's server group, for traces.
 	Group string
 	// Distance learns how far the replica is. Nil: it is taken to be far.
@@ -92,8 +98,9 @@ func (c *Client) exchange(req *http.Request, wantTypes ...string) (*http.Respons
 	if req.Header.Get("Accept-Encoding") == "" && c.Distance.near() {
 		req.Header.Set("Accept-Encoding", "identity") // the default is gzip
 	}
+	sender := c.forward(req)
 	asked := time.Now()
-	resp, err := c.HTTP.Do(req.WithContext(c.Distance.measured(req.Context())))
+	resp, err := sender.Do(req.WithContext(c.Distance.measured(req.Context())))
 	if err != nil {
 		return nil, c.transportError(req.Context(), err)
 	}

@@ -1,0 +1,167 @@
+package proxy
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/crypto/bcrypt"
+)
+
+// authority signs certificates for a test.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T) *authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	a := &authority{key: key, cert: &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign, NotAfter: time.Now().Add(time.Hour),
+	}}
+	der, err := x509.CreateCertificate(rand.Reader, a.cert, a.cert, &key.PublicKey, key)
+	require.NoError(t, err)
+	a.cert, err = x509.ParseCertificate(der)
+	require.NoError(t, err)
+	return a
+}
+
+// sign returns a certificate for 127.0.0.1, and for clients, with its key, as PEM.
+func (a *authority) sign(t *testing.T, name string) (cert, key []byte) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}, a.cert, &k.PublicKey, a.key)
+	require.NoError(t, err)
+	raw, err := x509.MarshalECPrivateKey(k)
+	require.NoError(t, err)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: raw})
+}
+
+// TestWebConfig: TLS, passwords, client certificates and headers of the web configuration
+// file, and the tenants that they make of clients.
+func TestWebConfig(t *testing.T) {
+	dir, ca := t.TempDir(), newAuthority(t)
+	file := func(name string, data []byte) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, data, 0o600))
+		return path
+	}
+	cert, key := ca.sign(t, "server")
+	file("server.pem", cert)
+	file("server.key", key)
+	file("ca.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Raw}))
+	hash, err := bcrypt.GenerateFromPassword([]byte("hunter2"), bcrypt.MinCost)
+	require.NoError(t, err)
+	web := file("web.yml", fmt.Appendf(nil, `
+tls_server_config: {cert_file: server.pem, key_file: server.key, client_ca_file: ca.pem, client_auth_type: VerifyClientCertIfGiven}
+http_server_config: {headers: {X-Frame-Options: deny}}
+basic_auth_users: {alice: '%s', carol: '%s'}
+`, hash, hash))
+	s, _ := startedServer(t, `
+tenants:
+  - {name: a, users: [alice], selector: '{team="a"}'}
+  - {name: root, certificates: [operator], admin: true}
+`+oneGroup, "--web.config.file="+web)
+
+	ask := func(user, password, certificate string) (int, string, http.Header) {
+		roots := x509.NewCertPool()
+		roots.AddCert(ca.cert)
+		config := &tls.Config{RootCAs: roots}
+		if certificate != "" {
+			own, err := tls.X509KeyPair(ca.sign(t, certificate))
+			require.NoError(t, err)
+			config.Certificates = []tls.Certificate{own}
+		}
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+s.Addr()+"/api/v1/status/config", nil)
+		require.NoError(t, err)
+		if user != "" {
+			req.SetBasicAuth(user, password)
+		}
+		resp, err := client.Do(req)
+		require.NoError(t, err)
+		defer func() { _ = resp.Body.Close() }()
+		body, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		return resp.StatusCode, string(body), resp.Header
+	}
+	code, body, header := ask("alice", "hunter2", "")
+	require.Equal(t, http.StatusForbidden, code)
+	require.Contains(t, body, "administrators only") // she is a tenant
+	require.Equal(t, "deny", header.Get("X-Frame-Options"))
+	code, _, _ = ask("alice", "wrong", "")
+	require.Equal(t, http.StatusUnauthorized, code)
+	code, _, _ = ask("", "", "operator")
+	require.Equal(t, http.StatusUnauthorized, code)
+	code, _, _ = ask("carol", "hunter2", "operator")
+	require.Equal(t, http.StatusOK, code)
+	code, body, _ = ask("alice", "hunter2", "operator")
+	require.Equal(t, http.StatusForbidden, code)
+	require.Contains(t, body, "more than one tenant")
+	code, body, _ = ask("carol", "hunter2", "")
+	require.Equal(t, http.StatusForbidden, code)
+	require.Contains(t, body, "of no tenant")
+}
+
+// A user counts only where somebody asks for the password.
+func TestTenants_UsersNeedPasswords(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "oneprom.yml")
+	writeConfig(t, file, "tenants: [{name: a, users: [alice], selector: '{team=\"a\"}'}]\n"+oneGroup)
+	_, err := New(options(t, "--config.file="+file, "--web.listen-address=127.0.0.1:0"))
+	require.ErrorContains(t, err, `nobody checks the password of the user "alice"`)
+}
+
+// TestSystemdSocket starts itself as systemd would, with a socket that is bound.
+func TestSystemdSocket(t *testing.T) {
+	const child = "ONEPROM_TEST_SOCKET"
+	if file := os.Getenv(child); file != "" {
+		s, err := New(options(t, "--config.file="+file, "--web.systemd-socket", "--web.enable-lifecycle"))
+		require.NoError(t, err)
+		require.NoError(t, s.Run(context.Background()))
+		return
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer func() { _ = l.Close() }()
+	socket, err := l.(*net.TCPListener).File()
+	require.NoError(t, err)
+	defer func() { _ = socket.Close() }()
+	file := filepath.Join(t.TempDir(), "oneprom.yml")
+	writeConfig(t, file, oneGroup)
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec "$0" -test.run '^TestSystemdSocket$'`, os.Args[0])
+	cmd.Env = append(os.Environ(), child+"="+file)
+	cmd.ExtraFiles = []*os.File{socket}
+	require.NoError(t, cmd.Start())
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: 30 * time.Second}
+	resp, err := client.Get("http://" + l.Addr().String() + "/-/healthy") // which the socket holds until it is served
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, resp.StatusCode)
+	require.NoError(t, resp.Body.Close())
+	resp, err = client.Post("http://"+l.Addr().String()+"/-/quit", "", nil)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.NoError(t, cmd.Wait())
+}

@@ -1,0 +1,64 @@
+package servergroup
+
+import (
+	"context"
+	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// This file restricts what a request is shown. It is done where matchers become those of
+// a group, which is on the way of everything that is asked of a replica: what is asked
+// in another way cannot forget it. The query is not touched, so that its answer is the
+// one of a Prometheus that has the other series not at all; absent() of one has no
+// labels that nobody wrote.
+
+type onlyKey struct{}
+
+// WithOnly has the views of a request see the series only that satisfy all of the
+// matchers. Without any matcher they see no group at all.
+func WithOnly(ctx context.Context, ms []*labels.Matcher) context.Context {
+	return context.WithValue(ctx, onlyKey{}, ms)
+}
+
+// restrict leaves those groups in the view, and of each the series, that the request may
+// be shown.
+func (v *View) restrict(ctx context.Context) {
+	only, restricted := ctx.Value(onlyKey{}).([]*labels.Matcher)
+	if !restricted {
+		return
+	}
+	v.only = only
+	var seen []groupView
+	for _, g := range v.groups {
+		if len(only) > 0 && !g.cfg.excludes(only) {
+			g.only, g.rank = only, len(seen)
+			seen = append(seen, g)
+		}
+	}
+	v.groups = seen
+}
+
+// resolve decides what a selector is for the group's replicas, of what the request may
+// be shown.
+func (g groupView) resolve(ms []*labels.Matcher) resolved { return g.cfg.resolve(g.with(ms)) }
+
+// with adds the matchers that restrict the request.
+func (g groupView) with(ms []*labels.Matcher) []*labels.Matcher {
+	if len(g.only) == 0 {
+		return ms
+	}
+	return slices.Concat(ms, g.only)
+}
+
+// restricted tells whether the request is not shown everything. Then it is not told,
+// either, what replicas say in words of their own, which may be of what it is not shown.
+func (g groupView) restricted() bool { return len(g.only) > 0 }
+
+// seesLike tells whether two views are of requests that may be shown the same.
+func (v *View) seesLike(o *View) bool {
+	return (v.only == nil) == (o.only == nil) && slices.EqualFunc(v.only, o.only, func(a, b *labels.Matcher) bool { return a.String() == b.String() })
+}
+
+// withheld stands for words of a replica that the request is not told.
+const withheld = "a server says more, which only administrators are shown"
