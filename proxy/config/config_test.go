@@ -211,7 +211,7 @@ func TestParse_FilesOfOthers(t *testing.T) {
 	f("rule_files: []\nscrape_configs: []\n", "f:2: scrape_configs: this is a configuration of Prometheus: oneprom does not scrape, but asks the servers that are listed under `server_groups`; `oneprom migrate f` writes a file to begin with")
 	f("target: all\nblocks_storage: {}\n", "f:2: blocks_storage: this is a configuration of Mimir or Cortex: list its query frontend under `server_groups`")
 	f("endpoints: []\n", "f:1: endpoints: this is a list of endpoints of Thanos: list the Prometheus servers behind its sidecars, or a Thanos Query, under `server_groups`")
-	f("groups: []\n", "f:1: groups: this is a file of rules: name it in a configuration")
+	f("groups: []\n", "f:1: groups: this is a file of rules: `oneprom check rules f` checks it, and `rule_files` of a configuration names it")
 	f("route: {}\nreceivers: []\n", "f:2: receivers: this is a configuration of Alertmanager: that of oneprom begins with `server_groups`: see config.example.yaml")
 	f("basic_auth_users: {a: b}\n", "f:1: basic_auth_users: this is a web configuration: it is for --web.config.file")
 	f("- targets: [a]\n", "f:1: this is a list of targets, not a configuration: name the file in `file_sd_configs` of a server group")

@@ -127,7 +127,7 @@ var strangers = []struct {
 	{"a configuration of Prometheus", "oneprom does not scrape, but asks the servers that are listed under `server_groups`; `oneprom migrate FILE` writes a file to begin with", prometheusKeys},
 	{"a configuration of Mimir or Cortex", "list its query frontend under `server_groups`", []string{"blocks_storage", "multitenancy_enabled", "ingester", "distributor"}},
 	{"a list of endpoints of Thanos", "list the Prometheus servers behind its sidecars, or a Thanos Query, under `server_groups`", []string{"endpoints"}},
-	{"a file of rules", "name it in a configuration", []string{"groups"}},
+	{"a file of rules", "`oneprom check rules FILE` checks it, and `rule_files` of a configuration names it", []string{"groups"}},
 	{"a configuration of Alertmanager", "that of oneprom begins with `server_groups`: see config.example.yaml", []string{"receivers"}},
 	{"a web configuration", "it is for --web.config.file", []string{"tls_server_config", "http_server_config", "basic_auth_users"}},
 }

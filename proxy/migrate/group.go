@@ -12,8 +12,6 @@ import (
 
 	commoncfg "github.com/prometheus/common/config"
 	"gopkg.in/yaml.v3"
-
-	"github.com/oneprom/oneprom/proxy/config"
 )
 
 // A shard is what becomes a group of its own: the static_configs that have the same
@@ -161,22 +159,47 @@ func (m *migration) discovery(g *settings, out *text, several bool) {
 			continue
 		}
 		g.taken[s.key.Value], found = true, true
-		reasons := map[string]string{s.key.Value: "This oneprom does not have this service discovery: let a tool write the targets to files for file_sd_configs."}
+		reasons := map[string]string{s.key.Value: "This binary does not have this service discovery: docs/discovery.md says how to build one that has."}
 		m.keepOrTell(out, []setting{s}, reasons, "server_groups")
 	}
+	var by []string
 	if s, ok := g.take("relabel_configs"); ok {
 		m.keepOrTell(out, []setting{s}, groupReasons, "server_groups")
-		found = true
+		by, found = m.seriesLabels(s, g), true
 	}
 	switch {
-	case found && config.Knows("server_groups", "group_by"):
-		out.note("If targets are found with labels that tell shards apart, name these in `group_by`: [label, …]: that makes a group of each. promxy adds all labels of a target to its series.")
+	case len(by) > 0:
+		out.note("promxy adds these labels of targets to their series, and takes only targets with the same ones for replicas. Here a target without one of them is left out.")
+		out.entry("group_by", by)
 	case found:
-		out.note("promxy adds the labels of targets to their series; here, labels of targets other than `replica_labels` are not for series.")
+		out.note("If targets are found with labels that tell shards apart, name these in `group_by`: [label, …]: that makes a group of each. promxy adds all labels of a target to its series.")
 	}
 	if several && found {
 		out.note("These targets were in one group with static ones that have labels: they must not be in several groups.")
 	}
+}
+
+// seriesLabels are the labels of series that rules for the labels of targets make, but for
+// those that the group has itself, which win.
+func (m *migration) seriesLabels(s setting, g *settings) []string {
+	var rules []struct {
+		Target string `yaml:"target_label"`
+	}
+	if s.value.Decode(&rules) != nil {
+		return nil
+	}
+	var own map[string]string
+	if labels, ok := g.take("labels"); ok {
+		own, _ = labels.strings()
+	}
+	var names []string
+	for _, r := range rules {
+		_, is := own[r.Target]
+		if !is && !slices.Contains(names, r.Target) && r.Target != "" && !strings.HasPrefix(r.Target, "__") && !strings.Contains(r.Target, "$") {
+			names = append(names, r.Target)
+		}
+	}
+	return names
 }
 
 // replicaLabels writes the labels that metrics_relabel_configs drop.

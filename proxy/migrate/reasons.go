@@ -59,7 +59,6 @@ var groupReasons = map[string]string{
 	"anti_affinity":               "Not needed: the scrape interval of each series is found in its data, and only real gaps are filled.",
 	"anti_affinity_dynamic":       "Not needed: the scrape interval of each series is found in its data, and only real gaps are filled.",
 	"prefer_max":                  "No equal: the first replica that missed nothing answers, and no value is made up from those of two.",
-	"relabel_configs":             "This oneprom does not relabel targets: name those that are wanted in static_configs or files.",
 	"metrics_relabel_configs":     "No equal: labels of series are not rewritten. Do it in the servers (write_relabel_configs, external_labels), or give what tells the group apart by `labels`.",
 	"label_filter":                "No equal, and seldom needed: matchers on the group's `labels` decide whether it is asked. If the data itself has labels that tell the groups apart, name them in `intrinsic_labels`.",
 	"inject_matchers":             "NO EQUAL, AND WITHOUT IT THE GROUP HAS MORE SERIES THAN BEFORE. VictoriaMetrics has the parameters extra_label and extra_filters[], for query_params.",
