@@ -8,6 +8,9 @@ FUZZTIME ?= 60s
 DIFFTIME ?= 1h
 DIFFSEED ?= $(shell date +%s)
 
+# The demo, and most tests, need no clients of clouds, which take minutes to build.
+SLIM := -tags remove_all_sd
+
 .PHONY: all build demo demo-check test e2e fuzz fuzz-differential bench lint help
 
 all: lint build test
@@ -16,13 +19,14 @@ build: ## the binary, as ./oneprom
 	CGO_ENABLED=0 $(GO) build -trimpath -o oneprom .
 
 demo: ## run oneprom in front of an embedded world; Ctrl-C ends it
-	$(GO) run . demo
+	$(GO) run $(SLIM) . demo
 
 demo-check: ## start the demo as a user would and interrupt it after its table
 	./.ci/demo-check
 
 test: ## the fast tests, with the race detector
-	$(GO) test -race -shuffle=on -timeout 30m ./...
+	$(GO) test -race $(SLIM) -shuffle=on -timeout 30m ./...
+	$(GO) test .
 
 e2e: ## the slow tests: upstream's PromQL tests over HTTP, worlds of real Prometheus, promtool
 	$(GO) test -tags e2e -timeout 60m -count=1 -v ./proxy/e2e/...
