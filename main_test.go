@@ -112,15 +112,3 @@ func TestExampleDiscoveries(t *testing.T) {
 		}
 	}
 }
-
-// TestDocs_Discoveries: the files that the document shows are files of oneprom.
-func TestDocs_Discoveries(t *testing.T) {
-	data, err := os.ReadFile("docs/discovery.md")
-	require.NoError(t, err)
-	blocks := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllSubmatch(data, -1)
-	require.NotEmpty(t, blocks)
-	for _, block := range blocks {
-		_, err := config.Parse(block[1], "docs/discovery.md")
-		require.NoError(t, err, "%s", block[1])
-	}
-}
