@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"sync/atomic"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	commoncfg "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
 	upstream "github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/storage/remote"
 	"github.com/prometheus/prometheus/tsdb/agent"
@@ -27,6 +29,7 @@ type recorder struct {
 	path       string
 	remote     *remote.Storage
 	log        *agent.DB // nil: not opened yet
+	applied    *upstream.Config
 	to         atomic.Pointer[storage.Appendable]
 }
 
@@ -53,14 +56,25 @@ func (r *recorder) open() (err error) {
 	return nil
 }
 
-// apply has samples written as a configuration says.
+// apply has samples written as a configuration says. If that says the same as the one
+// before, nothing is touched: upstream would give each queue a new client, while it may
+// be sending by the old one, without a lock.
 func (r *recorder) apply(c *upstream.Config) error {
+	if r.applied != nil && labels.Equal(r.applied.GlobalConfig.ExternalLabels, c.GlobalConfig.ExternalLabels) &&
+		reflect.DeepEqual(r.applied.RemoteWriteConfigs, c.RemoteWriteConfigs) {
+		return nil
+	}
+	r.applied = nil
 	if len(c.RemoteWriteConfigs) == 0 {
 		r.use(r.remote)
 	} else {
 		r.use(storage.NewFanout(r.logger, r.log, r.remote))
 	}
-	return r.remote.ApplyConfig(c)
+	if err := r.remote.ApplyConfig(c); err != nil {
+		return err
+	}
+	r.applied = c
+	return nil
 }
 
 // Appender implements storage.Appendable.
