@@ -58,6 +58,7 @@ func (r *replica) attempt(ctx context.Context, regardless bool, f func(context.C
 		r.metrics.attempted(r, err, 0)
 		return err
 	}
+	query := ctx
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(r.group.Timeout), r.timeoutError())
 	defer cancel()
 	release, err := r.region.Acquire(ctx)
@@ -67,11 +68,24 @@ func (r *replica) attempt(ctx context.Context, regardless bool, f func(context.C
 	defer release()
 	return r.health.Do(ctx, regardless, func(ctx context.Context) error {
 		began := time.Now()
-		err := r.asClient(ctx, guarded(func() error { return f(ctx) }))
+		err := givenUp(query, r.asClient(ctx, guarded(func() error { return f(ctx) })))
 		r.failed(err)
 		r.metrics.attempted(r, err, time.Since(began))
 		return err
 	})
+}
+
+// givenUp is the error of an attempt, which says nothing of the replica if the query
+// was not waiting for it any more: with the cause of that, which is another replica's
+// failure, say, the attempt has ended.
+func givenUp(query context.Context, err error) error {
+	var e *transport.Error
+	if !errors.Is(query.Err(), context.Canceled) || !errors.As(err, &e) || e.Class != transport.ClassTransport {
+		return err
+	}
+	end := *e
+	end.Class = transport.ClassCanceled
+	return &end
 }
 
 // guarded is f with a panic as its error: one replica's answer may be what is broken,

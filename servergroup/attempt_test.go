@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -16,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
+	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/oneprom/oneprom/servergroup/health"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
@@ -339,4 +341,34 @@ func TestRetryAfter(t *testing.T) {
 	require.Equal(t, health.Loaded, o)
 	require.Equal(t, 7*time.Second, after)
 	require.Equal(t, p.alone.group.MaxConcurrency/2, p.alone.health.Slots().Limit())
+}
+
+// TestAttempt_OthersFailuresAreNotItsOwn: a query that ends for another reason, with that as
+// the cause, does not open the breakers of those that it was waiting for.
+func TestAttempt_OthersFailuresAreNotItsOwn(t *testing.T) {
+	hung := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.URL.Path, "/status/") || strings.HasSuffix(r.URL.Path, "/read") {
+			backendtest.NewHandler(backendtest.Options{Queryable: backendtest.Empty{}}).ServeHTTP(w, r)
+			return
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	}))
+	s := newTestSet(t, PartialWarn, groupOf("g", hung))
+	r := s.View(t.Context()).groups[0].replicas[0]
+	p, err := r.ready(t.Context())
+	require.NoError(t, err)
+	for _, cause := range []error{errors.New("another plan"), &transport.Error{Class: transport.ClassTransport, URL: "http://another", Err: errors.New("refused")}} {
+		for range 20 {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			err := r.attempt(ctx, false, func(ctx context.Context) error {
+				time.AfterFunc(time.Millisecond, func() { cancel(cause) })
+				_, err := p.client.Metadata(ctx, "", nil, new(map[string]any))
+				return err
+			})
+			require.ErrorIs(t, err, cause)
+			require.Equal(t, transport.ClassCanceled, transport.ClassOf(err))
+		}
+	}
+	require.True(t, r.health.Usable())
 }
