@@ -2,9 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os"
-	"regexp"
-	"slices"
 	"strings"
 	"testing"
 
@@ -77,38 +74,5 @@ func TestDiscoveries(t *testing.T) {
 			require.ErrorContains(t, err, fmt.Sprintf("f:4: server_groups[0].%s_sd_configs[0].frobnicate: unknown key", kind))
 			require.NotContains(t, err.Error(), "hunter2")
 		})
-	}
-}
-
-// The errors of some clients show secrets.
-func TestDiscoveries_ErrorsWithoutSecrets(t *testing.T) {
-	if !slices.Contains(discovery.RegisteredConfigNames(), "scaleway") {
-		t.Skip("this binary has no scaleway")
-	}
-	_, err := config.Parse([]byte("server_groups: [{name: a, scaleway_sd_configs: [{role: instance, project_id: 00000000-0000-0000-0000-000000000000, access_key: SCW0123456789ABCDEFG, secret_key: hunter2}]}]"), "f")
-	require.ErrorContains(t, err, "invalid secret key format '<secret>'")
-	require.NotContains(t, err.Error(), "hunter2")
-}
-
-// TestExampleDiscoveries reads what config.example.yaml shows of service discoveries in
-// comments.
-func TestExampleDiscoveries(t *testing.T) {
-	example, err := os.ReadFile("config.example.yaml")
-	require.NoError(t, err)
-	shown := regexp.MustCompile(`(?m)^    # (\w+)_sd_configs: .*$`)
-	kinds := shown.FindAllSubmatch(example, -1)
-	require.Len(t, kinds, 3)
-	for _, m := range kinds {
-		if !slices.Contains(discovery.RegisteredConfigNames(), string(m[1])) {
-			t.Skipf("this binary has no %s", m[1])
-		}
-	}
-	text := regexp.MustCompile(`(?m)^    # (\w+_sd_configs: )`).ReplaceAll(example, []byte("    $1"))
-	cfg, err := config.Parse(text, "config.example.yaml")
-	require.NoError(t, err)
-	for _, g := range cfg.ServerGroups {
-		if g.Name == "shards" {
-			require.Len(t, g.ServiceDiscoveryConfigs, 4)
-		}
 	}
 }

@@ -80,7 +80,7 @@ func TestJSONSchema_Validates(t *testing.T) {
 			shown++
 			require.NoError(t, validate(block[1]), "%s: %s", path, block[1])
 			if _, err := Parse(block[1], path); err != nil {
-				require.ErrorContains(t, err, "this binary has no such service discovery") // main_test.go reads it with all
+				require.ErrorContains(t, err, "this binary has no such service discovery") // main_all_test.go reads it
 			}
 		}
 	}

@@ -126,12 +126,7 @@ type activeAlert struct {
 // requirePage follows a link, which is to lead to a page for people.
 func requirePage(t *testing.T, link string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, link, nil)
-	require.NoError(t, err)
-	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
-	require.NoError(t, err)
-	defer resp.Body.Close()
-	require.Equal(t, http.StatusOK, resp.StatusCode, link)
+	resp, _ := fetched(t, link)
 	require.Contains(t, resp.Header.Get("Content-Type"), "text/html", link)
 	require.Equal(t, "/query", resp.Request.URL.Path)
 }
@@ -159,6 +154,13 @@ func resultOf(t *testing.T, url, query string) int {
 // ask reads JSON.
 func ask(t *testing.T, url string, into any) {
 	t.Helper()
+	_, body := fetched(t, url)
+	require.NoError(t, json.Unmarshal(body, into), string(body))
+}
+
+// fetched is a page, after all redirects, with its body.
+func fetched(t *testing.T, url string) (*http.Response, []byte) {
+	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	require.NoError(t, err)
 	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
@@ -166,6 +168,6 @@ func ask(t *testing.T, url string, into any) {
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
-	require.Equal(t, http.StatusOK, resp.StatusCode, string(body))
-	require.NoError(t, json.Unmarshal(body, into), string(body))
+	require.Equal(t, http.StatusOK, resp.StatusCode, "%s: %s", url, body)
+	return resp, body
 }
