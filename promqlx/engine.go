@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/oneprom/oneprom/promqlx/answer"
 	"github.com/oneprom/oneprom/promqlx/plan"
 	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/transport"
@@ -140,8 +141,8 @@ func (q *query) run(ctx context.Context) *promql.Result {
 	for {
 		res := q.exec(ctx, o)
 		switch {
-		case errors.Is(res.Err, errDoubtful):
-			o.NoParts = errDoubtful.Error()
+		case errors.Is(res.Err, answer.ErrDoubtful):
+			o.NoParts = answer.ErrDoubtful.Error()
 		case errors.Is(res.Err, errDivisible):
 			o.Divided = true
 		case errors.Is(res.Err, errTorn):
@@ -184,7 +185,7 @@ func (q *query) exec(ctx context.Context, o plan.Options) *promql.Result {
 	res := q.evaluate(ctx)
 	for _, w := range res.Warnings {
 		if q.planned.plan.DoubtfulNote(w.Error()) {
-			return &promql.Result{Err: errDoubtful}
+			return &promql.Result{Err: answer.ErrDoubtful}
 		}
 	}
 	if torn := view.Torn(); res.Err == nil && len(torn) > 0 {

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/oneprom/oneprom/promqlx/answer"
 	"github.com/oneprom/oneprom/promqlx/plan"
 	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/transport"
@@ -22,10 +23,9 @@ import (
 // partitionsAtOnce is how many partitions answer a part at the same time.
 const partitionsAtOnce = 64
 
-// What ends the execution of a plan, so that another one is made.
+// What ends the execution of a plan, besides answer.ErrDoubtful, so that another one is
+// made.
 var (
-	// errDoubtful: nothing but the samples will do.
-	errDoubtful = errors.New("the answers of the partitions cannot be put together")
 	// errDivisible: more would be answered by one replica if the targets that it lacks
 	// were cut out.
 	errDivisible = errors.New("the part has to be divided by target")
@@ -50,7 +50,7 @@ func (x *execution) part(ctx context.Context, p *plan.Part) ([]storage.Series, a
 	}
 	asked := slices.DeleteFunc(slices.Clone(x.plan.Partitions), func(partition *servergroup.Partition) bool { return !p.Concerns(partition) })
 	mint, maxt := p.Window()
-	answers := make([]answer, len(asked))
+	answers := make([]answer.Answer, len(asked))
 	errs := make([]error, len(asked))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(partitionsAtOnce)
@@ -85,24 +85,24 @@ func (x *execution) part(ctx context.Context, p *plan.Part) ([]storage.Series, a
 			return nil, ws, err
 		}
 	}
-	if p.Adds && unaddable(p, answers) {
-		return nil, nil, errDoubtful
+	if p.Adds && answer.Unaddable(p, answers) {
+		return nil, nil, answer.ErrDoubtful
 	}
-	return joined(answers, p.Steps, &ws), ws, nil
+	return answer.Join(answers, p.Steps, &ws), ws, nil
 }
 
 // ask has a partition answer a part.
-func (x *execution) ask(ctx context.Context, p *plan.Part, partition *servergroup.Partition) (_ answer, err error) {
+func (x *execution) ask(ctx context.Context, p *plan.Part, partition *servergroup.Partition) (_ answer.Answer, err error) {
 	defer transport.Guard(&err)
 	if err := partition.Missing(); err != nil {
-		return answer{}, err
+		return answer.Answer{}, err
 	}
 	pieces, err := x.choose(ctx, p, partition)
 	if err != nil {
-		return answer{}, err
+		return answer.Answer{}, err
 	}
 	x.trace.chose(p, partition, pieces)
-	answers := make([]answer, len(pieces))
+	answers := make([]answer.Answer, len(pieces))
 	g, ctx := errgroup.WithContext(ctx)
 	for i, piece := range pieces {
 		g.Go(func() (err error) {
@@ -112,17 +112,19 @@ func (x *execution) ask(ctx context.Context, p *plan.Part, partition *servergrou
 		})
 	}
 	if err := g.Wait(); err != nil {
-		return answer{}, err
+		return answer.Answer{}, err
 	}
-	var all answer
+	var all answer.Answer
 	for _, a := range answers {
-		all.add(a)
+		all.Add(a)
 	}
 	return all, nil
 }
 
 // another tells whether an error asks for another plan.
-func another(err error) bool { return errors.Is(err, errDoubtful) || errors.Is(err, errDivisible) }
+func another(err error) bool {
+	return errors.Is(err, answer.ErrDoubtful) || errors.Is(err, errDivisible)
+}
 
 // choose divides a partition's share of a part. It is errDivisible if that merges
 // replicas at steps at which one is whole but for a few targets.
@@ -154,7 +156,7 @@ func mergedSteps(pieces []*servergroup.Piece) int64 {
 }
 
 // piece has a piece answered: by its replica where that is possible, and else here.
-func (x *execution) piece(ctx context.Context, p *plan.Part, piece *servergroup.Piece) (answer, error) {
+func (x *execution) piece(ctx context.Context, p *plan.Part, piece *servergroup.Piece) (answer.Answer, error) {
 	seen := x.trace.piece(piece)
 	if len(piece.Turns) > 1 && !p.IsSelectorAtSteps() && piece.Speaks(p.Expr.String()) {
 		a, err := x.apart(ctx, p, piece)
@@ -163,7 +165,7 @@ func (x *execution) piece(ctx context.Context, p *plan.Part, piece *servergroup.
 	}
 	local, err := piece.Local(ctx, p.IsSelector())
 	if err == nil && local == "" {
-		var a answer
+		var a answer.Answer
 		if a, err = x.there(ctx, p, piece); err == nil {
 			a, err = x.settled(ctx, p, piece, a)
 			seen.answered(a)
@@ -172,7 +174,7 @@ func (x *execution) piece(ctx context.Context, p *plan.Part, piece *servergroup.
 	}
 	seen.local(local, err)
 	if err := context.Cause(ctx); err != nil {
-		return answer{}, err
+		return answer.Answer{}, err
 	}
 	a, err := x.evaluated(ctx, p, piece)
 	seen.answered(a)
@@ -180,40 +182,62 @@ func (x *execution) piece(ctx context.Context, p *plan.Part, piece *servergroup.
 }
 
 // evaluated evaluates the part here.
-func (x *execution) evaluated(ctx context.Context, p *plan.Part, piece *servergroup.Piece) (answer, error) {
+func (x *execution) evaluated(ctx context.Context, p *plan.Part, piece *servergroup.Piece) (answer.Answer, error) {
 	if p.IsSelectorAtSteps() {
 		return x.looks(p, piece)
 	}
 	a, err := x.here(ctx, p, piece)
 	if err != nil {
-		return answer{}, err
+		return answer.Answer{}, err
 	}
 	return x.settled(ctx, p, piece, a)
 }
 
+// looks answers a part that is a selector at its own steps with the piece's series, which
+// are resampled while they are read.
+func (x *execution) looks(p *plan.Part, piece *servergroup.Piece) (answer.Answer, error) {
+	st := piece.Steps
+	ms := func(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
+	selectors := plan.Selectors(&parser.EvalStmt{
+		Expr: p.Expr, Start: time.UnixMilli(st.Start), End: time.UnixMilli(st.End), Interval: ms(st.Step), LookbackDelta: ms(st.Lookback),
+	}, x.engine.subqueryStep)
+	sets := make([]storage.SeriesSet, len(piece.Turns))
+	for i := range sets { // all of them before the first is read: the series are merged once
+		sets[i] = x.selection(selectors[0].Selection, piece)
+	}
+	seen := x.trace.of(piece)
+	var out answer.Answer
+	for i, set := range sets {
+		if err := out.AddResampled(set, piece.Turns[i], seen.read); err != nil {
+			return answer.Answer{}, err
+		}
+	}
+	return out, nil
+}
+
 // settled is an answer at the turns of its piece. What is said of an answer may be said
 // of steps between them: then each turn is answered by itself.
-func (x *execution) settled(ctx context.Context, p *plan.Part, piece *servergroup.Piece, a answer) (answer, error) {
+func (x *execution) settled(ctx context.Context, p *plan.Part, piece *servergroup.Piece, a answer.Answer) (answer.Answer, error) {
 	if len(piece.Turns) == 1 {
-		return a, x.trust(p, a)
+		return a, a.Verify(p)
 	}
-	if len(a.warnings) == 0 {
-		a.at(piece.Turns)
-		return a, x.trust(p, a)
+	if len(a.Warnings) == 0 {
+		a.Keep(piece.Turns)
+		return a, a.Verify(p)
 	}
 	piece.Spoke(p.Expr.String())
 	return x.apart(ctx, p, piece)
 }
 
 // apart has each turn of a piece answered by itself.
-func (x *execution) apart(ctx context.Context, p *plan.Part, piece *servergroup.Piece) (answer, error) {
-	var all answer
+func (x *execution) apart(ctx context.Context, p *plan.Part, piece *servergroup.Piece) (answer.Answer, error) {
+	var all answer.Answer
 	for _, turn := range piece.Apart() {
 		one, err := x.piece(ctx, p, turn)
 		if err != nil {
-			return answer{}, err
+			return answer.Answer{}, err
 		}
-		all.add(one)
+		all.Add(one)
 	}
 	return all, nil
 }
@@ -221,50 +245,21 @@ func (x *execution) apart(ctx context.Context, p *plan.Part, piece *servergroup.
 var errNotSayable = errors.New("the part cannot be said in the words of the replica, or its answer in ours")
 
 // there has the piece's replica evaluate the part.
-func (x *execution) there(ctx context.Context, p *plan.Part, piece *servergroup.Piece) (answer, error) {
+func (x *execution) there(ctx context.Context, p *plan.Part, piece *servergroup.Piece) (answer.Answer, error) {
 	text, ok := p.TextFor(piece.Matchers)
 	if !ok {
-		return answer{}, errNotSayable
+		return answer.Answer{}, errNotSayable
 	}
 	got, err := piece.Evaluate(ctx, p.Expr.String(), text, p.Carries)
 	if err != nil {
-		return answer{}, err
+		return answer.Answer{}, err
 	}
-	out := answer{by: got.Replica}
-	for _, s := range got.Series {
-		out.series = append(out.series, stretch{labels: s.Labels, samples: s.Samples})
-	}
-	for kind, texts := range map[error][]string{annotations.PromQLInfo: got.Infos, annotations.PromQLWarning: got.Warnings} {
-		if len(texts) == 0 {
-			continue
-		}
-		positions := p.Positions(text, x.text, x.engine.parser)
-		for _, t := range texts {
-			if strings.HasSuffix(t, nowhere) && p.HasSubquery() {
-				return answer{}, errNotSayable
-			}
-			out.warnings.Add(newNote(t, kind, positions))
+	for _, text := range slices.Concat(got.Infos, got.Warnings) {
+		if strings.HasSuffix(text, nowhere) && p.HasSubquery() {
+			return answer.Answer{}, errNotSayable
 		}
 	}
-	return out, nil
-}
-
-// trust is an error if the answer shows that a part must not be one.
-func (x *execution) trust(p *plan.Part, a answer) error {
-	for _, w := range a.warnings {
-		if p.DoubtfulNote(w.Error()) || plan.Collective(w.Error()) {
-			return errDoubtful
-		}
-	}
-	if !p.Averages {
-		return nil
-	}
-	for _, s := range a.series {
-		if slices.ContainsFunc(s.samples.F, p.DoubtfulValue) || slices.ContainsFunc(s.samples.FH, p.DoubtfulHistogram) {
-			return errDoubtful
-		}
-	}
-	return nil
+	return answer.Remote(got, func() map[string]string { return p.Positions(text, x.text, x.engine.parser) }), nil
 }
 
 // nowhere is the position that the engine gives to what it evaluates of a subquery:
@@ -272,13 +267,13 @@ func (x *execution) trust(p *plan.Part, a answer) error {
 const nowhere = "(1:1)"
 
 // here evaluates the part over the piece's series.
-func (x *execution) here(ctx context.Context, p *plan.Part, piece *servergroup.Piece) (answer, error) {
+func (x *execution) here(ctx context.Context, p *plan.Part, piece *servergroup.Piece) (answer.Answer, error) {
 	source := &pieceQueryable{execution: x, piece: piece}
 	st := piece.Steps
 	opts := promql.NewPrometheusQueryOpts(false, time.Duration(st.Lookback)*time.Millisecond)
 	q, err := x.engine.parts.NewRangeQuery(ctx, source, opts, "0", time.UnixMilli(st.Start), time.UnixMilli(st.End), time.Duration(st.Step)*time.Millisecond)
 	if err != nil {
-		return answer{}, fmt.Errorf("evaluating a part: %w", err)
+		return answer.Answer{}, fmt.Errorf("evaluating a part: %w", err)
 	}
 	defer q.Close()
 	stmt := q.Statement().(*parser.EvalStmt)
@@ -286,21 +281,13 @@ func (x *execution) here(ctx context.Context, p *plan.Part, piece *servergroup.P
 	source.selectors = plan.Selectors(stmt, x.engine.subqueryStep)
 	res := q.Exec(ctx)
 	if res.Err != nil {
-		return answer{}, partError(res.Err)
+		return answer.Answer{}, partError(res.Err)
 	}
 	m, err := res.Matrix()
 	if err != nil {
-		return answer{}, fmt.Errorf("evaluating a part: %w", err)
+		return answer.Answer{}, fmt.Errorf("evaluating a part: %w", err)
 	}
-	out := answer{warnings: x.placed(res.Warnings), series: make([]stretch, len(m))}
-	for i, s := range m {
-		samples, ok := columns(s)
-		if !ok {
-			return answer{}, errDoubtful
-		}
-		out.series[i] = stretch{labels: s.Metric, samples: samples}
-	}
-	return out, nil
+	return answer.Local(m, res.Warnings, x.text)
 }
 
 // partError is the error of a query that has a part with this one. What the engine
@@ -319,5 +306,5 @@ func partError(err error) error {
 			return err
 		}
 	}
-	return errDoubtful
+	return answer.ErrDoubtful
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -24,17 +23,12 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/prometheus/prometheus/storage"
-	"github.com/prometheus/prometheus/tsdb/chunkenc"
-	"github.com/prometheus/prometheus/util/annotations"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/promqlx/enginetest"
-	"github.com/oneprom/oneprom/promqlx/plan"
 	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/backendtest"
-	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -674,85 +668,6 @@ func TestExecute_HistogramsAreReadNextTime(t *testing.T) {
 	}
 }
 
-// evaluated is a series with values 1, 2, 3 … at times.
-func evaluated(i string, ts ...int64) stretch {
-	s := &dedup.Samples{}
-	for n, t := range ts {
-		s.Append(0, t, float64(n+1))
-	}
-	return stretch{labels: labels.FromStrings("i", i), samples: s}
-}
-
-// columnsText prints samples, stale markers as `t:stale`.
-func columnsText(s *dedup.Samples) string {
-	var out []string
-	for i, t := range s.T {
-		text := fmt.Sprintf("%d:%g", t, s.F[i])
-		if s.Stale(i) {
-			text = fmt.Sprintf("%d:stale", t)
-		}
-		out = append(out, text)
-	}
-	return strings.Join(out, " ")
-}
-
-func TestOnGrid(t *testing.T) {
-	st := transport.Steps{Start: 10, End: 50, Step: 10}
-	f := func(want string, ts ...int64) {
-		t.Helper()
-		require.Equal(t, want, columnsText(onGrid(evaluated("", ts...).samples, st)))
-	}
-	f("10:1 20:2 30:3 40:4 50:5", 10, 20, 30, 40, 50)
-	f("30:1 40:2 50:3", 30, 40, 50)
-	f("50:1", 50)
-	f("10:1 20:stale", 10)
-	f("10:1 20:2 30:stale 40:3 50:stale", 10, 20, 40)
-	f("10:1 20:stale 50:2", 10, 50)
-	f("40:1 50:stale", 40)
-}
-
-func TestLanes(t *testing.T) {
-	f := func(want []string, list ...stretch) {
-		t.Helper()
-		var got []string
-		for _, s := range lanes(list) {
-			got = append(got, columnsText(s))
-		}
-		require.Equal(t, want, got)
-	}
-	f([]string{"10:1 20:2 30:1 40:2"}, evaluated("", 10, 20), evaluated("", 30, 40))
-	f([]string{"10:1 20:2", "20:1 30:2"}, evaluated("", 10, 20), evaluated("", 20, 30))
-	f([]string{"10:1 20:2 30:1 40:1", "20:1 25:2"}, evaluated("", 10, 20), evaluated("", 20, 25), evaluated("", 30), evaluated("", 40))
-	f(nil)
-}
-
-func TestJoined(t *testing.T) {
-	st := transport.Steps{Start: 10, End: 50, Step: 10}
-	one, two := answer{}, answer{}
-	one.series = []stretch{evaluated("b", 10, 20), evaluated("a", 10, 20, 30, 40, 50)}
-	two.series = []stretch{evaluated("b", 40, 50), evaluated("a", 20), evaluated("c", 50)}
-	one.warnings.Add(newNote("x (1:1)", annotations.PromQLInfo, nil))
-	two.warnings.Add(newNote("y (1:1)", annotations.PromQLWarning, nil))
-	var ws annotations.Annotations
-	var got []string
-	for _, s := range joined([]answer{two, {}, one}, st, &ws) {
-		text := s.Labels().String()
-		it := s.Iterator(nil)
-		for it.Next() != chunkenc.ValNone {
-			ts, v := it.At()
-			text += fmt.Sprintf(" %d:%g", ts, v)
-		}
-		got = append(got, text)
-	}
-	require.Equal(t, []string{
-		`{i="a"} 10:1 20:2 30:3 40:4 50:5`, `{i="a"} 20:1 30:NaN`,
-		`{i="b"} 10:1 20:2 30:NaN 40:1 50:2`, `{i="c"} 50:1`,
-	}, got)
-	warnings, infos := ws.AsStrings("", 0, 0)
-	require.Equal(t, []string{"y (1:1)"}, warnings)
-	require.Equal(t, []string{"x (1:1)"}, infos)
-}
-
 // TestExecute_HistogramsOfTwoKinds: what is wrong with the histograms of two groups
 // is said of the metric that has them.
 func TestExecute_HistogramsOfTwoKinds(t *testing.T) {
@@ -768,35 +683,4 @@ func TestExecute_HistogramsOfTwoKinds(t *testing.T) {
 	for _, text := range []string{`sum(h) or sum(f)`, `sum(rate(h[5m])) or sum(f)`, `sum by (job) (h)`} {
 		requireTruth(t, e, all, text, at(5, 20))
 	}
-}
-
-func TestNote(t *testing.T) {
-	positions := map[string]string{"1:5": "2:7", "1:1": "1:1"}
-	for text, want := range map[string]string{"a (1:5)": "a (2:7)", "a (1:50)": "a (1:50)", "a (1:5) b": "a (1:5) b", "a (1:1)": "a (1:1)", "a": "a"} {
-		n := newNote(text, annotations.PromQLInfo, positions)
-		require.Equal(t, strings.TrimSuffix(want, " ("+n.at.String()+")"), n.Error())
-		n.SetQuery("")
-		require.Equal(t, want, n.Error())
-	}
-	// Of those with one text, the last in the query is shown.
-	var ws annotations.Annotations
-	for _, at := range []string{"1:9", "2:10", "2:9", "1:30"} {
-		ws.Add(newNote("a ("+at+")", annotations.PromQLInfo, nil))
-	}
-	warnings, infos := ws.AsStrings("", 0, 0)
-	require.Empty(t, warnings)
-	require.Equal(t, []string{"a (2:10)"}, infos)
-}
-
-// TestTrust: sums of an average that are infinite, and mixtures, make a part doubtful.
-func TestTrust(t *testing.T) {
-	x := &execution{}
-	infinite := answer{series: []stretch{evaluated("a", 1, 2)}}
-	infinite.series[0].samples.F[1] = math.Inf(-1)
-	require.ErrorIs(t, x.trust(&plan.Part{Averages: true}, infinite), errDoubtful)
-	require.NoError(t, x.trust(&plan.Part{}, infinite))
-	var mixed answer
-	mixed.warnings.Add(newNote("PromQL warning: encountered a mix of histograms and floats for aggregation (1:1)", annotations.PromQLWarning, nil))
-	require.ErrorIs(t, x.trust(&plan.Part{Adds: true}, mixed), errDoubtful)
-	require.NoError(t, x.trust(&plan.Part{}, mixed))
 }

@@ -13,10 +13,11 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/discovery"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
-	"github.com/oneprom/oneprom/promqlx/enginetest"
 	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/promqlx/enginetest"
 	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
@@ -123,7 +124,7 @@ func TestTrace_CountsSamples(t *testing.T) {
 	for t := range int64(9) {
 		samples.Append(0, t, 1)
 	}
-	s := tracedSeries{seriesWith(samples), f}
+	s := tracedSeries{dedup.NewSeries(labels.FromStrings("a", "b"), []dedup.Run{samples}, 0, 10, nil), f}
 	it := s.Iterator(nil)
 	it.Seek(0)
 	it.Next()

@@ -14,10 +14,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
-	"github.com/prometheus/prometheus/util/annotations"
 	"github.com/prometheus/prometheus/util/stats"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/oneprom/oneprom/promqlx/answer"
 	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
@@ -215,7 +215,7 @@ func (fs *flights) fly(ctx context.Context, f *flight) {
 		}
 	}()
 	f.result = f.query.run(ctx)
-	settle(f.result.Warnings)
+	answer.Freeze(f.result.Warnings)
 }
 
 // land ends a flight. It is shared by nobody else any more.
@@ -301,18 +301,4 @@ func ended(ctx context.Context) error {
 		return promql.ErrQueryTimeout(where)
 	}
 	return promql.ErrQueryCanceled(where)
-}
-
-// settle makes annotations what they say by now. Upstream's are told the query by
-// whoever prints them, and several would do that at once.
-func settle(ws annotations.Annotations) {
-	for key, err := range ws {
-		var told interface {
-			error
-			SetQuery(query string)
-		}
-		if errors.As(err, &told) {
-			ws[key] = &note{text: err.Error(), kind: errors.Unwrap(told), shown: true}
-		}
-	}
 }

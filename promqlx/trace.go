@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
+	"github.com/oneprom/oneprom/promqlx/answer"
 	"github.com/oneprom/oneprom/promqlx/plan"
 	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/transport"
@@ -107,17 +108,13 @@ func (t *pieceTrace) local(why string, err error) {
 	}
 }
 
-// answered records an answer. What its views show is recorded by read.
-func (t *pieceTrace) answered(a answer) {
+// answered records an answer. What it comes to only while it is read is recorded by read.
+func (t *pieceTrace) answered(a answer.Answer) {
 	if t == nil {
 		return
 	}
-	t.took, t.by = time.Since(t.began), a.by
-	for _, s := range a.series {
-		if s.view == nil {
-			t.read(s.samples.Len())
-		}
-	}
+	t.took, t.by = time.Since(t.began), a.By
+	t.series, t.samples = a.Size()
 }
 
 // read records a series of the answer, with the number of its samples.

@@ -1,4 +1,4 @@
-package promqlx
+package answer
 
 import (
 	"math"
@@ -11,12 +11,10 @@ import (
 	"github.com/oneprom/oneprom/promqlx/plan"
 )
 
-// This file finds sums that cannot be added up: too much has been lost of what they
-// were made of.
-
-// unaddable tells whether that is so of the answers to a part.
-func unaddable(p *plan.Part, answers []answer) bool {
-	var all []stretch
+// Unaddable reports whether the answers to a part, which are sums, cannot be added up: too
+// much has been lost of what they were made of.
+func Unaddable(p *plan.Part, answers []Answer) bool {
+	var all []segment
 	for _, a := range answers {
 		all = append(all, a.series...)
 	}
@@ -26,11 +24,11 @@ func unaddable(p *plan.Part, answers []answer) bool {
 // leastLeft is the least share of the greatest sum that must be left of all of them.
 const leastLeft = 1e-3
 
-// cancelling tells whether sums nearly cancel each other out at a step. What is left is
+// cancelling reports whether sums nearly cancel each other out at a step. What is left is
 // then made of digits that they do not have: an engine that adds up all values carries
 // them along (Neumaier's summation).
-func cancelling(p *plan.Part, all []stretch) bool {
-	if !slices.ContainsFunc(all, func(s stretch) bool { return anyNegative(s.samples) }) {
+func cancelling(p *plan.Part, all []segment) bool {
+	if !slices.ContainsFunc(all, func(s segment) bool { return anyNegative(s.samples) }) {
 		return false
 	}
 	type total struct{ sum, most float64 }
@@ -56,10 +54,10 @@ func cancelling(p *plan.Part, all []stretch) bool {
 	return false
 }
 
-// ofBothKinds tells whether there are histograms of gauges and of counters. With a gauge
+// ofBothKinds reports whether there are histograms of gauges and of counters. With a gauge
 // among them, a sum does not tell any more whether its counters were reset, which must
 // not conflict.
-func ofBothKinds(all []stretch) bool {
+func ofBothKinds(all []segment) bool {
 	gauges, counters := false, false
 	for _, s := range all {
 		for _, h := range s.samples.FH {

@@ -1,4 +1,4 @@
-package promqlx
+package answer
 
 import (
 	"slices"
@@ -11,54 +11,6 @@ import (
 	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
-
-// This file puts the answers of pieces together.
-
-// answer is what one piece of a partition, or all of them, say of a part.
-type answer struct {
-	series   []stretch
-	warnings annotations.Annotations
-	by       string // the URL of the replica that evaluated, of one piece
-}
-
-func (a *answer) add(b answer) {
-	a.series = append(a.series, b.series...)
-	a.warnings.Merge(b.warnings)
-}
-
-// at leaves of the answer what is at some runs of steps. Views are at them already.
-func (a *answer) at(turns []transport.Steps) {
-	var kept []stretch
-	for _, s := range a.series {
-		if s.view != nil {
-			kept = append(kept, s)
-			continue
-		}
-		for _, turn := range turns {
-			if samples := s.samples.Between(turn.Start, turn.End); samples.Len() > 0 {
-				kept = append(kept, stretch{labels: s.labels, samples: samples})
-			}
-		}
-	}
-	a.series = kept
-}
-
-// stretch is a series of an answer, for some steps: samples, or a view.
-type stretch struct {
-	labels labels.Labels
-	// samples are one for each step at which the series is, at least one.
-	samples *dedup.Samples
-	// view is set instead where the samples come about while they are read.
-	view *view
-}
-
-// start is the time (ms) of the first sample, or of the first at which one may be.
-func (s stretch) start() int64 {
-	if s.view != nil {
-		return s.view.steps.Start
-	}
-	return s.samples.T[0]
-}
 
 // columns copies a result, whose memory goes back to the engine. It is not ok where
 // the engine gives a series both a float and a histogram at one time, as it does where
@@ -81,16 +33,17 @@ func columns(s promql.Series) (out *dedup.Samples, ok bool) {
 	return out, true
 }
 
-// joined makes one list of the answers. Answers of equal labels follow each other
+// Join makes one list of the answers, sorted by labels, at the steps of a part, and merges
+// their annotations into ws. Answers of equal labels follow each other
 // in one series where they can: what was answered in turns. Others stay apart, as
 // the rest of the expression aggregates them.
-func joined(answers []answer, st transport.Steps, ws *annotations.Annotations) []storage.Series {
-	var all []stretch
+func Join(answers []Answer, st transport.Steps, ws *annotations.Annotations) []storage.Series {
+	var all []segment
 	for _, a := range answers {
 		all = append(all, a.series...)
-		ws.Merge(a.warnings)
+		ws.Merge(a.Warnings)
 	}
-	slices.SortStableFunc(all, func(a, b stretch) int {
+	slices.SortStableFunc(all, func(a, b segment) int {
 		if c := labels.Compare(a.labels, b.labels); c != 0 {
 			return c
 		}
@@ -102,8 +55,8 @@ func joined(answers []answer, st transport.Steps, ws *annotations.Annotations) [
 		for n < len(all) && labels.Equal(all[n].labels, all[0].labels) {
 			n++
 		}
-		if slices.ContainsFunc(all[:n], func(s stretch) bool { return s.view != nil }) {
-			out = append(out, &viewed{stretches: all[:n:n], steps: st})
+		if slices.ContainsFunc(all[:n], func(s segment) bool { return s.resampled != nil }) {
+			out = append(out, &resampledSeries{segments: all[:n:n], steps: st})
 		} else {
 			for _, lane := range lanes(all[:n]) {
 				run := onGrid(lane, st)
@@ -117,7 +70,7 @@ func joined(answers []answer, st transport.Steps, ws *annotations.Annotations) [
 
 // lanes puts samples, sorted by their start, one after the other where they do not
 // overlap.
-func lanes(list []stretch) []*dedup.Samples {
+func lanes(list []segment) []*dedup.Samples {
 	var out []*dedup.Samples
 	for _, s := range list {
 		i := slices.IndexFunc(out, func(l *dedup.Samples) bool { return l.T[l.Len()-1] < s.samples.T[0] })

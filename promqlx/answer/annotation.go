@@ -1,0 +1,103 @@
+package answer
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+
+	"github.com/prometheus/prometheus/util/annotations"
+)
+
+// annotation is one of a part. As upstream's, it is known by its text, and tells its
+// position in the query only when it is shown: of those that differ in nothing else, one
+// is shown.
+type annotation struct {
+	text  string
+	at    position
+	kind  error // annotations.PromQLInfo or PromQLWarning
+	shown bool
+}
+
+// position is a line and a column, from 1; the zero value is none.
+type position struct{ line, column int }
+
+func (p position) before(o position) bool {
+	return p.line < o.line || p.line == o.line && p.column < o.column
+}
+
+func (p position) String() string { return fmt.Sprintf("%d:%d", p.line, p.column) }
+
+var atEnd = regexp.MustCompile(`^(.*) \((\d+):(\d+)\)$`)
+
+// newAnnotation is the annotation of an answer. positions are those in the query, by those in
+// what was evaluated.
+func newAnnotation(text string, kind error, positions map[string]string) *annotation {
+	m := atEnd.FindStringSubmatch(text)
+	if m == nil {
+		return &annotation{text: text, kind: kind}
+	}
+	at := m[2] + ":" + m[3]
+	if own, ok := positions[at]; ok {
+		at = own
+	}
+	a := &annotation{text: m[1], kind: kind}
+	_, _ = fmt.Sscanf(at, "%d:%d", &a.at.line, &a.at.column)
+	return a
+}
+
+func (a *annotation) Error() string {
+	if !a.shown || a.at == (position{}) {
+		return a.text
+	}
+	return fmt.Sprintf("%s (%s)", a.text, a.at)
+}
+
+func (a *annotation) Unwrap() error { return a.kind }
+
+// SetQuery implements what upstream wants of annotations: from now on the position is shown.
+func (a *annotation) SetQuery(string) {
+	if !a.shown {
+		a.shown = true
+	}
+}
+
+// Merge implements what upstream wants of annotations: of two it keeps the one that the
+// engine comes to last.
+func (a *annotation) Merge(other error) error {
+	if o, ok := other.(*annotation); ok && a.at.before(o.at) {
+		return o
+	}
+	return a
+}
+
+// positioned makes annotations of those of a local evaluation of a part of a query, so
+// that those of several parts are merged alike. Those that count stay as they are.
+func positioned(ws annotations.Annotations, query string) annotations.Annotations {
+	var out annotations.Annotations
+	for text, err := range ws {
+		if told, ok := err.(interface{ SetQuery(query string) }); ok {
+			told.SetQuery(query)
+			a := newAnnotation(err.Error(), errors.Unwrap(err), nil)
+			told.SetQuery("")
+			if a.text == text {
+				err = a
+			}
+		}
+		out.Add(err)
+	}
+	return out
+}
+
+// Freeze makes annotations what they say by now, for several readers at once. Upstream's
+// are told the query by whoever prints them, and several would do that at once.
+func Freeze(ws annotations.Annotations) {
+	for key, err := range ws {
+		var told interface {
+			error
+			SetQuery(query string)
+		}
+		if errors.As(err, &told) {
+			ws[key] = &annotation{text: err.Error(), kind: errors.Unwrap(told), shown: true}
+		}
+	}
+}
