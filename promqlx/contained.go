@@ -10,11 +10,8 @@ import (
 	"github.com/oneprom/oneprom/servergroup"
 )
 
-// This file finds selectors whose series are among those of another one of the same
-// query, as those of errors are among all requests, so that they need not be fetched.
-
-// contains tells whether the series of a selection have all samples of those of
-// another one.
+// contains reports whether the series of a selection have all samples of those of
+// another one, as those of all requests have those of errors: these need not be fetched.
 func contains(all, some servergroup.Selection) bool {
 	switch {
 	case (all.Steps == nil) != (some.Steps == nil), all.Every != some.Every, all.MinT > some.MinT, all.MaxT < some.MaxT:
@@ -36,24 +33,6 @@ func container(list []servergroup.Selection, sel servergroup.Selection) servergr
 		}
 	}
 	return sel
-}
-
-// together are the selections that are fetched together with those of a piece, or of
-// the query itself if that is nil: what one piece merges of all replicas, at all steps,
-// the pieces of other parts do as well.
-func (x *execution) together(piece *servergroup.Piece) []servergroup.Selection {
-	var out []servergroup.Selection
-	for _, leaf := range x.plan.Leaves {
-		switch {
-		case piece == nil && leaf.Selector != nil && !leaf.Selector.Unused:
-			out = append(out, leaf.Selector.Selection)
-		case piece != nil && leaf.Part != nil && piece.Steps == leaf.Part.Steps && piece.Replica() == "" && len(piece.Narrowed()) == 0:
-			for _, s := range leaf.Part.Selectors {
-				out = append(out, s.Selection)
-			}
-		}
-	}
-	return out
 }
 
 // among are the series of a set that satisfy matchers.

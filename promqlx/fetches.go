@@ -10,13 +10,16 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/annotations"
 
+	"github.com/oneprom/oneprom/promqlx/explain"
+	"github.com/oneprom/oneprom/promqlx/plan"
 	"github.com/oneprom/oneprom/servergroup"
 )
 
 // fetches are those of one execution of a query. What several of its selectors need
 // of the same replicas is fetched once, and merged once.
 type fetches struct {
-	view *servergroup.View
+	plan  *plan.Routed
+	trace *explain.Trace // nil: nobody wants to know
 
 	mtx     sync.Mutex      // guards the fields below but running
 	ctx     context.Context // of the evaluation; nil before it has begun
@@ -25,8 +28,8 @@ type fetches struct {
 	running sync.WaitGroup
 }
 
-func newFetches(view *servergroup.View) *fetches {
-	return &fetches{view: view, known: map[string]*servergroup.Fetch{}}
+func newFetches(p *plan.Routed, trace *explain.Trace) *fetches {
+	return &fetches{plan: p, trace: trace, known: map[string]*servergroup.Fetch{}}
 }
 
 // begin tells the context of the evaluation, with which all fetches end.
@@ -48,8 +51,38 @@ func (f *fetches) end() {
 	f.running.Wait()
 }
 
-// of returns the series of a selection, for a piece unless that is nil.
-func (f *fetches) of(sel servergroup.Selection, piece *servergroup.Piece) storage.SeriesSet {
+// series returns the series of a selection, for a piece unless that is nil. If they are
+// among those of another one that is fetched as well, they are taken from there.
+func (f *fetches) series(sel servergroup.Selection, piece *servergroup.Piece) storage.SeriesSet {
+	recorded := f.trace.Fetch(piece, sel)
+	all := container(f.together(piece), sel)
+	set := f.fetched(all, piece)
+	if len(all.Matchers) < len(sel.Matchers) {
+		set = &among{set, sel.Matchers}
+	}
+	return queryErrors{recorded.Record(set, &f.running)}
+}
+
+// together are the selections that are fetched together with those of a piece, or of
+// the query itself if that is nil: what one piece merges of all replicas, at all steps,
+// the pieces of other parts do as well.
+func (f *fetches) together(piece *servergroup.Piece) []servergroup.Selection {
+	var out []servergroup.Selection
+	for _, leaf := range f.plan.Leaves {
+		switch {
+		case piece == nil && leaf.Selector != nil && !leaf.Selector.Unused:
+			out = append(out, leaf.Selector.Selection)
+		case piece != nil && leaf.Part != nil && piece.Steps == leaf.Part.Steps && piece.Replica() == "" && len(piece.Narrowed()) == 0:
+			for _, s := range leaf.Part.Selectors {
+				out = append(out, s.Selection)
+			}
+		}
+	}
+	return out
+}
+
+// fetched returns the series of a selection, which is fetched unless it has been.
+func (f *fetches) fetched(sel servergroup.Selection, piece *servergroup.Piece) storage.SeriesSet {
 	f.mtx.Lock()
 	defer f.mtx.Unlock()
 	key := keyOf(sel)
@@ -58,9 +91,9 @@ func (f *fetches) of(sel servergroup.Selection, piece *servergroup.Piece) storag
 	}
 	fetch, ok := f.known[key]
 	if !ok && piece != nil {
-		fetch = f.view.SelectPiece(f.ctx, sel, piece, &f.running)
+		fetch = f.plan.View.SelectPiece(f.ctx, sel, piece, &f.running)
 	} else if !ok {
-		fetch = f.view.Select(f.ctx, sel, &f.running)
+		fetch = f.plan.View.Select(f.ctx, sel, &f.running)
 	}
 	f.known[key] = fetch
 	return fetch.Read()

@@ -192,7 +192,7 @@ func BenchmarkPlan_1000(b *testing.B) {
 			require.NoError(b, err)
 			defer q.Close()
 			for b.Loop() {
-				e.execution(q.Statement().(*parser.EvalStmt), text, view, plan.Options{})
+				plan.Route(q.Statement().(*parser.EvalStmt), e.subqueryStep, view, plan.Options{})
 			}
 		})
 	}

@@ -2,16 +2,14 @@ package promqlx
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
-	"io"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
 
-	"github.com/oneprom/oneprom/servergroup/transport"
+	"github.com/oneprom/oneprom/promqlx/explain"
+	"github.com/oneprom/oneprom/promqlx/plan"
 )
 
 // Record is what is known of one query while it runs, and afterwards, to whoever
@@ -88,41 +86,21 @@ func (p *progress) begin() {
 	p.began.CompareAndSwap(nil, &now)
 }
 
-func (p *progress) planned(x *execution) {
-	digest := x.digest()
+func (p *progress) planned(r *plan.Routed) {
+	digest := explain.Digest(r)
 	p.digest.Store(&digest)
 }
 
-// digest tells plans apart.
-func (x *execution) digest() string {
-	sum := sha256.New()
-	x.writeShape(sum)
-	return hex.EncodeToString(sum.Sum(nil)[:8])
-}
-
-// writeShape writes what is planned, but no times: a dashboard asks for others each
-// time.
-func (x *execution) writeShape(w io.Writer) {
-	names := make([]string, len(x.plan.Leaves)) // "" if not a part
-	for i, leaf := range x.plan.Leaves {
-		if p := leaf.Part; p != nil {
-			names[i] = "$"
-			fmt.Fprintf(w, "part %s\n%s, carries %q, by target %t, by name %t\n", p.ShownText(), p.Why, p.Carries, p.ByTarget, p.ByName)
-			continue
+// sizeOf counts the series and samples of a result.
+func sizeOf(v parser.Value) (series, samples int) {
+	switch v := v.(type) {
+	case promql.Matrix:
+		for _, s := range v {
+			samples += len(s.Floats) + len(s.Histograms)
 		}
-		s := leaf.Selector
-		fmt.Fprintf(w, "select %s, not evaluated %t, every sample %t\n", transport.Selector(s.Matchers), s.Unused, s.Steps == nil || s.Every)
-		for _, r := range x.plan.View.Routes(s.Selection) {
-			if r.Skipped == "" {
-				fmt.Fprintf(w, "of %q\n", r.Group)
-			}
-		}
+		return len(v), samples
+	case promql.Vector:
+		return len(v), len(v)
 	}
-	for _, partition := range x.plan.Partitions {
-		fmt.Fprintf(w, "partition %q\n", partition.Labels())
-		for _, m := range partition.Members() {
-			fmt.Fprintf(w, "of %q\n", m.Name)
-		}
-	}
-	fmt.Fprintf(w, "evaluate %s\n", x.plan.Expression(names))
+	return 1, 1 // a scalar or a string
 }

@@ -160,8 +160,8 @@ func (w *waiter) Exec(ctx context.Context) *promql.Result {
 }
 
 // board has a query wait for an execution that suits it. first tells that it is a new
-// one. The view is taken before that of the execution, so that nobody shares one of
-// groups that had been replaced before.
+// one. The view is that of the execution, so that nobody shares one of groups that had
+// been replaced before.
 func (e *Engine) board(ctx context.Context, w *waiter) (f *flight, first bool) {
 	key, view := e.equality(w), e.groups.View(ctx)
 	deadline, _ := ctx.Deadline()
@@ -214,7 +214,7 @@ func (fs *flights) fly(ctx context.Context, f *flight) {
 			fs.logger.Error("the execution of a query panicked", "query", f.text, "panic", f.panicked, "stack", transport.StackOf(f.panicked))
 		}
 	}()
-	f.result = f.query.run(ctx)
+	f.result = f.query.run(ctx, f.view)
 	answer.Freeze(f.result.Warnings)
 }
 
@@ -292,13 +292,4 @@ func (f *flight) ranOut() bool {
 	var canceled promql.ErrQueryCanceled
 	err := queryError(f.result.Err)
 	return errors.As(err, &timeout) || errors.As(err, &canceled)
-}
-
-// ended is the engine's error for a context that has ended.
-func ended(ctx context.Context) error {
-	const where = "query execution"
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return promql.ErrQueryTimeout(where)
-	}
-	return promql.ErrQueryCanceled(where)
 }

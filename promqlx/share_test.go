@@ -18,6 +18,8 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/util/annotations"
 	"github.com/stretchr/testify/require"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/oneprom/oneprom/servergroup"
 )
@@ -164,6 +166,25 @@ func requireNothingUnderWay(t *testing.T, e *Engine) {
 func print(text string, res *promql.Result) string {
 	warnings, infos := res.Warnings.AsStrings(text, 0, 0)
 	return fmt.Sprint(res.Value, res.Err, warnings, infos)
+}
+
+// A query looks at the groups once and is planned once: its execution uses the view by
+// which the query was compared with those under way.
+func TestShare_OneViewAndOnePlan(t *testing.T) {
+	e, _ := heldEngine(t)
+	spans := tracetest.NewSpanRecorder()
+	tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)).Tracer("")
+	ctx, span := tracer.Start(t.Context(), "request")
+	w := waiterFor(t, e, threeSeries, at(60, 70))
+	defer w.Close()
+	require.NoError(t, w.Exec(ctx).Err)
+	span.End()
+	require.Same(t, w.flight.view, w.flight.query.source.execution.plan.View)
+	names := map[string]int{}
+	for _, s := range spans.Ended() {
+		names[s.Name()]++
+	}
+	require.Equal(t, map[string]int{"plan": 1, "evaluate": 1, "request": 1}, names)
 }
 
 // TestShare_OneExecution: equal queries at once are executed once, and all get what

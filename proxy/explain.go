@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/oneprom/oneprom/promqlx"
+	"github.com/oneprom/oneprom/promqlx/explain"
 )
 
 // mostSteps is the most steps that upstream's query_range takes, and this with it.
@@ -36,7 +37,7 @@ func (s *Server) serveExplain(w http.ResponseWriter, r *http.Request) {
 }
 
 // explain reads the parameters of a request and explains its query.
-func (s *Server) explain(r *http.Request) (*promqlx.Explanation, annotations.Annotations, error) {
+func (s *Server) explain(r *http.Request) (*explain.Explanation, annotations.Annotations, error) {
 	if format := r.FormValue("format"); format != "" && format != "json" && format != "text" {
 		return nil, nil, badParameter("format", fmt.Errorf("%q is neither json nor text", format))
 	}

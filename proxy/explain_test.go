@@ -15,7 +15,7 @@ import (
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/stretchr/testify/require"
 
-	"github.com/oneprom/oneprom/promqlx"
+	"github.com/oneprom/oneprom/promqlx/explain"
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 )
 
@@ -54,7 +54,7 @@ server_groups:
 const sameFeatures = "--enable-feature=use-start-timestamps"
 
 // explanation is a successful answer in the API's envelope.
-func explanation(t *testing.T, w *httptest.ResponseRecorder) (e promqlx.Explanation, warnings []string) {
+func explanation(t *testing.T, w *httptest.ResponseRecorder) (e explain.Explanation, warnings []string) {
 	t.Helper()
 	require.Equal(t, http.StatusOK, w.Code, w.Body)
 	var body struct {

@@ -72,6 +72,21 @@ func New(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, layout L
 		pl := &planner{plan: p, stmt: stmt, partitions: newPartitions(layout), targets: newTargets(), metrics: newMetrics(), divided: o.Divided, parts: parts}
 		p.Expr = pl.rewrite(stmt.Expr, place{steps: p.Steps})
 	}
+	p.findLeaves(stmt, parts)
+	return p
+}
+
+// Leaves are those of the plan of a preprocessed statement without parts: its selectors.
+// The arguments are those of New.
+func Leaves(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64) []Leaf {
+	p := unplanned(stmt, subqueryStep)
+	p.findLeaves(stmt, nil)
+	return p.Leaves
+}
+
+// findLeaves finds what the selectors of the expression stand for. parts are those that
+// are parts.
+func (p *Plan) findLeaves(stmt *parser.EvalStmt, parts map[*parser.VectorSelector]*Part) {
 	inspectSelectors(p.Expr, func(vs *parser.VectorSelector, path []parser.Node) {
 		leaf := Leaf{Part: parts[vs]}
 		if leaf.Part == nil {
@@ -80,18 +95,6 @@ func New(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, layout L
 		}
 		p.Leaves = append(p.Leaves, leaf)
 	})
-	return p
-}
-
-// Selectors are those of a preprocessed statement, in the order of parser.Inspect: the
-// leaves of its plan, if that has no parts. The arguments are those of New.
-func Selectors(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64) []Selector {
-	p := unplanned(stmt, subqueryStep)
-	var out []Selector
-	inspectSelectors(stmt.Expr, func(vs *parser.VectorSelector, path []parser.Node) {
-		out = append(out, p.selector(stmt, vs, path))
-	})
-	return out
 }
 
 // unplanned is the plan of a statement before anything is found out of its expression.

@@ -23,8 +23,8 @@ func Route(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, view *
 	r := &Routed{View: view, NoParts: o.NoParts}
 	if r.NoParts == "" {
 		var sels []servergroup.Selection
-		for _, s := range Selectors(stmt, subqueryStep) {
-			sels = append(sels, s.Selection)
+		for _, leaf := range Leaves(stmt, subqueryStep) {
+			sels = append(sels, leaf.Selector.Selection)
 		}
 		r.Partitions = view.Partitions(sels)
 		r.NoParts = r.notWorth(len(sels))

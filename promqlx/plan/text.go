@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"math"
 	"slices"
 
@@ -15,16 +16,20 @@ func (p *Part) Text(translate func([]*labels.Matcher) []*labels.Matcher) string 
 	return p.printable(p.Expr, translate).String()
 }
 
+// ErrNotSayable is the error of a part that a replica cannot evaluate.
+var ErrNotSayable = errors.New("the part cannot be said in the words of the replica, or its answer in ours")
+
 // TextFor is the text of the part for a backend, of which matchers tells what a selector
-// is there. It is not ok if that cannot be said.
-func (p *Part) TextFor(matchers func([]*labels.Matcher) ([]*labels.Matcher, bool)) (text string, ok bool) {
-	ok = true
+// is there. It is ErrNotSayable if that cannot be said.
+func (p *Part) TextFor(matchers func([]*labels.Matcher) ([]*labels.Matcher, bool)) (text string, err error) {
 	text = p.Text(func(ms []*labels.Matcher) []*labels.Matcher {
 		send, sayable := matchers(ms)
-		ok = ok && sayable
+		if !sayable {
+			err = ErrNotSayable
+		}
 		return send
 	})
-	return text, ok
+	return text, err
 }
 
 // ShownText is the text of the part for people, the injected labels among its matchers.

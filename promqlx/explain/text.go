@@ -1,4 +1,4 @@
-package promqlx
+package explain
 
 import (
 	"fmt"
@@ -37,7 +37,7 @@ func (t *tree) line(depth int, format string, args ...any) {
 	t.WriteByte('\n')
 }
 
-func (t *tree) part(p ExplainedPart) {
+func (t *tree) part(p Part) {
 	t.line(0, "%s = %s", p.Name, p.Expression)
 	how := p.Why
 	if p.ByTarget {
@@ -59,7 +59,7 @@ func (t *tree) part(p ExplainedPart) {
 	}
 }
 
-func (t *tree) partition(p ExplainedPartition) {
+func (t *tree) partition(p Partition) {
 	t.line(1, "partition %s", p.title())
 	switch {
 	case p.Skipped != "":
@@ -77,7 +77,7 @@ func (t *tree) partition(p ExplainedPartition) {
 }
 
 // title names the groups, with the number of their replicas and their labels.
-func (p ExplainedPartition) title() string {
+func (p Partition) title() string {
 	groups := make([]string, len(p.Groups))
 	for i, g := range p.Groups {
 		switch {
@@ -106,7 +106,7 @@ func (t *tree) text(depth int, text string) {
 	}
 }
 
-func (t *tree) piece(p ExplainedPiece) {
+func (t *tree) piece(p Piece) {
 	from := "all replicas, merged"
 	if p.Replica != "" {
 		from = p.Replica
@@ -133,7 +133,7 @@ func (t *tree) piece(p ExplainedPiece) {
 	t.line(3, "answered in %.3f ms: %d series, %d samples", p.Milliseconds, p.Series, p.Samples)
 }
 
-func (t *tree) selector(depth int, s ExplainedSelector) {
+func (t *tree) selector(depth int, s Selector) {
 	window := fmt.Sprintf("from %s to %s", s.MinTime, s.MaxTime)
 	switch {
 	case s.Unused:
@@ -173,11 +173,11 @@ func (t *tree) analysis(a *Analysis) {
 	}
 }
 
-func (f ExplainedFetch) String() string {
+func (f Fetch) String() string {
 	return fmt.Sprintf("in %.3f ms: %d series, %d samples read", f.Milliseconds, f.Series, f.Samples)
 }
 
-func (s ExplainedSteps) String() string {
+func (s Steps) String() string {
 	switch {
 	case s.Count <= 0:
 		return "none"

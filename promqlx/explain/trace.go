@@ -1,4 +1,4 @@
-package promqlx
+package explain
 
 import (
 	"strings"
@@ -9,7 +9,6 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
-	"github.com/oneprom/oneprom/promqlx/answer"
 	"github.com/oneprom/oneprom/promqlx/plan"
 	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/transport"
@@ -21,11 +20,11 @@ import (
 type Trace struct {
 	mtx    sync.Mutex // guards all below
 	chosen map[asked][]*servergroup.Piece
-	pieces map[*servergroup.Piece]*pieceTrace
+	pieces map[*servergroup.Piece]*PieceTrace
 	errs   map[asked]error // of partitions that did not answer
 	// fetches are those of selectors by the piece that they are for, nil for the query
 	// itself, in the order in which they began: that of the selectors.
-	fetches map[*servergroup.Piece][]*fetchTrace
+	fetches map[*servergroup.Piece][]*FetchTrace
 }
 
 // asked is a partition that is asked for a part.
@@ -34,17 +33,18 @@ type asked struct {
 	partition *servergroup.Partition
 }
 
-func newTrace() *Trace {
+// NewTrace returns an empty trace.
+func NewTrace() *Trace {
 	return &Trace{
 		chosen:  map[asked][]*servergroup.Piece{},
-		pieces:  map[*servergroup.Piece]*pieceTrace{},
+		pieces:  map[*servergroup.Piece]*PieceTrace{},
 		errs:    map[asked]error{},
-		fetches: map[*servergroup.Piece][]*fetchTrace{},
+		fetches: map[*servergroup.Piece][]*FetchTrace{},
 	}
 }
 
-// chose records what a partition's share of a part is divided into.
-func (t *Trace) chose(p *plan.Part, partition *servergroup.Partition, pieces []*servergroup.Piece) {
+// Chose records what a partition's share of a part is divided into.
+func (t *Trace) Chose(p *plan.Part, partition *servergroup.Partition, pieces []*servergroup.Piece) {
 	if t == nil {
 		return
 	}
@@ -53,8 +53,8 @@ func (t *Trace) chose(p *plan.Part, partition *servergroup.Partition, pieces []*
 	t.chosen[asked{p, partition}] = pieces
 }
 
-// failed records that a partition did not answer a part; err may be nil.
-func (t *Trace) failed(p *plan.Part, partition *servergroup.Partition, err error) {
+// Failed records that a partition did not answer a part; err may be nil.
+func (t *Trace) Failed(p *plan.Part, partition *servergroup.Partition, err error) {
 	if t == nil || err == nil {
 		return
 	}
@@ -63,62 +63,63 @@ func (t *Trace) failed(p *plan.Part, partition *servergroup.Partition, err error
 	t.errs[asked{p, partition}] = err
 }
 
-// piece begins the record of a piece.
-func (t *Trace) piece(p *servergroup.Piece) *pieceTrace {
+// Piece begins the record of a piece.
+func (t *Trace) Piece(p *servergroup.Piece) *PieceTrace {
 	if t == nil {
 		return nil
 	}
-	out := &pieceTrace{began: time.Now()}
+	out := &PieceTrace{began: time.Now()}
 	t.mtx.Lock()
 	defer t.mtx.Unlock()
 	t.pieces[p] = out
 	return out
 }
 
-// fetch begins the record of a fetch, which is for a piece unless that is nil.
-func (t *Trace) fetch(p *servergroup.Piece, sel servergroup.Selection) *fetchTrace {
+// Fetch begins the record of a fetch, which is for a piece unless that is nil.
+func (t *Trace) Fetch(p *servergroup.Piece, sel servergroup.Selection) *FetchTrace {
 	if t == nil {
 		return nil
 	}
-	out := &fetchTrace{selection: sel, began: time.Now()}
+	out := &FetchTrace{selection: sel, began: time.Now()}
 	t.mtx.Lock()
 	defer t.mtx.Unlock()
 	t.fetches[p] = append(t.fetches[p], out)
 	return out
 }
 
-// pieceTrace is the record of one piece. Nil records nothing. One goroutine writes
+// PieceTrace is the record of one piece. Nil records nothing. One goroutine writes
 // it.
-type pieceTrace struct {
+type PieceTrace struct {
 	began   time.Time
 	took    time.Duration // until the answer was there, or failed
-	here    string        // why it was evaluated here; "" if it was not
+	local   string        // why it was evaluated here; "" if it was not
 	series  int           // of the answer
 	samples int           // of the answer: one for each step at which a series is
 	by      string        // the URL of the replica that evaluated; "" if none did
 }
 
-// local records why the piece is evaluated here.
-func (t *pieceTrace) local(why string, err error) {
+// Local records why the piece is evaluated here.
+func (t *PieceTrace) Local(why string, err error) {
 	if t == nil {
 		return
 	}
-	if t.here = why; err != nil {
-		t.here = err.Error()
+	if t.local = why; err != nil {
+		t.local = err.Error()
 	}
 }
 
-// answered records an answer. What it comes to only while it is read is recorded by read.
-func (t *pieceTrace) answered(a answer.Answer) {
+// Answered records an answer: the URL of the replica that evaluated, "" if none did, and
+// how many series and samples there are. What there is only while it is read is recorded
+// by Read.
+func (t *PieceTrace) Answered(by string, series, samples int) {
 	if t == nil {
 		return
 	}
-	t.took, t.by = time.Since(t.began), a.By
-	t.series, t.samples = a.Size()
+	t.took, t.by, t.series, t.samples = time.Since(t.began), by, series, samples
 }
 
-// read records a series of the answer, with the number of its samples.
-func (t *pieceTrace) read(samples int) {
+// Read records a series of the answer, with the number of its samples.
+func (t *PieceTrace) Read(samples int) {
 	if t == nil || samples == 0 {
 		return
 	}
@@ -127,7 +128,7 @@ func (t *pieceTrace) read(samples int) {
 }
 
 // of returns the record of a piece, nil if there is none.
-func (t *Trace) of(p *servergroup.Piece) *pieceTrace {
+func (t *Trace) of(p *servergroup.Piece) *PieceTrace {
 	if t == nil {
 		return nil
 	}
@@ -136,8 +137,8 @@ func (t *Trace) of(p *servergroup.Piece) *pieceTrace {
 	return t.pieces[p]
 }
 
-// fetchTrace is the record of one fetch. Nil records nothing.
-type fetchTrace struct {
+// FetchTrace is the record of one fetch. Nil records nothing.
+type FetchTrace struct {
 	selection servergroup.Selection
 	began     time.Time
 	took      atomic.Int64 // ns until the series were there
@@ -145,9 +146,9 @@ type fetchTrace struct {
 	samples   atomic.Int64 // that were read of them, after the merge
 }
 
-// of returns a set that is recorded while it is read. done is told when all has
+// Record returns a set that is recorded while it is read. done is told when all has
 // been recorded of how long it took.
-func (t *fetchTrace) of(set storage.SeriesSet, done *sync.WaitGroup) storage.SeriesSet {
+func (t *FetchTrace) Record(set storage.SeriesSet, done *sync.WaitGroup) storage.SeriesSet {
 	if t == nil {
 		return set
 	}
@@ -160,7 +161,7 @@ func (t *fetchTrace) of(set storage.SeriesSet, done *sync.WaitGroup) storage.Ser
 
 type tracedSet struct {
 	storage.SeriesSet
-	trace *fetchTrace
+	trace *FetchTrace
 }
 
 func (s *tracedSet) Next() bool {
@@ -175,7 +176,7 @@ func (s *tracedSet) At() storage.Series { return tracedSeries{s.SeriesSet.At(), 
 
 type tracedSeries struct {
 	storage.Series
-	trace *fetchTrace
+	trace *FetchTrace
 }
 
 func (s tracedSeries) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
@@ -190,7 +191,7 @@ func (s tracedSeries) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
 // tracedIterator counts the samples that it arrives at.
 type tracedIterator struct {
 	chunkenc.Iterator
-	trace   *fetchTrace
+	trace   *FetchTrace
 	started bool
 	at      int64 // ms
 }
@@ -211,15 +212,15 @@ func (it *tracedIterator) arrived(v chunkenc.ValueType) chunkenc.ValueType {
 }
 
 // fetched explains the fetches for a piece, nil for the query itself.
-func (t *Trace) fetched(p *servergroup.Piece) []ExplainedFetch {
+func (t *Trace) fetched(p *servergroup.Piece) []Fetch {
 	if t == nil {
 		return nil
 	}
 	t.mtx.Lock()
 	defer t.mtx.Unlock()
-	var out []ExplainedFetch
+	var out []Fetch
 	for _, f := range t.fetches[p] {
-		out = append(out, ExplainedFetch{
+		out = append(out, Fetch{
 			Selector: transport.Selector(f.selection.Matchers), Milliseconds: milliseconds(time.Duration(f.took.Load())),
 			Series: f.series.Load(), Samples: f.samples.Load(),
 		})
@@ -228,7 +229,7 @@ func (t *Trace) fetched(p *servergroup.Piece) []ExplainedFetch {
 }
 
 // late returns the last n fetches for the query itself: those of info().
-func (t *Trace) late(n int) []*fetchTrace {
+func (t *Trace) late(n int) []*FetchTrace {
 	if n == 0 {
 		return nil
 	}
@@ -238,14 +239,14 @@ func (t *Trace) late(n int) []*fetchTrace {
 	return all[len(all)-n:]
 }
 
-// explainPieces explains what a partition's share of a part was divided into, and
+// piecesOf explains what a partition's share of a part was divided into, and
 // why it was not answered, if it was not.
-func (t *Trace) explainPieces(p *plan.Part, partition *servergroup.Partition) (out []ExplainedPiece, failed string) {
+func (t *Trace) piecesOf(p *plan.Part, partition *servergroup.Partition) (out []Piece, failed string) {
 	t.mtx.Lock()
 	pieces, err := t.chosen[asked{p, partition}], t.errs[asked{p, partition}]
 	t.mtx.Unlock()
 	for _, piece := range pieces {
-		out = append(out, t.explainPiece(p, piece))
+		out = append(out, t.pieceOf(p, piece))
 	}
 	if err != nil {
 		failed = err.Error()
@@ -253,11 +254,11 @@ func (t *Trace) explainPieces(p *plan.Part, partition *servergroup.Partition) (o
 	return out, failed
 }
 
-func (t *Trace) explainPiece(p *plan.Part, piece *servergroup.Piece) ExplainedPiece {
-	out := ExplainedPiece{Steps: explainedSteps(piece.Steps), Replica: piece.Replica(), Why: piece.Why, Execution: executedRemotely, Fetches: t.fetched(piece)}
+func (t *Trace) pieceOf(p *plan.Part, piece *servergroup.Piece) Piece {
+	out := Piece{Steps: stepsOf(piece.Steps), Replica: piece.Replica(), Why: piece.Why, Execution: Remotely, Fetches: t.fetched(piece)}
 	if len(piece.Turns) > 1 {
 		for _, turn := range piece.Turns {
-			out.Turns = append(out.Turns, explainedSteps(turn))
+			out.Turns = append(out.Turns, stepsOf(turn))
 		}
 	}
 	var narrowed []string
@@ -270,8 +271,8 @@ func (t *Trace) explainPiece(p *plan.Part, piece *servergroup.Piece) ExplainedPi
 		return out
 	}
 	out.Milliseconds, out.Series, out.Samples = milliseconds(seen.took), seen.series, seen.samples
-	if out.Local = seen.here; out.Local != "" {
-		out.Execution = executedHere
+	if out.Local = seen.local; out.Local != "" {
+		out.Execution = Locally
 		return out
 	}
 	if seen.by != piece.Replica() {

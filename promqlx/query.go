@@ -1,0 +1,163 @@
+package promqlx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/storage"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/oneprom/oneprom/promqlx/answer"
+	"github.com/oneprom/oneprom/promqlx/explain"
+	"github.com/oneprom/oneprom/promqlx/plan"
+	"github.com/oneprom/oneprom/servergroup"
+)
+
+// query is one of upstream's that is planned when it is executed, for the groups of that
+// moment. It adds the annotations that show only while series are merged.
+type query struct {
+	promql.Query
+	engine *Engine
+	text   string
+	source *source // of Query
+	// parse makes Query anew: a plan replaces the expression of its statement.
+	parse func(context.Context, storage.Queryable) (promql.Query, error)
+
+	traced   bool              // a trace of the execution is wanted
+	gaps     []servergroup.Gap // of the result
+	progress *progress
+}
+
+// newQuery makes a query of upstream's.
+func (e *Engine) newQuery(ctx context.Context, text string, parse func(context.Context, storage.Queryable) (promql.Query, error)) (*query, error) {
+	q := &query{engine: e, text: text, parse: parse, progress: &progress{}}
+	if err := q.renew(ctx); err != nil {
+		return nil, err
+	}
+	return q, nil
+}
+
+// renew parses the query, so that it can be planned.
+func (q *query) renew(ctx context.Context) error {
+	from := &source{progress: q.progress}
+	made, err := q.parse(ctx, from)
+	if err != nil {
+		return err
+	}
+	if q.Query != nil {
+		q.Query.Close()
+	}
+	q.Query, q.source = made, from
+	return nil
+}
+
+// Exec implements promql.Query.
+func (q *query) Exec(ctx context.Context) *promql.Result {
+	record := recordOf(ctx)
+	record.follows(q.progress)
+	res := q.run(ctx, q.engine.groups.View(ctx))
+	record.ended(res)
+	return res
+}
+
+// run executes the query over the groups of a view. What shows only while a plan is
+// executed may ask for another one: that is made for the groups of that moment, and
+// nothing of the execution before is kept.
+func (q *query) run(ctx context.Context, view *servergroup.View) *promql.Result {
+	o := q.engine.options()
+	var missing servergroup.Missing
+	for {
+		res := q.runPlan(ctx, view, o)
+		var inconsistent *inconsistentError
+		switch {
+		case errors.Is(res.Err, answer.ErrDoubtful):
+			o.NoParts = answer.ErrDoubtful.Error()
+		case errors.Is(res.Err, errDivisible):
+			o.Divided = true
+		case errors.As(res.Err, &inconsistent):
+			missing = inconsistent.missing // which are not asked again
+		default:
+			rethrow(res.Err)
+			return res
+		}
+		if err := q.renew(ctx); err != nil {
+			return &promql.Result{Err: err}
+		}
+		view = q.engine.groups.View(ctx)
+		view.Without(missing)
+	}
+}
+
+// runPlan plans the query and executes the plan.
+func (q *query) runPlan(ctx context.Context, view *servergroup.View, o plan.Options) *promql.Result {
+	stmt, ok := q.Statement().(*parser.EvalStmt)
+	if !ok {
+		return &promql.Result{Err: fmt.Errorf("BUG: statement of type %T", q.Statement())}
+	}
+	planned := q.plan(ctx, stmt, view, o)
+	needed := plan.NeedEveryGroup(stmt.Expr, planned.Layout())
+	stmt.Expr = planned.Expr
+	res := q.evaluate(ctx)
+	for _, w := range res.Warnings {
+		if planned.DoubtfulNote(w.Error()) {
+			return &promql.Result{Err: answer.ErrDoubtful}
+		}
+	}
+	if missing := view.Torn(); res.Err == nil && len(missing) > 0 {
+		return &promql.Result{Err: &inconsistentError{missing}}
+	}
+	for _, ms := range needed {
+		if err := view.Needs(ms); err != nil && res.Err == nil {
+			return &promql.Result{Err: err}
+		}
+	}
+	var unavailable *servergroup.UnavailableError
+	switch {
+	case res.Err == nil:
+		q.gaps = view.Gaps()
+		view.Report(ctx)
+	case errors.As(res.Err, &unavailable):
+		q.gaps = view.Gaps()
+		servergroup.ReportGaps(ctx, q.gaps)
+	}
+	res.Warnings.Merge(view.LateWarnings())
+	view.Fold(res.Warnings)
+	res.Warnings.AsStrings(q.text, 0, 0) // which tells them the query, so that they know their positions
+	return res
+}
+
+// plan makes the plan, and sets up its execution.
+func (q *query) plan(ctx context.Context, stmt *parser.EvalStmt, view *servergroup.View, o plan.Options) *plan.Routed {
+	_, span := startSpan(ctx, "plan")
+	defer span.End()
+	planned := plan.Route(stmt, q.engine.subqueryStep, view, o)
+	var tr *explain.Trace
+	if q.traced {
+		tr = explain.NewTrace()
+	}
+	q.source.execution = &execution{engine: q.engine, text: q.text, plan: planned, divided: o.Divided, trace: tr, fetches: newFetches(planned, tr)}
+	if recordOf(ctx) != nil {
+		q.progress.planned(planned)
+	}
+	return planned
+}
+
+// evaluate has upstream's engine evaluate the plan, which fetches what that needs.
+func (q *query) evaluate(ctx context.Context) *promql.Result {
+	ctx, span := startSpan(ctx, "evaluate")
+	defer span.End()
+	res := q.Query.Exec(ctx)
+	if res.Err != nil {
+		span.SetStatus(codes.Error, res.Err.Error())
+	}
+	return res
+}
+
+// startSpan begins a span of the trace that the context belongs to, if it does.
+func startSpan(ctx context.Context, name string) (context.Context, trace.Span) {
+	return trace.SpanFromContext(ctx).TracerProvider().Tracer("promqlx").Start(ctx, name)
+}
