@@ -67,6 +67,11 @@ func (c *Client) ProbeExport(ctx context.Context) error {
 	return err
 }
 
+// formatError is an export that is not in the format that its content type promises.
+type formatError struct{ msg string }
+
+func (e *formatError) Error() string { return e.msg }
+
 // exportLines makes series of the lines of an export. A series may have several.
 type exportLines struct {
 	request Request

@@ -91,9 +91,12 @@ func served(t *testing.T, h http.HandlerFunc) *Client {
 func request(t *testing.T, r Request) Request {
 	t.Helper()
 	r.Matchers = []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "m")}
-	r.Labels = func(raw []labels.Label) (labels.Labels, string) { return labels.New(raw...), "" }
+	r.Labels = unchanged
 	return r
 }
+
+// unchanged is Request.Labels for series that keep their labels.
+func unchanged(raw []labels.Label) (labels.Labels, string) { return labels.New(raw...), "" }
 
 const emptyMatrix = `{"status":"success","data":{"resultType":"matrix","result":[]}}`
 

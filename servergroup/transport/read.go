@@ -4,21 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
 
-	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/prompb"
-)
 
-// maxMessage bounds one protobuf message (bytes): a frame of a streamed answer,
-// or a whole answer of samples.
-const (
-	maxFrame   = 64 << 20
-	maxSamples = 2 << 30
+	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/transport/remoteread"
 )
 
 // read fetches by remote read. A backend that was asked for a stream may answer
@@ -30,17 +23,21 @@ func (c *Client) read(ctx context.Context, m Method, r Request) ([]Series, error
 	}
 	defer resp.Body.Close()
 	body := &chargingReader{r: resp.Body, charge: r.Charge}
-	p := seriesParser{from: c.URL(), labels: r.Labels, mint: r.MinT, maxt: r.MaxT}
+	var series []Series
+	decode, o := remoteread.DecodeSamples, remoteread.Options{
+		From: c.URL(), MinT: r.MinT, MaxT: r.MaxT, Labels: r.Labels, Charge: r.Charge,
+		Emit: func(l labels.Labels, replica string, run dedup.Run) {
+			series = append(series, Series{Labels: l, Replica: replica, Run: run})
+		},
+	}
 	if isStream(resp) {
-		err = p.stream(body)
-	} else {
-		err = p.samples(body)
+		decode = remoteread.DecodeStream
 	}
-	if err == nil {
-		return p.series, nil
+	if err = decode(body, o); err == nil {
+		return series, nil
 	}
-	var broken *formatError
-	var said *saidError
+	var broken *remoteread.FormatError
+	var said *remoteread.ServerError
 	switch {
 	case errors.As(err, &said):
 		return nil, &Error{Class: ClassServer, URL: c.URL(), Err: err}
@@ -54,7 +51,7 @@ func (c *Client) sendRead(ctx context.Context, m Method, r Request) (*http.Respo
 	if c.dialect.FindsWithin {
 		r.Matchers = anchored(r.Matchers)
 	}
-	body, err := encodeReadRequest(m, r)
+	body, err := remoteread.Request{Matchers: r.Matchers, MinT: r.MinT, MaxT: r.MaxT, Streamed: m == StreamedRead}.Encode()
 	if err != nil {
 		return nil, err
 	}
@@ -71,37 +68,6 @@ func (c *Client) sendRead(ctx context.Context, m Method, r Request) (*http.Respo
 
 func isStream(resp *http.Response) bool {
 	return bytes.HasPrefix([]byte(resp.Header.Get("Content-Type")), []byte(typeStream))
-}
-
-func encodeReadRequest(m Method, r Request) ([]byte, error) {
-	q := &prompb.Query{
-		StartTimestampMs: r.MinT,
-		EndTimestampMs:   r.MaxT,
-		Hints:            &prompb.ReadHints{StartMs: r.MinT, EndMs: r.MaxT},
-	}
-	for _, lm := range r.Matchers {
-		typ, ok := matcherTypes[lm.Type]
-		if !ok {
-			return nil, fmt.Errorf("BUG: unknown matcher type %v", lm.Type)
-		}
-		q.Matchers = append(q.Matchers, &prompb.LabelMatcher{Type: typ, Name: lm.Name, Value: lm.Value})
-	}
-	req := &prompb.ReadRequest{Queries: []*prompb.Query{q}}
-	if m == StreamedRead {
-		req.AcceptedResponseTypes = []prompb.ReadRequest_ResponseType{prompb.ReadRequest_STREAMED_XOR_CHUNKS, prompb.ReadRequest_SAMPLES}
-	}
-	data, err := req.Marshal()
-	if err != nil {
-		return nil, err
-	}
-	return snappy.Encode(nil, data), nil
-}
-
-var matcherTypes = map[labels.MatchType]prompb.LabelMatcher_Type{
-	labels.MatchEqual:     prompb.LabelMatcher_EQ,
-	labels.MatchNotEqual:  prompb.LabelMatcher_NEQ,
-	labels.MatchRegexp:    prompb.LabelMatcher_RE,
-	labels.MatchNotRegexp: prompb.LabelMatcher_NRE,
 }
 
 // ProbeRead asks for nothing by remote read and returns how the backend answers.
