@@ -61,7 +61,7 @@ func (a *ahead) end() {
 	a.room.Broadcast()
 }
 
-// wait waits for room and tells whether to go on.
+// wait waits for room and reports whether to go on.
 func (a *ahead) wait() bool {
 	a.mtx.Lock()
 	defer a.mtx.Unlock()
@@ -102,7 +102,7 @@ func (m *merger) mergeAndRelease(s *Series) (out *Samples, err error) {
 	return m.release(), err
 }
 
-// floats tells whether a run is of compressed floats. Histograms are cheaper
+// floats reports whether a run is of compressed floats. Histograms are cheaper
 // one after the other: an iterator re-uses their memory.
 func floats(r Run) bool {
 	c, ok := Unbounded(r).(Chunks)

@@ -38,7 +38,7 @@ type clock struct {
 
 	same int // samples of b that coincide with one of a
 	near int // what speaks against coincidence; see compare
-	// met tells whether a sample of b is less than an interval from one of a: whether
+	// met reports whether a sample of b is less than an interval from one of a: whether
 	// they had the chance to coincide.
 	met bool
 }
@@ -137,7 +137,7 @@ func (c *clock) median(but int64) int64 {
 	return i
 }
 
-// shared tells whether a and b share a clock around t, to which c was moved and
+// shared reports whether a and b share a clock around t, to which c was moved and
 // around which the interval is estimated. Coincidences to the millisecond speak
 // for it and contradictions against it. Where they are even and one is too thin to
 // be judged, the milliseconds within the second have to do: those of t and of its
@@ -165,7 +165,7 @@ func (c *clock) shared(t int64, other []int64, i int, estimate int64) bool {
 	return alike
 }
 
-// onBeat tells whether t lies whole intervals from the nearest of others, of which i
+// onBeat reports whether t lies whole intervals from the nearest of others, of which i
 // is the first that is not before it, and at the same millisecond.
 func onBeat(t int64, other []int64, i int, interval int64) bool {
 	d := int64(longestInterval)
@@ -217,7 +217,7 @@ func (q *quiet) look(a, b []int64, i, j int) {
 	}
 }
 
-// exceeds tells whether a distance is longer than 1.5 intervals: whether a scrape
+// exceeds reports whether a distance is longer than 1.5 intervals: whether a scrape
 // is missing in it.
 func exceeds(distance, interval int64) bool { return 2*distance > 3*interval }
 

@@ -182,7 +182,7 @@ func (f *filler) dropMarkers() {
 	f.clock = clock{a: f.raw.T, b: f.b.T, own: f.clock.own, both: f.clock.both}
 }
 
-// goesOn tells whether b is alive across marker i of a; j is the first sample of
+// goesOn reports whether b is alive across marker i of a; j is the first sample of
 // b that is not before it.
 func (f *filler) goesOn(i, j int) bool {
 	b, t := f.b, f.raw.T[i]
@@ -271,13 +271,13 @@ func (f *filler) takesMarker(i, j int, shared bool, interval int64) bool {
 	return shared || !f.seen.cover(t) || i == f.a.Len() || f.a.Stale(i) || exceeds(f.a.T[i]-t, interval)
 }
 
-// longAgo tells whether a distance is too long for a marker to have to do with
+// longAgo reports whether a distance is too long for a marker to have to do with
 // what is so far before it.
 func longAgo(distance, interval int64) bool {
 	return distance > sliceLen && exceeds(distance, interval)
 }
 
-// inGap tells whether a value of b lies where a misses a scrape.
+// inGap reports whether a value of b lies where a misses a scrape.
 func (f *filler) inGap(i, j, k int, interval int64) bool {
 	a, t := f.a, f.b.T[j]
 	lo, hi := t, t
@@ -312,7 +312,7 @@ func (f *filler) inGap(i, j, k int, interval int64) bool {
 	return exceeds(hi-lo, interval)
 }
 
-// missed tells whether a marker of a close to t was dropped: a itself says that
+// missed reports whether a marker of a close to t was dropped: a itself says that
 // it has missed a scrape.
 func (f *filler) missed(i, k int, t, interval int64) bool {
 	if f.a == f.raw {

@@ -57,7 +57,7 @@ func Unbounded(r Run) Run {
 	return r
 }
 
-// cover tells whether the holder could have a sample at t.
+// cover reports whether the holder could have a sample at t.
 func (b *bounds) cover(t int64) bool { return b == nil || b.from <= t && t <= b.to }
 
 // union returns the bounds of samples of both.
@@ -109,7 +109,7 @@ func (s *Samples) Type(i int) chunkenc.ValueType {
 	}
 }
 
-// Stale tells whether sample i is a stale marker, of whatever type.
+// Stale reports whether sample i is a stale marker, of whatever type.
 func (s *Samples) Stale(i int) bool {
 	switch s.Type(i) {
 	case chunkenc.ValHistogram:

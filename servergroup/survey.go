@@ -59,7 +59,7 @@ func surveyByLabels[T any](ctx context.Context, v *View, path string, ms []*labe
 			return err
 		}
 		data := new(T)
-		has, ws, err := v.clientOf(t.cfg, p).Tell(ctx, path, params(t), v.budget.charge, data)
+		has, ws, err := v.clientOf(t.cfg, p).GetOptional(ctx, path, params(t), v.budget.charge, data)
 		if has {
 			answers[i][j], warnings[i][j] = data, ws
 		}

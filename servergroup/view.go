@@ -364,7 +364,7 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 	req.MinT, req.MaxT = max(lo, from), min(hi, to)
 	client, method := v.clientOf(t.cfg, p), p.method
 	list, err := client.Fetch(ctx, method, req)
-	refusesParts := p.dialect.WholeReads && !v.strict(t.cfg) && transport.ClassOf(err) == transport.ClassServer
+	refusesParts := p.dialect.RefusesPartialReads && !v.strict(t.cfg) && transport.ClassOf(err) == transport.ClassServer
 	if p.method != transport.QueryAPI && (refusesParts || transport.CannotCut(err)) {
 		method = transport.QueryAPI
 		list, err = client.Fetch(ctx, method, req)

@@ -124,7 +124,7 @@ func (b *breaker) state() State {
 
 func (b *breaker) usable() bool { return b.state() != Open }
 
-// allow tells whether a request may pass; its outcome is then for done. With regardless
+// allow reports whether a request may pass; its outcome is then for done. With regardless
 // it may, unless the breaker was forced open.
 func (b *breaker) allow(regardless bool) (done func(Outcome), ok bool) {
 	b.mtx.Lock()

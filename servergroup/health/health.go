@@ -38,7 +38,7 @@ type Options struct {
 	// Judge tells what the error of an attempt says, nil being none. retryAfter is how
 	// long a loaded replica wants to be left alone; 0 if it does not say.
 	Judge func(error) (o Outcome, retryAfter time.Duration)
-	// Run runs f in the background, with a context that ends it; it tells whether it
+	// Run runs f in the background, with a context that ends it; it reports whether it
 	// will.
 	Run func(f func(context.Context)) bool
 	// Changed is told each change of the state. It must not call back.
@@ -120,7 +120,7 @@ func withoutURL(url, text string) string {
 // errHung ends the attempts under way at a replica that does not answer its probe.
 var errHung = errors.New("it does not answer the simplest query either")
 
-// Usable tells whether the replica would be asked now. One of which nothing is kept
+// Usable reports whether the replica would be asked now. One of which nothing is kept
 // (nil) would.
 func (r *Replica) Usable() bool { return r == nil || r.breaker.usable() }
 
@@ -215,7 +215,7 @@ func (r *Replica) doubt(is bool) {
 	r.doubted = is
 }
 
-// Doubted tells whether what the replica was asked last has failed. Who can ask another
+// Doubted reports whether what the replica was asked last has failed. Who can ask another
 // one does.
 func (r *Replica) Doubted() bool {
 	if r == nil {

@@ -6,26 +6,25 @@ import (
 	"slices"
 )
 
-// This file passes headers of clients on to replicas.
-
+// clientHeaderKey is the context key of the http.Header of a client.
 type clientHeaderKey struct{}
 
-// WithClientHeader has the requests made with the context be those of a client that sent
-// these headers. Without it they are oneprom's own, as those of probes are.
+// WithClientHeader returns a context for requests on behalf of a client that sent these
+// headers. Requests with any other context are oneprom's own, as those of probes are.
 func WithClientHeader(ctx context.Context, header http.Header) context.Context {
 	return context.WithValue(ctx, clientHeaderKey{}, header)
 }
 
-// ClientHeader returns the headers of the client; ok is false if the requests made with
-// the context are oneprom's own.
+// ClientHeader returns the headers of the client. ok is false if requests with the context
+// are oneprom's own.
 func ClientHeader(ctx context.Context) (header http.Header, ok bool) {
 	header, ok = ctx.Value(clientHeaderKey{}).(http.Header)
 	return header, ok
 }
 
-// forward gives a request the headers of the client that it is made for, and returns
-// what is to send it. What the client did not send is not sent: the configured value
-// of such a header is for oneprom's own requests, and nobody else borrows it.
+// forward gives a request the headers of the client for whom it is made, and returns the HTTP
+// client that sends it. A header that the client did not send is not sent, even if a value is
+// configured: that is for oneprom's own requests.
 func (c *Client) forward(req *http.Request) *http.Client {
 	sent, ok := ClientHeader(req.Context())
 	if !ok || len(c.Forward) == 0 {

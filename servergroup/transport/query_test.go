@@ -51,7 +51,7 @@ func TestSamplesBehind_StepsBecomeTheSamplesThatTheyShow(t *testing.T) {
 	steps := Steps{Start: 0, End: 600_000, Step: 60_000, Lookback: 300_000}
 	f := func(values, times, want string) {
 		t.Helper()
-		require.Equal(t, want, text(samplesBehind(columns(values), columns(times), steps)))
+		require.Equal(t, want, text(samplesOfSteps(columns(values), columns(times), steps)))
 	}
 	// A sample that several steps see is one sample; the series ends when it is out of the lookback, without a marker.
 	f("0:1 60:1 120:1 180:1 240:1", "0:0 60:0 120:0 180:0 240:0", "0:1")

@@ -14,8 +14,8 @@ import (
 	"github.com/oneprom/oneprom/servergroup/transport/remoteread"
 )
 
-// read fetches by remote read. A backend that was asked for a stream may answer
-// with samples all the same (Cortex does); both are understood.
+// read fetches by remote read. A backend that was asked for a stream may still send samples,
+// as Cortex does: the content type says which of the two it is.
 func (c *Client) read(ctx context.Context, m Method, r Request) ([]Series, error) {
 	resp, err := c.sendRead(ctx, m, r)
 	if err != nil {
@@ -48,7 +48,7 @@ func (c *Client) read(ctx context.Context, m Method, r Request) ([]Series, error
 }
 
 func (c *Client) sendRead(ctx context.Context, m Method, r Request) (*http.Response, error) {
-	if c.dialect.FindsWithin {
+	if c.dialect.UnanchoredRegexps {
 		r.Matchers = anchored(r.Matchers)
 	}
 	body, err := remoteread.Request{Matchers: r.Matchers, MinT: r.MinT, MaxT: r.MaxT, Streamed: m == StreamedRead}.Encode()
@@ -70,7 +70,8 @@ func isStream(resp *http.Response) bool {
 	return bytes.HasPrefix([]byte(resp.Header.Get("Content-Type")), []byte(typeStream))
 }
 
-// ProbeRead asks for nothing by remote read and returns how the backend answers.
+// ProbeRead requests series that do not exist by remote read, and returns the method by
+// which the backend responds.
 func (c *Client) ProbeRead(ctx context.Context) (Method, error) {
 	resp, err := c.sendRead(ctx, StreamedRead, nothing())
 	if err != nil {
@@ -86,8 +87,8 @@ func (c *Client) ProbeRead(ctx context.Context) (Method, error) {
 	return SamplesRead, nil
 }
 
-// anchored writes regular expressions so that they match whole values where the
-// backend searches within them.
+// anchored returns matchers whose regular expressions match entire values also where the
+// backend searches in values.
 func anchored(ms []*labels.Matcher) []*labels.Matcher {
 	out := slices.Clone(ms)
 	for i, m := range out {

@@ -45,7 +45,7 @@ func writeError(w http.ResponseWriter, code int, errorType, text string) {
 	backendtest.WriteJSON(w, code, map[string]any{"status": "error", "errorType": errorType, "error": text})
 }
 
-// routed tells whether a path below /api/v1/ is one of the routes, and so exists. The value of a label
+// routed reports whether a path below /api/v1/ is one of the routes, and so exists. The value of a label
 // is the route `label/values`.
 func routed(path string, routes []string) bool {
 	if name, ok := strings.CutPrefix(path, "label/"); ok && strings.HasSuffix(name, "/values") {

@@ -83,7 +83,7 @@ func (b *layout) sort(buckets []bucket) (reason string) {
 	return ""
 }
 
-// fits tells whether all buckets are of schema n. threshold is the width of the
+// fits reports whether all buckets are of schema n. threshold is the width of the
 // zero bucket, also where only a bucket beside it shows it.
 //
 // The upper bound of a bucket (away from 0) is always its own. The lower one may
@@ -142,7 +142,7 @@ func index(hi float64, n int32) (idx int32, ok bool) {
 	return int32(i), hi > 0 && math.Abs(log2(hi, n)-i) < near
 }
 
-// isBound tells whether bound is the upper bound of bucket idx of schema n.
+// isBound reports whether bound is the upper bound of bucket idx of schema n.
 func isBound(bound float64, idx, n int32) bool {
 	return math.Abs(log2(bound, n)-float64(idx)) < near
 }
