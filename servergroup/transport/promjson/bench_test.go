@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The answer that is measured: an hour of a fleet at steps of 15 seconds.
+// The response that is measured: an hour of a fleet at steps of 15 seconds.
 const (
 	benchSeries = 1000
 	benchPoints = 240
@@ -43,16 +43,16 @@ func TestDecodeMemory(t *testing.T) {
 	}
 }
 
-// encodingJSON reads an answer by encoding/json into the types of prometheus/common.
+// encodingJSON reads a response by encoding/json into the types of prometheus/common.
 func encodingJSON(body []byte) (model.Matrix, error) {
-	var answer struct {
+	var response struct {
 		Status string `json:"status"`
 		Data   struct {
 			Result model.Matrix `json:"result"`
 		} `json:"data"`
 	}
-	err := json.NewDecoder(bytes.NewReader(body)).Decode(&answer)
-	return answer.Data.Result, err
+	err := json.NewDecoder(bytes.NewReader(body)).Decode(&response)
+	return response.Data.Result, err
 }
 
 // canned answers every request with a body.

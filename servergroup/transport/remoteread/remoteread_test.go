@@ -130,7 +130,7 @@ func TestStream_TruncatedAnywhereIsAnError(t *testing.T) {
 	for i := 1; i < len(body); i++ {
 		err := newDecoder().stream(bytes.NewReader(body[:i]))
 		if i == first {
-			continue // a whole answer of one frame
+			continue // a complete response of one frame
 		}
 		require.ErrorIs(t, err, io.ErrUnexpectedEOF, "cut at %d", i)
 	}
@@ -213,7 +213,7 @@ func TestSamples_KeepsTheSampleWhereFloatsTurnIntoHistograms(t *testing.T) {
 	require.Equal(t, 5.0, run.F[4])
 }
 
-func TestSamples_BrokenAnswers(t *testing.T) {
+func TestSamples_BrokenResponses(t *testing.T) {
 	good := samplesBody(t, &prompb.TimeSeries{Labels: []prompb.Label{{Name: "a", Value: "b"}}, Samples: []prompb.Sample{{Timestamp: 1, Value: 1}, {Timestamp: 2, Value: 2}}})
 	for i := range good {
 		if i > 0 {
@@ -294,7 +294,7 @@ func decodes(r dedup.Run, all *dedup.Samples) (err error) {
 	return r.AppendTo(all, math.MinInt64, math.MaxInt64)
 }
 
-// FuzzSamples does the same for answers of samples.
+// FuzzSamples does the same for responses of samples.
 func FuzzSamples(f *testing.F) {
 	data, err := (&prompb.ReadResponse{Results: []*prompb.QueryResult{{Timeseries: []*prompb.TimeSeries{{
 		Labels:     []prompb.Label{{Name: "a", Value: "b"}},
