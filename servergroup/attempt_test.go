@@ -64,8 +64,9 @@ func trio(t *testing.T) (*View, []*replica) {
 	h := newHealths(Options{Now: time.Now, Logger: slog.New(slog.DiscardHandler), Registerer: reg}, life, newMetrics(reg, &Set{}))
 	cfg := DefaultConfig
 	cfg.Name = "g"
-	e, err := newEntry(cfg, h, nil)
+	e, err := newEntry(cfg, h)
 	require.NoError(t, err)
+	e.begin(nil)
 	g := (*e.groups.Load())[0]
 	var list []*replica
 	for _, host := range []string{"a", "b", "c"} {

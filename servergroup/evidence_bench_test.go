@@ -194,8 +194,9 @@ func (f *fleet) groupView(tb testing.TB, now func() time.Time) groupView {
 	cfg.Name = "fleet"
 	life := newLifetime()
 	tb.Cleanup(life.end)
-	e, err := newEntry(cfg, newHealths(Options{Now: now, Logger: slog.New(slog.DiscardHandler)}, life, newMetrics(prometheus.NewRegistry(), &Set{})), nil)
+	e, err := newEntry(cfg, newHealths(Options{Now: now, Logger: slog.New(slog.DiscardHandler)}, life, newMetrics(prometheus.NewRegistry(), &Set{})))
 	require.NoError(tb, err)
+	e.begin(nil)
 	g := (*e.groups.Load())[0]
 	g.client.Transport = f
 	var replicas []*replica
