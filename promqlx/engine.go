@@ -19,6 +19,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -110,9 +111,9 @@ type query struct {
 	text    string
 	planned *planned
 	parse   func(context.Context) (promql.Query, *planned, error)
-	traced  bool                // what becomes of it is wanted
-	gaps    []servergroup.Gap   // of the answer
-	missing servergroup.Missing // groups that have failed before, which are not asked again
+	traced  bool                 // what becomes of it is wanted
+	gaps    []completeness.Gap   // of the answer
+	missing completeness.Missing // groups that have failed before, which are not asked again
 
 	progress *progress
 }
@@ -170,7 +171,7 @@ func (q *query) exec(ctx context.Context, o Options) *promql.Result {
 		return &promql.Result{Err: fmt.Errorf("BUG: statement of type %T", q.Statement())}
 	}
 	view := q.engine.groups.View(ctx)
-	view.Without(q.missing)
+	view.Ledger.Without = q.missing
 	q.plan(ctx, stmt, view, o)
 	needed := whole(stmt.Expr, q.planned.partitions)
 	stmt.Expr = q.planned.plan.Expr
@@ -178,26 +179,26 @@ func (q *query) exec(ctx context.Context, o Options) *promql.Result {
 	if namesUnknown(res.Warnings) && slices.ContainsFunc(q.planned.plan.Leaves, func(l Leaf) bool { return l.Part != nil && l.Part.Adds }) {
 		return &promql.Result{Err: errDoubtful}
 	}
-	if torn := view.Torn(); res.Err == nil && len(torn) > 0 {
+	if torn := view.Ledger.Inconsistent(); res.Err == nil && len(torn) > 0 {
 		q.missing = torn
 		return &promql.Result{Err: errTorn}
 	}
 	for _, ms := range needed {
-		if err := view.Needs(ms); err != nil && res.Err == nil {
+		if err := view.Require(ms); err != nil && res.Err == nil {
 			return &promql.Result{Err: err}
 		}
 	}
-	var unavailable *servergroup.UnavailableError
+	var unavailable *completeness.UnavailableError
 	switch {
 	case res.Err == nil:
-		q.gaps = view.Gaps()
-		view.Report(ctx)
+		q.gaps = view.Ledger.Gaps()
+		view.Report()
 	case errors.As(res.Err, &unavailable):
-		q.gaps = view.Gaps()
-		servergroup.ReportGaps(ctx, q.gaps)
+		q.gaps = view.Ledger.Gaps()
+		servergroup.RequestOf(ctx).Record.Report(q.gaps)
 	}
-	res.Warnings.Merge(view.LateWarnings())
-	view.Fold(res.Warnings)
+	res.Warnings.Merge(view.Ledger.LateWarnings())
+	view.Ledger.Fold(res.Warnings)
 	res.Warnings.AsStrings(q.text, 0, 0) // which tells them the query, so that they know their positions
 	return res
 }
@@ -357,7 +358,7 @@ type queryErrors struct{ storage.SeriesSet }
 func (s queryErrors) Err() error { return queryError(s.SeriesSet.Err()) }
 
 func queryError(err error) error {
-	var unavailable *servergroup.UnavailableError
+	var unavailable *completeness.UnavailableError
 	switch {
 	case errors.As(err, &unavailable) && unavailable.Late:
 		return promql.ErrQueryTimeout("fetching series: " + err.Error())

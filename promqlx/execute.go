@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -59,7 +60,7 @@ func (x *execution) part(ctx context.Context, p *Part) ([]storage.Series, annota
 	for i, partition := range asked {
 		g.Go(func() error {
 			answers[i], errs[i] = x.ask(ctx, p, partition)
-			partition.Stands(errs[i], mint, maxt)
+			partition.RecordOutcome(errs[i], mint, maxt)
 			x.trace.failed(p, partition, errs[i])
 			if another(errs[i]) {
 				return errs[i]
@@ -73,13 +74,9 @@ func (x *execution) part(ctx context.Context, p *Part) ([]storage.Series, annota
 		}
 		return nil, nil, err
 	}
-	warnings, err := x.view.Together(asked, errs)
+	ws, err := servergroup.Verdict(asked, errs)
 	if err != nil {
 		return nil, nil, err
-	}
-	var ws annotations.Annotations
-	for _, w := range warnings {
-		ws.Add(w)
 	}
 	for _, s := range p.Selectors {
 		holes, err := x.view.Uncovered(s.Selection)
@@ -356,7 +353,7 @@ func (x *execution) here(ctx context.Context, p *Part, piece *servergroup.Piece)
 // says of an expression, it is to say of the whole: there the error has other words.
 func partError(err error) error {
 	var (
-		unavailable *servergroup.UnavailableError
+		unavailable *completeness.UnavailableError
 		budget      *servergroup.BudgetError
 		canceled    promql.ErrQueryCanceled
 		timeout     promql.ErrQueryTimeout

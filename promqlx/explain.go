@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -273,7 +274,7 @@ func (e *Engine) Analyze(ctx context.Context, q Question) (*Explanation, annotat
 
 // shares is what the result has of each group that a selector might concern; gaps are
 // what it lacks.
-func (e *Explanation) shares(gaps []servergroup.Gap) []ExplainedShare {
+func (e *Explanation) shares(gaps []completeness.Gap) []ExplainedShare {
 	selectors := slices.Clone(e.Selectors)
 	for _, p := range e.Parts {
 		selectors = append(selectors, p.Selectors...)

@@ -114,7 +114,7 @@ func New(o Options) (*Ruler, error) {
 		QueryFunc:            r.query,
 		NotifyFunc:           r.notify,
 		// Looking up the `for` state is content with the groups that answer.
-		Context:         servergroup.WithPartialResponse(r.life, servergroup.PartialWarn),
+		Context:         servergroup.WithRequest(r.life, func(q *servergroup.Request) { q.Partial = servergroup.PartialWarn }),
 		Appendable:      r.recorder,
 		Queryable:       &memory{o.Storage, func() *config.Config { return r.config.Load() }},
 		Logger:          o.Logger.With("component", "rule manager"),

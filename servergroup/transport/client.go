@@ -44,7 +44,8 @@ type Client struct {
 	// Clock, if not nil, learns how far the replica's clock is from ours.
 	Clock *Clock
 
-	dialect Dialect
+	dialect  Dialect
+	passedOn http.Header // see ForClient
 }
 
 // maxErrorBody is how much of a body is searched for an error text (bytes).
