@@ -89,22 +89,27 @@ func apart(groups []groupView) [][]groupView {
 // values: as a rule they do, and a thousand need not be compared with each other.
 func tellApart(groups []groupView) bool {
 	seen := make(map[string]bool, len(groups))
-	for _, g := range groups {
-		if len(g.cfg.Labels) == 0 || len(g.cfg.Labels) != len(groups[0].cfg.Labels) {
+	var names []string
+	var key []byte
+	for i, g := range groups {
+		if i == 0 {
+			names = sortedKeys(g.cfg.Labels)
+		}
+		if len(names) == 0 || len(g.cfg.Labels) != len(names) {
 			return false
 		}
-		var key strings.Builder
-		for _, name := range sortedKeys(groups[0].cfg.Labels) {
+		key = key[:0]
+		for _, name := range names {
 			value, ok := g.cfg.Labels[name]
 			if !ok {
 				return false
 			}
-			key.WriteString(value + "\xff")
+			key = append(append(key, value...), 0xff)
 		}
-		if seen[key.String()] {
+		if seen[string(key)] {
 			return false
 		}
-		seen[key.String()] = true
+		seen[string(key)] = true
 	}
 	return true
 }

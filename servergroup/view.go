@@ -143,8 +143,10 @@ func (v *View) routeMergeAmong(groups []groupView, ms []*labels.Matcher, mint, m
 		}
 	}
 	ts := v.routeAmong(concerned, ms, mint, maxt)
+	routed := ts // in the order of concerned
 	for _, g := range concerned {
-		if slices.ContainsFunc(ts, func(t routedGroup) bool { return t.cfg == g.cfg }) {
+		if len(routed) > 0 && routed[0].cfg == g.cfg {
+			routed = routed[1:]
 			continue
 		}
 		with := append(slices.Clone(ts), routedGroup{groupView: g})
