@@ -10,6 +10,7 @@ import (
 
 	"github.com/oneprom/oneprom/promqlx/answer"
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -19,7 +20,7 @@ var errDivisible = errors.New("more is answered by one replica if the part is di
 
 // inconsistentError is the error of an execution during which groups have failed: they are
 // in some parts only.
-type inconsistentError struct{ missing servergroup.Missing }
+type inconsistentError struct{ missing completeness.Missing }
 
 func (e *inconsistentError) Error() string { return "a group is in some parts only" }
 
@@ -32,7 +33,7 @@ func endsPlan(err error) bool {
 // says of an expression, it is to say of the query: there the error has other words.
 func partError(err error) error {
 	var (
-		unavailable *servergroup.UnavailableError
+		unavailable *completeness.UnavailableError
 		budget      *servergroup.BudgetError
 		canceled    promql.ErrQueryCanceled
 		timeout     promql.ErrQueryTimeout
@@ -66,7 +67,7 @@ type queryErrors struct{ storage.SeriesSet }
 func (s queryErrors) Err() error { return queryError(s.SeriesSet.Err()) }
 
 func queryError(err error) error {
-	var unavailable *servergroup.UnavailableError
+	var unavailable *completeness.UnavailableError
 	switch {
 	case errors.As(err, &unavailable) && unavailable.Late:
 		return promql.ErrQueryTimeout("fetching series: " + err.Error())

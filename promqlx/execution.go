@@ -43,7 +43,7 @@ func (x *execution) answerPart(ctx context.Context, p *plan.Part) ([]storage.Ser
 	for i, partition := range concerned {
 		g.Go(func() error {
 			answers[i], errs[i] = x.askPartition(ctx, p, partition)
-			partition.Stands(errs[i], mint, maxt)
+			partition.RecordOutcome(errs[i], mint, maxt)
 			x.trace.Failed(p, partition, errs[i])
 			if endsPlan(errs[i]) {
 				return errs[i]
@@ -57,13 +57,9 @@ func (x *execution) answerPart(ctx context.Context, p *plan.Part) ([]storage.Ser
 		}
 		return nil, nil, err
 	}
-	warnings, err := x.plan.View.Together(concerned, errs)
+	ws, err := servergroup.Verdict(concerned, errs)
 	if err != nil {
 		return nil, nil, err
-	}
-	var ws annotations.Annotations
-	for _, w := range warnings {
-		ws.Add(w)
 	}
 	for _, s := range p.Selectors {
 		holes, err := x.plan.View.Uncovered(s.Selection)

@@ -29,6 +29,7 @@ import (
 	"github.com/oneprom/oneprom/promqlx/enginetest"
 	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/backendtest"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -453,14 +454,14 @@ func TestExecute_GroupThatDoesNotAnswer(t *testing.T) {
 		require.Contains(t, said[0], `partial answer: server group "us" did not answer: `+us.URL)
 
 		got, _ = executed(t, engineOver(t, servergroup.PartialError, groups...), text, at(60, 70))
-		var unavailable *servergroup.UnavailableError
+		var unavailable *completeness.UnavailableError
 		require.ErrorAs(t, got.Err, &unavailable, text)
 		require.ErrorContains(t, got.Err, `server group "us" did not answer`)
 	}
 	// It is no empty answer, nor is that of a part that it alone concerns.
 	for _, text := range []string{`absent(m_total{region="us"})`, `sum(m_total{region="us"}) or sum(m_total{region="eu"})`} {
 		got, _ := executed(t, engineOver(t, servergroup.PartialWarn, groups...), text, at(60, 70))
-		var unavailable *servergroup.UnavailableError
+		var unavailable *completeness.UnavailableError
 		require.ErrorAs(t, got.Err, &unavailable, text)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/oneprom/oneprom/promqlx/explain"
 	"github.com/oneprom/oneprom/promqlx/plan"
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 )
 
 // query is one of upstream's that is planned when it is executed, for the groups of that
@@ -27,8 +28,8 @@ type query struct {
 	// parse makes Query anew: a plan replaces the expression of its statement.
 	parse func(context.Context, storage.Queryable) (promql.Query, error)
 
-	traced   bool              // a trace of the execution is wanted
-	gaps     []servergroup.Gap // of the result
+	traced   bool               // a trace of the execution is wanted
+	gaps     []completeness.Gap // of the result
 	progress *progress
 }
 
@@ -69,7 +70,7 @@ func (q *query) Exec(ctx context.Context) *promql.Result {
 // nothing of the execution before is kept.
 func (q *query) run(ctx context.Context, view *servergroup.View) *promql.Result {
 	o := q.engine.options()
-	var missing servergroup.Missing
+	var missing completeness.Missing
 	for {
 		res := q.runPlan(ctx, view, o)
 		var inconsistent *inconsistentError
@@ -88,7 +89,7 @@ func (q *query) run(ctx context.Context, view *servergroup.View) *promql.Result 
 			return &promql.Result{Err: err}
 		}
 		view = q.engine.groups.View(ctx)
-		view.Without(missing)
+		view.Ledger.Without = missing
 	}
 }
 
@@ -107,25 +108,25 @@ func (q *query) runPlan(ctx context.Context, view *servergroup.View, o plan.Opti
 			return &promql.Result{Err: answer.ErrDoubtful}
 		}
 	}
-	if missing := view.Torn(); res.Err == nil && len(missing) > 0 {
+	if missing := view.Ledger.Inconsistent(); res.Err == nil && len(missing) > 0 {
 		return &promql.Result{Err: &inconsistentError{missing}}
 	}
 	for _, ms := range needed {
-		if err := view.Needs(ms); err != nil && res.Err == nil {
+		if err := view.Require(ms); err != nil && res.Err == nil {
 			return &promql.Result{Err: err}
 		}
 	}
-	var unavailable *servergroup.UnavailableError
+	var unavailable *completeness.UnavailableError
 	switch {
 	case res.Err == nil:
-		q.gaps = view.Gaps()
-		view.Report(ctx)
+		q.gaps = view.Ledger.Gaps()
+		view.Report()
 	case errors.As(res.Err, &unavailable):
-		q.gaps = view.Gaps()
-		servergroup.ReportGaps(ctx, q.gaps)
+		q.gaps = view.Ledger.Gaps()
+		servergroup.RequestOf(ctx).Record.Report(q.gaps)
 	}
-	res.Warnings.Merge(view.LateWarnings())
-	view.Fold(res.Warnings)
+	res.Warnings.Merge(view.Ledger.LateWarnings())
+	view.Ledger.Fold(res.Warnings)
 	res.Warnings.AsStrings(q.text, 0, 0) // which tells them the query, so that they know their positions
 	return res
 }

@@ -1,9 +1,12 @@
 package servergroup
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/oneprom/oneprom/servergroup/completeness"
 )
 
 // Partition is a set of groups that may hold the same series, and hold none that
@@ -118,4 +121,36 @@ func commonLabels(groups []groupView) map[string]string {
 		maps.DeleteFunc(common, func(name, value string) bool { return g.cfg.Labels[name] != value })
 	}
 	return common
+}
+
+// RecordOutcome records what became of the partition in a part of a query: err is nil if it
+// has answered. Of several groups that are merged, the fetches record it. The samples from
+// mint to maxt (ms) were wanted.
+func (p *Partition) RecordOutcome(err error, mint, maxt int64) {
+	var gone *completeness.UnavailableError
+	if !p.Single() || err != nil && (!errors.As(err, &gone) || len(gone.Causes) == 0) {
+		return
+	}
+	g := p.view.about(p.members[0])
+	if err == nil {
+		p.view.Ledger.RecordOutcome(g, nil)
+		return
+	}
+	p.view.Ledger.RecordOutcome(g, completeness.Join(gone.Causes))
+	p.view.Ledger.AddGap(g, mint, maxt, gone.Error())
+}
+
+// Missing is the error of a partition of which the query does without all groups, nil if it
+// does not.
+func (p *Partition) Missing() error {
+	gone := &completeness.UnavailableError{}
+	for _, g := range p.members {
+		err := p.view.Ledger.Without[g.cfg.Name]
+		if err == nil {
+			return nil
+		}
+		o := completeness.Outcome{Group: p.view.about(g), Asked: 1, Failed: []error{err}}
+		gone.Lacks, gone.Causes = append(gone.Lacks, o.Lack()), append(gone.Causes, err)
+	}
+	return gone
 }

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 )
 
 // Seconds are a time since 1970, or a duration.
@@ -212,7 +212,7 @@ type Share struct {
 
 // Shares is what the result has of each group that a selector might concern; gaps are
 // what it lacks.
-func (e *Explanation) Shares(gaps []servergroup.Gap) []Share {
+func (e *Explanation) Shares(gaps []completeness.Gap) []Share {
 	selectors := slices.Clone(e.Selectors)
 	for _, p := range e.Parts {
 		selectors = append(selectors, p.Selectors...)
