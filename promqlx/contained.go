@@ -10,8 +10,8 @@ import (
 	"github.com/oneprom/oneprom/servergroup"
 )
 
-// contains reports whether the series of a selection have all samples of those of
-// another one, as those of all requests have those of errors: these need not be fetched.
+// contains reports whether the selection all has all samples of the selection some, as the
+// requests contain the failed requests. What is contained need not be fetched.
 func contains(all, some servergroup.Selection) bool {
 	switch {
 	case (all.Steps == nil) != (some.Steps == nil), all.Every != some.Every, all.MinT > some.MinT, all.MaxT < some.MaxT:
@@ -24,9 +24,8 @@ func contains(all, some servergroup.Selection) bool {
 	})
 }
 
-// container returns the selection of a list that contains another one, and most of the
-// list besides; that one itself if none does.
-func container(list []servergroup.Selection, sel servergroup.Selection) servergroup.Selection {
+// widest returns the widest selection of a list that contains sel; sel itself if none does.
+func widest(list []servergroup.Selection, sel servergroup.Selection) servergroup.Selection {
 	for _, s := range list {
 		if contains(s, sel) && !contains(sel, s) {
 			sel = s
@@ -35,13 +34,13 @@ func container(list []servergroup.Selection, sel servergroup.Selection) servergr
 	return sel
 }
 
-// among are the series of a set that satisfy matchers.
-type among struct {
+// filteredSet has the series of a set that satisfy matchers.
+type filteredSet struct {
 	storage.SeriesSet
 	matchers []*labels.Matcher
 }
 
-func (s *among) Next() bool {
+func (s *filteredSet) Next() bool {
 	for s.SeriesSet.Next() {
 		at := s.At()
 		if matchesAll(at.Labels(), s.matchers) {

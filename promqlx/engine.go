@@ -1,3 +1,12 @@
+// Package promqlx evaluates PromQL over server groups with upstream's engine.
+//
+// A query is planned when it is executed (package plan). The engine evaluates the planned
+// expression and asks the querier of the query for series. For a selector the querier
+// fetches samples from the server groups. For a part it has each partition answer
+// (execution), piece by piece (evaluation), remotely or locally, and joins the answers
+// (package answer). What shows only during the execution may ask for another plan: the
+// query is then planned and executed anew. Equal queries at the same time share one
+// execution. Package explain describes a plan and what became of it.
 package promqlx
 
 import (
@@ -14,20 +23,21 @@ import (
 )
 
 // Engine evaluates queries over server groups with upstream's engine. It is a
-// promql.QueryEngine whose queryable arguments are not used: a query is planned
-// first, and its series come from the groups as the plan says.
+// promql.QueryEngine that ignores its queryable arguments: series come from the groups, as
+// the plan of the query says. It is safe for concurrent use.
 type Engine struct {
 	engine *promql.Engine
-	// parts evaluates parts here. It is an engine of its own, whose metrics would count
-	// parts as queries, and whose slots the queries that need them would hold.
+	// parts evaluates parts locally. It is an engine of its own, without metrics and
+	// slots: parts are not to be counted as queries, and a part must not wait for a slot
+	// that its own query holds.
 	parts        *promql.Engine
 	groups       *servergroup.Set
 	parser       parser.Parser
 	subqueryStep func(rangeMS int64) int64
-	flights      *flights
+	runs         *sharedRuns
 	timeout      time.Duration // of a query
-	// delayedNames is set where no part may be evaluated before the rest: names are
-	// removed at the end of a query.
+	// delayedNames is set if names of metrics are removed at the end of a query. There are
+	// no parts then: the evaluation of a part would remove them earlier.
 	delayedNames bool
 }
 
@@ -37,14 +47,14 @@ var _ promql.QueryEngine = (*Engine)(nil)
 func NewEngine(o promql.EngineOpts, groups *servergroup.Set) *Engine {
 	e := &Engine{
 		engine: promql.NewEngine(o), groups: groups, parser: o.Parser, subqueryStep: o.NoStepSubqueryIntervalFn,
-		flights: newFlights(o.Reg, o.Logger), timeout: o.Timeout, delayedNames: o.EnableDelayedNameRemoval,
+		runs: newSharedRuns(o.Reg, o.Logger), timeout: o.Timeout, delayedNames: o.EnableDelayedNameRemoval,
 	}
 	o.Reg, o.ActiveQueryTracker, o.FeatureRegistry = nil, nil, nil
 	e.parts = promql.NewEngine(o)
 	return e
 }
 
-// options are those of the first plan of a query.
+// options returns the options for the first plan of a query.
 func (e *Engine) options() plan.Options {
 	if e.delayedNames {
 		return plan.Options{NoParts: "promql-delayed-name-removal: names are removed at the end of a query, and a part would have removed them before"}
@@ -52,10 +62,11 @@ func (e *Engine) options() plan.Options {
 	return plan.Options{}
 }
 
-// Close releases what the engine holds.
+// Close releases the resources of the engine.
 func (e *Engine) Close() error { return errors.Join(e.engine.Close(), e.parts.Close()) }
 
-// NewInstantQuery implements promql.QueryEngine.
+// NewInstantQuery implements promql.QueryEngine. The query is parsed, and planned when it is
+// executed.
 func (e *Engine) NewInstantQuery(ctx context.Context, _ storage.Queryable, opts promql.QueryOpts, qs string, ts time.Time) (promql.Query, error) {
 	q, err := e.instantQuery(ctx, opts, qs, ts)
 	if err != nil {
@@ -64,7 +75,7 @@ func (e *Engine) NewInstantQuery(ctx context.Context, _ storage.Queryable, opts 
 	return e.shareable(q, opts), nil
 }
 
-// NewRangeQuery implements promql.QueryEngine.
+// NewRangeQuery implements promql.QueryEngine, as NewInstantQuery does.
 func (e *Engine) NewRangeQuery(ctx context.Context, _ storage.Queryable, opts promql.QueryOpts, qs string, start, end time.Time, interval time.Duration) (promql.Query, error) {
 	q, err := e.rangeQuery(ctx, opts, qs, start, end, interval)
 	if err != nil {

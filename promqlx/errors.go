@@ -14,23 +14,24 @@ import (
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
-// What ends the execution of a plan, besides answer.ErrDoubtful, so that another plan is
-// made.
+// errDivisible ends the execution of a plan: a plan whose parts can be divided by target has
+// more answered by one replica.
 var errDivisible = errors.New("more is answered by one replica if the part is divided by target")
 
-// inconsistentError is the error of an execution during which groups have failed: they are
-// in some parts only.
+// inconsistentError ends the execution of a plan: groups have failed after they had answered
+// other parts. The query is planned again without them.
 type inconsistentError struct{ missing completeness.Missing }
 
 func (e *inconsistentError) Error() string { return "a group is in some parts only" }
 
-// endsPlan reports whether the error of a part asks for another plan.
+// endsPlan reports whether the error of a part makes the query be planned again.
 func endsPlan(err error) bool {
 	return errors.Is(err, answer.ErrDoubtful) || errors.Is(err, errDivisible)
 }
 
-// partError is the error of a query that has a part with this one. What the engine
-// says of an expression, it is to say of the query: there the error has other words.
+// partError returns the error of the query for an error of a part that was evaluated
+// locally. An error of the engine about the expression becomes answer.ErrDoubtful: the query
+// is then evaluated without parts, and the engine words the error for the query.
 func partError(err error) error {
 	var (
 		unavailable *completeness.UnavailableError
@@ -48,8 +49,8 @@ func partError(err error) error {
 	return answer.ErrDoubtful
 }
 
-// rethrow panics if an error is a bug: what somebody else has recovered, upstream's
-// engine for one, is no failure of the query.
+// rethrow panics if an error is a panic that upstream's engine, or a goroutine of this
+// process, has recovered: it is a bug, and not a failure of the query.
 func rethrow(err error) {
 	var bug *transport.PanicError
 	var upstreams runtime.Error
@@ -61,11 +62,13 @@ func rethrow(err error) {
 	}
 }
 
-// queryErrors says the end of a query's time in the engine's words.
+// queryErrors is a series set whose error is in the engine's words (see queryError).
 type queryErrors struct{ storage.SeriesSet }
 
 func (s queryErrors) Err() error { return queryError(s.SeriesSet.Err()) }
 
+// queryError returns the engine's error for the end of a query's time, and other errors as
+// they are.
 func queryError(err error) error {
 	var unavailable *completeness.UnavailableError
 	switch {
@@ -79,8 +82,8 @@ func queryError(err error) error {
 	return err
 }
 
-// ended is the engine's error for a context that has ended.
-func ended(ctx context.Context) error {
+// contextError returns the engine's error for a context that has ended.
+func contextError(ctx context.Context) error {
 	const where = "query execution"
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return promql.ErrQueryTimeout(where)

@@ -16,20 +16,20 @@ import (
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
-// partitionsAtOnce is how many partitions answer a part at the same time.
+// partitionsAtOnce is the greatest number of partitions that answer a part at the same time.
 const partitionsAtOnce = 64
 
-// execution answers the parts of one query.
+// execution is the execution of one plan: it has partitions answer the parts.
 type execution struct {
 	engine  *Engine
-	text    string // of the query
+	text    string // the query
 	plan    *plan.Routed
-	divided bool           // all parts of the plan can be divided by target
-	trace   *explain.Trace // nil: nobody wants to know
+	divided bool           // whether all parts of the plan can be divided by target
+	trace   *explain.Trace // nil if the query is not traced
 	fetches *fetches
 }
 
-// answerPart answers a part: the answers of all partitions, sorted by labels.
+// answerPart returns the answers of all partitions to a part, sorted by labels.
 func (x *execution) answerPart(ctx context.Context, p *plan.Part) ([]storage.Series, annotations.Annotations, error) {
 	if p.Steps.Count() <= 0 {
 		return nil, nil, nil
@@ -73,7 +73,7 @@ func (x *execution) answerPart(ctx context.Context, p *plan.Part) ([]storage.Ser
 	return answer.Join(answers, p.Steps, &ws), ws, nil
 }
 
-// askPartition has a partition answer a part.
+// askPartition returns the answer of a partition to a part.
 func (x *execution) askPartition(ctx context.Context, p *plan.Part, partition *servergroup.Partition) (_ answer.Answer, err error) {
 	defer transport.Guard(&err)
 	if err := partition.Missing(); err != nil {
@@ -103,8 +103,8 @@ func (x *execution) askPartition(ctx context.Context, p *plan.Part, partition *s
 	return all, nil
 }
 
-// choose divides a partition's share of a part. It is errDivisible if that merges
-// replicas at steps at which one is whole but for a few targets.
+// choose divides a partition's share of a part into pieces. It returns errDivisible if the
+// pieces merge replicas at steps at which one replica is whole but for a few targets.
 func (x *execution) choose(ctx context.Context, p *plan.Part, partition *servergroup.Partition) ([]*servergroup.Piece, error) {
 	pieces, err := partition.Choose(ctx, p.Need())
 	if err != nil || p.ByTarget || x.divided || mergedSteps(pieces) == 0 {
@@ -119,7 +119,7 @@ func (x *execution) choose(ctx context.Context, p *plan.Part, partition *serverg
 	return pieces, err
 }
 
-// mergedSteps is at how many steps all targets are merged.
+// mergedSteps counts the steps at which the samples of all targets are merged.
 func mergedSteps(pieces []*servergroup.Piece) int64 {
 	n := int64(0)
 	for _, p := range pieces {

@@ -466,7 +466,7 @@ func TestExecute_GroupThatDoesNotAnswer(t *testing.T) {
 	}
 }
 
-// TestExecute_WhatIsSaid is said in upstream's words of the whole query, once.
+// TestExecute_WhatIsSaid: annotations are in upstream's words, about the query, and are said once.
 func TestExecute_WhatIsSaid(t *testing.T) {
 	eu, us, all := regionsOf(t)
 	for name, change := range map[string][2]func(*servergroup.Config){
@@ -621,7 +621,7 @@ func TestExecute_PairsThatDoNotGoTogether(t *testing.T) {
 	requireTruth(t, e, all, text, at(20, 22))
 }
 
-// TestExecute_ErrorsAreUpstreams, of the whole query.
+// TestExecute_ErrorsAreUpstreams, about the query and not about a part of it.
 func TestExecute_ErrorsAreUpstreams(t *testing.T) {
 	eu, us, all := regionsOf(t)
 	for _, change := range []func(*servergroup.Config){func(*servergroup.Config) {}, pushdownOff} {

@@ -85,7 +85,7 @@ func TestExplain_Golden(t *testing.T) {
 	require.Equal(t, string(want), b.String())
 }
 
-// What is explained of a query that is executed whole says why.
+// The explanation of a query without parts says why there are none.
 func TestExplain_NamesRemovedAtTheEnd(t *testing.T) {
 	opts := enginetest.Options()
 	opts.EnableDelayedNameRemoval = true

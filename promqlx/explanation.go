@@ -13,17 +13,19 @@ import (
 	"github.com/oneprom/oneprom/servergroup"
 )
 
-// Question is a query to be explained.
+// Question is a query that is to be explained.
 type Question struct {
 	Query string
-	// Start and End are the same for an instant query, whose Interval is 0.
+	// Start and End bound a range query. For an instant query both are its time, and
+	// Interval is 0.
 	Start, End time.Time
 	Interval   time.Duration
-	// Lookback is 0 for the default.
+	// Lookback is the lookback delta; 0 is the default of the engine.
 	Lookback time.Duration
 }
 
-func (e *Engine) ask(ctx context.Context, q Question) (*query, error) {
+// makeQuery makes the query that a question is about.
+func (e *Engine) makeQuery(ctx context.Context, q Question) (*query, error) {
 	opts := promql.NewPrometheusQueryOpts(false, q.Lookback)
 	if q.Interval == 0 {
 		return e.instantQuery(ctx, opts, q.Query, q.Start)
@@ -31,10 +33,10 @@ func (e *Engine) ask(ctx context.Context, q Question) (*query, error) {
 	return e.rangeQuery(ctx, opts, q.Query, q.Start, q.End, q.Interval)
 }
 
-// Explain says what would become of a query over the groups of a view, which is all
-// that is looked at: nobody is asked. Errors are those of making a query.
+// Explain describes what would become of a query over the groups of a view. It sends no
+// requests. It fails if the query cannot be made, as where it does not parse.
 func (e *Engine) Explain(ctx context.Context, view *servergroup.View, q Question) (*explain.Explanation, error) {
-	asked, err := e.ask(ctx, q)
+	asked, err := e.makeQuery(ctx, q)
 	if err != nil {
 		return nil, err
 	}
@@ -43,14 +45,15 @@ func (e *Engine) Explain(ctx context.Context, view *servergroup.View, q Question
 	return explain.New(q.Query, plan.Route(stmt, e.subqueryStep, view, e.options()), nil), nil
 }
 
-// Analyze executes a query and says what became of it. The error is a *QuestionError
-// if there is no such query, or what the execution failed with.
+// Analyze executes a query and describes what became of it, with the annotations of the
+// result. The error is a *QuestionError if the query cannot be made, or that of the
+// execution.
 func (e *Engine) Analyze(ctx context.Context, q Question) (*explain.Explanation, annotations.Annotations, error) {
-	asked, err := e.ask(ctx, q)
+	asked, err := e.makeQuery(ctx, q)
 	if err != nil {
 		return nil, nil, &QuestionError{err}
 	}
-	defer func() { asked.Close() }() // of which there may be another by then
+	defer func() { asked.Close() }() // not yet evaluated: the query may be renewed
 	asked.traced = true
 	began := time.Now()
 	res := asked.Exec(ctx)
@@ -69,7 +72,7 @@ func (e *Engine) Analyze(ctx context.Context, q Question) (*explain.Explanation,
 	return out, res.Warnings, nil
 }
 
-// QuestionError is a query that cannot be made: it does not parse, say.
+// QuestionError is the error of a query that cannot be made, as where it does not parse.
 type QuestionError struct{ err error }
 
 func (e *QuestionError) Error() string { return e.err.Error() }

@@ -15,16 +15,16 @@ import (
 	"github.com/oneprom/oneprom/servergroup"
 )
 
-// fetches are those of one execution of a query. What several of its selectors need
-// of the same replicas is fetched once, and merged once.
+// fetches are the fetches of one execution. Series that several selectors need of the same
+// replicas are fetched and merged once.
 type fetches struct {
 	plan  *plan.Routed
-	trace *explain.Trace // nil: nobody wants to know
+	trace *explain.Trace // nil if the query is not traced
 
 	mtx     sync.Mutex      // guards the fields below but running
-	ctx     context.Context // of the evaluation; nil before it has begun
+	ctx     context.Context // bounds all fetches; nil before the evaluation has begun
 	cancel  context.CancelFunc
-	known   map[string]*servergroup.Fetch
+	known   map[string]*servergroup.Fetch // by selectionKey, with the key of a piece
 	running sync.WaitGroup
 }
 
@@ -32,7 +32,7 @@ func newFetches(p *plan.Routed, trace *explain.Trace) *fetches {
 	return &fetches{plan: p, trace: trace, known: map[string]*servergroup.Fetch{}}
 }
 
-// begin tells the context of the evaluation, with which all fetches end.
+// begin sets the context of the evaluation. All fetches end with it.
 func (f *fetches) begin(ctx context.Context) {
 	f.mtx.Lock()
 	defer f.mtx.Unlock()
@@ -51,22 +51,22 @@ func (f *fetches) end() {
 	f.running.Wait()
 }
 
-// series returns the series of a selection, for a piece unless that is nil. If they are
-// among those of another one that is fetched as well, they are taken from there.
+// series returns the series of a selection, for a piece unless that is nil. Where another
+// selection that is fetched contains them, they are taken from that one.
 func (f *fetches) series(sel servergroup.Selection, piece *servergroup.Piece) storage.SeriesSet {
 	recorded := f.trace.Fetch(piece, sel)
-	all := container(f.together(piece), sel)
+	all := widest(f.siblings(piece), sel)
 	set := f.fetched(all, piece)
 	if len(all.Matchers) < len(sel.Matchers) {
-		set = &among{set, sel.Matchers}
+		set = &filteredSet{set, sel.Matchers}
 	}
 	return queryErrors{recorded.Record(set, &f.running)}
 }
 
-// together are the selections that are fetched together with those of a piece, or of
-// the query itself if that is nil: what one piece merges of all replicas, at all steps,
-// the pieces of other parts do as well.
-func (f *fetches) together(piece *servergroup.Piece) []servergroup.Selection {
+// siblings returns the selections that are fetched in the same way as those of a piece, or
+// of the query itself if that is nil. Where a piece merges all replicas at all steps, the
+// selectors of other parts with the same steps are fetched so as well.
+func (f *fetches) siblings(piece *servergroup.Piece) []servergroup.Selection {
 	var out []servergroup.Selection
 	for _, leaf := range f.plan.Leaves {
 		switch {
@@ -81,11 +81,11 @@ func (f *fetches) together(piece *servergroup.Piece) []servergroup.Selection {
 	return out
 }
 
-// fetched returns the series of a selection, which is fetched unless it has been.
+// fetched returns the series of a selection. It is fetched unless it has been.
 func (f *fetches) fetched(sel servergroup.Selection, piece *servergroup.Piece) storage.SeriesSet {
 	f.mtx.Lock()
 	defer f.mtx.Unlock()
-	key := keyOf(sel)
+	key := selectionKey(sel)
 	if piece != nil {
 		key = piece.Key() + " " + key
 	}
@@ -99,7 +99,7 @@ func (f *fetches) fetched(sel servergroup.Selection, piece *servergroup.Piece) s
 	return fetch.Read()
 }
 
-// later returns the series that fetch will return.
+// later calls fetch in the background and returns the series that it will return.
 func (f *fetches) later(fetch func(ctx context.Context) ([]storage.Series, annotations.Annotations, error)) storage.SeriesSet {
 	f.mtx.Lock()
 	defer f.mtx.Unlock()
@@ -107,8 +107,8 @@ func (f *fetches) later(fetch func(ctx context.Context) ([]storage.Series, annot
 	return servergroup.Later(ctx, &f.running, func() ([]storage.Series, annotations.Annotations, error) { return fetch(ctx) }).Read()
 }
 
-// keyOf tells selections apart.
-func keyOf(sel servergroup.Selection) string {
+// selectionKey is equal for selections of the same series and samples.
+func selectionKey(sel servergroup.Selection) string {
 	texts := make([]string, len(sel.Matchers))
 	for i, m := range sel.Matchers {
 		texts[i] = m.String()

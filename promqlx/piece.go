@@ -17,15 +17,15 @@ import (
 	"github.com/oneprom/oneprom/servergroup"
 )
 
-// evaluation evaluates a part over one piece of a partition.
+// evaluation is the evaluation of a part over one piece of a partition.
 type evaluation struct {
 	*execution
 	part     *plan.Part
 	piece    *servergroup.Piece
-	recorded *explain.PieceTrace // nil: nobody wants to know
+	recorded *explain.PieceTrace // nil if the query is not traced
 }
 
-// evaluatePiece has a piece answer a part.
+// evaluatePiece evaluates a part over a piece.
 func (x *execution) evaluatePiece(ctx context.Context, p *plan.Part, piece *servergroup.Piece) (answer.Answer, error) {
 	e := &evaluation{execution: x, part: p, piece: piece, recorded: x.trace.Piece(piece)}
 	a, err := e.evaluate(ctx)
@@ -34,10 +34,10 @@ func (x *execution) evaluatePiece(ctx context.Context, p *plan.Part, piece *serv
 	return a, err
 }
 
-// evaluate has the piece's replica evaluate the part where that is possible, and else
-// evaluates it locally.
+// evaluate has the piece's replica evaluate the part if that is possible. If it is not, it
+// evaluates the part locally.
 func (e *evaluation) evaluate(ctx context.Context) (answer.Answer, error) {
-	if len(e.piece.Turns) > 1 && !e.part.IsSelectorAtSteps() && e.piece.Speaks(e.part.Expr.String()) {
+	if len(e.piece.Turns) > 1 && !e.part.IsSelectorAtItsSteps() && e.piece.Speaks(e.part.Expr.String()) {
 		return e.evaluateTurns(ctx)
 	}
 	local, err := e.piece.Local(ctx, e.part.IsSelector())
@@ -51,7 +51,7 @@ func (e *evaluation) evaluate(ctx context.Context) (answer.Answer, error) {
 	if err := context.Cause(ctx); err != nil {
 		return answer.Answer{}, err
 	}
-	if e.part.IsSelectorAtSteps() {
+	if e.part.IsSelectorAtItsSteps() {
 		return e.resample()
 	}
 	a, err := e.evaluateLocally(ctx)
@@ -61,8 +61,8 @@ func (e *evaluation) evaluate(ctx context.Context) (answer.Answer, error) {
 	return e.verifyAtTurns(ctx, a)
 }
 
-// verifyAtTurns returns an answer at the turns of the piece, if it can be one. An
-// annotation may be of steps between them: then each turn is answered by itself.
+// verifyAtTurns returns the answer at the turns of the piece, if it passes answer.Verify. An
+// annotation may be about steps between the turns: each turn is then evaluated by itself.
 func (e *evaluation) verifyAtTurns(ctx context.Context, a answer.Answer) (answer.Answer, error) {
 	if len(e.piece.Turns) == 1 {
 		return a, a.Verify(e.part)
@@ -75,7 +75,7 @@ func (e *evaluation) verifyAtTurns(ctx context.Context, a answer.Answer) (answer
 	return e.evaluateTurns(ctx)
 }
 
-// evaluateTurns has each turn of the piece answered by itself.
+// evaluateTurns evaluates each turn of the piece by itself.
 func (e *evaluation) evaluateTurns(ctx context.Context) (answer.Answer, error) {
 	var all answer.Answer
 	for _, turn := range e.piece.Apart() {
@@ -88,9 +88,9 @@ func (e *evaluation) evaluateTurns(ctx context.Context) (answer.Answer, error) {
 	return all, nil
 }
 
-// nowhere is the position that the engine gives to what it evaluates of a subquery:
-// it cannot be told from that of the part.
-const nowhere = "(1:1)"
+// atStart is how annotations from within a subquery end. The engine gives them the position
+// at which the text of the part begins, so that the position in the query is not known.
+const atStart = "(1:1)"
 
 // evaluateRemotely has the piece's replica evaluate the part.
 func (e *evaluation) evaluateRemotely(ctx context.Context) (answer.Answer, error) {
@@ -102,9 +102,9 @@ func (e *evaluation) evaluateRemotely(ctx context.Context) (answer.Answer, error
 	if err != nil {
 		return answer.Answer{}, err
 	}
-	isNowhere := func(annotation string) bool { return strings.HasSuffix(annotation, nowhere) }
-	if slices.ContainsFunc(slices.Concat(got.Infos, got.Warnings), isNowhere) && e.part.HasSubquery() {
-		return answer.Answer{}, plan.ErrNotSayable
+	unplaced := func(annotation string) bool { return strings.HasSuffix(annotation, atStart) }
+	if slices.ContainsFunc(slices.Concat(got.Infos, got.Warnings), unplaced) && e.part.HasSubquery() {
+		return answer.Answer{}, plan.ErrInexpressible
 	}
 	return answer.Remote(got, func() map[string]string { return e.part.Positions(text, e.text, e.engine.parser) }), nil
 }
@@ -134,15 +134,15 @@ func (e *evaluation) evaluateLocally(ctx context.Context) (answer.Answer, error)
 	return answer.Local(m, res.Warnings, e.text)
 }
 
-// resample answers a part that is a selector at its own steps: the piece's series stay
-// compressed until the query reads them. Such a part needs no engine.
+// resample evaluates a part that is a selector at its own steps. It needs no engine: the
+// piece's series stay compressed until the query reads them.
 func (e *evaluation) resample() (answer.Answer, error) {
 	st := e.piece.Steps
 	leaves := plan.Leaves(&parser.EvalStmt{
 		Expr: e.part.Expr, Start: time.UnixMilli(st.Start), End: time.UnixMilli(st.End), Interval: ms(st.Step), LookbackDelta: ms(st.Lookback),
 	}, e.engine.subqueryStep)
 	sets := make([]storage.SeriesSet, len(e.piece.Turns))
-	for i := range sets { // all of them before the first is read: the series are merged once
+	for i := range sets { // begun before the first is read, so that the series are merged once
 		sets[i] = e.fetches.series(leaves[0].Selector.Selection, e.piece)
 	}
 	var out answer.Answer

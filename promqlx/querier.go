@@ -12,7 +12,8 @@ import (
 	"github.com/oneprom/oneprom/servergroup"
 )
 
-// source is the queryable of upstream's query, which is made before it is planned.
+// source is the queryable of upstream's query. It is made before the query is planned, and
+// gets its execution when that is done.
 type source struct {
 	execution *execution
 	progress  *progress
@@ -25,20 +26,20 @@ func (s *source) Querier(int64, int64) (storage.Querier, error) {
 	return &querier{execution: s.execution, leaves: s.execution.plan.Leaves}, nil
 }
 
-// querier serves the selects of one evaluation. The engine makes those of the expression
-// first and in order, then those of info().
+// querier serves the selects of one evaluation. The engine first selects for the selectors
+// of the expression, in their order, then for the info series of info().
 type querier struct {
 	storage.LabelQuerier // nil: the engine asks for no labels
 	execution            *execution
-	leaves               []plan.Leaf        // of what is evaluated
-	piece                *servergroup.Piece // over which a part is evaluated; nil: it is the query
+	leaves               []plan.Leaf        // what the selectors of the expression stand for
+	piece                *servergroup.Piece // the piece over which a part is evaluated; nil for the query itself
 
 	mtx  sync.Mutex // guards next
 	next int
 }
 
-// Select implements storage.Querier. The fetch begins at once, so that those of
-// all selectors are under way together.
+// Select implements storage.Querier. The fetch begins at once, so that all selectors of an
+// expression are fetched at the same time.
 func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
 	q.mtx.Lock()
 	defer q.mtx.Unlock()
@@ -62,8 +63,8 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 	return fetches.series(leaf.Selector.Selection, q.piece)
 }
 
-// Close ends the fetches that are still under way and waits for them, if it is that
-// of the query.
+// Close implements storage.Querier. The querier of the query itself ends the fetches that are
+// still under way and waits for them.
 func (q *querier) Close() error {
 	if q.piece == nil {
 		q.execution.fetches.end()

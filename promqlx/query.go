@@ -18,22 +18,22 @@ import (
 	"github.com/oneprom/oneprom/servergroup/completeness"
 )
 
-// query is one of upstream's that is planned when it is executed, for the groups of that
-// moment. It adds the annotations that show only while series are merged.
+// query is a query of upstream's engine that is planned when it is executed, for the groups
+// of that moment. Its result has the annotations that show only while series are merged.
 type query struct {
 	promql.Query
 	engine *Engine
 	text   string
-	source *source // of Query
-	// parse makes Query anew: a plan replaces the expression of its statement.
+	source *source // what Query reads from
+	// parse makes Query anew: an earlier plan has replaced the expression of its statement.
 	parse func(context.Context, storage.Queryable) (promql.Query, error)
 
-	traced   bool               // a trace of the execution is wanted
-	gaps     []completeness.Gap // of the result
+	traced   bool               // whether the execution is traced
+	gaps     []completeness.Gap // what the result lacks
 	progress *progress
 }
 
-// newQuery makes a query of upstream's.
+// newQuery makes a query with parse, which parses its text.
 func (e *Engine) newQuery(ctx context.Context, text string, parse func(context.Context, storage.Queryable) (promql.Query, error)) (*query, error) {
 	q := &query{engine: e, text: text, parse: parse, progress: &progress{}}
 	if err := q.renew(ctx); err != nil {
@@ -42,7 +42,8 @@ func (e *Engine) newQuery(ctx context.Context, text string, parse func(context.C
 	return q, nil
 }
 
-// renew parses the query, so that it can be planned.
+// renew parses the query, so that it can be planned, and closes the one that was executed
+// before.
 func (q *query) renew(ctx context.Context) error {
 	from := &source{progress: q.progress}
 	made, err := q.parse(ctx, from)
@@ -59,15 +60,15 @@ func (q *query) renew(ctx context.Context) error {
 // Exec implements promql.Query.
 func (q *query) Exec(ctx context.Context) *promql.Result {
 	record := recordOf(ctx)
-	record.follows(q.progress)
+	record.follow(q.progress)
 	res := q.run(ctx, q.engine.groups.View(ctx))
-	record.ended(res)
+	record.setResult(res)
 	return res
 }
 
-// run executes the query over the groups of a view. What shows only while a plan is
-// executed may ask for another one: that is made for the groups of that moment, and
-// nothing of the execution before is kept.
+// run executes the query over the groups of a view. What shows only during an execution
+// may ask for another plan: the query is then planned anew for the groups of that moment,
+// and nothing of the earlier execution is kept.
 func (q *query) run(ctx context.Context, view *servergroup.View) *promql.Result {
 	o := q.engine.options()
 	var missing completeness.Missing
@@ -80,7 +81,7 @@ func (q *query) run(ctx context.Context, view *servergroup.View) *promql.Result 
 		case errors.Is(res.Err, errDivisible):
 			o.Divided = true
 		case errors.As(res.Err, &inconsistent):
-			missing = inconsistent.missing // which are not asked again
+			missing = inconsistent.missing // not to be asked again
 		default:
 			rethrow(res.Err)
 			return res
@@ -104,7 +105,7 @@ func (q *query) runPlan(ctx context.Context, view *servergroup.View, o plan.Opti
 	stmt.Expr = planned.Expr
 	res := q.evaluate(ctx)
 	for _, w := range res.Warnings {
-		if planned.DoubtfulNote(w.Error()) {
+		if planned.DoubtfulAnnotation(w.Error()) {
 			return &promql.Result{Err: answer.ErrDoubtful}
 		}
 	}
@@ -127,11 +128,11 @@ func (q *query) runPlan(ctx context.Context, view *servergroup.View, o plan.Opti
 	}
 	res.Warnings.Merge(view.Ledger.LateWarnings())
 	view.Ledger.Fold(res.Warnings)
-	res.Warnings.AsStrings(q.text, 0, 0) // which tells them the query, so that they know their positions
+	res.Warnings.AsStrings(q.text, 0, 0) // for its side effect: annotations find their positions in the query
 	return res
 }
 
-// plan makes the plan, and sets up its execution.
+// plan makes the plan and prepares its execution.
 func (q *query) plan(ctx context.Context, stmt *parser.EvalStmt, view *servergroup.View, o plan.Options) *plan.Routed {
 	_, span := startSpan(ctx, "plan")
 	defer span.End()
@@ -142,12 +143,12 @@ func (q *query) plan(ctx context.Context, stmt *parser.EvalStmt, view *servergro
 	}
 	q.source.execution = &execution{engine: q.engine, text: q.text, plan: planned, divided: o.Divided, trace: tr, fetches: newFetches(planned, tr)}
 	if recordOf(ctx) != nil {
-		q.progress.planned(planned)
+		q.progress.setPlan(planned)
 	}
 	return planned
 }
 
-// evaluate has upstream's engine evaluate the plan, which fetches what that needs.
+// evaluate has upstream's engine evaluate the plan. The engine asks q.source for series.
 func (q *query) evaluate(ctx context.Context) *promql.Result {
 	ctx, span := startSpan(ctx, "evaluate")
 	defer span.End()
@@ -158,7 +159,7 @@ func (q *query) evaluate(ctx context.Context) *promql.Result {
 	return res
 }
 
-// startSpan begins a span of the trace that the context belongs to, if it does.
+// startSpan begins a span of the trace that the context belongs to, if to any.
 func startSpan(ctx context.Context, name string) (context.Context, trace.Span) {
 	return trace.SpanFromContext(ctx).TracerProvider().Tracer("promqlx").Start(ctx, name)
 }

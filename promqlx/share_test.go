@@ -130,19 +130,19 @@ func beginAll(ctx context.Context, ws []*waiter) []<-chan *promql.Result {
 
 // under is how many executions are under way that may be shared, and by how many they
 // are.
-func (fs *flights) under() (executions, holders int) {
+func (fs *sharedRuns) under() (executions, holders int) {
 	fs.mtx.Lock()
 	defer fs.mtx.Unlock()
-	for _, f := range fs.newest {
+	for _, f := range fs.latest {
 		holders += f.holders
 	}
-	return len(fs.newest), holders
+	return len(fs.latest), holders
 }
 
 // awaitHolders waits until so many share executions.
 func awaitHolders(e *Engine, n int) {
 	for {
-		if _, holders := e.flights.under(); holders == n {
+		if _, holders := e.runs.under(); holders == n {
 			return
 		}
 		runtime.Gosched()
@@ -158,7 +158,7 @@ func awaitExecutions(s *slots, n int) {
 
 func requireNothingUnderWay(t *testing.T, e *Engine) {
 	t.Helper()
-	executions, _ := e.flights.under()
+	executions, _ := e.runs.under()
 	require.Zero(t, executions)
 }
 
@@ -179,7 +179,7 @@ func TestShare_OneViewAndOnePlan(t *testing.T) {
 	defer w.Close()
 	require.NoError(t, w.Exec(ctx).Err)
 	span.End()
-	require.Same(t, w.flight.view, w.flight.query.source.execution.plan.View)
+	require.Same(t, w.run.view, w.run.query.source.execution.plan.View)
 	names := map[string]int{}
 	for _, s := range spans.Ended() {
 		names[s.Name()]++
@@ -199,7 +199,7 @@ func TestShare_OneExecution(t *testing.T) {
 			samples := alone.Stats().Samples.TotalSamples
 			alone.Close()
 			synctest.Test(t, func(t *testing.T) {
-				ws, shared := waitersFor(t, n, e, text, span), testutil.ToFloat64(e.flights.shared)
+				ws, shared := waitersFor(t, n, e, text, span), testutil.ToFloat64(e.runs.shared)
 				s.hold()
 				results := beginAll(t.Context(), ws)
 				synctest.Wait()
@@ -212,7 +212,7 @@ func TestShare_OneExecution(t *testing.T) {
 					ws[i].Close()
 				}
 				require.Equal(t, 1, s.count())
-				require.Equal(t, float64(n-1), testutil.ToFloat64(e.flights.shared)-shared)
+				require.Equal(t, float64(n-1), testutil.ToFloat64(e.runs.shared)-shared)
 				requireNothingUnderWay(t, e)
 			})
 		}
@@ -295,7 +295,7 @@ func TestShare_Unequal(t *testing.T) {
 		"lookback": opted(time.Minute, false),
 		"stats":    opted(0, true),
 		"analyze": func(t *testing.T) promql.Query {
-			q, err := e.ask(t.Context(), Question{Query: text, Start: span.start, End: span.end, Interval: span.interval})
+			q, err := e.makeQuery(t.Context(), Question{Query: text, Start: span.start, End: span.end, Interval: span.interval})
 			require.NoError(t, err)
 			return q
 		},
@@ -468,15 +468,15 @@ func TestShare_EndedBefore(t *testing.T) {
 // more; one whose time is over ends by itself.
 func TestShare_Leave(t *testing.T) {
 	for left, want := range map[time.Duration]bool{time.Hour: true, -time.Second: false} {
-		fs, canceled := newFlights(nil, nil), false
-		f := &flight{holders: 2, deadline: time.Now().Add(left), cancel: func() { canceled = true }}
-		fs.newest[f.equality] = f
+		fs, canceled := newSharedRuns(nil, nil), false
+		f := &sharedRun{holders: 2, deadline: time.Now().Add(left), cancel: func() { canceled = true }}
+		fs.latest[f.queryKey] = f
 		require.True(t, fs.leave(f))
 		require.False(t, canceled)
-		require.Len(t, fs.newest, 1)
+		require.Len(t, fs.latest, 1)
 		require.False(t, fs.leave(f))
 		require.Equal(t, want, canceled)
-		require.Empty(t, fs.newest)
+		require.Empty(t, fs.latest)
 	}
 }
 
@@ -742,7 +742,7 @@ func TestShare_NotBetweenClientsOfWhomOtherHeadersArePassedOn(t *testing.T) {
 		})
 		results = append(results, begin(ctx, waiters[i]))
 		require.Eventually(t, func() bool {
-			return s.count() == next.executions && testutil.ToFloat64(e.flights.shared) == float64(next.shared)
+			return s.count() == next.executions && testutil.ToFloat64(e.runs.shared) == float64(next.shared)
 		}, 10*time.Second, time.Millisecond)
 	}
 	s.free(true)

@@ -11,8 +11,8 @@ import (
 	"github.com/oneprom/oneprom/servergroup"
 )
 
-// Storage is the server groups as a storage, for the endpoints that run no
-// query: series, labels, remote read, federation.
+// Storage serves the server groups as a storage, for the endpoints that run no query:
+// series, labels, remote read, federation.
 type Storage struct {
 	groups *servergroup.Set
 }
@@ -40,11 +40,12 @@ type groupQuerier struct {
 	mint, maxt int64
 
 	mtx     sync.Mutex        // guards the fields below
-	seen    *servergroup.View // what all calls see, with one budget; nil before the first
+	seen    *servergroup.View // the view of all calls, with one budget; nil before the first
 	cancels []context.CancelFunc
 	running sync.WaitGroup
 }
 
+// view returns the view that all calls of the querier share.
 func (q *groupQuerier) view(ctx context.Context) *servergroup.View {
 	q.mtx.Lock()
 	defer q.mtx.Unlock()
@@ -95,8 +96,8 @@ func (q *groupQuerier) LabelNames(ctx context.Context, hints *storage.LabelHints
 	return names, ws, queryError(err)
 }
 
-// SearchLabelValues implements storage.Searcher. What there is is found out first, and
-// then searched: limits and scores are of the merged values.
+// SearchLabelValues implements storage.Searcher. All values are fetched and merged before
+// they are searched: limits and scores are about the merged values.
 func (q *groupQuerier) SearchLabelValues(ctx context.Context, name string, hints *storage.SearchHints, ms ...*labels.Matcher) storage.SearchResultSet {
 	values, ws, err := q.LabelValues(ctx, name, nil, ms...)
 	return searchAmong(values, ws, err, hints)
@@ -126,11 +127,11 @@ func (q *groupQuerier) Close() error {
 	return nil
 }
 
-// chunkQuerier encodes what a groupQuerier finds anew.
+// chunkQuerier is a groupQuerier whose series are encoded as chunks.
 type chunkQuerier struct{ groupQuerier }
 
-// Select implements storage.ChunkQuerier. Hints are not looked at: a client that
-// looks up series by remote read wants their chunks all the same.
+// Select implements storage.ChunkQuerier. Hints are ignored: a client that looks up series
+// by remote read wants their chunks all the same.
 func (q *chunkQuerier) Select(ctx context.Context, sorted bool, _ *storage.SelectHints, ms ...*labels.Matcher) storage.ChunkSeriesSet {
 	return storage.NewSeriesSetToChunkSet(q.groupQuerier.Select(ctx, sorted, nil, ms...))
 }

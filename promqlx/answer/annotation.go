@@ -8,9 +8,9 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 )
 
-// annotation is one of a part. As upstream's, it is known by its text, and tells its
-// position in the query only when it is shown: of those that differ in nothing else, one
-// is shown.
+// annotation is an annotation of a part. Its position in the query is part of its text only
+// once it is shown, as with upstream's: annotations that differ in their positions alone are
+// merged into one.
 type annotation struct {
 	text  string
 	at    position
@@ -29,8 +29,8 @@ func (p position) String() string { return fmt.Sprintf("%d:%d", p.line, p.column
 
 var atEnd = regexp.MustCompile(`^(.*) \((\d+):(\d+)\)$`)
 
-// newAnnotation is the annotation of an answer. positions are those in the query, by those in
-// what was evaluated.
+// newAnnotation makes an annotation of a text that may end with a position. positions are the
+// positions in the query by those in the text that was evaluated.
 func newAnnotation(text string, kind error, positions map[string]string) *annotation {
 	m := atEnd.FindStringSubmatch(text)
 	if m == nil {
@@ -54,15 +54,16 @@ func (a *annotation) Error() string {
 
 func (a *annotation) Unwrap() error { return a.kind }
 
-// SetQuery implements what upstream wants of annotations: from now on the position is shown.
+// SetQuery implements the interface that upstream's annotations have. The position is shown
+// from now on.
 func (a *annotation) SetQuery(string) {
 	if !a.shown {
 		a.shown = true
 	}
 }
 
-// Merge implements what upstream wants of annotations: of two it keeps the one that the
-// engine comes to last.
+// Merge implements the interface that upstream's annotations have. It keeps the annotation
+// that the engine comes to last.
 func (a *annotation) Merge(other error) error {
 	if o, ok := other.(*annotation); ok && a.at.before(o.at) {
 		return o
@@ -70,8 +71,9 @@ func (a *annotation) Merge(other error) error {
 	return a
 }
 
-// positioned makes annotations of those of a local evaluation of a part of a query, so
-// that those of several parts are merged alike. Those that count stay as they are.
+// positioned converts the annotations of a local evaluation of a part of a query, so that
+// they are merged with those of other parts. Annotations that count something stay as they
+// are.
 func positioned(ws annotations.Annotations, query string) annotations.Annotations {
 	var out annotations.Annotations
 	for text, err := range ws {
@@ -88,8 +90,8 @@ func positioned(ws annotations.Annotations, query string) annotations.Annotation
 	return out
 }
 
-// Freeze makes annotations what they say by now, for several readers at once. Upstream's
-// are told the query by whoever prints them, and several would do that at once.
+// Freeze fixes the texts of annotations, for concurrent readers: printing one of upstream's
+// annotations writes the query into it.
 func Freeze(ws annotations.Annotations) {
 	for key, err := range ws {
 		var told interface {

@@ -1,6 +1,11 @@
-// Package answer puts the answers of pieces of the data to a part of a query together:
-// those that replicas evaluated, those that were evaluated locally, and series that are
-// read at the steps of the part.
+// Package answer joins answers to a part of a query.
+//
+// Each piece of the data gives an Answer to a part: a replica has evaluated the part
+// (Remote), an engine has evaluated it locally (Local), or the part is a selector whose
+// series are resampled at its steps (AddResampled). Join makes the series of them that stand
+// for the part in the rest of the query, each with a stale marker where it ends. Answers
+// that cannot be joined to what one engine over all data would give are refused: Verify,
+// Unaddable and ErrDoubtful.
 package answer
 
 import (
@@ -17,15 +22,15 @@ import (
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
-// ErrDoubtful is the error of answers of which nothing can be made: nothing but the
-// samples will do.
+// ErrDoubtful is the error of answers that cannot be joined. The query has to be evaluated
+// without parts.
 var ErrDoubtful = errors.New("the answers of the partitions cannot be put together")
 
-// Answer is the answer to a part, by one piece of a partition or by all of them.
+// Answer is the answer to a part, of one piece of a partition or of all its pieces.
 type Answer struct {
-	// By is the URL of the replica that evaluated a piece; "" if none did.
+	// By is the URL of the replica that evaluated the piece; "" if none did.
 	By string
-	// Warnings are all annotations.
+	// Warnings are all annotations, warnings and infos.
 	Warnings annotations.Annotations
 	series   []segment
 }
@@ -36,8 +41,8 @@ func (a *Answer) Add(b Answer) {
 	a.Warnings.Merge(b.Warnings)
 }
 
-// Size is how many series and samples there are in the answer, but for those that come
-// about while they are read.
+// Size counts the series and samples of the answer, without those that are resampled while
+// they are read.
 func (a *Answer) Size() (series, samples int) {
 	for _, s := range a.series {
 		if s.resampled == nil {
@@ -48,7 +53,7 @@ func (a *Answer) Size() (series, samples int) {
 	return series, samples
 }
 
-// Keep leaves of the answer what is at some runs of steps. What is resampled is at them
+// Keep drops all samples that are not at some runs of steps. Resampled series are at them
 // already.
 func (a *Answer) Keep(turns []transport.Steps) {
 	var kept []segment
@@ -69,13 +74,13 @@ func (a *Answer) Keep(turns []transport.Steps) {
 // segment is a series of an answer, for some steps.
 type segment struct {
 	labels labels.Labels
-	// samples are one for each step at which the series is, at least one.
+	// samples has one sample for each step at which the series has a value, at least one.
 	samples *dedup.Samples
-	// resampled is set instead where the samples come about while they are read.
+	// resampled is set instead of samples where these are made while they are read.
 	resampled *resampled
 }
 
-// start is the time (ms) of the first sample, or of the first at which one may be.
+// start returns the time (ms) of the first sample, or the first at which one is possible.
 func (s segment) start() int64 {
 	if s.resampled != nil {
 		return s.resampled.steps.Start
@@ -83,8 +88,8 @@ func (s segment) start() int64 {
 	return s.samples.T[0]
 }
 
-// Remote is what a replica has evaluated. positions returns those in the query, by those
-// in the text that the replica was sent.
+// Remote makes an answer of what a replica has evaluated. positions returns the positions in
+// the query by those in the text that the replica was sent.
 func Remote(got *servergroup.Answer, positions func() map[string]string) Answer {
 	out := Answer{By: got.Replica}
 	for _, s := range got.Series {
@@ -103,8 +108,9 @@ func Remote(got *servergroup.Answer, positions func() map[string]string) Answer 
 	return out
 }
 
-// Local is what was evaluated here, for a part of a query. It copies the samples. It is
-// ErrDoubtful where the engine gives a series both a float and a histogram at one time.
+// Local makes an answer of what was evaluated locally for a part of a query. It copies the
+// samples. The error is ErrDoubtful where the engine gives a series both a float and a
+// histogram at one time.
 func Local(m promql.Matrix, ws annotations.Annotations, query string) (Answer, error) {
 	out := Answer{Warnings: positioned(ws, query), series: make([]segment, len(m))}
 	for i, s := range m {
@@ -117,10 +123,12 @@ func Local(m promql.Matrix, ws annotations.Annotations, query string) (Answer, e
 	return out, nil
 }
 
-// Verify is ErrDoubtful if the answer shows that what it answers must not be a part.
+// Verify returns ErrDoubtful if the answer shows that it cannot be joined with others: by an
+// annotation that is about all series of a query together, or by a value too great to be
+// added up.
 func (a *Answer) Verify(p *plan.Part) error {
 	for _, w := range a.Warnings {
-		if p.DoubtfulNote(w.Error()) || plan.Collective(w.Error()) {
+		if p.DoubtfulAnnotation(w.Error()) || plan.Collective(w.Error()) {
 			return ErrDoubtful
 		}
 	}

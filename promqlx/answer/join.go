@@ -12,9 +12,9 @@ import (
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
-// columns copies a result, whose memory goes back to the engine. It is not ok where
-// the engine gives a series both a float and a histogram at one time, as it does where
-// a function makes the labels of two series equal.
+// columns copies a series of a result, whose memory the engine uses again. It is not ok if
+// the series has both a float and a histogram at one time: the engine makes such series
+// where a function makes the labels of two series equal.
 func columns(s promql.Series) (out *dedup.Samples, ok bool) {
 	out = &dedup.Samples{}
 	f, h := s.Floats, s.Histograms
@@ -33,10 +33,10 @@ func columns(s promql.Series) (out *dedup.Samples, ok bool) {
 	return out, true
 }
 
-// Join makes one list of the answers, sorted by labels, at the steps of a part, and merges
-// their annotations into ws. Answers of equal labels follow each other
-// in one series where they can: what was answered in turns. Others stay apart, as
-// the rest of the expression aggregates them.
+// Join makes one list of series of the answers, sorted by labels, at the steps of a part, and
+// merges their annotations into ws. Answers with equal labels become one series where their
+// steps do not overlap: they were answered in turns. Where they overlap they stay separate
+// series, and the rest of the expression aggregates them.
 func Join(answers []Answer, st transport.Steps, ws *annotations.Annotations) []storage.Series {
 	var all []segment
 	for _, a := range answers {
@@ -68,8 +68,7 @@ func Join(answers []Answer, st transport.Steps, ws *annotations.Annotations) []s
 	return out
 }
 
-// lanes puts samples, sorted by their start, one after the other where they do not
-// overlap.
+// lanes appends segments, sorted by their start, to each other where they do not overlap.
 func lanes(list []segment) []*dedup.Samples {
 	var out []*dedup.Samples
 	for _, s := range list {
@@ -85,8 +84,8 @@ func lanes(list []segment) []*dedup.Samples {
 	return out
 }
 
-// onGrid ends each run of steps at which the series is, so that the engine does not
-// look back from the next one.
+// onGrid adds a stale marker after each run of steps at which the series has values, so that
+// the engine does not look back to them from a later step.
 func onGrid(s *dedup.Samples, st transport.Steps) *dedup.Samples {
 	if last := s.T[s.Len()-1]; last >= st.End && int64(s.Len()) == (last-s.T[0])/st.Step+1 {
 		return s
@@ -100,8 +99,8 @@ func onGrid(s *dedup.Samples, st transport.Steps) *dedup.Samples {
 	return out
 }
 
-// endRun appends a stale marker at the step after the last sample, if that is before t
-// (ms): there the series is not.
+// endRun appends a stale marker at the step after the last sample, if that step is before t
+// (ms): the series has no value at it.
 func endRun(s *dedup.Samples, st transport.Steps, t int64) {
 	if n := s.Len(); n > 0 && s.T[n-1]+st.Step < t {
 		s.Append(0, s.T[n-1]+st.Step, dedup.StaleNaN)

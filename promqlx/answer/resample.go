@@ -11,9 +11,9 @@ import (
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
-// AddResampled adds the series of a set as they are seen at steps, as the engine sees a
-// vector selector. They stay compressed until they are read. onRead is called for each
-// with the number of its samples, whenever it is read.
+// AddResampled adds the series of a set, resampled at steps as the engine evaluates a vector
+// selector. They stay compressed until they are read. onRead is called whenever a series is
+// read, with the number of its resampled samples.
 func (a *Answer) AddResampled(set storage.SeriesSet, steps transport.Steps, onRead func(samples int)) error {
 	for set.Next() {
 		s := set.At()
@@ -26,8 +26,8 @@ func (a *Answer) AddResampled(set storage.SeriesSet, steps transport.Steps, onRe
 	return nil
 }
 
-// resampled is a series that is looked at at steps: at each, its latest sample within the
-// lookback is seen, unless that is a stale marker.
+// resampled is a series whose value at a step is its latest sample within the lookback,
+// unless that is a stale marker.
 type resampled struct {
 	raw    storage.Series
 	steps  transport.Steps
@@ -36,7 +36,7 @@ type resampled struct {
 
 // resampledSeries is a series of a part's answer of which some segments are resampled.
 type resampledSeries struct {
-	segments []segment // one after the other
+	segments []segment // sorted by time
 	steps    transport.Steps
 }
 
@@ -69,7 +69,7 @@ func (s *resampledSeries) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
 	return v
 }
 
-// resampleIterator walks what is seen. Re-use of the iterator re-uses its memory.
+// resampleIterator iterates over resampled samples. Re-using it re-uses its memory.
 type resampleIterator struct {
 	chunkenc.Iterator
 	out dedup.Samples
@@ -77,10 +77,10 @@ type resampleIterator struct {
 	err error
 }
 
-// Err is that of what was looked at.
+// Err returns the error of the series that was resampled.
 func (v *resampleIterator) Err() error { return v.err }
 
-// resample appends what is seen of a series. all are the steps of the part.
+// resample appends the samples of a resampled series. all are the steps of the part.
 func (v *resampleIterator) resample(w *resampled, all transport.Steps) {
 	v.raw = w.raw.Iterator(v.raw)
 	st, seen := w.steps, 0
@@ -104,13 +104,13 @@ func (v *resampleIterator) resample(w *resampled, all transport.Steps) {
 	w.onRead(seen)
 }
 
-// latest is the latest sample that was arrived at.
+// latest is the latest sample that was read of a series.
 type latest struct {
 	typ   chunkenc.ValueType // ValNone: none
 	t     int64              // ms
 	f     float64
 	fh    *histogram.FloatHistogram
-	given bool // fh is in use elsewhere
+	given bool // whether fh was appended to samples, so that it must not be written any more
 }
 
 func (g *latest) take(it chunkenc.Iterator, typ chunkenc.ValueType) {
@@ -132,7 +132,7 @@ func (g *latest) stale() bool {
 	return value.IsStaleNaN(g.fh.Sum)
 }
 
-// appendTo appends what was seen at t (ms).
+// appendTo appends the sample as the value at t (ms).
 func (g *latest) appendTo(s *dedup.Samples, t int64) {
 	if g.typ == chunkenc.ValFloat {
 		s.Append(0, t, g.f)

@@ -11,8 +11,9 @@ import (
 	"github.com/oneprom/oneprom/promqlx/plan"
 )
 
-// Unaddable reports whether the answers to a part, which are sums, cannot be added up: too
-// much has been lost of what they were made of.
+// Unaddable reports whether the answers to a part, which are sums, cannot be added up as if
+// their values had been: the sums cancel each other out, or they are histograms both of
+// gauges and of counters.
 func Unaddable(p *plan.Part, answers []Answer) bool {
 	var all []segment
 	for _, a := range answers {
@@ -21,18 +22,18 @@ func Unaddable(p *plan.Part, answers []Answer) bool {
 	return cancelling(p, all) || ofBothKinds(all)
 }
 
-// leastLeft is the least share of the greatest sum that must be left of all of them.
+// leastLeft is the least share of the greatest sum that the total must have.
 const leastLeft = 1e-3
 
-// cancelling reports whether sums nearly cancel each other out at a step. What is left is
-// then made of digits that they do not have: an engine that adds up all values carries
-// them along (Neumaier's summation).
+// cancelling reports whether sums nearly cancel each other out at a step. The total then
+// depends on digits that the sums have lost: an engine that adds up all values keeps these
+// digits (Neumaier's summation).
 func cancelling(p *plan.Part, all []segment) bool {
 	if !slices.ContainsFunc(all, func(s segment) bool { return anyNegative(s.samples) }) {
 		return false
 	}
 	type total struct{ sum, most float64 }
-	totals := map[uint64]map[int64]total{} // by the labels but for those of the partitions, and time
+	totals := map[uint64]map[int64]total{} // by the hash of the labels without injected ones, and time
 	for _, s := range all {
 		of := labels.NewBuilder(s.labels).Del(p.Injected...).Labels().Hash()
 		if totals[of] == nil {
@@ -54,9 +55,9 @@ func cancelling(p *plan.Part, all []segment) bool {
 	return false
 }
 
-// ofBothKinds reports whether there are histograms of gauges and of counters. With a gauge
-// among them, a sum does not tell any more whether its counters were reset, which must
-// not conflict.
+// ofBothKinds reports whether there are histograms both of gauges and of counters. A sum with
+// a gauge in it does not say whether its counters were reset, so that the engine cannot find
+// out whether the resets conflict.
 func ofBothKinds(all []segment) bool {
 	gauges, counters := false, false
 	for _, s := range all {
@@ -70,6 +71,7 @@ func ofBothKinds(all []segment) bool {
 	return gauges && counters
 }
 
+// anyNegative reports whether any sample is negative.
 func anyNegative(s *dedup.Samples) bool {
 	for i := range s.T {
 		if summed(s, i) < 0 {
@@ -79,7 +81,7 @@ func anyNegative(s *dedup.Samples) bool {
 	return false
 }
 
-// summed is the value of a sample that may be of either sign.
+// summed returns what is added up of a sample: its value, or the sum of a histogram.
 func summed(s *dedup.Samples, i int) float64 {
 	if s.FH != nil && s.FH[i] != nil {
 		return s.FH[i].Sum

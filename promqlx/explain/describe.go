@@ -10,7 +10,7 @@ import (
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
-// New explains the plan of a query and, unless the trace is nil, what became of it.
+// New explains the plan of a query and, unless trace is nil, its execution.
 func New(query string, p *plan.Routed, trace *Trace) *Explanation {
 	d := describer{plan: p, trace: trace}
 	out := &Explanation{
@@ -31,7 +31,7 @@ func New(query string, p *plan.Routed, trace *Trace) *Explanation {
 		}
 		out.Selectors = append(out.Selectors, s)
 	}
-	for i, f := range trace.late(len(fetches)) {
+	for i, f := range trace.lastFetches(len(fetches)) {
 		s := d.selector(plan.Selector{Selection: f.selection})
 		s.Fetch = &fetches[i]
 		out.Selectors = append(out.Selectors, s)
@@ -42,7 +42,7 @@ func New(query string, p *plan.Routed, trace *Trace) *Explanation {
 	return out
 }
 
-// describer describes a plan.
+// describer describes a plan and its execution.
 type describer struct {
 	plan  *plan.Routed
 	trace *Trace // nil: there was no execution
@@ -85,7 +85,7 @@ func (d describer) partition(p *plan.Part, partition *servergroup.Partition) Par
 	return out
 }
 
-// unconcerned says why a partition holds no series of a part.
+// unconcerned returns the reasons why a partition holds no series of a part.
 func unconcerned(p *plan.Part, partition *servergroup.Partition) string {
 	var whys []string
 	for _, s := range p.Selectors {
@@ -94,6 +94,7 @@ func unconcerned(p *plan.Part, partition *servergroup.Partition) string {
 	return strings.Join(whys, "; ")
 }
 
+// outlookOf describes how a partition may answer a part.
 func outlookOf(p *plan.Part, partition *servergroup.Partition) *Outlook {
 	o := partition.Outlook(p.Need())
 	out := &Outlook{Execution: Locally, Why: o.Why}

@@ -10,16 +10,16 @@ import (
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
-// Digest tells plans apart: it is the same for the same query at another time, unless
-// other groups are concerned by then.
+// Digest returns 16 hexadecimal digits that identify a plan. They are the same for the same
+// query at another time, unless other groups are concerned by then.
 func Digest(p *plan.Routed) string {
 	sum := sha256.New()
 	writeShape(sum, p)
 	return hex.EncodeToString(sum.Sum(nil)[:8])
 }
 
-// writeShape writes what is planned, but no times: a dashboard asks for others each
-// time.
+// writeShape writes what is planned without times, which differ each time that a dashboard
+// asks.
 func writeShape(w io.Writer, p *plan.Routed) {
 	names := make([]string, len(p.Leaves)) // "" if not a part
 	for i, leaf := range p.Leaves {

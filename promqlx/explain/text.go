@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Text prints the explanation as a tree. Times are seconds since 1970.
+// Text prints the explanation as a tree of lines. Times are in seconds since 1970.
 func (e *Explanation) Text() string {
 	t := &tree{}
 	t.line(0, "query: %s", e.Query)

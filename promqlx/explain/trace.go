@@ -14,21 +14,21 @@ import (
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
-// Trace is the record of what became of one execution of a query: which pieces its
-// parts were divided into, who answered them, and what was fetched. A nil Trace
-// records nothing. It is safe for concurrent use.
+// Trace records one execution of a plan: which pieces its parts were divided into, who
+// answered them, and what was fetched. A nil Trace records nothing. A Trace is safe for
+// concurrent use.
 type Trace struct {
 	mtx    sync.Mutex // guards all below
-	chosen map[asked][]*servergroup.Piece
+	chosen map[assignment][]*servergroup.Piece
 	pieces map[*servergroup.Piece]*PieceTrace
-	errs   map[asked]error // of partitions that did not answer
-	// fetches are those of selectors by the piece that they are for, nil for the query
-	// itself, in the order in which they began: that of the selectors.
+	errs   map[assignment]error // of partitions that did not answer
+	// fetches are the fetches for each piece, nil for the query itself. They are in the
+	// order in which they began, which is that of the selectors.
 	fetches map[*servergroup.Piece][]*FetchTrace
 }
 
-// asked is a partition that is asked for a part.
-type asked struct {
+// assignment is a part that a partition is asked for.
+type assignment struct {
 	part      *plan.Part
 	partition *servergroup.Partition
 }
@@ -36,31 +36,31 @@ type asked struct {
 // NewTrace returns an empty trace.
 func NewTrace() *Trace {
 	return &Trace{
-		chosen:  map[asked][]*servergroup.Piece{},
+		chosen:  map[assignment][]*servergroup.Piece{},
 		pieces:  map[*servergroup.Piece]*PieceTrace{},
-		errs:    map[asked]error{},
+		errs:    map[assignment]error{},
 		fetches: map[*servergroup.Piece][]*FetchTrace{},
 	}
 }
 
-// Chose records what a partition's share of a part is divided into.
+// Chose records the pieces that a partition's share of a part is divided into.
 func (t *Trace) Chose(p *plan.Part, partition *servergroup.Partition, pieces []*servergroup.Piece) {
 	if t == nil {
 		return
 	}
 	t.mtx.Lock()
 	defer t.mtx.Unlock()
-	t.chosen[asked{p, partition}] = pieces
+	t.chosen[assignment{p, partition}] = pieces
 }
 
-// Failed records that a partition did not answer a part; err may be nil.
+// Failed records why a partition did not answer a part. If err is nil, it does nothing.
 func (t *Trace) Failed(p *plan.Part, partition *servergroup.Partition, err error) {
 	if t == nil || err == nil {
 		return
 	}
 	t.mtx.Lock()
 	defer t.mtx.Unlock()
-	t.errs[asked{p, partition}] = err
+	t.errs[assignment{p, partition}] = err
 }
 
 // Piece begins the record of a piece.
@@ -87,18 +87,18 @@ func (t *Trace) Fetch(p *servergroup.Piece, sel servergroup.Selection) *FetchTra
 	return out
 }
 
-// PieceTrace is the record of one piece. Nil records nothing. One goroutine writes
-// it.
+// PieceTrace records the evaluation of one piece. A nil PieceTrace records nothing. Only one
+// goroutine may write it.
 type PieceTrace struct {
 	began   time.Time
-	took    time.Duration // until the answer was there, or failed
-	local   string        // why it was evaluated here; "" if it was not
-	series  int           // of the answer
-	samples int           // of the answer: one for each step at which a series is
+	took    time.Duration // until the answer had arrived, or failed
+	local   string        // why the piece was evaluated locally; "" if it was not
+	series  int           // in the answer
+	samples int           // in the answer: one for each step at which a series has a value
 	by      string        // the URL of the replica that evaluated; "" if none did
 }
 
-// Local records why the piece is evaluated here.
+// Local records why the piece is evaluated locally: the error, or else why.
 func (t *PieceTrace) Local(why string, err error) {
 	if t == nil {
 		return
@@ -108,9 +108,9 @@ func (t *PieceTrace) Local(why string, err error) {
 	}
 }
 
-// Answered records an answer: the URL of the replica that evaluated, "" if none did, and
-// how many series and samples there are. What there is only while it is read is recorded
-// by Read.
+// Answered records an answer: the URL of the replica that evaluated the piece, "" if none
+// did, and the numbers of series and samples. Series that are resampled while they are read
+// are recorded by Read instead.
 func (t *PieceTrace) Answered(by string, series, samples int) {
 	if t == nil {
 		return
@@ -118,7 +118,7 @@ func (t *PieceTrace) Answered(by string, series, samples int) {
 	t.took, t.by, t.series, t.samples = time.Since(t.began), by, series, samples
 }
 
-// Read records a series of the answer, with the number of its samples.
+// Read records a series of the answer that was resampled, with the number of its samples.
 func (t *PieceTrace) Read(samples int) {
 	if t == nil || samples == 0 {
 		return
@@ -127,8 +127,8 @@ func (t *PieceTrace) Read(samples int) {
 	t.samples += samples
 }
 
-// of returns the record of a piece, nil if there is none.
-func (t *Trace) of(p *servergroup.Piece) *PieceTrace {
+// pieceTrace returns the record of a piece, nil if there is none.
+func (t *Trace) pieceTrace(p *servergroup.Piece) *PieceTrace {
 	if t == nil {
 		return nil
 	}
@@ -137,17 +137,17 @@ func (t *Trace) of(p *servergroup.Piece) *PieceTrace {
 	return t.pieces[p]
 }
 
-// FetchTrace is the record of one fetch. Nil records nothing.
+// FetchTrace records one fetch. A nil FetchTrace records nothing.
 type FetchTrace struct {
 	selection servergroup.Selection
 	began     time.Time
-	took      atomic.Int64 // ns until the series were there
+	took      atomic.Int64 // ns until the series had arrived
 	series    atomic.Int64
-	samples   atomic.Int64 // that were read of them, after the merge
+	samples   atomic.Int64 // samples that were read, after the merge
 }
 
-// Record returns a set that is recorded while it is read. done is told when all has
-// been recorded of how long it took.
+// Record returns a set that is recorded while it is read. done counts the goroutine that
+// records how long the fetch takes.
 func (t *FetchTrace) Record(set storage.SeriesSet, done *sync.WaitGroup) storage.SeriesSet {
 	if t == nil {
 		return set
@@ -159,6 +159,7 @@ func (t *FetchTrace) Record(set storage.SeriesSet, done *sync.WaitGroup) storage
 	return &tracedSet{set, t}
 }
 
+// tracedSet counts the series that are read.
 type tracedSet struct {
 	storage.SeriesSet
 	trace *FetchTrace
@@ -174,6 +175,7 @@ func (s *tracedSet) Next() bool {
 
 func (s *tracedSet) At() storage.Series { return tracedSeries{s.SeriesSet.At(), s.trace} }
 
+// tracedSeries counts the samples that are read.
 type tracedSeries struct {
 	storage.Series
 	trace *FetchTrace
@@ -211,7 +213,7 @@ func (it *tracedIterator) arrived(v chunkenc.ValueType) chunkenc.ValueType {
 	return v
 }
 
-// fetched explains the fetches for a piece, nil for the query itself.
+// fetched describes the fetches for a piece, nil for the query itself.
 func (t *Trace) fetched(p *servergroup.Piece) []Fetch {
 	if t == nil {
 		return nil
@@ -228,8 +230,8 @@ func (t *Trace) fetched(p *servergroup.Piece) []Fetch {
 	return out
 }
 
-// late returns the last n fetches for the query itself: those of info().
-func (t *Trace) late(n int) []*FetchTrace {
+// lastFetches returns the last n fetches for the query itself. They are those of info().
+func (t *Trace) lastFetches(n int) []*FetchTrace {
 	if n == 0 {
 		return nil
 	}
@@ -239,11 +241,11 @@ func (t *Trace) late(n int) []*FetchTrace {
 	return all[len(all)-n:]
 }
 
-// piecesOf explains what a partition's share of a part was divided into, and
-// why it was not answered, if it was not.
+// piecesOf describes the pieces that a partition's share of a part was divided into. failed
+// is the reason why it was not answered; "" if it was.
 func (t *Trace) piecesOf(p *plan.Part, partition *servergroup.Partition) (out []Piece, failed string) {
 	t.mtx.Lock()
-	pieces, err := t.chosen[asked{p, partition}], t.errs[asked{p, partition}]
+	pieces, err := t.chosen[assignment{p, partition}], t.errs[assignment{p, partition}]
 	t.mtx.Unlock()
 	for _, piece := range pieces {
 		out = append(out, t.pieceOf(p, piece))
@@ -254,6 +256,7 @@ func (t *Trace) piecesOf(p *plan.Part, partition *servergroup.Partition) (out []
 	return out, failed
 }
 
+// pieceOf describes one piece.
 func (t *Trace) pieceOf(p *plan.Part, piece *servergroup.Piece) Piece {
 	out := Piece{Steps: stepsOf(piece.Steps), Replica: piece.Replica(), Why: piece.Why, Execution: Remotely, Fetches: t.fetched(piece)}
 	if len(piece.Turns) > 1 {
@@ -266,8 +269,8 @@ func (t *Trace) pieceOf(p *plan.Part, piece *servergroup.Piece) Piece {
 		narrowed = append(narrowed, m.String())
 	}
 	out.Targets = strings.Join(narrowed, ", ")
-	seen := t.of(piece)
-	if seen == nil { // the query ended before
+	seen := t.pieceTrace(piece)
+	if seen == nil { // the query ended before the piece was evaluated
 		return out
 	}
 	out.Milliseconds, out.Series, out.Samples = milliseconds(seen.took), seen.series, seen.samples
