@@ -2,6 +2,7 @@ package plan
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -27,7 +28,17 @@ type scope struct {
 
 // newPartitions returns the division into the partitions of a layout.
 func newPartitions(l Layout) *scope {
-	return &scope{names: l.names(), keeps: l.keeps, single: len(l.Partitions) == 1, injected: true}
+	known := map[string]bool{} // by names: a plan asks for the same ones many times
+	keeps := func(names []string) bool {
+		key := strings.Join(names, "\xff")
+		kept, ok := known[key]
+		if !ok {
+			kept = l.keeps(names)
+			known[key] = kept
+		}
+		return kept
+	}
+	return &scope{names: l.names(), keeps: keeps, single: len(l.Partitions) == 1, injected: true}
 }
 
 // targetLabel is the label that distinguishes scrape targets, as a rule.
@@ -67,8 +78,9 @@ func (l Layout) keeps(names []string) bool {
 		return slices.ContainsFunc(l.Partitions, func(p map[string]string) bool { return p[name] == "" })
 	})
 	seen := make(map[string]bool, len(l.Partitions))
+	var key []byte
 	for _, p := range l.Partitions {
-		var key []byte
+		key = key[:0]
 		for _, name := range common {
 			key = append(append(key, p[name]...), 0xff)
 		}
