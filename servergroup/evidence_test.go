@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
+	"github.com/oneprom/oneprom/servergroup/lifetime"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -279,7 +280,7 @@ func TestEvidence_QueriesShareTheNextFetch(t *testing.T) {
 	<-next.done
 	require.EqualValues(t, 2, a.ups.Load())
 	require.Equal(t, c.ms.Load(), next.slices[0].asked)
-	_, known := book.slices.get(3 * hour)
+	_, known := book.slices.Get(3 * hour)
 	require.True(t, known)
 	require.Nil(t, claim(), "the newest is known")
 }
@@ -313,7 +314,7 @@ func TestEvidence_CloseEndsAFetch(t *testing.T) {
 	s.Close()
 	done.Wait()
 	_, err := v.groups[0].scrapes.book.between(t.Context(), 0, hour)
-	require.ErrorIs(t, err, errClosed)
+	require.ErrorIs(t, err, lifetime.ErrEnded)
 }
 
 func TestEvidence_FailedReplicaIsNotCompared(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/oneprom/oneprom/servergroup/health"
+	"github.com/oneprom/oneprom/servergroup/lifetime"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -20,7 +21,7 @@ type replica struct {
 	endpoint endpoint
 	client   *transport.Client
 	now      func() time.Time
-	life     *lifetime // probes end with it
+	life     *lifetime.Lifetime // probes end with it
 	logger   *slog.Logger
 	// features are those of PromQL that are enabled here.
 	features []string
@@ -91,7 +92,7 @@ func (r *replica) ready(ctx context.Context) (*profile, error) {
 		}
 		r.mtx.Unlock()
 		if wait == nil {
-			return nil, fmt.Errorf("%s: %w", r.url(), errClosed)
+			return nil, fmt.Errorf("%s: %w", r.url(), lifetime.ErrEnded)
 		}
 		select {
 		case <-wait:
@@ -127,7 +128,7 @@ func (r *replica) startProbe() chan struct{} {
 		return r.probing
 	}
 	done := make(chan struct{})
-	started := r.life.run(func(ctx context.Context) {
+	started := r.life.Run(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(r.group.Timeout), r.timeoutError())
 		defer cancel()
 		p, err := r.probe(ctx)
