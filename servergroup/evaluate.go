@@ -169,8 +169,7 @@ func (p *Piece) Evaluate(ctx context.Context, about, text string, carries []stri
 		return nil, &UnusableError{why}
 	}
 	answer, err := p.evaluate(ctx, text, carries)
-	var unusable *UnusableError
-	if errors.As(err, &unusable) {
+	if unusable, ok := errors.AsType[*UnusableError](err); ok {
 		useless.add(about, unusable.Why, now)
 	}
 	return answer, err

@@ -18,7 +18,7 @@ import (
 	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/promql/promqltest"
-	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/assert" //nolint:depguard // in goroutines
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
@@ -72,10 +72,10 @@ func newScraper(t *testing.T, load string) *scraper {
 // readsUp tells whether remote read is asked for `up`. The body can be read again.
 func readsUp(t *testing.T, r *http.Request) bool {
 	body, err := io.ReadAll(r.Body)
-	assert.NoError(t, err)
+	assert.NoError(t, err) //nolint:testifylint // in goroutines
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	text, err := snappy.Decode(nil, body)
-	assert.NoError(t, err)
+	assert.NoError(t, err)                        //nolint:testifylint // in goroutines
 	return bytes.Contains(text, []byte("\x02up")) // with its length
 }
 
@@ -357,7 +357,7 @@ func TestEvidence_BrokenSamplesAreAFailure(t *testing.T) {
 func TestEvidence_RecordedSeriesHaveNone(t *testing.T) {
 	a, b := newScraper(t, away), newScraper(t, there)
 	rules := `{"status":"success","data":{"groups":[{"rules":[{"type":"recording","name":"job:foo:sum"},{"type":"alerting","name":"foo"}]}]}}`
-	b.answerRules(func(w http.ResponseWriter, r *http.Request) {
+	b.answerRules(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte(rules))
 	})
@@ -389,7 +389,7 @@ func TestEvidence_RecordedSeriesHaveNone(t *testing.T) {
 func TestEvidence_UnknownRules(t *testing.T) {
 	a, b := newScraper(t, away), newScraper(t, there)
 	status := http.StatusNotFound
-	b.answerRules(func(w http.ResponseWriter, r *http.Request) { http.Error(w, "busy", status) })
+	b.answerRules(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "busy", status) })
 	s, c := evidenceSet(t, 3*hour, a.Server, b.Server)
 	require.Contains(t, evidenceOf(t, s, "foo", 0, hour).none, b.URL+": it does not tell its recording rules: ")
 	status = http.StatusServiceUnavailable

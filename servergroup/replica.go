@@ -76,7 +76,7 @@ func (r *replica) ready(ctx context.Context) (*profile, error) {
 	for {
 		r.mtx.Lock()
 		rested := r.now().Sub(r.probedAt) >= probeRest
-		if r.profile != nil && !(r.suspect && rested) {
+		if r.profile != nil && (!r.suspect || !rested) {
 			p := r.profile
 			r.mtx.Unlock()
 			return p, nil
@@ -171,7 +171,7 @@ func (r *replica) tellChange(before, now *profile) {
 	case before == nil:
 		before = &profile{}
 	case before.Identity != now.Identity:
-		r.logger.Warn("a backend has changed", "url", r.url(), "before", before.Identity.String(), "now", now.Identity.String())
+		r.logger.Warn("a backend has changed", "url", r.url(), "before", before.String(), "now", now.String())
 	}
 	r.tellNew(before.findings, now.findings)
 }
@@ -238,8 +238,7 @@ func (r *replica) failed(err error) {
 
 // tellPanic logs an error that is a bug.
 func (r *replica) tellPanic(err error) {
-	var bug *transport.PanicError
-	if errors.As(err, &bug) {
+	if bug, ok := errors.AsType[*transport.PanicError](err); ok {
 		r.logger.Error("what a replica answered made oneprom panic", "url", r.url(), "panic", bug.Value, "stack", string(bug.Stack))
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -42,7 +43,7 @@ func TestRecent_AreBounded(t *testing.T) {
 	f, count := logged()
 	start := time.UnixMilli(0)
 	for i := range 3 * mostKept {
-		f.Add(fmt.Sprint(i), fmt.Sprintf("text %d", i), start)
+		f.Add(strconv.Itoa(i), fmt.Sprintf("text %d", i), start)
 	}
 	require.Len(t, f.List(start), mostKept)
 	require.Len(t, f.seen, mostKept)
@@ -59,7 +60,7 @@ func TestRecent_OfManyAnswersAtOnce(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			for j := range 100 {
-				f.Add(fmt.Sprint(j%7), "text", time.UnixMilli(int64(i)))
+				f.Add(strconv.Itoa(j%7), "text", time.UnixMilli(int64(i)))
 				f.List(time.UnixMilli(0))
 			}
 		})

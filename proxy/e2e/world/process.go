@@ -56,7 +56,7 @@ type Process struct {
 	URL string // base URL, without a slash at the end
 	PID int
 
-	exit chan error
+	exit chan error // its Wait, then closed
 	log  lockedBuffer
 	// What starts it again.
 	binary, ready string
@@ -69,7 +69,7 @@ func (p *Process) Signal(sig syscall.Signal) error { return syscall.Kill(p.PID, 
 // Kill ends the process, if it has not ended, and waits until it is gone.
 func (p *Process) Kill() {
 	select {
-	case <-p.exit:
+	case <-p.exit: //nolint:errcheck // its Wait says that it was killed
 	default:
 		_ = p.Signal(syscall.SIGKILL)
 	}
