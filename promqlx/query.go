@@ -51,7 +51,7 @@ func (q *query) renew(ctx context.Context) error {
 		return err
 	}
 	if q.Query != nil {
-		q.Query.Close()
+		q.Close()
 	}
 	q.Query, q.source = made, from
 	return nil

@@ -94,11 +94,10 @@ func positioned(ws annotations.Annotations, query string) annotations.Annotation
 // annotations writes the query into it.
 func Freeze(ws annotations.Annotations) {
 	for key, err := range ws {
-		var told interface {
-			error
+		if told, ok := errors.AsType[interface {
 			SetQuery(query string)
-		}
-		if errors.As(err, &told) {
+			error
+		}](err); ok {
 			ws[key] = &annotation{text: err.Error(), kind: errors.Unwrap(told), shown: true}
 		}
 	}
