@@ -36,7 +36,7 @@ type Explanation struct {
 	// PlanDigest is the digest that the query log shows. It is the same for the same query
 	// at other times, while the same groups are concerned.
 	PlanDigest string `json:"planDigest"`
-	// NoParts says why there are no parts; "" if there are.
+	// NoParts is the reason why there are no parts; "" if there are some.
 	NoParts string `json:"noParts,omitempty"`
 	Parts   []Part `json:"parts"`
 	// Selectors are the selectors of Expression itself. Their series are fetched.
