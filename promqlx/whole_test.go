@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -48,7 +49,7 @@ func TestWhole(t *testing.T) {
 	f(`sum(a) > bool 5`, a)
 	// Each region by itself.
 	f(`count by (region) (a) == 0`, a)
-	e := engineOver(t, servergroup.PartialWarn, groupAt("x", map[string]string{"region": "x"}), groupAt("y", map[string]string{"region": "y"}))
+	e := engineOver(t, config.PartialWarn, groupAt("x", map[string]string{"region": "x"}), groupAt("y", map[string]string{"region": "y"}))
 	partitions = e.groups.View(t.Context()).Partitions([]servergroup.Selection{{MaxT: 1}})
 	require.Len(t, partitions, 2)
 	f(`count by (region) (a) == 0`)

@@ -9,7 +9,7 @@ import (
 
 	"github.com/oneprom/oneprom/proxy/admission"
 	"github.com/oneprom/oneprom/proxy/config"
-	"github.com/oneprom/oneprom/servergroup"
+	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 )
 
 // reloadOutcome is what came of loading the configuration.
@@ -56,7 +56,7 @@ func (s *Server) loadConfig(ctx context.Context, load func() (*config.Config, er
 		err = s.ruler.Prepare(cfg)
 	}
 	if err == nil {
-		err = s.set.Apply(ctx, cfg.Groups(), servergroup.PartialResponse(cfg.Global.PartialResponse))
+		err = s.set.Apply(ctx, cfg.Groups(), groupconfig.PartialResponse(cfg.Global.PartialResponse))
 	}
 	if err != nil {
 		o.discard(s)

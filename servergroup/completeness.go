@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/prometheus/util/annotations"
 
+	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -32,7 +33,7 @@ func (e *UnavailableError) Error() string { return strings.Join(e.Groups, "; ") 
 
 // outcome is what became of asking one group.
 type outcome struct {
-	group  *Config
+	group  *config.Group
 	asked  int
 	failed []error // of its replicas
 	errs   []error // of all replicas by index, nil for those that answered
@@ -211,7 +212,7 @@ func (m *remarks) backend(t *target, r *replica, text string) {
 
 // remark is what a backend of a group says.
 type remark struct {
-	group *Config
+	group *config.Group
 	text  string
 }
 

@@ -7,12 +7,13 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 	"github.com/stretchr/testify/require"
 
+	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 // TestFoldLost: each replica that was lost is named once, whatever it has said to whom.
 func TestFoldLost(t *testing.T) {
-	eu, us := &Config{Name: "eu"}, &Config{Name: "us", Region: "r"}
+	eu, us := &config.Group{Name: "eu"}, &config.Group{Name: "us", Region: "r"}
 	of := func(replica, why string) error { return &transport.Error{URL: replica, Err: errors.New(why)} }
 	var ws annotations.Annotations
 	ws.Add(&lostReplicas{outcome{group: eu, asked: 3, failed: []error{of("http://b", "y")}}})

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -13,12 +14,15 @@ import (
 
 	commoncfg "github.com/prometheus/common/config"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
+
+	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/targets"
 )
 
 // entry is an entry of server_groups with the groups that its targets make: one, or with
 // group_by any number. They share its connections.
 type entry struct {
-	cfg         Config
+	cfg         config.Group
 	client      *http.Client
 	connections *connections // the transport of client
 	// forwarding sends requests with a client's Authorization, where client would send the
@@ -39,19 +43,19 @@ type entry struct {
 
 // newEntry makes an entry and its groups. It has the targets that discovery told its
 // predecessor (nil if there is none) until discovery tells its own.
-func newEntry(cfg Config, h *healths, predecessor *entry) (*entry, error) {
+func newEntry(cfg config.Group, h *healths, predecessor *entry) (*entry, error) {
 	client, conns, err := newHTTPClient(cfg.HTTPClientConfig, cfg.Name)
 	if err != nil {
 		return nil, err
 	}
 	e := &entry{cfg: cfg, client: client, connections: conns, healths: h, logger: h.opts.Logger.With("group", cfg.Name), gone: map[*group]time.Time{}, discovered: make(chan struct{})}
-	if cfg.forwardsAuthorization() {
+	if cfg.ForwardsAuthorization() {
 		if e.forwarding, e.forwardedConnections, err = newHTTPClient(withoutCredentials(cfg.HTTPClientConfig), cfg.Name); err != nil {
 			return nil, err
 		}
 	}
 	e.groups.Store(&[]*group{})
-	if predecessor != nil && cfg.discovers() {
+	if predecessor != nil && targets.Discovers(&cfg) {
 		predecessor.mtx.Lock()
 		e.targets = predecessor.targets
 		predecessor.mtx.Unlock()
@@ -78,6 +82,12 @@ func newHTTPClient(cfg commoncfg.HTTPClientConfig, group string) (*http.Client, 
 		client.CheckRedirect = stayWithHost
 	}
 	return client, conns, nil
+}
+
+// withoutCredentials returns a client's configuration without its Authorization.
+func withoutCredentials(h commoncfg.HTTPClientConfig) commoncfg.HTTPClientConfig {
+	h.BasicAuth, h.Authorization, h.OAuth2 = nil, nil, nil
+	return h
 }
 
 // setTargets takes over what service discovery tells. Before a provider has
@@ -117,10 +127,10 @@ func (e *entry) regroup() {
 	for _, g := range *e.groups.Load() {
 		known[g.cfg.Name] = g
 	}
-	shards, findings := e.cfg.shards(append(e.cfg.staticTargets(), e.targets...))
-	shards, all := e.cfg.limited(shards, known)
+	shards, findings := targets.Shards(&e.cfg, append(targets.Static(&e.cfg), e.targets...))
+	shards, all := targets.Limit(&e.cfg, shards, func(name string) bool { return known[name] != nil })
 	list := make([]*group, 0, len(shards)+1)
-	add := func(cfg Config, endpoints []endpoint) {
+	add := func(cfg config.Group, endpoints []targets.Endpoint) {
 		g := known[cfg.Name]
 		if g == nil {
 			g = newGroup(cfg, e)
@@ -131,7 +141,7 @@ func (e *entry) regroup() {
 		list = append(list, g)
 	}
 	for _, s := range shards {
-		add(e.cfg.made(s.values), s.endpoints)
+		add(targets.GroupOf(&e.cfg, s.Values), s.Endpoints)
 	}
 	missed := e.missed(known, e.cfg.GroupLimit-len(list))
 	list = append(list, missed...)
@@ -217,7 +227,7 @@ func (e *entry) findingsOf(g *group) []string {
 		texts = append(texts, e.findings...)
 	}
 	if since, is := e.gone[g]; is {
-		texts = append(texts, fmt.Sprintf("its last target has gone at %s: its data is missed, until the group is forgotten after %s", formatMS(since.UnixMilli()), e.cfg.ForgetAfter))
+		texts = append(texts, fmt.Sprintf("its last target has gone at %s: its data is missed, until the group is forgotten after %s", config.FormatTime(since.UnixMilli()), e.cfg.ForgetAfter))
 	}
 	return texts
 }
@@ -247,4 +257,8 @@ func stayWithHost(req *http.Request, via []*http.Request) error {
 		return errors.New("redirected ten times")
 	}
 	return nil
+}
+
+func sortedKeys[K ~string, V any](m map[K]V) []K {
+	return slices.Sorted(maps.Keys(m))
 }

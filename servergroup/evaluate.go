@@ -15,6 +15,8 @@ import (
 
 	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup/bytelru"
+	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -24,7 +26,7 @@ type pushdownKey struct{}
 
 // WithPushdown overrides pushdown for the queries of a request: it can be switched
 // off, but not on where the configuration says off.
-func WithPushdown(ctx context.Context, p Pushdown) context.Context {
+func WithPushdown(ctx context.Context, p config.Pushdown) context.Context {
 	return context.WithValue(ctx, pushdownKey{}, p)
 }
 
@@ -35,7 +37,7 @@ func (p *Piece) Local(ctx context.Context, selector bool) (why string, err error
 		return p.Why, nil
 	}
 	g := p.partition.members[0]
-	if g.cfg.Pushdown == PushdownOff || p.partition.view.pushdown == PushdownOff {
+	if g.cfg.Pushdown == config.PushdownOff || p.partition.view.pushdown == config.PushdownOff {
 		return "pushdown: off", nil
 	}
 	ctx, cancel := fetchContext(ctx)
@@ -95,10 +97,10 @@ func together(errs []error) error {
 // series.
 func (p *Piece) Matchers(ms []*labels.Matcher) (send []*labels.Matcher, ok bool) {
 	r := p.partition.members[0].resolve(ms)
-	if r.none != "" || len(r.check) > 0 {
+	if r.None != "" || len(r.Check) > 0 {
 		return nil, false
 	}
-	return selectable(slices.Concat(r.send, p.narrowed)), true
+	return labelmap.Selectable(slices.Concat(r.Send, p.narrowed)), true
 }
 
 // UnusableError is an answer that the plan cannot use: the piece is to be
@@ -252,7 +254,7 @@ func (p *Piece) evaluateAt(ctx context.Context, r *replica, text string, carries
 
 // evaluation takes an answer in.
 type evaluation struct {
-	cfg     *Config
+	cfg     *config.Group
 	carries []string
 	builder labels.ScratchBuilder
 	backend func(text string) // takes what the backend says of its data

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/oneprom/oneprom/servergroup/config"
 )
 
 // selectedPiece fetches a piece of foo at a time, as text, with what is said of it.
@@ -47,7 +49,7 @@ func TestFailover(t *testing.T) {
 	require.Contains(t, said[0], `partial answer: server group "g" answered without a replica: `+b.URL)
 	require.Contains(t, said[0], `, and the others have missed something`)
 
-	pieces[1].partition.view.partial = PartialError
+	pieces[1].partition.view.partial = config.PartialError
 	_, _, err = selectedPiece(t, pieces[1], 30*minute)
 	var gone *UnavailableError
 	require.ErrorAs(t, err, &gone)
@@ -58,8 +60,8 @@ func TestFailover(t *testing.T) {
 func TestEnded_NamesWhoHadNotAnswered(t *testing.T) {
 	over, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
 	defer cancel()
-	slow := outcome{group: &Config{Name: "slow"}, asked: 1, failed: []error{errors.New("it hangs")}}
-	quick := outcome{group: &Config{Name: "quick"}, asked: 2, failed: []error{errors.New("its twin is there")}}
+	slow := outcome{group: &config.Group{Name: "slow"}, asked: 1, failed: []error{errors.New("it hangs")}}
+	quick := outcome{group: &config.Group{Name: "quick"}, asked: 2, failed: []error{errors.New("its twin is there")}}
 	require.Equal(t, &UnavailableError{Groups: []string{`server group "slow" did not answer: it hangs`}, Late: true}, ended(over, []outcome{quick, slow}))
 	require.Equal(t, context.DeadlineExceeded, ended(over, []outcome{quick}))
 

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
+	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/views"
 )
 
@@ -34,7 +35,7 @@ func (v *View) restrict(ctx context.Context) {
 	v.only = only
 	var seen []groupView
 	for _, g := range v.groups {
-		if len(only) > 0 && !g.cfg.excludes(only) {
+		if len(only) > 0 && !labelmap.Excludes(g.cfg, only) {
 			g.only, g.rank = only, len(seen)
 			seen = append(seen, g)
 		}
@@ -44,7 +45,9 @@ func (v *View) restrict(ctx context.Context) {
 
 // resolve decides what a selector is for the group's replicas, of what the request may
 // be shown.
-func (g groupView) resolve(ms []*labels.Matcher) resolved { return g.cfg.resolve(g.with(ms)) }
+func (g groupView) resolve(ms []*labels.Matcher) labelmap.Resolved {
+	return labelmap.Resolve(g.cfg, g.with(ms))
+}
 
 // with adds the matchers that restrict the request.
 func (g groupView) with(ms []*labels.Matcher) []*labels.Matcher {
@@ -123,5 +126,5 @@ func (v *View) shownTargets(all v1.TargetDiscovery) v1.TargetDiscovery {
 
 // shows tells whether the request may be shown what has these labels.
 func (v *View) shows(ls labels.Labels) bool {
-	return v.only == nil || len(v.only) > 0 && matchesAll(ls, v.only)
+	return v.only == nil || len(v.only) > 0 && labelmap.MatchesAll(ls, v.only)
 }

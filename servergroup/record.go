@@ -10,6 +10,8 @@ import (
 	"sync"
 
 	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/oneprom/oneprom/servergroup/config"
 )
 
 // Gap is data that an answer lacks.
@@ -28,7 +30,7 @@ type Gap struct {
 
 // String is a warning's text.
 func (g Gap) String() string {
-	return fmt.Sprintf("%s (wanted from %s to %s)", g.Reason, formatMS(g.From), formatMS(g.To))
+	return fmt.Sprintf("%s (wanted from %s to %s)", g.Reason, config.FormatTime(g.From), config.FormatTime(g.To))
 }
 
 // Completeness is what the answer to a request lacks: a gap for each group at the most.
@@ -82,7 +84,7 @@ func (c *Completeness) add(g Gap) {
 }
 
 // lacks is told that an answer lacks data of a group.
-func (v *View) lacks(g *Config, from, to int64, reason string) {
+func (v *View) lacks(g *config.Group, from, to int64, reason string) {
 	v.completeness.add(Gap{Group: g.Name, Region: g.Region, From: from, To: to, Reason: reason})
 }
 

@@ -17,7 +17,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/discovery"
 
+	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/lifetime"
+	"github.com/oneprom/oneprom/servergroup/targets"
 )
 
 // Options of a Set.
@@ -37,15 +39,6 @@ type Options struct {
 	Now func() time.Time
 }
 
-// PartialResponse says what becomes of an answer when a group is missing.
-type PartialResponse string
-
-// The values of partial_response.
-const (
-	PartialWarn  PartialResponse = "warn"  // answer from the others, with a warning
-	PartialError PartialResponse = "error" // fail
-)
-
 // Set is all server groups. Queries see them through a View.
 type Set struct {
 	opts    Options
@@ -64,7 +57,7 @@ type Set struct {
 // other groups as discovery tells other targets.
 type generation struct {
 	entries []*entry
-	partial PartialResponse
+	partial config.PartialResponse
 }
 
 // groups are those of the moment, in configured order.
@@ -143,7 +136,7 @@ func (s *Set) Answered() (groups, all int) {
 // and what was found out about their backends. It waits, for a bounded time, for
 // the first targets of service discovery; until they come, a changed group has
 // those of its predecessor. After an error the old groups stay.
-func (s *Set) Apply(ctx context.Context, cfgs []Config, partial PartialResponse) error {
+func (s *Set) Apply(ctx context.Context, cfgs []config.Group, partial config.PartialResponse) error {
 	s.apply.Lock()
 	defer s.apply.Unlock()
 	kept := map[string]*entry{}
@@ -189,7 +182,7 @@ func (s *Set) discover(ctx context.Context, all, fresh []*entry) error {
 	pools := map[string]discovery.Configs{}
 	waiting := map[string]*entry{}
 	for _, e := range all {
-		if cfgs := e.cfg.dynamicConfigs(); len(cfgs) > 0 {
+		if cfgs := targets.Dynamic(&e.cfg); len(cfgs) > 0 {
 			pools[e.cfg.Name] = cfgs
 			waiting[e.cfg.Name] = e
 		}
@@ -214,13 +207,13 @@ func (s *Set) awaitTargets(ctx context.Context, fresh []*entry) {
 	timeout := time.NewTimer(discoveryWait)
 	defer timeout.Stop()
 	for _, e := range fresh {
-		if !e.cfg.discovers() {
+		if !targets.Discovers(&e.cfg) {
 			continue
 		}
 		select {
 		case <-e.discovered:
 		case <-timeout.C:
-			s.opts.Logger.Warn("service discovery has not told the targets of a server group in time; it is answered as they come", "group", e.cfg.Name)
+			s.opts.Logger.Warn("no targets discovered yet; continuing without them", "group", e.cfg.Name)
 			return
 		case <-ctx.Done():
 			return

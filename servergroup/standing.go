@@ -6,6 +6,9 @@ import (
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/labelmap"
 )
 
 // This file keeps the parts of an answer consistent: a group that fails while a query is
@@ -26,7 +29,7 @@ func (v *View) Without(missing Missing) { v.without = missing }
 
 // stands is told what has become of a group in a part of a query: err is nil if it has
 // answered.
-func (v *View) stands(g *Config, err error) {
+func (v *View) stands(g *config.Group, err error) {
 	v.mtx.Lock()
 	defer v.mtx.Unlock()
 	if v.standings == nil {
@@ -78,7 +81,7 @@ func (v *View) Needs(ms []*labels.Matcher) error {
 	missing := &UnavailableError{}
 	for _, gap := range v.Gaps() {
 		i := slices.IndexFunc(v.groups, func(g groupView) bool { return g.cfg.Name == gap.Group })
-		if i >= 0 && !gap.nobodys && !v.groups[i].cfg.excludes(ms) {
+		if i >= 0 && !gap.nobodys && !labelmap.Excludes(v.groups[i].cfg, ms) {
 			missing.Groups = append(missing.Groups, gap.Reason)
 		}
 	}

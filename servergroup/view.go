@@ -15,8 +15,11 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/findings"
 	"github.com/oneprom/oneprom/servergroup/health"
+	"github.com/oneprom/oneprom/servergroup/labelmap"
+	"github.com/oneprom/oneprom/servergroup/routing"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -25,9 +28,9 @@ import (
 // touch it.
 type View struct {
 	groups    []groupView
-	partial   PartialResponse
-	requested PartialResponse // by the request; "" if it says nothing
-	pushdown  Pushdown        // PushdownOff: for no group
+	partial   config.PartialResponse
+	requested config.PartialResponse // by the request; "" if it says nothing
+	pushdown  config.Pushdown        // PushdownOff: for no group
 	now       time.Time
 	budget    *budget
 	extra     *health.Extra // of hedges and retries
@@ -46,7 +49,7 @@ type View struct {
 }
 
 type groupView struct {
-	cfg      *Config
+	cfg      *config.Group
 	rank     int // its place in the configuration
 	replicas []*replica
 	found    *findings.Recent
@@ -66,30 +69,30 @@ func (v *View) Alike(o *View) bool {
 }
 
 // strict tells whether an answer must not lack data of a group.
-func (v *View) strict(g *Config) bool {
-	return cmp.Or(v.requested, g.PartialResponse, v.partial) == PartialError
+func (v *View) strict(g *config.Group) bool {
+	return cmp.Or(v.requested, g.PartialResponse, v.partial) == config.PartialError
 }
 
 type partialKey struct{}
 
 // WithPartialResponse overrides partial_response for the queries of a request.
-func WithPartialResponse(ctx context.Context, p PartialResponse) context.Context {
+func WithPartialResponse(ctx context.Context, p config.PartialResponse) context.Context {
 	return context.WithValue(ctx, partialKey{}, p)
 }
 
 // View returns the groups of the moment. There are none before the first Apply.
 func (s *Set) View(ctx context.Context) *View {
-	v := &View{now: s.opts.Now(), budget: &budget{limit: s.opts.MaxFetchedBytes, over: s.healths.metrics.overBudget.Inc}, extra: &s.healths.extra, metrics: s.healths.metrics, partial: PartialWarn}
+	v := &View{now: s.opts.Now(), budget: &budget{limit: s.opts.MaxFetchedBytes, over: s.healths.metrics.overBudget.Inc}, extra: &s.healths.extra, metrics: s.healths.metrics, partial: config.PartialWarn}
 	if gen := s.current.Load(); gen != nil {
 		v.partial = gen.partial
 		for i, g := range gen.groups() {
 			v.groups = append(v.groups, groupView{cfg: &g.cfg, rank: i, replicas: *g.replicas.Load(), found: g.found, scrapes: &g.scrapes, useless: g.useless})
 		}
 	}
-	if p, ok := ctx.Value(partialKey{}).(PartialResponse); ok {
+	if p, ok := ctx.Value(partialKey{}).(config.PartialResponse); ok {
 		v.requested = p
 	}
-	v.pushdown, _ = ctx.Value(pushdownKey{}).(Pushdown)
+	v.pushdown, _ = ctx.Value(pushdownKey{}).(config.Pushdown)
 	v.client, _ = transport.ClientHeader(ctx)
 	v.restrict(ctx)
 	return v
@@ -98,7 +101,7 @@ func (s *Set) View(ctx context.Context) *View {
 // target is one group that is asked, with what it is asked for.
 type target struct {
 	groupView
-	route Route
+	route routing.Route
 	// holders is how many replicas may hold a series of this group, those of other
 	// groups included. It is 1 if nothing has to be merged.
 	holders int
@@ -116,7 +119,7 @@ func (v *View) route(ms []*labels.Matcher, mint, maxt int64) []target {
 func (v *View) routeAmong(groups []groupView, ms []*labels.Matcher, mint, maxt int64) []target {
 	var ts []target
 	for _, g := range groups {
-		r := g.route(ms, mint, maxt, v.now)
+		r := routing.To(g.cfg, g.with(ms), mint, maxt, v.now)
 		if r.Skipped == "" {
 			ts = append(ts, target{groupView: g, route: r})
 		}
@@ -135,7 +138,7 @@ func (v *View) routeMerge(ms []*labels.Matcher, mint, maxt int64) []target {
 func (v *View) routeMergeAmong(groups []groupView, ms []*labels.Matcher, mint, maxt int64) []target {
 	var concerned []groupView
 	for _, g := range groups {
-		if !g.cfg.excludes(ms) {
+		if !labelmap.Excludes(g.cfg, ms) {
 			concerned = append(concerned, g)
 		}
 	}
@@ -148,7 +151,7 @@ func (v *View) routeMergeAmong(groups []groupView, ms []*labels.Matcher, mint, m
 		countHolders(with)
 		last := &with[len(ts)]
 		lo, hi := around(mint, maxt, last.holders)
-		last.route = g.route(ms, lo, hi, v.now)
+		last.route = routing.To(g.cfg, g.with(ms), lo, hi, v.now)
 		if last.route.Skipped == "" && last.holders > g.runs() {
 			ts = with
 		}
@@ -169,11 +172,11 @@ func around(mint, maxt int64, holders int) (lo, hi int64) {
 }
 
 func countHolders(ts []target) {
-	groups := make([]groupView, len(ts))
+	cfgs := make([]*config.Group, len(ts))
 	for i, t := range ts {
-		groups[i] = t.groupView
+		cfgs[i] = t.cfg
 	}
-	if tellApart(groups) {
+	if routing.AllDisjoint(cfgs) {
 		for i := range ts {
 			ts[i].holders = min(ts[i].runs(), mostHolders)
 		}
@@ -182,7 +185,7 @@ func countHolders(ts []target) {
 	for i := range ts {
 		ts[i].holders = 0
 		for j := range ts {
-			if i == j || !disjoint(ts[i].cfg, ts[j].cfg) {
+			if i == j || !routing.Disjoint(ts[i].cfg, ts[j].cfg) {
 				ts[i].holders += ts[j].runs()
 			}
 		}
@@ -347,20 +350,20 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 		}
 		said.warn(fmt.Errorf("server group %q: %s: %s", t.cfg.Name, r.url(), doubt))
 	}
-	rules := newLabelRules(t.cfg, p.external)
+	rules := labelmap.NewRules(t.cfg, p.external)
 	req := transport.Request{
-		Matchers: selectable(t.route.resolved.send),
+		Matchers: labelmap.Selectable(t.route.Resolved.Send),
 		Steps:    sel.Steps,
 		Alone:    t.holders == 1 && !sel.Every,
-		Labels:   rules.apply,
+		Labels:   rules.Apply,
 		Charge:   v.charging(r, p.method),
 		Warn:     func(text string) { said.backend(t, r, text) },
 	}
 	if p.method != transport.QueryAPI {
-		req.Matchers = forRead(req.Matchers, p.external)
+		req.Matchers = labelmap.ForRead(req.Matchers, p.external)
 	}
 	// The merge looks at what is around the window, too.
-	lo, hi := t.cfg.TimeRange.bounds(v.now)
+	lo, hi := t.cfg.TimeRange.Bounds(v.now)
 	from, to := around(sel.MinT, sel.MaxT, t.holders)
 	req.MinT, req.MaxT = max(lo, from), min(hi, to)
 	client, method := v.clientOf(t.cfg, p), p.method
@@ -374,7 +377,7 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 		return source{}, err
 	}
 	v.metrics.read(r, method, list)
-	list = slices.DeleteFunc(list, func(s transport.Series) bool { return !matchesAll(s.Labels, t.route.resolved.check) })
+	list = slices.DeleteFunc(list, func(s transport.Series) bool { return !labelmap.MatchesAll(s.Labels, t.route.Resolved.Check) })
 	if list, err = arrange(r.url(), list); err != nil {
 		return source{}, err
 	}
@@ -401,6 +404,6 @@ func (v *View) charging(r *replica, by transport.Method) func(bytes int) error {
 
 // clientOf returns the client for a replica's profile that follows the query's
 // partial_response.
-func (v *View) clientOf(g *Config, p *profile) *transport.Client {
+func (v *View) clientOf(g *config.Group, p *profile) *transport.Client {
 	return p.client.AllowPartial(!v.strict(g))
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"gopkg.in/yaml.v3"
 
-	"github.com/oneprom/oneprom/servergroup"
+	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -307,14 +307,14 @@ var scalarSchemas = map[reflect.Type]func() object{
 			"maximum": 0, "minimum": 0, // a number without a unit
 		}
 	},
-	reflect.TypeFor[servergroup.Time]():            func() object { return object{"type": []string{"string", "number", "null"}} },
+	reflect.TypeFor[groupconfig.Time]():            func() object { return object{"type": []string{"string", "number", "null"}} },
 	reflect.TypeFor[commoncfg.TLSVersion]():        oneOf("TLS10", "TLS11", "TLS12", "TLS13"),
 	reflect.TypeFor[upstream.TracingClientType]():  oneOf("grpc", "http"),
 	reflect.TypeFor[transport.Kind]():              oneOf(transport.Kinds...),
-	reflect.TypeFor[servergroup.PartialResponse](): oneOf(servergroup.PartialWarn, servergroup.PartialError),
-	reflect.TypeFor[servergroup.Pushdown]():        oneOf(servergroup.PushdownProvable, servergroup.PushdownOff),
-	reflect.TypeFor[servergroup.RemoteRead]():      oneOf(servergroup.RemoteReadAuto, servergroup.RemoteReadAlways, servergroup.RemoteReadNever),
-	reflect.TypeFor[servergroup.Replicas]():        oneOf(servergroup.WholeFirst, servergroup.MergeAll),
+	reflect.TypeFor[groupconfig.PartialResponse](): oneOf(groupconfig.PartialWarn, groupconfig.PartialError),
+	reflect.TypeFor[groupconfig.Pushdown]():        oneOf(groupconfig.PushdownProvable, groupconfig.PushdownOff),
+	reflect.TypeFor[groupconfig.RemoteRead]():      oneOf(groupconfig.RemoteReadAuto, groupconfig.RemoteReadAlways, groupconfig.RemoteReadNever),
+	reflect.TypeFor[groupconfig.Replicas]():        oneOf(groupconfig.WholeFirst, groupconfig.MergeAll),
 	reflect.TypeFor[ReadyWhen]():                   oneOf(ReadyNone, ReadyAny, ReadyAll),
 	reflect.TypeFor[QueryAction]():                 oneOf(ActionRefuse),
 }

@@ -25,6 +25,7 @@ import (
 
 	"github.com/oneprom/oneprom/proxy/config"
 	"github.com/oneprom/oneprom/servergroup"
+	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 )
 
 // discoveryPace is how long the Alertmanagers that are found wait to be used. Upstream's
@@ -116,7 +117,7 @@ func New(o Options) (*Ruler, error) {
 		QueryFunc:            r.query,
 		NotifyFunc:           r.notify,
 		// Looking up the `for` state is content with the groups that answer.
-		Context:         servergroup.WithPartialResponse(r.life, servergroup.PartialWarn),
+		Context:         servergroup.WithPartialResponse(r.life, groupconfig.PartialWarn),
 		Appendable:      r.recorder,
 		Queryable:       &memory{o.Storage, func() *config.Config { return r.config.Load() }},
 		Logger:          o.Logger.With("component", "rule manager"),
