@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/targets"
 )
 
 // targetsAt are targets with labels, given as name, value, …
@@ -183,6 +184,7 @@ func TestGroupBy_ReloadKeepsGroups(t *testing.T) {
 		cfg := byShard(sd)
 		cfg.RelabelConfigs = []*relabel.Config{{SourceLabels: model.LabelNames{"shard"}, Separator: ";", Regex: relabel.MustNewRegexp("(.+)"), TargetLabel: "shard", Action: relabel.Replace, Replacement: "$1"}}
 		require.NoError(t, cfg.Validate())
+		require.NoError(t, targets.Validate(&cfg))
 		return cfg
 	}
 	s := newTestSet(t, config.PartialWarn, load())

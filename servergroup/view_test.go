@@ -25,6 +25,7 @@ import (
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/targets"
 )
 
 // backend serves promqltest `load` data as a Prometheus would.
@@ -66,6 +67,7 @@ func newTestSet(t *testing.T, partial config.PartialResponse, cfgs ...config.Gro
 	t.Helper()
 	for _, c := range cfgs {
 		require.NoError(t, c.Validate())
+		require.NoError(t, targets.Validate(&c))
 	}
 	s, err := NewSet(Options{MaxFetchedBytes: 1 << 20})
 	require.NoError(t, err)

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"flag"
 	"os"
@@ -247,9 +248,16 @@ func (g *generator) value(t reflect.Type) object {
 	return text()
 }
 
+// published are the names of schemas that are not those of the Go types: these have moved,
+// and the schema is the same for whoever refers to a part of it.
+var published = map[reflect.Type]string{
+	reflect.TypeFor[groupconfig.Group]():     "servergroup.Config",
+	reflect.TypeFor[groupconfig.TimeRange](): "servergroup.TimeRange",
+}
+
 // named is a reference to the schema of a type that may be in several places.
 func (g *generator) named(t, form reflect.Type) object {
-	name := path.Base(t.PkgPath()) + "." + t.Name()
+	name := cmp.Or(published[t], path.Base(t.PkgPath())+"."+t.Name())
 	if t.Name() == "" || g.names[name] != nil && g.names[name] != t {
 		return g.mapping(form)
 	}

@@ -83,6 +83,7 @@ const (
 	MaxTime = 253402300799999
 )
 
+// FormatTime writes a time (ms) as RFC 3339, and as a number where it has no date.
 func FormatTime(ms int64) string {
 	if ms < MinTime || ms > MaxTime {
 		return fmt.Sprintf("%d ms", ms)

@@ -34,6 +34,8 @@ type Rules struct {
 	conflicts map[string]string
 }
 
+// NewRules returns the rules of a group for a replica whose remote read adds the external
+// labels.
 func NewRules(cfg *config.Group, external map[string]string) *Rules {
 	r := &Rules{
 		inject:    cfg.Labels,

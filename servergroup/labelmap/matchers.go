@@ -68,7 +68,7 @@ func Hides(c *config.Group, name string) bool {
 }
 
 // MayBeExported reports whether a label of this name may be one of the data that an
-// injected label has ousted.
+// injected label has renamed.
 func MayBeExported(c *config.Group, name string) bool {
 	for {
 		own, found := strings.CutPrefix(name, ExportedPrefix)
@@ -116,8 +116,8 @@ func ForRead(ms []*labels.Matcher, external map[string]string) []*labels.Matcher
 	return out
 }
 
-// AnySeries are the matchers that every series satisfies, as a selector that backends
-// accept.
+// AnySeries are matchers that every series satisfies, as a selector that backends accept.
+// They are not to be changed.
 var AnySeries = []*labels.Matcher{labels.MustNewMatcher(labels.MatchNotEqual, labels.MetricName, "")}
 
 // TargetLabel is the label by which targets are cut out.

@@ -32,7 +32,8 @@ type Endpoint struct {
 	Labels labels.Labels
 }
 
-// Key reports whether two endpoints are the same: asked for the same in one spelling.
+// Key is the same for two endpoints that are asked for the same: URL and parameters in one
+// spelling.
 func (e Endpoint) Key() string { return spelling(e.URL) + "?" + e.Params.Encode() }
 
 // spelling is a URL in one spelling, so that URLs can be compared.
@@ -43,7 +44,7 @@ func spelling(u *url.URL) string {
 	return one.String()
 }
 
-// relabeled relabels a target. It returns nil if that drops it.
+// relabeled makes an endpoint of a target. It returns nil if relabeling drops it.
 func relabeled(c *config.Group, tg *targetgroup.Group, t model.LabelSet) (*Endpoint, error) {
 	b := labels.NewBuilder(labels.EmptyLabels())
 	b.Set(model.SchemeLabel, c.Scheme)
@@ -175,6 +176,7 @@ const maxGroupValue = 256
 
 // Validate checks relabel_configs, and what it makes of the targets that the
 // configuration names itself. Its error joins a *config.FieldError for each problem found.
+// It tells relabel_configs which names labels may have: they are not to be used before.
 func Validate(c *config.Group) error {
 	errs := validateRelabeling(c)
 	if len(errs) > 0 {
@@ -259,7 +261,7 @@ func Dynamic(c *config.Group) discovery.Configs {
 	})
 }
 
-// Static are the target groups those of static_configs.
+// Static are the target groups of static_configs.
 func Static(c *config.Group) []*targetgroup.Group {
 	var all []*targetgroup.Group
 	eachStaticGroup(c, func(_ int, tg *targetgroup.Group) { all = append(all, tg) })
