@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/config"
 )
 
 // TestExecute_FetchedOnce: what several parts or selectors need of a replica.
@@ -16,7 +16,7 @@ func TestExecute_FetchedOnce(t *testing.T) {
 	pair, one := groupAt("g", map[string]string{"group": "g"}, a, b), groupAt("h", map[string]string{"group": "h"}, c)
 	mergeAll(&pair)
 	pushdownOff(&one)
-	e := engineOver(t, servergroup.PartialWarn, pair, one)
+	e := engineOver(t, config.PartialWarn, pair, one)
 	all := truthOf(t, targets(`,group="g"`, true)+targets(`,group="h"`, true))
 	asked := func(s *store) int {
 		_, reads := s.asked()
