@@ -7,12 +7,12 @@ import (
 	"github.com/prometheus/prometheus/storage"
 
 	"github.com/oneprom/oneprom/dedup"
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 // contains reports whether the selection all has all samples of the selection some, as the
 // requests contain the failed requests. What is contained need not be fetched.
-func contains(all, some servergroup.Selection) bool {
+func contains(all, some view.Selection) bool {
 	switch {
 	case (all.Steps == nil) != (some.Steps == nil), all.Every != some.Every, all.MinT > some.MinT, all.MaxT < some.MaxT:
 		return false
@@ -25,7 +25,7 @@ func contains(all, some servergroup.Selection) bool {
 }
 
 // widest returns the widest selection of a list that contains sel; sel itself if none does.
-func widest(list []servergroup.Selection, sel servergroup.Selection) servergroup.Selection {
+func widest(list []view.Selection, sel view.Selection) view.Selection {
 	for _, s := range list {
 		if contains(s, sel) && !contains(sel, s) {
 			sel = s

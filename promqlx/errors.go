@@ -9,8 +9,8 @@ import (
 	"github.com/prometheus/prometheus/storage"
 
 	"github.com/oneprom/oneprom/promqlx/answer"
-	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/fanout"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -35,7 +35,7 @@ func endsPlan(err error) bool {
 func partError(err error) error {
 	var (
 		unavailable *completeness.UnavailableError
-		budget      *servergroup.BudgetError
+		budget      *fanout.BudgetError
 		canceled    promql.ErrQueryCanceled
 		timeout     promql.ErrQueryTimeout
 		samples     promql.ErrTooManySamples

@@ -12,7 +12,7 @@ import (
 	"github.com/oneprom/oneprom/promqlx/answer"
 	"github.com/oneprom/oneprom/promqlx/explain"
 	"github.com/oneprom/oneprom/promqlx/plan"
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/partition"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -34,7 +34,7 @@ func (x *execution) answerPart(ctx context.Context, p *plan.Part) ([]storage.Ser
 	if p.Steps.Count() <= 0 {
 		return nil, nil, nil
 	}
-	concerned := slices.DeleteFunc(slices.Clone(x.plan.Partitions), func(partition *servergroup.Partition) bool { return !p.Concerns(partition) })
+	concerned := slices.DeleteFunc(slices.Clone(x.plan.Partitions), func(partition *partition.Partition) bool { return !p.Concerns(partition) })
 	mint, maxt := p.Window()
 	answers := make([]answer.Answer, len(concerned))
 	errs := make([]error, len(concerned))
@@ -52,12 +52,12 @@ func (x *execution) answerPart(ctx context.Context, p *plan.Part) ([]storage.Ser
 		})
 	}
 	if err := g.Wait(); err != nil {
-		if late := servergroup.Late(concerned, errs); late != nil && errors.Is(err, context.DeadlineExceeded) {
+		if late := partition.Late(concerned, errs); late != nil && errors.Is(err, context.DeadlineExceeded) {
 			err = late
 		}
 		return nil, nil, err
 	}
-	ws, err := servergroup.Verdict(concerned, errs)
+	ws, err := partition.Verdict(concerned, errs)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -74,7 +74,7 @@ func (x *execution) answerPart(ctx context.Context, p *plan.Part) ([]storage.Ser
 }
 
 // askPartition returns the answer of a partition to a part.
-func (x *execution) askPartition(ctx context.Context, p *plan.Part, partition *servergroup.Partition) (_ answer.Answer, err error) {
+func (x *execution) askPartition(ctx context.Context, p *plan.Part, partition *partition.Partition) (_ answer.Answer, err error) {
 	defer transport.Guard(&err)
 	if err := partition.Missing(); err != nil {
 		return answer.Answer{}, err
@@ -105,7 +105,7 @@ func (x *execution) askPartition(ctx context.Context, p *plan.Part, partition *s
 
 // choose divides a partition's share of a part into pieces. It returns errDivisible if the
 // pieces merge replicas at steps at which one replica is whole but for a few targets.
-func (x *execution) choose(ctx context.Context, p *plan.Part, partition *servergroup.Partition) ([]*servergroup.Piece, error) {
+func (x *execution) choose(ctx context.Context, p *plan.Part, partition *partition.Partition) ([]*partition.Piece, error) {
 	pieces, err := partition.Choose(ctx, p.Need())
 	if err != nil || p.ByTarget || x.divided || mergedSteps(pieces) == 0 {
 		return pieces, err
@@ -120,7 +120,7 @@ func (x *execution) choose(ctx context.Context, p *plan.Part, partition *serverg
 }
 
 // mergedSteps counts the steps at which the samples of all targets are merged.
-func mergedSteps(pieces []*servergroup.Piece) int64 {
+func mergedSteps(pieces []*partition.Piece) int64 {
 	n := int64(0)
 	for _, p := range pieces {
 		if p.Replica() == "" && len(p.Narrowed()) == 0 {

@@ -10,7 +10,7 @@ import (
 
 	"github.com/oneprom/oneprom/promqlx/explain"
 	"github.com/oneprom/oneprom/promqlx/plan"
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 // Question is a query that is to be explained.
@@ -35,7 +35,7 @@ func (e *Engine) makeQuery(ctx context.Context, q Question) (*query, error) {
 
 // Explain describes what would become of a query over the groups of a view. It sends no
 // requests. It fails if the query cannot be made, as where it does not parse.
-func (e *Engine) Explain(ctx context.Context, view *servergroup.View, q Question) (*explain.Explanation, error) {
+func (e *Engine) Explain(ctx context.Context, view *view.View, q Question) (*explain.Explanation, error) {
 	asked, err := e.makeQuery(ctx, q)
 	if err != nil {
 		return nil, err

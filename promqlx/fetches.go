@@ -12,7 +12,8 @@ import (
 
 	"github.com/oneprom/oneprom/promqlx/explain"
 	"github.com/oneprom/oneprom/promqlx/plan"
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/partition"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 // fetches are the fetches of one execution. Series that several selectors need of the same
@@ -24,12 +25,12 @@ type fetches struct {
 	mtx     sync.Mutex      // guards the fields below but running
 	ctx     context.Context // bounds all fetches; nil before the evaluation has begun
 	cancel  context.CancelFunc
-	known   map[string]*servergroup.Fetch // by selectionKey, with the key of a piece
+	known   map[string]*view.Fetch // by selectionKey, with the key of a piece
 	running sync.WaitGroup
 }
 
 func newFetches(p *plan.Routed, trace *explain.Trace) *fetches {
-	return &fetches{plan: p, trace: trace, known: map[string]*servergroup.Fetch{}}
+	return &fetches{plan: p, trace: trace, known: map[string]*view.Fetch{}}
 }
 
 // begin sets the context of the evaluation. All fetches end with it.
@@ -53,7 +54,7 @@ func (f *fetches) end() {
 
 // series returns the series of a selection, for a piece unless that is nil. Where another
 // selection that is fetched contains them, they are taken from that one.
-func (f *fetches) series(sel servergroup.Selection, piece *servergroup.Piece) storage.SeriesSet {
+func (f *fetches) series(sel view.Selection, piece *partition.Piece) storage.SeriesSet {
 	recorded := f.trace.Fetch(piece, sel)
 	all := widest(f.siblings(piece), sel)
 	set := f.fetched(all, piece)
@@ -66,8 +67,8 @@ func (f *fetches) series(sel servergroup.Selection, piece *servergroup.Piece) st
 // siblings returns the selections that are fetched in the same way as those of a piece, or
 // of the query itself if that is nil. Where a piece merges all replicas at all steps, the
 // selectors of other parts with the same steps are fetched so as well.
-func (f *fetches) siblings(piece *servergroup.Piece) []servergroup.Selection {
-	var out []servergroup.Selection
+func (f *fetches) siblings(piece *partition.Piece) []view.Selection {
+	var out []view.Selection
 	for _, leaf := range f.plan.Leaves {
 		switch {
 		case piece == nil && leaf.Selector != nil && !leaf.Selector.Unused:
@@ -82,7 +83,7 @@ func (f *fetches) siblings(piece *servergroup.Piece) []servergroup.Selection {
 }
 
 // fetched returns the series of a selection. It is fetched unless it has been.
-func (f *fetches) fetched(sel servergroup.Selection, piece *servergroup.Piece) storage.SeriesSet {
+func (f *fetches) fetched(sel view.Selection, piece *partition.Piece) storage.SeriesSet {
 	f.mtx.Lock()
 	defer f.mtx.Unlock()
 	key := selectionKey(sel)
@@ -91,7 +92,7 @@ func (f *fetches) fetched(sel servergroup.Selection, piece *servergroup.Piece) s
 	}
 	fetch, ok := f.known[key]
 	if !ok && piece != nil {
-		fetch = f.plan.View.SelectPiece(f.ctx, sel, piece, &f.running)
+		fetch = piece.Select(f.ctx, sel, &f.running)
 	} else if !ok {
 		fetch = f.plan.View.Select(f.ctx, sel, &f.running)
 	}
@@ -104,11 +105,11 @@ func (f *fetches) later(fetch func(ctx context.Context) ([]storage.Series, annot
 	f.mtx.Lock()
 	defer f.mtx.Unlock()
 	ctx := f.ctx
-	return servergroup.Later(ctx, &f.running, func() ([]storage.Series, annotations.Annotations, error) { return fetch(ctx) }).Read()
+	return view.Later(ctx, &f.running, func() ([]storage.Series, annotations.Annotations, error) { return fetch(ctx) }).Read()
 }
 
 // selectionKey is equal for selections of the same series and samples.
-func selectionKey(sel servergroup.Selection) string {
+func selectionKey(sel view.Selection) string {
 	texts := make([]string, len(sel.Matchers))
 	for i, m := range sel.Matchers {
 		texts[i] = m.String()

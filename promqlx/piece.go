@@ -14,19 +14,19 @@ import (
 	"github.com/oneprom/oneprom/promqlx/answer"
 	"github.com/oneprom/oneprom/promqlx/explain"
 	"github.com/oneprom/oneprom/promqlx/plan"
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/partition"
 )
 
 // evaluation is the evaluation of a part over one piece of a partition.
 type evaluation struct {
 	*execution
 	part     *plan.Part
-	piece    *servergroup.Piece
+	piece    *partition.Piece
 	recorded *explain.PieceTrace // nil if the query is not traced
 }
 
 // evaluatePiece evaluates a part over a piece.
-func (x *execution) evaluatePiece(ctx context.Context, p *plan.Part, piece *servergroup.Piece) (answer.Answer, error) {
+func (x *execution) evaluatePiece(ctx context.Context, p *plan.Part, piece *partition.Piece) (answer.Answer, error) {
 	e := &evaluation{execution: x, part: p, piece: piece, recorded: x.trace.Piece(piece)}
 	a, err := e.evaluate(ctx)
 	series, samples := a.Size()
@@ -37,7 +37,7 @@ func (x *execution) evaluatePiece(ctx context.Context, p *plan.Part, piece *serv
 // evaluate has the piece's replica evaluate the part if that is possible. If it is not, it
 // evaluates the part locally.
 func (e *evaluation) evaluate(ctx context.Context) (answer.Answer, error) {
-	if len(e.piece.Turns) > 1 && !e.part.IsSelectorAtItsSteps() && e.piece.Speaks(e.part.Expr.String()) {
+	if len(e.piece.Turns) > 1 && !e.part.IsSelectorAtItsSteps() && e.piece.Annotated(e.part.Expr.String()) {
 		return e.evaluateTurns(ctx)
 	}
 	local, err := e.piece.Local(ctx, e.part.IsSelector())
@@ -71,14 +71,14 @@ func (e *evaluation) verifyAtTurns(ctx context.Context, a answer.Answer) (answer
 		a.Keep(e.piece.Turns)
 		return a, a.Verify(e.part)
 	}
-	e.piece.Spoke(e.part.Expr.String())
+	e.piece.MarkAnnotated(e.part.Expr.String())
 	return e.evaluateTurns(ctx)
 }
 
 // evaluateTurns evaluates each turn of the piece by itself.
 func (e *evaluation) evaluateTurns(ctx context.Context) (answer.Answer, error) {
 	var all answer.Answer
-	for _, turn := range e.piece.Apart() {
+	for _, turn := range e.piece.PerTurn() {
 		one, err := e.evaluatePiece(ctx, e.part, turn)
 		if err != nil {
 			return answer.Answer{}, err

@@ -9,7 +9,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/oneprom/oneprom/promqlx/plan"
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/partition"
 )
 
 // source is the queryable of upstream's query. It is made before the query is planned, and
@@ -31,8 +31,8 @@ func (s *source) Querier(int64, int64) (storage.Querier, error) {
 type querier struct {
 	storage.LabelQuerier // nil: the engine asks for no labels
 	execution            *execution
-	leaves               []plan.Leaf        // what the selectors of the expression stand for
-	piece                *servergroup.Piece // the piece over which a part is evaluated; nil for the query itself
+	leaves               []plan.Leaf      // what the selectors of the expression stand for
+	piece                *partition.Piece // the piece over which a part is evaluated; nil for the query itself
 
 	mtx  sync.Mutex // guards next
 	next int

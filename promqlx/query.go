@@ -14,8 +14,9 @@ import (
 	"github.com/oneprom/oneprom/promqlx/answer"
 	"github.com/oneprom/oneprom/promqlx/explain"
 	"github.com/oneprom/oneprom/promqlx/plan"
-	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/request"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 // query is a query of upstream's engine that is planned when it is executed, for the groups
@@ -69,7 +70,7 @@ func (q *query) Exec(ctx context.Context) *promql.Result {
 // run executes the query over the groups of a view. What shows only during an execution
 // may ask for another plan: the query is then planned anew for the groups of that moment,
 // and nothing of the earlier execution is kept.
-func (q *query) run(ctx context.Context, view *servergroup.View) *promql.Result {
+func (q *query) run(ctx context.Context, view *view.View) *promql.Result {
 	o := q.engine.options()
 	var missing completeness.Missing
 	for {
@@ -95,7 +96,7 @@ func (q *query) run(ctx context.Context, view *servergroup.View) *promql.Result 
 }
 
 // runPlan plans the query and executes the plan.
-func (q *query) runPlan(ctx context.Context, view *servergroup.View, o plan.Options) *promql.Result {
+func (q *query) runPlan(ctx context.Context, view *view.View, o plan.Options) *promql.Result {
 	stmt, ok := q.Statement().(*parser.EvalStmt)
 	if !ok {
 		return &promql.Result{Err: fmt.Errorf("BUG: statement of type %T", q.Statement())}
@@ -124,7 +125,7 @@ func (q *query) runPlan(ctx context.Context, view *servergroup.View, o plan.Opti
 		view.Report()
 	case errors.As(res.Err, &unavailable):
 		q.gaps = view.Ledger.Gaps()
-		servergroup.RequestOf(ctx).Record.Report(q.gaps)
+		request.From(ctx).Record.Report(q.gaps)
 	}
 	res.Warnings.Merge(view.Ledger.LateWarnings())
 	view.Ledger.Fold(res.Warnings)
@@ -133,7 +134,7 @@ func (q *query) runPlan(ctx context.Context, view *servergroup.View, o plan.Opti
 }
 
 // plan makes the plan and prepares its execution.
-func (q *query) plan(ctx context.Context, stmt *parser.EvalStmt, view *servergroup.View, o plan.Options) *plan.Routed {
+func (q *query) plan(ctx context.Context, stmt *parser.EvalStmt, view *view.View, o plan.Options) *plan.Routed {
 	_, span := startSpan(ctx, "plan")
 	defer span.End()
 	planned := plan.Route(stmt, q.engine.subqueryStep, view, o)

@@ -18,8 +18,9 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/oneprom/oneprom/promqlx/answer"
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/request"
 	"github.com/oneprom/oneprom/servergroup/transport"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 // sharedRuns are the executions under way. Equal queries at the same time share one.
@@ -60,7 +61,7 @@ type queryKey struct {
 // sharedRun is one execution for all queries that wait for it.
 type sharedRun struct {
 	queryKey
-	view     *servergroup.View // the groups that the execution sees
+	view     *view.View // the groups that the execution sees
 	deadline time.Time
 	cancel   context.CancelFunc
 	holders  int // queries that wait, or have the result and are not closed
@@ -150,7 +151,7 @@ func (w *waiter) Exec(ctx context.Context) *promql.Result {
 		w.run, w.stats = run, run.query.Stats()
 		res := w.engine.runs.take(run)
 		record.setResult(res)
-		servergroup.RequestOf(ctx).Record.Report(run.query.gaps)
+		request.From(ctx).Record.Report(run.query.gaps)
 		var canceled promql.ErrQueryCanceled
 		if errors.As(res.Err, &canceled) && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			res.Err = contextError(ctx) // the deadline is why it was cancelled
@@ -202,7 +203,7 @@ func (e *Engine) subquerySteps(expr parser.Expr) string {
 // with a deadline. The time left to the execution matters because it bounds how long a
 // hanging replica is waited for. It must be about the time left to the query: at least
 // half of it, and not much more.
-func (run *sharedRun) suits(view *servergroup.View, deadline time.Time) bool {
+func (run *sharedRun) suits(view *view.View, deadline time.Time) bool {
 	left, own := time.Until(run.deadline), time.Until(deadline)
 	return left >= own/2 && left-left/10 <= own && run.view.Alike(view)
 }

@@ -22,8 +22,8 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
-	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/request"
 )
 
 // threeSeries asks nobody and warns of its first number.
@@ -314,13 +314,13 @@ func TestShare_Unequal(t *testing.T) {
 		context func(context.Context) context.Context
 	}{
 		{2, func(ctx context.Context) context.Context {
-			return servergroup.WithRequest(ctx, func(r *servergroup.Request) { r.Pushdown = config.PushdownOff })
+			return request.With(ctx, func(r *request.Request) { r.Pushdown = config.PushdownOff })
 		}},
 		{2, func(ctx context.Context) context.Context {
-			return servergroup.WithRequest(ctx, func(r *servergroup.Request) { r.Partial = config.PartialError })
+			return request.With(ctx, func(r *request.Request) { r.Partial = config.PartialError })
 		}},
 		{1, func(ctx context.Context) context.Context {
-			return servergroup.WithRequest(ctx, func(r *servergroup.Request) { r.Partial = config.PartialWarn }) // as configured
+			return request.With(ctx, func(r *request.Request) { r.Partial = config.PartialWarn }) // as configured
 		}},
 		{1, func(ctx context.Context) context.Context {
 			return promql.NewOriginContext(ctx, map[string]any{"client": "another"})
@@ -739,7 +739,7 @@ func TestShare_NotBetweenClientsOfWhomOtherHeadersArePassedOn(t *testing.T) {
 		tenant             string
 		executions, shared int
 	}{{"1", 1, 0}, {"1", 1, 1}, {"2", 2, 1}} {
-		ctx := servergroup.WithRequest(t.Context(), func(r *servergroup.Request) {
+		ctx := request.With(t.Context(), func(r *request.Request) {
 			r.Header = http.Header{"X-Scope-Orgid": {next.tenant}, "X-Other": {strconv.Itoa(i)}}
 		})
 		results = append(results, begin(ctx, waiters[i]))

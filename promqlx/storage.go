@@ -9,6 +9,8 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/lookup"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 // Storage serves the server groups as a storage, for the endpoints that run no query:
@@ -39,14 +41,14 @@ type groupQuerier struct {
 	groups     *servergroup.Set
 	mint, maxt int64
 
-	mtx     sync.Mutex        // guards the fields below
-	seen    *servergroup.View // the view of all calls, with one budget; nil before the first
+	mtx     sync.Mutex // guards the fields below
+	seen    *view.View // the view of all calls, with one budget; nil before the first
 	cancels []context.CancelFunc
 	running sync.WaitGroup
 }
 
 // view returns the view that all calls of the querier share.
-func (q *groupQuerier) view(ctx context.Context) *servergroup.View {
+func (q *groupQuerier) view(ctx context.Context) *view.View {
 	q.mtx.Lock()
 	defer q.mtx.Unlock()
 	if q.seen == nil {
@@ -57,9 +59,9 @@ func (q *groupQuerier) view(ctx context.Context) *servergroup.View {
 
 // Select implements storage.Querier.
 func (q *groupQuerier) Select(ctx context.Context, _ bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
-	view := q.view(ctx)
+	v := q.view(ctx)
 	if hints != nil && hints.Func == "series" {
-		list, ws, err := view.Series(ctx, q.lookup(hints.Limit, ms))
+		list, ws, err := lookup.Series(ctx, v, q.lookup(hints.Limit, ms))
 		if err != nil {
 			return storage.ErrSeriesSet(queryError(err))
 		}
@@ -69,12 +71,12 @@ func (q *groupQuerier) Select(ctx context.Context, _ bool, hints *storage.Select
 	defer q.mtx.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	q.cancels = append(q.cancels, cancel)
-	sel := servergroup.Selection{Matchers: ms, MinT: q.mint, MaxT: q.maxt}
-	return queryErrors{view.Select(ctx, sel, &q.running).Read()}
+	sel := view.Selection{Matchers: ms, MinT: q.mint, MaxT: q.maxt}
+	return queryErrors{v.Select(ctx, sel, &q.running).Read()}
 }
 
-func (q *groupQuerier) lookup(limit int, ms []*labels.Matcher) servergroup.Lookup {
-	return servergroup.Lookup{Matchers: ms, MinT: q.mint, MaxT: q.maxt, Limit: limit}
+func (q *groupQuerier) lookup(limit int, ms []*labels.Matcher) lookup.Lookup {
+	return lookup.Lookup{Matchers: ms, MinT: q.mint, MaxT: q.maxt, Limit: limit}
 }
 
 func limitOf(hints *storage.LabelHints) int {
@@ -86,13 +88,13 @@ func limitOf(hints *storage.LabelHints) int {
 
 // LabelValues implements storage.LabelQuerier.
 func (q *groupQuerier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	values, ws, err := q.view(ctx).LabelValues(ctx, name, q.lookup(limitOf(hints), ms))
+	values, ws, err := lookup.LabelValues(ctx, q.view(ctx), name, q.lookup(limitOf(hints), ms))
 	return values, ws, queryError(err)
 }
 
 // LabelNames implements storage.LabelQuerier.
 func (q *groupQuerier) LabelNames(ctx context.Context, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	names, ws, err := q.view(ctx).LabelNames(ctx, q.lookup(limitOf(hints), ms))
+	names, ws, err := lookup.LabelNames(ctx, q.view(ctx), q.lookup(limitOf(hints), ms))
 	return names, ws, queryError(err)
 }
 

@@ -7,9 +7,9 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/completeness"
 	groupconfig "github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/request"
 )
 
 const (
@@ -32,7 +32,7 @@ const (
 func tellCompleteness(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := &completeness.Record{}
-		h.ServeHTTP(&completenessWriter{watchedWriter: watchedWriter{ResponseWriter: w}, of: c}, r.WithContext(servergroup.WithRequest(r.Context(), func(w *servergroup.Request) { w.Record = c })))
+		h.ServeHTTP(&completenessWriter{watchedWriter: watchedWriter{ResponseWriter: w}, of: c}, r.WithContext(request.With(r.Context(), func(w *request.Request) { w.Record = c })))
 	})
 }
 
@@ -107,7 +107,7 @@ func (s *Server) requestPartial(h http.Handler) http.Handler {
 		case said == "":
 			h.ServeHTTP(w, r)
 		default:
-			h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(w *servergroup.Request) { w.Partial = said })))
+			h.ServeHTTP(w, r.WithContext(request.With(r.Context(), func(w *request.Request) { w.Partial = said })))
 		}
 	})
 }

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"net/http"
 
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/request"
 )
 
 // maxForwarded bounds the headers of one request that are passed on, in bytes: less than
@@ -32,7 +32,7 @@ func (s *Server) forwardHeaders(h http.Handler) http.Handler {
 		case size > maxForwarded:
 			respondError(w, &apiError{http.StatusRequestHeaderFieldsTooLarge, "bad_data", fmt.Errorf("the headers of the request that are passed on to server groups have %d bytes, more than %d", size, maxForwarded)}, s.logger)
 		case named:
-			h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(w *servergroup.Request) { w.Header = picked })))
+			h.ServeHTTP(w, r.WithContext(request.With(r.Context(), func(w *request.Request) { w.Header = picked })))
 		default:
 			h.ServeHTTP(w, r)
 		}

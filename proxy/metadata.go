@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/survey"
 )
 
 // groupView is the server groups as one request sees them.
@@ -22,10 +22,10 @@ type groupView interface {
 	// Exemplars finds exemplars between mint and maxt, in ms, inclusive.
 	Exemplars(ctx context.Context, mint, maxt int64, selectors [][]*labels.Matcher) ([]exemplar.QueryResult, annotations.Annotations, error)
 	// Metadata finds what is known of a metric, or of all if metric is empty.
-	Metadata(ctx context.Context, metric string) (map[string][]servergroup.Metadata, annotations.Annotations, error)
+	Metadata(ctx context.Context, metric string) (map[string][]survey.Metadata, annotations.Annotations, error)
 }
 
-var _ groupView = (*servergroup.View)(nil)
+var _ groupView = survey.Servers{}
 
 // lookups answers what upstream would answer from its own scraping.
 type lookups struct {
@@ -80,7 +80,7 @@ func (l lookups) metadata(r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	shown := map[string][]servergroup.Metadata{}
+	shown := map[string][]survey.Metadata{}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		if limit >= 0 && len(shown) >= limit {
 			break

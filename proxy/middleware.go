@@ -8,8 +8,8 @@ import (
 
 	"github.com/prometheus/prometheus/util/httputil"
 
-	"github.com/oneprom/oneprom/servergroup"
 	groupconfig "github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/request"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -113,7 +113,7 @@ func (s *Server) asGet(h http.Handler) http.Handler {
 // part of one.
 func wholeOnly(h http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(w *servergroup.Request) { w.Partial = groupconfig.PartialError })))
+		h.ServeHTTP(w, r.WithContext(request.With(r.Context(), func(w *request.Request) { w.Partial = groupconfig.PartialError })))
 	}
 }
 
@@ -127,7 +127,7 @@ func (s *Server) requestPushdown(h http.Handler) http.Handler {
 		case "", groupconfig.PushdownProvable:
 			h.ServeHTTP(w, r)
 		case groupconfig.PushdownOff:
-			h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(w *servergroup.Request) { w.Pushdown = said })))
+			h.ServeHTTP(w, r.WithContext(request.With(r.Context(), func(w *request.Request) { w.Pushdown = said })))
 		default:
 			respondError(w, &apiError{http.StatusBadRequest, "bad_data", fmt.Errorf("header %s: %q is neither provable nor off", pushdownHeader, string(said))}, s.logger)
 		}

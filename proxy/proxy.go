@@ -30,6 +30,7 @@ import (
 	"github.com/oneprom/oneprom/proxy/config"
 	"github.com/oneprom/oneprom/proxy/ruler"
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/survey"
 )
 
 const (
@@ -183,7 +184,7 @@ func New(o Options) (_ *Server, err error) {
 	s.ownRules, s.ownAlertmanagers = s.ruler.Rules(), s.ruler.Notifier()
 	upstream, own := s.upstreamAPI(s.engine, storage)
 	s.handler = s.router(upstream,
-		lookups{parser: s.parser, view: func(ctx context.Context) groupView { return s.set.View(ctx) }},
+		lookups{parser: s.parser, view: func(ctx context.Context) groupView { return survey.Of(s.set.View(ctx)) }},
 		mergedViews{own: own, view: s.set.View, parser: s.parser},
 		&federation{
 			storage: storage, parser: s.parser, lookback: time.Duration(o.LookbackDelta), now: o.Now,

@@ -12,8 +12,8 @@ import (
 
 	"github.com/oneprom/oneprom/promqlx"
 	"github.com/oneprom/oneprom/proxy/ruler"
-	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/request"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -31,7 +31,7 @@ func (s *Server) queryOfRule(ctx context.Context, from ruler.Origin, expr string
 	q := &runningQuery{came: time.Now(), path: "/rule", from: origin{client: "rule " + from.Rule}}
 	q.asked = &promqlx.Question{Query: clipped(expr, maxQueryText), Start: at, End: at}
 	complete := &completeness.Record{}
-	ctx, q.cancel = context.WithCancel(servergroup.WithRequest(promqlx.WithRecord(ctx, &q.record), func(r *servergroup.Request) { r.Record = complete }))
+	ctx, q.cancel = context.WithCancel(request.With(promqlx.WithRecord(ctx, &q.record), func(r *request.Request) { r.Record = complete }))
 	defer q.cancel()
 	s.queries.add(q)
 	defer s.queries.remove(q)

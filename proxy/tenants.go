@@ -14,7 +14,7 @@ import (
 
 	"github.com/oneprom/oneprom/proxy/admission"
 	"github.com/oneprom/oneprom/proxy/config"
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/request"
 )
 
 // This file finds out whose a request is, and refuses those that are not for it. What a
@@ -217,9 +217,9 @@ func (s *Server) identify(h http.Handler) http.Handler {
 		ctx := context.WithValue(r.Context(), visitorKey{}, v)
 		switch {
 		case v.tenant == nil:
-			ctx = servergroup.WithRequest(ctx, func(r *servergroup.Request) { r.Restricted = true })
+			ctx = request.With(ctx, func(r *request.Request) { r.Restricted = true })
 		case !v.Admin:
-			ctx = servergroup.WithRequest(ctx, func(r *servergroup.Request) { r.Restricted, r.Shown = true, v.only })
+			ctx = request.With(ctx, func(r *request.Request) { r.Restricted, r.Shown = true, v.only })
 		}
 		h.ServeHTTP(&permittedWriter{watchedWriter: watchedWriter{ResponseWriter: w}, of: v}, r.WithContext(ctx))
 	})

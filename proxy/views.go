@@ -16,7 +16,8 @@ import (
 	"github.com/prometheus/prometheus/util/notifications"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/survey"
+	"github.com/oneprom/oneprom/servergroup/view"
 	"github.com/oneprom/oneprom/servergroup/views"
 )
 
@@ -25,7 +26,7 @@ import (
 // wrong with a request, upstream's own handler says: it is always asked first.
 type mergedViews struct {
 	own    ownAPI
-	view   func(context.Context) *servergroup.View
+	view   func(context.Context) *view.View
 	parser parser.Parser
 }
 
@@ -37,8 +38,8 @@ func (m mergedViews) alerts(r *http.Request) (answer, error) {
 		return answer{}, err
 	}
 	view := m.view(r.Context())
-	theirs, ws, err := view.Alerts(r.Context())
-	return answer{data: v1.AlertDiscovery{Alerts: views.MergeAlerts(view.ShownAlerts(own.Alerts), theirs)}, warnings: ws}, err
+	theirs, ws, err := survey.Of(view).Alerts(r.Context())
+	return answer{data: v1.AlertDiscovery{Alerts: views.MergeAlerts(survey.Of(view).ShownAlerts(own.Alerts), theirs)}, warnings: ws}, err
 }
 
 // targets is /targets: one for each scrape pool and set of labels over all replicas and
@@ -50,7 +51,7 @@ func (m mergedViews) targets(r *http.Request) (answer, error) {
 		return answer{}, err
 	}
 	params := r.URL.Query()
-	theirs, ws, err := m.view(r.Context()).Targets(r.Context(), params.Get("state"), params.Get("scrapePool"))
+	theirs, ws, err := survey.Of(m.view(r.Context())).Targets(r.Context(), params.Get("state"), params.Get("scrapePool"))
 	return answer{data: views.JoinTargets(own, theirs), warnings: ws}, err
 }
 
@@ -72,7 +73,7 @@ func (m mergedViews) targetMetadata(r *http.Request) (answer, error) {
 			return answer{}, badParameter("match_target", err)
 		}
 	}
-	all, ws, err := m.view(r.Context()).TargetMetadata(r.Context(), ms, r.FormValue("metric"))
+	all, ws, err := survey.Of(m.view(r.Context())).TargetMetadata(r.Context(), ms, r.FormValue("metric"))
 	if limit >= 0 {
 		all = all[:min(limit, len(all))]
 	}
@@ -85,7 +86,7 @@ func (m mergedViews) scrapePools(r *http.Request) (answer, error) {
 	if err := m.own.ask(r, "/scrape_pools", r.URL.RawQuery, &own); err != nil {
 		return answer{}, err
 	}
-	theirs, ws, err := m.view(r.Context()).ScrapePools(r.Context())
+	theirs, ws, err := survey.Of(m.view(r.Context())).ScrapePools(r.Context())
 	return answer{data: v1.ScrapePoolsDiscovery{ScrapePools: views.MergePools(own.ScrapePools, theirs)}, warnings: ws}, err
 }
 
@@ -109,7 +110,7 @@ func (m mergedViews) ofScrapePool(path string) apiHandler {
 			return answer{data: own}, nil
 		}
 		view := m.view(r.Context())
-		theirs, ws, err := view.OfScrapePool(r.Context(), path, params)
+		theirs, ws, err := survey.Of(view).OfScrapePool(r.Context(), path, params)
 		if err == nil && theirs == nil {
 			e := *classify(notOwn)
 			for _, gap := range view.Ledger.Gaps() {
@@ -128,7 +129,7 @@ func (m mergedViews) alertmanagers(r *http.Request) (answer, error) {
 	if err := m.own.ask(r, "/alertmanagers", r.URL.RawQuery, &own); err != nil {
 		return answer{}, err
 	}
-	theirs, ws, err := m.view(r.Context()).Alertmanagers(r.Context())
+	theirs, ws, err := survey.Of(m.view(r.Context())).Alertmanagers(r.Context())
 	return answer{data: views.MergeAlertmanagers(own, theirs), warnings: ws}, err
 }
 
@@ -152,7 +153,7 @@ func (m mergedViews) tsdbStatus(r *http.Request) (answer, error) {
 	if err != nil {
 		return answer{}, badParameter("limit", err)
 	}
-	theirs, ws, err := m.view(r.Context()).TSDBStatus(r.Context(), min(limit*tsdbMargin, mostTSDB))
+	theirs, ws, err := survey.Of(m.view(r.Context())).TSDBStatus(r.Context(), min(limit*tsdbMargin, mostTSDB))
 	all := views.JoinTSDB(own, theirs)
 	all.Cut(limit)
 	return answer{data: all, warnings: ws}, err
@@ -161,7 +162,7 @@ func (m mergedViews) tsdbStatus(r *http.Request) (answer, error) {
 // tsdbBlocks is /status/tsdb/blocks: the blocks of all servers, also of replicas, whose
 // blocks are not the same ones.
 func (m mergedViews) tsdbBlocks(r *http.Request) (answer, error) {
-	theirs, ws, err := m.view(r.Context()).TSDBBlocks(r.Context())
+	theirs, ws, err := survey.Of(m.view(r.Context())).TSDBBlocks(r.Context())
 	return answer{data: map[string][]tsdb.BlockMeta{"blocks": theirs}, warnings: ws}, err
 }
 
@@ -172,7 +173,7 @@ func (m mergedViews) features(r *http.Request) (answer, error) {
 	if err := m.own.ask(r, "/features", r.URL.RawQuery, &own); err != nil {
 		return answer{}, err
 	}
-	theirs, ws, err := m.view(r.Context()).Features(r.Context())
+	theirs, ws, err := survey.Of(m.view(r.Context())).Features(r.Context())
 	return answer{data: views.MergeFeatures(own, theirs...), warnings: ws}, err
 }
 
@@ -183,6 +184,6 @@ func (m mergedViews) notifications(r *http.Request) (answer, error) {
 	if err := m.own.ask(r, "/notifications", r.URL.RawQuery, &own); err != nil {
 		return answer{}, err
 	}
-	theirs, ws, err := m.view(r.Context()).Notifications(r.Context())
+	theirs, ws, err := survey.Of(m.view(r.Context())).Notifications(r.Context())
 	return answer{data: append(append([]notifications.Notification{}, own...), theirs...), warnings: ws}, err
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
+	"github.com/oneprom/oneprom/servergroup/survey"
 	"github.com/oneprom/oneprom/servergroup/views"
 )
 
@@ -30,11 +31,11 @@ func (m mergedViews) rules(r *http.Request) (answer, error) {
 		return answer{}, err
 	}
 	view := m.view(r.Context())
-	theirs, ws, err := view.Rules(r.Context(), f.withoutAlerts)
+	theirs, ws, err := survey.Of(view).Rules(r.Context(), f.withoutAlerts)
 	if err != nil {
 		return answer{}, err
 	}
-	data, err := f.page(views.MergeRules(view.ShownRules(own.Groups), theirs))
+	data, err := f.page(views.MergeRules(survey.Of(view).ShownRules(own.Groups), theirs))
 	return answer{data: data, warnings: ws}, err
 }
 

@@ -18,7 +18,7 @@ import (
 
 	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/promqlx/plan"
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/partition"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -90,7 +90,7 @@ func (s segment) start() int64 {
 
 // Remote makes an answer of what a replica has evaluated. positions returns the positions in
 // the query by those in the text that the replica was sent.
-func Remote(got *servergroup.Answer, positions func() map[string]string) Answer {
+func Remote(got *partition.Answer, positions func() map[string]string) Answer {
 	out := Answer{By: got.Replica}
 	for _, s := range got.Series {
 		out.series = append(out.series, segment{labels: s.Labels, samples: s.Samples})

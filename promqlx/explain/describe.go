@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/oneprom/oneprom/promqlx/plan"
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/partition"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -63,7 +63,7 @@ func (d describer) part(name string, p *plan.Part) Part {
 	return out
 }
 
-func (d describer) partition(p *plan.Part, partition *servergroup.Partition) Partition {
+func (d describer) partition(p *plan.Part, partition *partition.Partition) Partition {
 	out := Partition{Labels: partition.Labels()}
 	for _, m := range partition.Members() {
 		member := Member{Name: m.Name}
@@ -86,7 +86,7 @@ func (d describer) partition(p *plan.Part, partition *servergroup.Partition) Par
 }
 
 // unconcerned returns the reasons why a partition holds no series of a part.
-func unconcerned(p *plan.Part, partition *servergroup.Partition) string {
+func unconcerned(p *plan.Part, partition *partition.Partition) string {
 	var whys []string
 	for _, s := range p.Selectors {
 		whys = append(whys, partition.Unconcerned(s.Selection))
@@ -95,7 +95,7 @@ func unconcerned(p *plan.Part, partition *servergroup.Partition) string {
 }
 
 // outlookOf describes how a partition may answer a part.
-func outlookOf(p *plan.Part, partition *servergroup.Partition) *Outlook {
+func outlookOf(p *plan.Part, partition *partition.Partition) *Outlook {
 	o := partition.Outlook(p.Need())
 	out := &Outlook{Execution: Locally, Why: o.Why}
 	if !o.Remote {

@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/dedup"
-	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/transport"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 func TestExplanation_JSON(t *testing.T) {
@@ -26,7 +26,7 @@ func TestExplanation_JSON(t *testing.T) {
 // A sample counts once, however it is arrived at.
 func TestTrace_CountsSamples(t *testing.T) {
 	tr := NewTrace()
-	f := tr.Fetch(nil, servergroup.Selection{})
+	f := tr.Fetch(nil, view.Selection{})
 	samples := &dedup.Samples{}
 	for t := range int64(9) {
 		samples.Append(0, t, 1)

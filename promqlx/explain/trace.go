@@ -10,8 +10,9 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/oneprom/oneprom/promqlx/plan"
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/partition"
 	"github.com/oneprom/oneprom/servergroup/transport"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 // Trace records one execution of a plan: which pieces its parts were divided into, who
@@ -19,32 +20,32 @@ import (
 // concurrent use.
 type Trace struct {
 	mtx    sync.Mutex // guards all below
-	chosen map[assignment][]*servergroup.Piece
-	pieces map[*servergroup.Piece]*PieceTrace
+	chosen map[assignment][]*partition.Piece
+	pieces map[*partition.Piece]*PieceTrace
 	errs   map[assignment]error // of partitions that did not answer
 	// fetches are the fetches for each piece, nil for the query itself. They are in the
 	// order in which they began, which is that of the selectors.
-	fetches map[*servergroup.Piece][]*FetchTrace
+	fetches map[*partition.Piece][]*FetchTrace
 }
 
 // assignment is a part that a partition is asked for.
 type assignment struct {
 	part      *plan.Part
-	partition *servergroup.Partition
+	partition *partition.Partition
 }
 
 // NewTrace returns an empty trace.
 func NewTrace() *Trace {
 	return &Trace{
-		chosen:  map[assignment][]*servergroup.Piece{},
-		pieces:  map[*servergroup.Piece]*PieceTrace{},
+		chosen:  map[assignment][]*partition.Piece{},
+		pieces:  map[*partition.Piece]*PieceTrace{},
 		errs:    map[assignment]error{},
-		fetches: map[*servergroup.Piece][]*FetchTrace{},
+		fetches: map[*partition.Piece][]*FetchTrace{},
 	}
 }
 
 // Chose records the pieces that a partition's share of a part is divided into.
-func (t *Trace) Chose(p *plan.Part, partition *servergroup.Partition, pieces []*servergroup.Piece) {
+func (t *Trace) Chose(p *plan.Part, partition *partition.Partition, pieces []*partition.Piece) {
 	if t == nil {
 		return
 	}
@@ -54,7 +55,7 @@ func (t *Trace) Chose(p *plan.Part, partition *servergroup.Partition, pieces []*
 }
 
 // Failed records why a partition did not answer a part. If err is nil, it does nothing.
-func (t *Trace) Failed(p *plan.Part, partition *servergroup.Partition, err error) {
+func (t *Trace) Failed(p *plan.Part, partition *partition.Partition, err error) {
 	if t == nil || err == nil {
 		return
 	}
@@ -64,7 +65,7 @@ func (t *Trace) Failed(p *plan.Part, partition *servergroup.Partition, err error
 }
 
 // Piece begins the record of a piece.
-func (t *Trace) Piece(p *servergroup.Piece) *PieceTrace {
+func (t *Trace) Piece(p *partition.Piece) *PieceTrace {
 	if t == nil {
 		return nil
 	}
@@ -76,7 +77,7 @@ func (t *Trace) Piece(p *servergroup.Piece) *PieceTrace {
 }
 
 // Fetch begins the record of a fetch, which is for a piece unless that is nil.
-func (t *Trace) Fetch(p *servergroup.Piece, sel servergroup.Selection) *FetchTrace {
+func (t *Trace) Fetch(p *partition.Piece, sel view.Selection) *FetchTrace {
 	if t == nil {
 		return nil
 	}
@@ -128,7 +129,7 @@ func (t *PieceTrace) Read(samples int) {
 }
 
 // pieceTrace returns the record of a piece, nil if there is none.
-func (t *Trace) pieceTrace(p *servergroup.Piece) *PieceTrace {
+func (t *Trace) pieceTrace(p *partition.Piece) *PieceTrace {
 	if t == nil {
 		return nil
 	}
@@ -139,7 +140,7 @@ func (t *Trace) pieceTrace(p *servergroup.Piece) *PieceTrace {
 
 // FetchTrace records one fetch. A nil FetchTrace records nothing.
 type FetchTrace struct {
-	selection servergroup.Selection
+	selection view.Selection
 	began     time.Time
 	took      atomic.Int64 // ns until the series had arrived
 	series    atomic.Int64
@@ -214,7 +215,7 @@ func (it *tracedIterator) arrived(v chunkenc.ValueType) chunkenc.ValueType {
 }
 
 // fetched describes the fetches for a piece, nil for the query itself.
-func (t *Trace) fetched(p *servergroup.Piece) []Fetch {
+func (t *Trace) fetched(p *partition.Piece) []Fetch {
 	if t == nil {
 		return nil
 	}
@@ -243,7 +244,7 @@ func (t *Trace) lastFetches(n int) []*FetchTrace {
 
 // piecesOf describes the pieces that a partition's share of a part was divided into. failed
 // is the reason why it was not answered; "" if it was.
-func (t *Trace) piecesOf(p *plan.Part, partition *servergroup.Partition) (out []Piece, failed string) {
+func (t *Trace) piecesOf(p *plan.Part, partition *partition.Partition) (out []Piece, failed string) {
 	t.mtx.Lock()
 	pieces, err := t.chosen[assignment{p, partition}], t.errs[assignment{p, partition}]
 	t.mtx.Unlock()
@@ -257,7 +258,7 @@ func (t *Trace) piecesOf(p *plan.Part, partition *servergroup.Partition) (out []
 }
 
 // pieceOf describes one piece.
-func (t *Trace) pieceOf(p *plan.Part, piece *servergroup.Piece) Piece {
+func (t *Trace) pieceOf(p *plan.Part, piece *partition.Piece) Piece {
 	out := Piece{Steps: stepsOf(piece.Steps), Replica: piece.Replica(), Why: piece.Why, Execution: Remotely, Fetches: t.fetched(piece)}
 	if len(piece.Turns) > 1 {
 		for _, turn := range piece.Turns {

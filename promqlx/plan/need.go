@@ -3,11 +3,11 @@ package plan
 import (
 	"slices"
 
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/partition"
 )
 
 // Concerns reports whether a partition may hold series of the part.
-func (p *Part) Concerns(partition *servergroup.Partition) bool {
+func (p *Part) Concerns(partition *partition.Partition) bool {
 	return slices.ContainsFunc(p.Selectors, func(s Selector) bool { return partition.Concerns(s.Selection) })
 }
 
@@ -21,11 +21,11 @@ func (p *Part) Window() (mint, maxt int64) {
 }
 
 // Need returns what the part needs of a partition.
-func (p *Part) Need() servergroup.Need {
-	need := servergroup.Need{Steps: p.Steps, ByTarget: p.ByTarget, ByName: p.ByName}
+func (p *Part) Need() partition.Need {
+	need := partition.Need{Steps: p.Steps, ByTarget: p.ByTarget, ByName: p.ByName}
 	for i, s := range p.Selectors {
 		w := p.StepWindows[i]
-		need.Reaches = append(need.Reaches, servergroup.Reach{Matchers: s.Matchers, From: w.From, To: w.To, Fixed: w.Fixed})
+		need.Reaches = append(need.Reaches, partition.Reach{Matchers: s.Matchers, From: w.From, To: w.To, Fixed: w.Fixed})
 	}
 	return need
 }

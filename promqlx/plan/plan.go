@@ -18,8 +18,8 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 
-	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/transport"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 // Plan is the plan of one query.
@@ -61,7 +61,7 @@ type Options struct {
 
 // Selector is what one vector selector of a query needs.
 type Selector struct {
-	servergroup.Selection
+	view.Selection
 	// Unused marks the second argument of info(). It looks like a selector but is not
 	// evaluated as one.
 	Unused bool
@@ -141,7 +141,7 @@ func oddQuantile(e parser.Expr) bool {
 func (p *Plan) selector(stmt *parser.EvalStmt, vs *parser.VectorSelector, path []parser.Node) Selector {
 	g := p.grid(stmt, vs, path)
 	s := Selector{
-		Selection: servergroup.Selection{Matchers: vs.LabelMatchers},
+		Selection: view.Selection{Matchers: vs.LabelMatchers},
 		Unused:    isInfoArgument(vs, path),
 	}
 	// Windows are left-open: a sample exactly a range or a lookback ago is out.
@@ -259,8 +259,8 @@ func isInfoArgument(vs *parser.VectorSelector, path []parser.Node) bool {
 
 // InfoSelection returns the selection of info series, which the engine selects while it
 // evaluates info(): at the steps (ms) of the evaluator, with their lookback.
-func (p *Plan) InfoSelection(mint, maxt, step int64, ms []*labels.Matcher) servergroup.Selection {
-	sel := servergroup.Selection{Matchers: ms, MinT: mint, MaxT: maxt}
+func (p *Plan) InfoSelection(mint, maxt, step int64, ms []*labels.Matcher) view.Selection {
+	sel := view.Selection{Matchers: ms, MinT: mint, MaxT: maxt}
 	sel.Steps = &transport.Steps{Start: mint + p.Steps.Lookback - 1, End: maxt, Step: max(step, 1), Lookback: p.Steps.Lookback}
 	return sel
 }

@@ -3,30 +3,31 @@ package plan
 import (
 	"github.com/prometheus/prometheus/promql/parser"
 
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/partition"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 // Routed is a plan for the groups that a query sees.
 type Routed struct {
 	*Plan
-	View *servergroup.View
+	View *view.View
 	// Partitions are those that a selector of the query concerns. They answer the parts.
 	// There are none if Options.NoParts is set.
-	Partitions []*servergroup.Partition
+	Partitions []*partition.Partition
 	// NoParts is the reason why there are no parts; "" if there may be some.
 	NoParts string
 }
 
 // Route plans a statement for the groups of a view. It sends no requests. The other arguments
 // are as for New.
-func Route(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, view *servergroup.View, o Options) *Routed {
-	r := &Routed{View: view, NoParts: o.NoParts}
+func Route(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, v *view.View, o Options) *Routed {
+	r := &Routed{View: v, NoParts: o.NoParts}
 	if r.NoParts == "" {
-		var sels []servergroup.Selection
+		var sels []view.Selection
 		for _, leaf := range Leaves(stmt, subqueryStep) {
 			sels = append(sels, leaf.Selector.Selection)
 		}
-		r.Partitions = view.Partitions(sels)
+		r.Partitions = partition.Of(v, sels)
 		r.NoParts = r.whyNoParts(len(sels))
 	}
 	r.Plan = New(stmt, subqueryStep, r.Layout(), Options{NoParts: r.NoParts, Divided: o.Divided})
