@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 )
 
 const (
@@ -29,8 +30,8 @@ const (
 // tellCompleteness says in the header of an answer whether it is whole.
 func tellCompleteness(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := &servergroup.Completeness{}
-		h.ServeHTTP(&completenessWriter{watchedWriter: watchedWriter{ResponseWriter: w}, of: c}, r.WithContext(servergroup.WithCompleteness(r.Context(), c)))
+		c := &completeness.Record{}
+		h.ServeHTTP(&completenessWriter{watchedWriter: watchedWriter{ResponseWriter: w}, of: c}, r.WithContext(servergroup.WithRequest(r.Context(), func(w *servergroup.Request) { w.Record = c })))
 	})
 }
 
@@ -38,7 +39,7 @@ func tellCompleteness(h http.Handler) http.Handler {
 // lacks.
 type completenessWriter struct {
 	watchedWriter
-	of *servergroup.Completeness
+	of *completeness.Record
 }
 
 func (w *completenessWriter) WriteHeader(code int) {
@@ -60,7 +61,7 @@ func (w *completenessWriter) Flush() {
 // tell adds the headers to an answer that begins now. Of an error only the groups are
 // told for want of which it is one: it is no answer that could be whole.
 func (w *completenessWriter) tell(code int) {
-	if w.begun || !w.of.Told() {
+	if w.begun || !w.of.Reported() {
 		return
 	}
 	gaps := w.of.Gaps()
@@ -83,7 +84,7 @@ func (w *completenessWriter) tell(code int) {
 }
 
 // namesOf are the groups of gaps as the header has them.
-func namesOf(gaps []servergroup.Gap) string {
+func namesOf(gaps []completeness.Gap) string {
 	names := make([]string, 0, mostMissing+1)
 	for i, g := range gaps {
 		if i == mostMissing {
@@ -105,7 +106,7 @@ func (s *Server) requestPartial(h http.Handler) http.Handler {
 		case said == "":
 			h.ServeHTTP(w, r)
 		default:
-			h.ServeHTTP(w, r.WithContext(servergroup.WithPartialResponse(r.Context(), said)))
+			h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(w *servergroup.Request) { w.Partial = said })))
 		}
 	})
 }

@@ -32,7 +32,7 @@ func (s *Server) forwardHeaders(h http.Handler) http.Handler {
 		case size > maxForwarded:
 			respondError(w, &apiError{http.StatusRequestHeaderFieldsTooLarge, "bad_data", fmt.Errorf("the headers of the request that are passed on to server groups have %d bytes, more than %d", size, maxForwarded)}, s.logger)
 		case any:
-			h.ServeHTTP(w, r.WithContext(servergroup.WithClientHeader(r.Context(), picked)))
+			h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(w *servergroup.Request) { w.Header = picked })))
 		default:
 			h.ServeHTTP(w, r)
 		}

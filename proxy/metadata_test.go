@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 )
 
 // fakeView answers with what it holds and remembers what it was asked.
@@ -102,7 +103,7 @@ func TestLookups_Failures(t *testing.T) {
 		expect(t, l.exemplars, "/?query=m", code, apiFailure(typ, message))
 		expect(t, l.metadata, "/", code, apiFailure(typ, message))
 	}
-	f(&servergroup.UnavailableError{Groups: []string{"a", "b"}}, http.StatusServiceUnavailable, "execution", "a; b")
+	f(&completeness.UnavailableError{Lacks: []completeness.Lack{{Reason: "a"}, {Reason: "b"}}}, http.StatusServiceUnavailable, "execution", "a; b")
 	f(errors.New("broken"), http.StatusUnprocessableEntity, "execution", "broken")
 	f(context.Canceled, statusClientClosed, "canceled", "context canceled")
 	f(context.DeadlineExceeded, http.StatusServiceUnavailable, "timeout", "context deadline exceeded")

@@ -112,7 +112,7 @@ func (s *Server) asGet(h http.Handler) http.Handler {
 // part of one.
 func wholeOnly(h http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		h.ServeHTTP(w, r.WithContext(servergroup.WithPartialResponse(r.Context(), servergroup.PartialError)))
+		h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(w *servergroup.Request) { w.Partial = servergroup.PartialError })))
 	}
 }
 
@@ -126,7 +126,7 @@ func (s *Server) requestPushdown(h http.Handler) http.Handler {
 		case "", servergroup.PushdownProvable:
 			h.ServeHTTP(w, r)
 		case servergroup.PushdownOff:
-			h.ServeHTTP(w, r.WithContext(servergroup.WithPushdown(r.Context(), said)))
+			h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(w *servergroup.Request) { w.Pushdown = said })))
 		default:
 			respondError(w, &apiError{http.StatusBadRequest, "bad_data", fmt.Errorf("header %s: %q is neither provable nor off", pushdownHeader, string(said))}, s.logger)
 		}

@@ -74,6 +74,7 @@ type Server struct {
 	ownAlertmanagers v1.AlertmanagerRetriever
 
 	reloading  sync.Mutex // one reload at a time, and none beside the end of set
+	steps      []step     // of a reload
 	config     atomic.Pointer[config.Config]
 	rules      atomic.Pointer[admission.Rules]
 	tenants    atomic.Pointer[tenants] // nil: there are none
@@ -153,7 +154,7 @@ func New(o Options) (_ *Server, err error) {
 	s.queries = newQueries(s.born)
 	s.queryLog = newQueryLog(s.logger.With("component", "query log"), s.registry)
 	s.cleanup.add("close query log", func(context.Context) error { s.queryLog.close(); return nil })
-	s.cleanup.add("stop tracing", func(context.Context) error { s.setTracer(nil); return nil })
+	s.cleanup.add("stop tracing", func(context.Context) error { s.setTracer(nil).close(); return nil })
 	s.doorman = s.newDoorman(s.registry)
 	s.set, err = servergroup.NewSet(servergroup.Options{
 		Logger: s.logger.With("component", "server groups"), Registerer: s.registry,
@@ -190,6 +191,7 @@ func New(o Options) (_ *Server, err error) {
 		})
 	s.http = newHTTPServers(s.handler, len(s.listeners), time.Duration(o.ReadTimeout), o.WebConfigFile, s.logger.With("component", "web"))
 	s.cleanup.add("drain HTTP servers", s.http.shutdown)
+	s.steps = s.reloadSteps()
 	s.cleanup.add("begin to stop rules", func(context.Context) error { s.ruler.Interrupt(); return nil })
 	return s, nil
 }

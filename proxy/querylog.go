@@ -76,16 +76,22 @@ func openQueryLog(path string) (io.WriteCloser, error) {
 	return f, nil
 }
 
-// use has the lines written to another file from now on; nil is none.
-func (l *queryLog) use(f io.WriteCloser) {
+// use has the lines written to another file from now on, and returns the one before; nil is
+// none.
+func (l *queryLog) use(f io.WriteCloser) (before io.WriteCloser) {
 	l.mtx.Lock()
-	old := l.file
+	defer l.mtx.Unlock()
+	before = l.file
 	l.file, l.torn, l.failing = f, false, false
-	l.mtx.Unlock()
-	if old == nil {
+	return before
+}
+
+// closeFile closes a file that is not in use; nil is none.
+func (l *queryLog) closeFile(f io.WriteCloser) {
+	if f == nil {
 		return
 	}
-	if err := old.Close(); err != nil {
+	if err := f.Close(); err != nil {
 		l.logger.Warn("closing the query log failed", "err", err)
 	}
 }
@@ -151,7 +157,7 @@ func (l *queryLog) writeLine(line []byte) {
 func (l *queryLog) close() {
 	close(l.quit)
 	<-l.ended
-	l.use(nil)
+	l.closeFile(l.use(nil))
 }
 
 // outcome is what a query was answered with.

@@ -13,7 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/stretchr/testify/require"
 
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 )
 
 func TestRedirects(t *testing.T) {
@@ -119,7 +119,7 @@ func TestUnavailableGroups_Are503(t *testing.T) {
 	}
 	code, override := overrideErrorCode(0, errors.New("x"))
 	require.False(t, override, code)
-	code, override = overrideErrorCode(0, &servergroup.UnavailableError{})
+	code, override = overrideErrorCode(0, &completeness.UnavailableError{})
 	require.True(t, override)
 	require.Equal(t, http.StatusServiceUnavailable, code)
 }

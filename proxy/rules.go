@@ -13,6 +13,7 @@ import (
 	"github.com/oneprom/oneprom/promqlx"
 	"github.com/oneprom/oneprom/proxy/ruler"
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -29,8 +30,8 @@ func (s *Server) newRuler(storage *promqlx.Storage) (*ruler.Ruler, error) {
 func (s *Server) queryOfRule(ctx context.Context, from ruler.Origin, expr string, at time.Time) (v promql.Vector, err error) {
 	q := &runningQuery{came: time.Now(), path: "/rule", from: origin{client: "rule " + from.Rule}}
 	q.asked = &promqlx.Question{Query: clipped(expr, maxQueryText), Start: at, End: at}
-	complete := &servergroup.Completeness{}
-	ctx, q.cancel = context.WithCancel(servergroup.WithCompleteness(promqlx.WithRecord(ctx, &q.record), complete))
+	complete := &completeness.Record{}
+	ctx, q.cancel = context.WithCancel(servergroup.WithRequest(promqlx.WithRecord(ctx, &q.record), func(r *servergroup.Request) { r.Record = complete }))
 	defer q.cancel()
 	s.queries.add(q)
 	defer s.queries.remove(q)

@@ -18,7 +18,7 @@ import (
 )
 
 // This file finds out whose a request is, and refuses those that are not for it. What a
-// tenant is shown of the server groups is restricted there (servergroup.WithOnly).
+// tenant is shown of the server groups is restricted there (servergroup.Request).
 
 // tenants are those of a configuration that has some.
 type tenants struct {
@@ -217,9 +217,9 @@ func (s *Server) identify(h http.Handler) http.Handler {
 		ctx := context.WithValue(r.Context(), visitorKey{}, v)
 		switch {
 		case v.tenant == nil:
-			ctx = servergroup.WithOnly(ctx, nil)
+			ctx = servergroup.WithRequest(ctx, func(r *servergroup.Request) { r.Restricted = true })
 		case !v.Admin:
-			ctx = servergroup.WithOnly(ctx, v.only)
+			ctx = servergroup.WithRequest(ctx, func(r *servergroup.Request) { r.Restricted, r.Shown = true, v.only })
 		}
 		h.ServeHTTP(&permittedWriter{watchedWriter: watchedWriter{ResponseWriter: w}, of: v}, r.WithContext(ctx))
 	})

@@ -41,7 +41,7 @@ type tracer struct {
 }
 
 // newTracer returns a tracer, which must be closed; nil if cfg is. It does not connect
-// yet.
+// yet, and touches nothing that is in use.
 func newTracer(cfg *config.TracingConfig, logger *slog.Logger) (*tracer, error) {
 	if cfg == nil {
 		return nil, nil
@@ -104,26 +104,29 @@ func traceClient(cfg *config.TracingConfig) (otlptrace.Client, error) {
 	return otlptracegrpc.NewClient(o...), nil
 }
 
-// serves tells whether the tracer does what a configuration says. Files of TLS may have
+// serves reports whether the tracer does what a configuration says. Files of TLS may have
 // changed.
 func (t *tracer) serves(cfg *config.TracingConfig) bool {
-	return t != nil && reflect.DeepEqual(t.cfg, cfg) && cfg.TLSConfig == commoncfg.TLSConfig{}
+	if t == nil || cfg == nil {
+		return t == nil && cfg == nil
+	}
+	return reflect.DeepEqual(t.cfg, cfg) && cfg.TLSConfig == commoncfg.TLSConfig{}
 }
 
-// setTracer puts a tracer to use instead of the one before, if that is another; nil is
-// none. Upstream's API and engine know a provider of the whole process only: where
-// several servers are in one, their spans are those of the last that was set.
-func (s *Server) setTracer(t *tracer) {
-	old := s.tracer.Swap(t)
-	if old == t {
-		return
-	}
-	if t != nil {
+// setTracer puts a tracer to use; nil is none. It returns the one that is not in use any
+// more, which is to be closed. Upstream's API and engine know a provider of the whole process
+// only: where several servers are in one, their spans are those of the last that was set.
+func (s *Server) setTracer(t *tracer) (before *tracer) {
+	before = s.tracer.Swap(t)
+	switch {
+	case before == t:
+		return nil
+	case t != nil:
 		otel.SetTracerProvider(t.provider)
-	} else {
+	default:
 		otel.SetTracerProvider(noop.NewTracerProvider())
 	}
-	old.close()
+	return before
 }
 
 // close exports what is left, and ends.

@@ -112,7 +112,7 @@ func (m mergedViews) ofScrapePool(path string) apiHandler {
 		theirs, ws, err := view.OfScrapePool(r.Context(), path, params)
 		if err == nil && theirs == nil {
 			e := *classify(notOwn)
-			for _, gap := range view.Gaps() {
+			for _, gap := range view.Ledger.Gaps() {
 				e.err = fmt.Errorf("%w; %s", e.err, gap.Reason)
 			}
 			err = &e
