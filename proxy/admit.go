@@ -225,8 +225,7 @@ func (d *doorman) client(r *http.Request) string {
 // refuse answers a request that is not let in.
 func (d *doorman) refuse(w http.ResponseWriter, r *http.Request, wants errand, err error) {
 	e := classify(err)
-	var refusal *admission.Refusal
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*admission.Refusal](err); ok {
 		e = &apiError{http.StatusTooManyRequests, "unavailable", err}
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(refusal.RetryAfter.Seconds()))))
 	}

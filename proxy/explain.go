@@ -64,8 +64,7 @@ func (s *Server) explain(r *http.Request) (*promqlx.Explanation, annotations.Ann
 		return e, nil, nil
 	}
 	e, warnings, err := s.engine.Analyze(ctx, q)
-	var bad *promqlx.QuestionError
-	if errors.As(err, &bad) {
+	if bad, ok := errors.AsType[*promqlx.QuestionError](err); ok {
 		err = badParameter("query", bad.Unwrap())
 	}
 	return e, warnings, err

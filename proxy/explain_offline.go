@@ -57,7 +57,7 @@ func ExplainOffline(o Options, q OfflineQuestion) (string, error) {
 	s.parser = parser.NewParser(s.features.parser)
 	s.config.Store(cfg)
 	engine := promqlx.NewEngine(s.engineOptions(), nil)
-	defer engine.Close()
+	defer func() { _ = engine.Close() }() // without a query log there is nothing to lose
 	e, err := engine.Explain(context.Background(), servergroup.Offline(cfg.Groups(), cfg.Global.PartialResponse, now), asked)
 	if err != nil {
 		return "", badParameter("query", err)

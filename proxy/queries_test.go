@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -203,14 +204,14 @@ func TestQueries_BoundedList(t *testing.T) {
 	for i := range maxListed + 2 {
 		q := &runningQuery{path: "/query"}
 		if i > 0 { // the first is not known to be one
-			q.asked = &promqlx.Question{Query: fmt.Sprint(i)}
+			q.asked = &promqlx.Question{Query: strconv.Itoa(i)}
 		}
 		s.queries.add(q)
 	}
 	list := listedIn(t, s)
 	require.Len(t, list, maxListed)
 	for i, q := range list {
-		require.Equal(t, fmt.Sprint(i+1), q.Query)
+		require.Equal(t, strconv.Itoa(i+1), q.Query)
 	}
 	require.Contains(t, get(s.Handler(), "/api/v1/status/queries").Body.String(), "1 younger queries are not listed")
 }

@@ -44,7 +44,7 @@ func (s *Server) queryOfRule(ctx context.Context, from ruler.Origin, expr string
 		case len(gaps) > 0:
 			o.completeness = "partial"
 		}
-		s.logQuery(ctx, q, o, slog.Group("ruleGroup", "file", from.File, "name", from.Group))
+		s.logQuery(ctx, q, o, slog.Group("ruleGroup", "file", from.File, "name", from.Group)) //nolint:sloglint // as in the query log of Prometheus
 	}()
 	defer func() {
 		// Nobody else recovers in the goroutines of rules: it would end the process.
