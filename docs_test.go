@@ -282,7 +282,7 @@ func (d document) sentences() []sentence {
 // words counts what has a letter or a digit between spaces.
 func words(text string) int {
 	n := 0
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		if strings.ContainsFunc(word, func(r rune) bool { return unicode.IsLetter(r) || unicode.IsDigit(r) }) {
 			n++
 		}
