@@ -9,6 +9,7 @@ import (
 
 	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 )
 
 const (
@@ -113,9 +114,9 @@ func (s *Server) requestPartial(h http.Handler) http.Handler {
 
 // partialOf is what a request says of partial answers; "" if nothing. The header is
 // stronger: the parameter may be that of a data source, for all its requests.
-func partialOf(r *http.Request) (servergroup.PartialResponse, error) {
-	switch said := servergroup.PartialResponse(r.Header.Get(partialHeader)); said {
-	case servergroup.PartialWarn, servergroup.PartialError:
+func partialOf(r *http.Request) (groupconfig.PartialResponse, error) {
+	switch said := groupconfig.PartialResponse(r.Header.Get(partialHeader)); said {
+	case groupconfig.PartialWarn, groupconfig.PartialError:
 		return said, nil
 	case "":
 	default:
@@ -130,7 +131,7 @@ func partialOf(r *http.Request) (servergroup.PartialResponse, error) {
 	case err != nil:
 		return "", fmt.Errorf("invalid parameter %q: %q is neither true nor false", partialParam, text)
 	case allowed:
-		return servergroup.PartialWarn, nil
+		return groupconfig.PartialWarn, nil
 	}
-	return servergroup.PartialError, nil
+	return groupconfig.PartialError, nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/util/httputil"
 
 	"github.com/oneprom/oneprom/servergroup"
+	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -112,7 +113,7 @@ func (s *Server) asGet(h http.Handler) http.Handler {
 // part of one.
 func wholeOnly(h http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(w *servergroup.Request) { w.Partial = servergroup.PartialError })))
+		h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(w *servergroup.Request) { w.Partial = groupconfig.PartialError })))
 	}
 }
 
@@ -122,10 +123,10 @@ const pushdownHeader = "X-Oneprom-Pushdown"
 // requestPushdown heeds pushdownHeader.
 func (s *Server) requestPushdown(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch said := servergroup.Pushdown(r.Header.Get(pushdownHeader)); said {
-		case "", servergroup.PushdownProvable:
+		switch said := groupconfig.Pushdown(r.Header.Get(pushdownHeader)); said {
+		case "", groupconfig.PushdownProvable:
 			h.ServeHTTP(w, r)
-		case servergroup.PushdownOff:
+		case groupconfig.PushdownOff:
 			h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(w *servergroup.Request) { w.Pushdown = said })))
 		default:
 			respondError(w, &apiError{http.StatusBadRequest, "bad_data", fmt.Errorf("header %s: %q is neither provable nor off", pushdownHeader, string(said))}, s.logger)

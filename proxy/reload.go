@@ -13,7 +13,7 @@ import (
 
 	"github.com/oneprom/oneprom/proxy/admission"
 	"github.com/oneprom/oneprom/proxy/config"
-	"github.com/oneprom/oneprom/servergroup"
+	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 )
 
 // reloadOutcome is what came of loading the configuration.
@@ -51,7 +51,7 @@ func (s *Server) reloadSteps() []step {
 			return change{commit: c.Commit, rollback: c.Rollback, discard: c.Discard}, err
 		}},
 		{"server groups", func(cfg *config.Config) (change, error) {
-			c, err := s.set.Prepare(cfg.Groups(), servergroup.PartialResponse(cfg.Global.PartialResponse))
+			c, err := s.set.Prepare(cfg.Groups(), groupconfig.PartialResponse(cfg.Global.PartialResponse))
 			return change{commit: c.Commit, rollback: c.Rollback, finish: c.Finish}, err
 		}},
 		{"query rules", func(cfg *config.Config) (change, error) {
