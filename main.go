@@ -25,6 +25,7 @@ import (
 	"github.com/oneprom/oneprom/proxy"
 	"github.com/oneprom/oneprom/proxy/config"
 	"github.com/oneprom/oneprom/proxy/demo"
+	"github.com/oneprom/oneprom/proxy/explain"
 	"github.com/oneprom/oneprom/proxy/migrate"
 	"github.com/oneprom/oneprom/proxy/verify"
 )
@@ -43,7 +44,7 @@ func run(args []string) int {
 		ruleFiles    []string
 		serverURL    string
 		demoListen   string
-		question     proxy.OfflineQuestion
+		question     explain.OfflineQuestion
 		migration    migrate.Command
 		verification verify.Command
 	)

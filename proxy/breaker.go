@@ -1,28 +1,40 @@
 package proxy
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 
+	"github.com/oneprom/oneprom/proxy/api"
 	"github.com/oneprom/oneprom/servergroup/health"
 )
 
+// errNoAdmin is the answer to what only --web.enable-admin-api allows.
+var errNoAdmin = api.NewError(http.StatusServiceUnavailable, "unavailable", errors.New("admin APIs are disabled: start oneprom with --web.enable-admin-api"))
+
+// adminOnly lets a handler act only if --web.enable-admin-api is given.
+func (s *Server) adminOnly(h api.Handler) api.Handler {
+	return func(r *http.Request) (api.Result, error) {
+		if !s.opts.EnableAdminAPI {
+			return api.Result{}, errNoAdmin
+		}
+		return h(r)
+	}
+}
+
 // serveBreaker is POST /api/v1/admin/breaker: it holds the circuit breaker of a replica
 // open or closed, until it is told auto.
-func (s *Server) serveBreaker(r *http.Request) (answer, error) {
-	if !s.opts.EnableAdminAPI {
-		return answer{}, errNoAdmin
-	}
+func (s *Server) serveBreaker(r *http.Request) (api.Result, error) {
 	group, replica, state := r.FormValue("group"), r.FormValue("replica"), health.State(r.FormValue("state"))
 	switch state {
 	case health.Open, health.Closed, health.Auto:
 	default:
-		return answer{}, badParameter("state", fmt.Errorf("%q is none of open, closed, auto", clipped(string(state), maxHeaderText)))
+		return api.Result{}, api.BadParameter("state", fmt.Errorf("%q is none of open, closed, auto", api.Clip(string(state), api.MaxHeaderText)))
 	}
 	if !s.set.ForceBreaker(group, replica, state) {
-		return answer{}, &apiError{http.StatusNotFound, "not_found", fmt.Errorf(
-			"no replica %q in a server group %q: /api/v1/status/groups has the names and URLs", clipped(replica, maxHeaderText), clipped(group, maxHeaderText))}
+		return api.Result{}, api.NewError(http.StatusNotFound, "not_found", fmt.Errorf(
+			"no replica %q in a server group %q: /api/v1/status/groups has the names and URLs", api.Clip(replica, api.MaxHeaderText), api.Clip(group, api.MaxHeaderText)))
 	}
 	s.logger.Warn("circuit breaker forced", "group", group, "replica", replica, "state", state)
-	return answer{}, nil
+	return api.Result{}, nil
 }

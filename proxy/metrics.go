@@ -9,6 +9,8 @@ import (
 	versioncollector "github.com/prometheus/client_golang/prometheus/collectors/version"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/oneprom/oneprom/proxy/tracing"
 )
 
 // metrics are those of the daemon itself. They live in a registry of their own,
@@ -61,7 +63,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 func (m *metrics) instrument(route string, h http.HandlerFunc) http.HandlerFunc {
 	l := prometheus.Labels{"handler": route}
 	return promhttp.InstrumentHandlerCounter(m.requests.MustCurryWith(l),
-		promhttp.InstrumentHandlerDuration(m.durations.MustCurryWith(l), nameSpan(route, h)))
+		promhttp.InstrumentHandlerDuration(m.durations.MustCurryWith(l), tracing.NameSpan(route, h)))
 }
 
 // instrumentBelow instruments routes that are named without their prefix.

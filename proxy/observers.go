@@ -4,23 +4,25 @@ import (
 	"io"
 
 	"github.com/oneprom/oneprom/proxy/config"
+	"github.com/oneprom/oneprom/proxy/queries"
+	"github.com/oneprom/oneprom/proxy/tracing"
 )
 
 // observers are what a configuration has queries logged and traced with.
 type observers struct {
 	queryLog io.WriteCloser // nil: nowhere
-	tracer   *tracer
+	tracer   *tracing.Tracer
 }
 
 // newObservers opens what a configuration names, and touches nothing that is in use.
 func (s *Server) newObservers(cfg *config.Config) (*observers, error) {
-	f, err := openQueryLog(cfg.Global.QueryLogFile)
+	f, err := queries.OpenLog(cfg.Global.QueryLogFile)
 	if err != nil {
 		return nil, err
 	}
-	o := &observers{queryLog: f, tracer: s.tracer.Load()}
-	if !o.tracer.serves(cfg.Tracing) {
-		if o.tracer, err = newTracer(cfg.Tracing, s.logger.With("component", "tracing")); err != nil {
+	o := &observers{queryLog: f, tracer: s.tracing.Current()}
+	if !o.tracer.Serves(cfg.Tracing) {
+		if o.tracer, err = tracing.New(cfg.Tracing, s.logger.With("component", "tracing")); err != nil {
 			o.discard(s)
 			return nil, err
 		}
@@ -30,8 +32,8 @@ func (s *Server) newObservers(cfg *config.Config) (*observers, error) {
 
 // install puts the observers to use instead of the ones before.
 func (o *observers) install(s *Server) {
-	s.queryLog.use(o.queryLog)
-	s.setTracer(o.tracer)
+	s.queryLog.Use(o.queryLog)
+	s.tracing.Use(o.tracer)
 }
 
 // discard closes observers that are not put to use.
@@ -42,7 +44,7 @@ func (o *observers) discard(s *Server) {
 	if o.queryLog != nil {
 		_ = o.queryLog.Close() // nothing was written
 	}
-	if o.tracer != s.tracer.Load() {
-		o.tracer.close()
+	if o.tracer != s.tracing.Current() {
+		o.tracer.Close()
 	}
 }

@@ -27,7 +27,13 @@ import (
 	"github.com/oneprom/oneprom/promqlx"
 	"github.com/oneprom/oneprom/proxy/admission"
 	"github.com/oneprom/oneprom/proxy/config"
+	"github.com/oneprom/oneprom/proxy/federate"
+	"github.com/oneprom/oneprom/proxy/gate"
+	"github.com/oneprom/oneprom/proxy/queries"
 	"github.com/oneprom/oneprom/proxy/ruler"
+	"github.com/oneprom/oneprom/proxy/tenant"
+	"github.com/oneprom/oneprom/proxy/tracing"
+	"github.com/oneprom/oneprom/proxy/views"
 	"github.com/oneprom/oneprom/servergroup"
 )
 
@@ -57,10 +63,11 @@ type Server struct {
 	notifications   *notifications.Notifications
 	readiness       readiness
 
-	doorman   *doorman
-	queries   *queries
-	queryLog  *queryLog
-	tracer    atomic.Pointer[tracer] // nil: there are no traces
+	gate      *gate.Gate
+	guard     *tenant.Guard
+	queries   *queries.Queries
+	queryLog  *queries.Log
+	tracing   tracing.Tracing
 	set       *servergroup.Set
 	engine    *promqlx.Engine
 	ruler     *ruler.Ruler
@@ -70,13 +77,13 @@ type Server struct {
 	http      *httpServers
 
 	// What /api/v1/rules, /alerts and /alertmanagers know of this oneprom itself.
-	ownRules         v1.RulesRetriever
-	ownAlertmanagers v1.AlertmanagerRetriever
+	selfRules         v1.RulesRetriever
+	selfAlertmanagers v1.AlertmanagerRetriever
 
 	reloading  sync.Mutex // one reload at a time, and none beside the end of set
 	config     atomic.Pointer[config.Config]
 	rules      atomic.Pointer[admission.Rules]
-	tenants    atomic.Pointer[tenants] // nil: there are none
+	tenants    atomic.Pointer[tenant.Tenants] // nil: there are none
 	lastReload atomic.Pointer[reloadOutcome]
 
 	life    context.Context // ends when Stop begins
@@ -123,7 +130,7 @@ func New(o Options) (_ *Server, err error) {
 	if err := web.Validate(o.WebConfigFile); err != nil {
 		return nil, fmt.Errorf("--web.config.file: %w", err)
 	}
-	ts, err := newTenants(cfg, o.WebConfigFile, nil)
+	ts, err := tenant.New(cfg, o.WebConfigFile, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -150,11 +157,12 @@ func New(o Options) (_ *Server, err error) {
 	s.featureRegistry = upstreamfeatures.NewRegistry()
 	s.notifications = notifications.NewNotifications(maxSubscribers, s.registry)
 
-	s.queries = newQueries(s.born)
-	s.queryLog = newQueryLog(s.logger.With("component", "query log"), s.registry)
-	s.cleanup.add("close query log", func(context.Context) error { s.queryLog.close(); return nil })
-	s.cleanup.add("stop tracing", func(context.Context) error { s.setTracer(nil); return nil })
-	s.doorman = s.newDoorman(s.registry)
+	s.queryLog = queries.NewLog(s.logger.With("component", "query log"), s.registry)
+	s.queries = queries.New(queries.Options{Log: s.queryLog, Logged: s.logged, Now: o.Now, Logger: s.logger})
+	s.cleanup.add("close query log", func(context.Context) error { s.queryLog.Close(); return nil })
+	s.cleanup.add("stop tracing", func(context.Context) error { s.tracing.Use(nil); return nil })
+	s.gate = gate.New(s.gateOptions())
+	s.guard = &tenant.Guard{Tenants: s.tenants.Load, Logger: s.logger}
 	s.set, err = servergroup.NewSet(servergroup.Options{
 		Logger: s.logger.With("component", "server groups"), Registerer: s.registry,
 		MaxFetchedBytes: int64(o.MaxFetchedBytes), RegionConcurrency: o.MaxRegionConcurrency, Features: s.features.names, Now: o.Now,
@@ -178,15 +186,15 @@ func New(o Options) (_ *Server, err error) {
 		return nil, err
 	}
 	s.cleanup.add("stop rules", s.ruler.Stop)
-	s.ownRules, s.ownAlertmanagers = s.ruler.Rules(), s.ruler.Notifier()
-	upstream, own := s.upstreamAPI(s.engine, storage)
+	s.selfRules, s.selfAlertmanagers = s.ruler.Rules(), s.ruler.Notifier()
+	upstream, self := s.upstreamAPI(s.engine, storage)
 	s.handler = s.router(upstream,
-		lookups{parser: s.parser, view: func(ctx context.Context) groupView { return s.set.View(ctx) }},
-		mergedViews{own: own, view: s.set.View, parser: s.parser},
-		&federation{
-			storage: storage, parser: s.parser, lookback: time.Duration(o.LookbackDelta), now: o.Now,
-			externalLabels: func() labels.Labels { return s.config.Load().Global.ExternalLabels },
-			logger:         s.logger.With("component", "federation"),
+		views.Lookups{Parser: s.parser, Groups: func(ctx context.Context) views.Groups { return s.set.View(ctx) }},
+		views.Merged{Self: self, Groups: s.set.View, Parser: s.parser},
+		&federate.Handler{
+			Storage: storage, Parser: s.parser, Lookback: time.Duration(o.LookbackDelta), Now: o.Now,
+			ExternalLabels: func() labels.Labels { return s.config.Load().Global.ExternalLabels },
+			Logger:         s.logger.With("component", "federation"),
 		})
 	s.http = newHTTPServers(s.handler, len(s.listeners), time.Duration(o.ReadTimeout), o.WebConfigFile, s.logger.With("component", "web"))
 	s.cleanup.add("drain HTTP servers", s.http.shutdown)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/oneprom/oneprom/proxy/admission"
 	"github.com/oneprom/oneprom/proxy/config"
+	"github.com/oneprom/oneprom/proxy/tenant"
 	"github.com/oneprom/oneprom/servergroup"
 )
 
@@ -41,13 +42,13 @@ func (s *Server) loadConfig(ctx context.Context, load func() (*config.Config, er
 	began := time.Now()
 	cfg, err := load()
 	var rules *admission.Rules
-	var ts *tenants
+	var ts *tenant.Tenants
 	var o *observers
 	if err == nil {
 		rules, err = admission.NewRules(cfg.QueryRules, s.rules.Load())
 	}
 	if err == nil {
-		ts, err = newTenants(cfg, s.opts.WebConfigFile, s.tenants.Load())
+		ts, err = tenant.New(cfg, s.opts.WebConfigFile, s.tenants.Load())
 	}
 	if err == nil {
 		o, err = s.newObservers(cfg)

@@ -7,62 +7,74 @@ import (
 	"github.com/julienschmidt/httprouter"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"github.com/prometheus/common/route"
+
+	"github.com/oneprom/oneprom/proxy/api"
+	"github.com/oneprom/oneprom/proxy/explain"
+	"github.com/oneprom/oneprom/proxy/middleware"
+	"github.com/oneprom/oneprom/proxy/queries"
+	"github.com/oneprom/oneprom/proxy/views"
 )
 
 // router is the life of a request, top to bottom. What a single route adds is
 // told where the route is: metrics, whom it is for, admission, readiness, compression, cross-origin
 // headers.
-func (s *Server) router(upstream http.Handler, l lookups, m mergedViews, federate http.Handler) http.Handler {
-	return mergeSlashes(
-		s.recoverPanics(
-			s.traced(
-				s.forwardHeaders(
-					s.identify(
+func (s *Server) router(upstream http.Handler, l views.Lookups, m views.Merged, federate http.Handler) http.Handler {
+	panics := &middleware.Panics{Count: s.metrics.panics, QueryText: queries.TextOf, Logger: s.logger}
+	return middleware.MergeSlashes(
+		panics.Recover(
+			s.tracing.Trace(
+				middleware.ForwardHeaders(s.config.Load, s.logger,
+					s.guard.Identify(
 						splitAt(s.routePrefix+"/api/v1",
-							s.observeQueries(tellCompleteness(s.requestPartial(s.requestPushdown(s.apiRoutes(upstream, l, m))))),
+							s.queries.Observe(panics.Recover,
+								middleware.Completeness(
+									middleware.PartialResponse(s.logger,
+										middleware.Pushdown(s.logger,
+											s.apiRoutes(upstream, l, m))))),
 							s.webRoutes(federate)))))))
 }
 
 // apiRoutes are the routes below /api/v1: ours, and then upstream's, which also
 // answers what nobody knows.
-func (s *Server) apiRoutes(upstream http.Handler, l lookups, m mergedViews) http.Handler {
+func (s *Server) apiRoutes(upstream http.Handler, l views.Lookups, m views.Merged) http.Handler {
 	r := &httprouter.Router{NotFound: upstream}
 	instrument := s.metrics.instrumentBelow("/api/v1")
 	handle := func(method, path string, h http.HandlerFunc) {
-		r.HandlerFunc(method, path, instrument(path, s.permit("/api/v1"+path, s.doorman.admit(path, h))))
+		r.HandlerFunc(method, path, instrument(path, s.permit("/api/v1"+path, s.gate.Admit(errands[path], h))))
 	}
 	open := func(method, path string, h http.HandlerFunc) {
-		handle(method, path, s.readiness.gate(compress(s.allowOrigin(h))))
+		handle(method, path, s.readiness.gate(middleware.Compress(middleware.AllowOrigin(s.corsOrigin, h))))
 	}
-	ours := func(method, path string, h apiHandler) { open(method, path, serveAPI(h, s.logger)) }
-	ours(http.MethodGet, "/query_exemplars", l.exemplars)
-	ours(http.MethodPost, "/query_exemplars", l.exemplars)
-	ours(http.MethodGet, "/metadata", l.metadata)
-	ours(http.MethodGet, "/rules", m.rules)
-	ours(http.MethodGet, "/alerts", m.alerts)
-	ours(http.MethodGet, "/targets", m.targets)
-	ours(http.MethodGet, "/targets/metadata", m.targetMetadata)
-	ours(http.MethodGet, "/targets/relabel_steps", m.ofScrapePool("/targets/relabel_steps"))
-	ours(http.MethodGet, "/scrape_pools", m.scrapePools)
-	ours(http.MethodGet, "/scrape_pools/config", m.ofScrapePool("/scrape_pools/config"))
-	ours(http.MethodGet, "/alertmanagers", m.alertmanagers)
-	ours(http.MethodGet, "/features", m.features)
-	ours(http.MethodGet, "/status/tsdb", m.tsdbStatus)
-	ours(http.MethodGet, "/status/tsdb/blocks", m.tsdbBlocks)
-	handle(http.MethodGet, "/notifications", compress(s.allowOrigin(serveAPI(m.notifications, s.logger)))) // also before oneprom is ready
-	open(http.MethodGet, "/explain", s.serveExplain)
-	open(http.MethodPost, "/explain", s.serveExplain)
+	ours := func(method, path string, h api.Handler) { open(method, path, api.Serve(h, s.logger)) }
+	ours(http.MethodGet, "/query_exemplars", l.Exemplars)
+	ours(http.MethodPost, "/query_exemplars", l.Exemplars)
+	ours(http.MethodGet, "/metadata", l.Metadata)
+	ours(http.MethodGet, "/rules", m.Rules)
+	ours(http.MethodGet, "/alerts", m.Alerts)
+	ours(http.MethodGet, "/targets", m.Targets)
+	ours(http.MethodGet, "/targets/metadata", m.TargetMetadata)
+	ours(http.MethodGet, "/targets/relabel_steps", m.OfScrapePool("/targets/relabel_steps"))
+	ours(http.MethodGet, "/scrape_pools", m.ScrapePools)
+	ours(http.MethodGet, "/scrape_pools/config", m.OfScrapePool("/scrape_pools/config"))
+	ours(http.MethodGet, "/alertmanagers", m.Alertmanagers)
+	ours(http.MethodGet, "/features", m.Features)
+	ours(http.MethodGet, "/status/tsdb", m.TSDBStatus)
+	ours(http.MethodGet, "/status/tsdb/blocks", m.TSDBBlocks)
+	handle(http.MethodGet, "/notifications", middleware.Compress(middleware.AllowOrigin(s.corsOrigin, api.Serve(m.Notifications, s.logger)))) // also before oneprom is ready
+	explained := &explain.Handler{Engine: s.engine, Groups: s.set.View, Now: s.opts.Now, Logger: s.logger}
+	open(http.MethodGet, "/explain", explained.ServeHTTP)
+	open(http.MethodPost, "/explain", explained.ServeHTTP)
 	ours(http.MethodGet, "/status/config", s.serveConfig)
 	ours(http.MethodGet, "/status/groups", s.serveGroups)
-	ours(http.MethodGet, "/status/queries", s.serveQueries)
-	ours(http.MethodDelete, "/status/queries/:id", s.serveCancelQuery)
-	ours(http.MethodPost, "/admin/breaker", s.serveBreaker)
+	ours(http.MethodGet, "/status/queries", s.queries.List)
+	ours(http.MethodDelete, "/status/queries/:id", s.adminOnly(s.queries.Cancel))
+	ours(http.MethodPost, "/admin/breaker", s.adminOnly(s.serveBreaker))
 
 	// Upstream's handlers, with something changed before them.
-	r.Handler(http.MethodPost, "/label/:name/values", s.asGet(upstream))
-	r.Handler(http.MethodPost, "/status/buildinfo", s.asGet(upstream))
-	r.Handler(http.MethodPost, "/read", wholeOnly(neverInternal(upstream)))
-	r.Handler(http.MethodGet, "/notifications/live", s.endsWithServer(upstream))
+	r.Handler(http.MethodPost, "/label/:name/values", middleware.AsGet(s.logger, upstream))
+	r.Handler(http.MethodPost, "/status/buildinfo", middleware.AsGet(s.logger, upstream))
+	r.Handler(http.MethodPost, "/read", middleware.WholeOnly(middleware.NeverInternal(upstream)))
+	r.Handler(http.MethodGet, "/notifications/live", middleware.EndWith(s.life, upstream))
 	return r
 }
 
@@ -83,9 +95,9 @@ func (s *Server) webRoutes(federate http.Handler) http.Handler {
 		http.Redirect(w, req, query+"?"+req.URL.RawQuery, http.StatusFound)
 	})
 	for _, path := range pages {
-		r.Get(path, compress(s.servePage))
+		r.Get(path, middleware.Compress(s.servePage))
 	}
-	r.Get("/federate", s.doorman.admit("/federate", s.readiness.gate(compress(wholeOnly(federate)))))
+	r.Get("/federate", s.gate.Admit(errands["/federate"], s.readiness.gate(middleware.Compress(middleware.WholeOnly(federate)))))
 	r.Get("/metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{Registry: s.registry}).ServeHTTP)
 	r.Get("/version", serveVersion)
 

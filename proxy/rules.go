@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"time"
 
 	"github.com/prometheus/prometheus/promql"
@@ -12,7 +11,6 @@ import (
 
 	"github.com/oneprom/oneprom/promqlx"
 	"github.com/oneprom/oneprom/proxy/ruler"
-	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -24,34 +22,18 @@ func (s *Server) newRuler(storage *promqlx.Storage) (*ruler.Ruler, error) {
 	})
 }
 
-// queryOfRule evaluates an expression of a rule. It is listed and logged as the queries of
-// requests are, but there is no request that would need to be let in.
-func (s *Server) queryOfRule(ctx context.Context, from ruler.Origin, expr string, at time.Time) (v promql.Vector, err error) {
-	q := &runningQuery{came: time.Now(), path: "/rule", from: origin{client: "rule " + from.Rule}}
-	q.asked = &promqlx.Question{Query: clipped(expr, maxQueryText), Start: at, End: at}
-	complete := &servergroup.Completeness{}
-	ctx, q.cancel = context.WithCancel(servergroup.WithCompleteness(promqlx.WithRecord(ctx, &q.record), complete))
-	defer q.cancel()
-	s.queries.add(q)
-	defer s.queries.remove(q)
-	defer func() {
-		gaps := complete.Gaps()
-		o := outcome{status: http.StatusOK, completeness: "whole", missing: namesOf(gaps)}
-		switch {
-		case err != nil:
-			o.status, o.failure, o.completeness = classify(err).code, err.Error(), ""
-		case len(gaps) > 0:
-			o.completeness = "partial"
-		}
-		s.logQuery(ctx, q, o, slog.Group("ruleGroup", "file", from.File, "name", from.Group))
-	}()
-	defer func() {
-		// Nobody else recovers in the goroutines of rules: it would end the process.
-		if p := recover(); p != nil {
-			s.metrics.panics.Inc()
-			s.logger.Error("the evaluation of a rule panicked", "rule", from.Rule, "group", from.Group, "panic", p, "stack", transport.StackOf(p))
-			err = fmt.Errorf("the evaluation panicked: %v", p)
-		}
-	}()
-	return rules.EngineQueryFunc(s.engine, nil)(ctx, expr, at)
+// queryOfRule evaluates an expression of a rule.
+func (s *Server) queryOfRule(ctx context.Context, from ruler.Origin, expr string, at time.Time) (promql.Vector, error) {
+	evaluate := func(ctx context.Context) (v promql.Vector, err error) {
+		defer func() {
+			// Nobody else recovers in the goroutines of rules: it would end the process.
+			if p := recover(); p != nil {
+				s.metrics.panics.Inc()
+				s.logger.Error("the evaluation of a rule panicked", "rule", from.Rule, "group", from.Group, "panic", p, "stack", transport.StackOf(p))
+				err = fmt.Errorf("the evaluation panicked: %v", p)
+			}
+		}()
+		return rules.EngineQueryFunc(s.engine, nil)(ctx, expr, at)
+	}
+	return s.queries.EvaluateRule(ctx, from.Rule, expr, at, evaluate, slog.Group("ruleGroup", "file", from.File, "name", from.Group))
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/prometheus/common/version"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
+
+	"github.com/oneprom/oneprom/proxy/api"
 )
 
 // Version is the Prometheus whose PromQL and API oneprom speaks. Clients choose
@@ -57,13 +59,13 @@ func (s *Server) runtimeInfo() (v1.RuntimeInfo, error) {
 }
 
 // serveConfig is /api/v1/status/config: the configuration in use, redacted.
-func (s *Server) serveConfig(*http.Request) (answer, error) {
-	return answer{data: map[string]string{"yaml": s.config.Load().String()}}, nil
+func (s *Server) serveConfig(*http.Request) (api.Result, error) {
+	return api.Result{Data: map[string]string{"yaml": s.config.Load().String()}}, nil
 }
 
 // serveGroups is /api/v1/status/groups.
-func (s *Server) serveGroups(*http.Request) (answer, error) {
-	return answer{data: s.set.Status()}, nil
+func (s *Server) serveGroups(*http.Request) (api.Result, error) {
+	return api.Result{Data: s.set.Status()}, nil
 }
 
 // serveVersion is /version.

@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,6 +27,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/proxy/admission"
+	"github.com/oneprom/oneprom/proxy/tenant"
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 )
 
@@ -159,7 +162,7 @@ func told(rec *httptest.ResponseRecorder) string {
 func TestTenants_EveryRouteHasAVerdict(t *testing.T) {
 	s, _ := newServer(t, oneGroup)
 	for _, route := range s.routes {
-		require.NotEqual(t, forNobody, verdicts[route], "%s: say in verdicts for whom it is", route)
+		require.NotEqual(t, tenant.ForNobody, verdicts[route], "%s: say in verdicts for whom it is", route)
 	}
 	for route := range verdicts {
 		require.Contains(t, s.routes, route, "there is no such route")
@@ -170,31 +173,31 @@ func TestTenants_RoutesAreRefused(t *testing.T) {
 	s := tenantsWorld(t)
 	for _, route := range s.routes {
 		path := strings.NewReplacer(":name", "team", ":id", "1", "*subpath", "pprof/cmdline", "*path", "x").Replace(route)
-		for tenant, refused := range map[string][]verdict{"": {forTenants, forAdmins}, "unknown": {forTenants, forAdmins}, "a": {forAdmins}} {
+		for name, refused := range map[string][]tenant.Access{"": {tenant.ForTenants, tenant.ForAdmins}, "unknown": {tenant.ForTenants, tenant.ForAdmins}, "a": {tenant.ForAdmins}} {
 			if !slices.Contains(refused, verdicts[route]) {
 				continue
 			}
 			for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
-				rec := as(s, tenant, method, path, "")
+				rec := as(s, name, method, path, "")
 				if rec.Code == http.StatusMethodNotAllowed || rec.Code == http.StatusNotFound {
 					continue
 				}
 				want := http.StatusForbidden
-				if tenant == "" {
+				if name == "" {
 					want = http.StatusUnauthorized
 				}
-				require.Equal(t, want, rec.Code, "%s %s as %q: %s", method, path, tenant, rec.Body)
+				require.Equal(t, want, rec.Code, "%s %s as %q: %s", method, path, name, rec.Body)
 			}
 		}
 	}
-	require.JSONEq(t, `{"status":"error","errorType":"unauthorized","error":"the request is of no tenant: say whose it is by the header X-Tenant, a user or a client certificate"}`,
+	require.JSONEq(t, `{"status":"error","errorType":"unauthorized","error":"no tenant identified: send the header X-Tenant, a user or a client certificate"}`,
 		as(s, "", http.MethodGet, "/api/v1/query?query=m", "").Body.String())
 }
 
 // What a handler answers without permission is not sent.
 func TestTenants_NothingUnlessPermitted(t *testing.T) {
 	s := tenantsWorld(t)
-	h := s.identify(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	h := s.guard.Identify(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Key", secret)
 		_, _ = w.Write([]byte(secret))
 	}))
@@ -322,7 +325,7 @@ func TestTenants_SecretsAreKept(t *testing.T) {
 			continue // which do not end, or end the server
 		}
 		texts := []string{breakOuts[0]}
-		if verdicts[s.routes[i]] == forTenants {
+		if verdicts[s.routes[i]] == tenant.ForTenants {
 			texts = breakOuts
 		}
 		for _, expr := range texts {
@@ -331,7 +334,7 @@ func TestTenants_SecretsAreKept(t *testing.T) {
 			}
 			requireSecretKept(t, s, tenantsRequest(s, uint8(i), uint8(rng.IntN(256)), expr, pick(breakOuts), pick(moreTexts)))
 		}
-		if verdicts[s.routes[i]] == forTenants {
+		if verdicts[s.routes[i]] == tenant.ForTenants {
 			req := tenantsRequest(s, uint8(i), 0, "m", `{team=~".+"}`, ".+")
 			if s.routes[i] == "/api/v1/read" {
 				req = tenantsRequest(s, uint8(i), 2, "", "", ".+")
@@ -394,11 +397,25 @@ func TestTenants_OneTenantOnly(t *testing.T) {
 func TestTenants_QueriesAreTheirOwn(t *testing.T) {
 	s := tenantsWorld(t)
 	s.opts.EnableAdminAPI = true
+	ids, end := map[string]string{}, make(chan struct{})
+	var running sync.WaitGroup
 	for _, tenant := range []string{"a", "b"} {
-		req := httptest.NewRequest(http.MethodGet, "/api/v1/query?query=of_"+tenant, nil)
-		q := &runningQuery{path: "/query", came: time.Now(), cancel: func() {}, from: origin{tenant: tenant}}
-		q.read(req, time.Now())
-		s.queries.add(q)
+		asked := make(chan struct{})
+		h := s.guard.Identify(s.queries.Observe(func(h http.Handler) http.Handler { return h }, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			close(asked)
+			<-end
+		})))
+		running.Go(func() {
+			req := httptest.NewRequest(http.MethodGet, "/query?query=of_"+tenant, nil)
+			req.Header.Set("X-Tenant", tenant)
+			h.ServeHTTP(httptest.NewRecorder(), req)
+		})
+		<-asked
+	}
+	defer running.Wait()
+	defer close(end)
+	for _, q := range listedBy(t, s, "root") {
+		ids[q.Tenant] = q.ID
 	}
 	list := func(tenant string) string {
 		return as(s, tenant, http.MethodGet, "/api/v1/status/queries", "").Body.String()
@@ -407,9 +424,18 @@ func TestTenants_QueriesAreTheirOwn(t *testing.T) {
 	require.NotContains(t, list("a"), "of_b")
 	require.Contains(t, list("root"), "of_a")
 	require.Contains(t, list("root"), "of_b")
-	ofB := fmt.Sprintf("/api/v1/status/queries/%d", s.queries.last)
+	ofB := "/api/v1/status/queries/" + ids["b"]
 	require.Equal(t, http.StatusNotFound, as(s, "a", http.MethodDelete, ofB, "").Code)
 	require.NotEqual(t, http.StatusNotFound, as(s, "b", http.MethodDelete, ofB, "").Code)
+}
+
+// listedBy are the running queries that a tenant is shown.
+func listedBy(t *testing.T, s *Server, tenant string) (list []struct{ ID, Tenant string }) {
+	t.Helper()
+	var envelope struct{ Data json.RawMessage }
+	require.NoError(t, json.Unmarshal(as(s, tenant, http.MethodGet, "/api/v1/status/queries", "").Body.Bytes(), &envelope))
+	require.NoError(t, json.Unmarshal(envelope.Data, &list))
+	return list
 }
 
 func tenantsOptions(t testing.TB, file string) Options {
@@ -439,8 +465,10 @@ server_groups:
 	}
 	require.Equal(t, http.StatusOK, query("a").Code)
 	require.Contains(t, query("b").Body.String(), "not for b")
-	owner := s.tenants.Load().byProof[proof{byHeader, "a"}]
-	leave, err := s.doorman.queue.Enter(t.Context(), admission.Request{Client: "x", Arrived: time.Now(), Pools: []*admission.Pool{owner.pool}})
+	var pool *admission.Pool
+	owners := s.guard.Identify(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { pool = tenant.Of(r.Context()).Pool() }))
+	askWith(owners, "/", "X-Tenant", "a")
+	leave, err := s.gate.Queue.Enter(t.Context(), admission.Request{Client: "x", Arrived: time.Now(), Pools: []*admission.Pool{pool}})
 	require.NoError(t, err)
 	require.Equal(t, http.StatusTooManyRequests, query("a").Code)
 	require.NoError(t, s.Reload(t.Context())) // the slots are kept

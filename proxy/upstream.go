@@ -16,6 +16,8 @@ import (
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
 	"github.com/oneprom/oneprom/promqlx"
+	"github.com/oneprom/oneprom/proxy/api"
+	"github.com/oneprom/oneprom/proxy/views"
 )
 
 // searchLimit is Prometheus' default for the highest limit of the search API.
@@ -46,52 +48,52 @@ func (s *Server) engineOptions() promql.EngineOpts {
 // prefix /api/v1. Routes that need scraping or exemplar storage are never
 // reached: ours come before them. The second result is the same without admission,
 // which answers them with what is oneprom's own.
-func (s *Server) upstreamAPI(engine promql.QueryEngine, storage *promqlx.Storage) (*route.Router, ownAPI) {
+func (s *Server) upstreamAPI(engine promql.QueryEngine, storage *promqlx.Storage) (*route.Router, views.SelfAPI) {
 	addr := s.listeners[0].Addr().String()
 	s.registerFeatures()
-	api := v1.NewAPI(
+	upstream := v1.NewAPI(
 		engine, storage,
 		nil, nil, // no appenders
 		nil, // no exemplar storage
-		func(context.Context) v1.ScrapePoolsRetriever { return nothing{} },
-		func(context.Context) v1.TargetRetriever { return nothing{} },
-		func(context.Context) v1.AlertmanagerRetriever { return s.ownAlertmanagers },
+		func(context.Context) v1.ScrapePoolsRetriever { return views.Noop{} },
+		func(context.Context) v1.TargetRetriever { return views.Noop{} },
+		func(context.Context) v1.AlertmanagerRetriever { return s.selfAlertmanagers },
 		func() config.Config { return config.Config{} }, // without external labels, which /read would add
 		s.opts.Flags,
 		v1.GlobalURLOptions{ListenAddress: addr, Host: s.externalURL.Host, Scheme: s.externalURL.Scheme},
 		s.readiness.gate,
-		nothing{}, "", // no TSDB
+		views.Noop{}, "", // no TSDB
 		false, s.features.search, searchLimit, // no admin API
 		s.logger.With("component", "api"),
-		func(context.Context) v1.RulesRetriever { return s.ownRules },
-		s.opts.ReadSampleLimit, s.opts.MaxConcurrency, s.opts.ReadMaxBytesInFrame, // the doorman lets no more in
+		func(context.Context) v1.RulesRetriever { return s.selfRules },
+		s.opts.ReadSampleLimit, s.opts.MaxConcurrency, s.opts.ReadMaxBytesInFrame, // the gate lets no more in
 		false, // no agent
 		s.corsOrigin,
 		s.runtimeInfo,
 		buildInfo(),
 		s.notifications.Get, s.notifications.Sub,
-		prometheus.Gatherers{s.registry, noChunks()},
+		prometheus.Gatherers{s.registry, views.NoChunks()},
 		s.registry,
 		nil,                                    // the default renderer of statistics
 		false, nil, false, false, false, false, // no receivers
 		time.Duration(s.opts.LookbackDelta),
 		s.features.typeAndUnitLabels,
 		false, // no metadata appended
-		overrideErrorCode,
+		api.OverrideErrorCode,
 		s.featureRegistry,
 		v1.OpenAPIOptions{ExternalURL: s.externalURL.String(), Version: Version, MaxSearchLimit: searchLimit},
 		parser.NewParser(allSyntax),
 	)
-	api.ClearCodecs()
-	api.InstallCodec(codec{})
+	upstream.ClearCodecs()
+	upstream.InstallCodec(api.Codec{})
 	instrument := s.metrics.instrumentBelow("/api/v1")
 	r := route.New().WithInstrumentation(func(route string, h http.HandlerFunc) http.HandlerFunc {
-		return instrument(route, s.permit("/api/v1"+route, s.doorman.admit(route, h)))
+		return instrument(route, s.permit("/api/v1"+route, s.gate.Admit(errands[route], h)))
 	})
-	api.Register(r)
-	own := route.New()
-	api.Register(own)
-	return r, ownAPI{own}
+	upstream.Register(r)
+	self := route.New()
+	upstream.Register(self)
+	return r, views.SelfAPI{Handler: self}
 }
 
 // registerFeatures tells /api/v1/features what the HTTP API can do; the engine
