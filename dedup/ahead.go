@@ -10,31 +10,31 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// aheadBytes bounds what MergeAhead holds that nobody has iterated yet.
+// aheadBytes bounds the merged samples that MergeAhead holds and that are not iterated yet.
 const aheadBytes = 8 << 20
 
-// merged is what became of a series.
+// merged is a series after its merge.
 type merged struct {
 	samples *Samples
 	err     error
 	bytes   int
-	readers atomic.Int64 // iterators that walk the samples, or will
+	readers atomic.Int64 // iterators that need the samples, now or later
 }
 
-// ahead merges series before they are iterated, so that merging uses another
-// core than evaluating.
+// ahead merges series before they are iterated, so that merging uses another core than the
+// evaluation.
 type ahead struct {
-	free sync.Pool // of *Samples that all have iterated
+	free sync.Pool // of *Samples that no iterator needs
 
 	mtx   sync.Mutex
-	room  *sync.Cond // held has shrunk, or ended is true
-	held  int        // bytes that are merged and not yet iterated
+	room  *sync.Cond // held has decreased, or ended is true
+	held  int        // bytes that are merged and not iterated yet
 	ended bool
 }
 
-// MergeAhead merges the series of list in order, a bounded stretch ahead of their
-// iterators, until all are merged or ctx ends. A series that is iterated before
-// its turn is merged by its iterator.
+// MergeAhead merges the series of list in order, a bounded number of bytes ahead of their
+// iterators, until all are merged or ctx ends. A series that is iterated before its turn is
+// merged by its iterator.
 func MergeAhead(ctx context.Context, list []*Series) {
 	a := &ahead{}
 	a.free.New = func() any { return &Samples{} }
@@ -61,7 +61,7 @@ func (a *ahead) end() {
 	a.room.Broadcast()
 }
 
-// wait waits for room and tells whether to go on.
+// wait waits for room and reports whether to continue.
 func (a *ahead) wait() bool {
 	a.mtx.Lock()
 	defer a.mtx.Unlock()
@@ -89,8 +89,8 @@ func (a *ahead) merge(s *Series, m *merger) {
 	a.held += s.ready.bytes
 }
 
-// mergeAndRelease turns a panic into an error of the series: upstream's iterators
-// may panic over damaged chunks, and here no engine recovers.
+// mergeAndRelease turns a panic into an error of the series: upstream's iterators may panic at
+// damaged chunks, and no engine recovers here.
 func (m *merger) mergeAndRelease(s *Series) (out *Samples, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -102,21 +102,21 @@ func (m *merger) mergeAndRelease(s *Series) (out *Samples, err error) {
 	return m.release(), err
 }
 
-// floats tells whether a run is of compressed floats. Histograms are cheaper
-// one after the other: an iterator re-uses their memory.
+// floats reports whether a run is of compressed floats. Histograms are cheaper to decode one at
+// a time: an iterator re-uses their memory.
 func floats(r Run) bool {
 	c, ok := Unbounded(r).(Chunks)
 	return ok && (c[0].Encoding == chunkenc.EncXOR || c[0].Encoding == chunkenc.EncXOR2)
 }
 
-// giveBack tells that one of those that m is for needs it no more.
+// giveBack returns m from one of its iterators. The last one returns its memory.
 func (a *ahead) giveBack(m *merged) {
 	if m.readers.Add(-1) == 0 {
 		a.free.Put(m.samples)
 	}
 }
 
-// iterated makes room: m is in the hands of its last iterator.
+// iterated makes room, because the last iterator of m has begun.
 func (a *ahead) iterated(m *merged) {
 	a.mtx.Lock()
 	defer a.mtx.Unlock()

@@ -10,22 +10,23 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// Chunk is a compressed stretch of samples as remote read delivers it.
+// Chunk is a compressed sequence of samples as remote read delivers it.
 type Chunk struct {
 	// MinT and MaxT are the timestamps (ms) of the first and the last sample, as
-	// the sender gave them. They serve to skip chunks and are not trusted further.
+	// the sender gave them. They only serve to skip chunks and are not trusted.
 	MinT, MaxT int64
 	Encoding   chunkenc.Encoding
-	// Data is the chunk as upstream's chunkenc lays it out.
+	// Data is the chunk as upstream's chunkenc lays it out
+	// (https://github.com/prometheus/prometheus/blob/main/tsdb/docs/format/chunks.md).
 	Data []byte
-	// From names the sender in errors.
+	// From identifies the sender in errors.
 	From string
 }
 
 // Chunks is a Run of compressed chunks in time order that do not overlap.
 type Chunks []Chunk
 
-// Len implements Run. All encodings begin with the number of samples, in two bytes.
+// Len implements Run. All encodings begin with the number of samples in two bytes.
 func (c Chunks) Len() int {
 	n := 0
 	for _, chunk := range c {
@@ -71,9 +72,9 @@ func (c Chunks) Iterator(it chunkenc.Iterator, mint, maxt int64) chunkenc.Iterat
 // chunksIterator walks the samples of chunks that lie in [mint, maxt].
 type chunksIterator struct {
 	rest       Chunks            // chunks after the open one
-	from       string            // sender of the open one
+	from       string            // sender of the open chunk
 	cur        chunkenc.Iterator // over the open chunk
-	free       chunkenc.Iterator // closed, for re-use
+	free       chunkenc.Iterator // of a chunk that is read, for re-use
 	mint, maxt int64
 	val        chunkenc.ValueType // type of the current sample
 	lastT      int64              // timestamp of the current sample
@@ -134,7 +135,7 @@ func (it *chunksIterator) open() bool {
 		}
 		chk, err := chunkenc.FromData(c.Encoding, c.Data)
 		if err == nil && len(c.Data) < headerLen(c.Encoding) {
-			err = io.ErrUnexpectedEOF // which upstream's iterators take for granted
+			err = io.ErrUnexpectedEOF // upstream's iterators rely on the header
 		}
 		if err == nil {
 			err = checkLayout(c.Encoding, c.Data)
@@ -150,7 +151,7 @@ func (it *chunksIterator) open() bool {
 	return false
 }
 
-// headerLen is how many bytes even an empty chunk has.
+// headerLen is the number of bytes that even an empty chunk has.
 func headerLen(e chunkenc.Encoding) int {
 	if e == chunkenc.EncXOR {
 		return 2 // the number of samples

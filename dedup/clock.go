@@ -6,29 +6,29 @@ import (
 )
 
 const (
-	// sliceLen is the length (ms) of the absolute slices of time that decisions are
-	// bound to: slice k is [k*sliceLen, (k+1)*sliceLen). Two of them are what a
-	// decision's statistics reach at most; see Margin.
+	// sliceLen is the length (ms) of the absolute slices of time that decisions depend on:
+	// slice k is [k*sliceLen, (k+1)*sliceLen). The statistics of a decision are of data that
+	// is at most two slices away; see Margin.
 	sliceLen = 90 * 1000
-	// defaultInterval (ms) stands in where no data tells: Prometheus' default
-	// scrape interval.
+	// defaultInterval (ms) is the interval if the data does not show any: Prometheus'
+	// default scrape interval.
 	defaultInterval = 60 * 1000
-	// jitter (ms) is by how much a scrape may be late or early at most for Prometheus
-	// to be on time, and more than enough.
+	// jitter (ms) is by how much a scrape may be late or early and still be on time:
+	// Prometheus aligns timestamps that are off by up to 2 ms.
 	jitter = 10
 	// longestInterval (ms) is the longest scrape interval there is: Prometheus'
 	// lookback, and some jitter.
 	longestInterval = 330 * 1000
 )
 
-// clock estimates, for a moment, the scrape interval around it and whether two
-// replicas share their clock there. It knows the timestamps (ms) of both and
-// looks at the moment's neighbourhood only: the slice the moment is in, the one
-// before and the one after. Moments are to be asked for in time order.
+// clock estimates the scrape interval around a moment, and whether two replicas share their
+// clock there. It knows the timestamps (ms) of both, and looks only at the neighbourhood of the
+// moment: the slice that it lies in, the one before and the one after. Moments must come in
+// time order.
 type clock struct {
 	a, b []int64
 
-	slice          int64 // the slice that the fields below describe, if known
+	slice          int64 // that the fields below describe, if known
 	known          bool
 	lo, hi         int64 // the neighbourhood is [lo, hi)
 	a0, a1, b0, b1 int   // and holds a[a0:a1], b[b0:b1]
@@ -37,9 +37,9 @@ type clock struct {
 	both []int64 // sorted deltas of a and b; empty until needed
 
 	same int // samples of b that coincide with one of a
-	near int // what speaks against coincidence; see compare
-	// met tells whether a sample of b is less than an interval from one of a: whether
-	// they had the chance to coincide.
+	near int // evidence against a shared clock; see compare
+	// met reports whether a sample of b is less than an interval from one of a, so that they
+	// could have coincided.
 	met bool
 }
 
@@ -59,11 +59,11 @@ func (c *clock) moveTo(t int64) {
 	c.compare(c.a[c.a0:c.a1], c.b[c.b0:c.b1], c.median(0))
 }
 
-// compare counts the samples of b that coincide with a's and those that
-// contradict them: nearer than a quarter of an interval, but not the same. A
-// quarter, because lost samples make the interval look longer than it is. What is
-// a few milliseconds off is the jitter of two clocks that happen to go alike, and
-// that they meet at times says nothing then.
+// compare counts the samples of b that coincide with one of a, and those that contradict a
+// shared clock: they are nearer than a quarter of an interval, but not the same. It is a
+// quarter because lost samples make the interval look longer than it is. A difference of a few
+// milliseconds is the jitter of two clocks that happen to run in step: then coincidences prove
+// nothing.
 func (c *clock) compare(a, b []int64, interval int64) {
 	c.same, c.near, c.met = 0, 0, false
 	i := 0
@@ -91,10 +91,9 @@ func (c *clock) compare(a, b []int64, interval int64) {
 	}
 }
 
-// estimate is the interval (ms) around a moment t that c was moved to, 0 if
-// nothing tells. k and j are the first samples of a and b that are not before t.
-// The delta of a that spans t is not asked in the neighbourhood: it is what shall
-// be judged.
+// estimate is the interval (ms) around a moment t to which c was moved, 0 if it is unknown. k
+// and j are the first samples of a and b that are not before t. The delta of a across t is left
+// out: it is what is being judged.
 func (c *clock) estimate(t int64, k, j int) int64 {
 	var hole int64
 	if k > c.a0 && k < c.a1 && c.a[k] > t {
@@ -103,8 +102,8 @@ func (c *clock) estimate(t int64, k, j int) int64 {
 	if i := c.median(hole); i > 0 {
 		return i
 	}
-	// Two of the deltas nearest to t that are alike are an interval that is too long
-	// for the neighbourhood.
+	// Two similar ones among the deltas nearest to t are an interval that is too long for the
+	// neighbourhood.
 	d := [...]int64{
 		deltaAt(c.a, k-1), deltaAt(c.a, k), deltaAt(c.a, k+1),
 		deltaAt(c.b, j-1), deltaAt(c.b, j), deltaAt(c.b, j+1),
@@ -118,8 +117,8 @@ func (c *clock) estimate(t int64, k, j int) int64 {
 	return 0
 }
 
-// median is the low median of a's deltas but for the one given, if there are two
-// at least, else of a's and b's; 0 if there is none.
+// median is the low median of the deltas of a without the one given, if there are at least two,
+// else of those of a and b; 0 if there is none.
 func (c *clock) median(but int64) int64 {
 	n := len(c.own)
 	if but > 0 {
@@ -137,13 +136,12 @@ func (c *clock) median(but int64) int64 {
 	return i
 }
 
-// shared tells whether a and b share a clock around t, to which c was moved and
-// around which the interval is estimated. Coincidences to the millisecond speak
-// for it and contradictions against it. Where they are even and one is too thin to
-// be judged, the milliseconds within the second have to do: those of t and of its
-// neighbours in other, of which i is the first not before t. These may be as far
-// away as the longest interval: the samples of a pair that scrapes every five
-// minutes are in nobody's neighbourhood.
+// shared reports whether a and b share a clock around t, to which c was moved and around which
+// the interval is estimated. Coincidences to the millisecond speak for it, contradictions
+// against it. If there are as many of either and a has too few samples, the milliseconds within
+// the second decide: those of t and of its neighbours in other, of which i is the first that is
+// not before t. These may be as far away as the longest interval, because samples that are
+// five minutes apart are not in the neighbourhood of each other.
 func (c *clock) shared(t int64, other []int64, i int, estimate int64) bool {
 	if c.same != c.near {
 		return c.same > c.near
@@ -165,8 +163,8 @@ func (c *clock) shared(t int64, other []int64, i int, estimate int64) bool {
 	return alike
 }
 
-// onBeat tells whether t lies whole intervals from the nearest of others, of which i
-// is the first that is not before it, and at the same millisecond.
+// onBeat reports whether t is a multiple of the interval away from the nearest of other, of
+// which i is the first that is not before it, and at the same millisecond of the second.
 func onBeat(t int64, other []int64, i int, interval int64) bool {
 	d := int64(longestInterval)
 	if i > 0 {
@@ -178,18 +176,17 @@ func onBeat(t int64, other []int64, i int, interval int64) bool {
 	return interval > 0 && d > 0 && d%1000 == 0 && (d+jitter)%interval <= 2*jitter
 }
 
-// quiet is a stretch of time [from, to) in which a is so regular and so whole, and
-// so clearly of another clock, that Merge takes no sample of b: what the slow way
-// would find out for one sample after the other.
+// quiet is a window [from, to) in which a is so regular and complete, and so clearly of another
+// clock, that Merge takes no sample of b: it saves deciding that for each sample.
 type quiet struct {
 	from, to int64
 	seen     int // samples of a that were looked at
 }
 
-// look looks for a quiet stretch that begins with sample i of a; j is the first
-// sample of b that is not before it.
+// look looks for a quiet window that begins with sample i of a. j is the first sample of b that
+// is not before it.
 func (q *quiet) look(a, b []int64, i, j int) {
-	end := i + 1 // of what is regular and has no timestamp in common with b
+	end := i + 1 // of the samples that are regular and have no timestamp in common with b
 	shortest, longest := int64(math.MaxInt64), int64(0)
 	for ; end < len(a); end++ {
 		d := a[end] - a[end-1]
@@ -207,7 +204,7 @@ func (q *quiet) look(a, b []int64, i, j int) {
 	if end-i < 4 {
 		return
 	}
-	// Neighbourhoods may reach over the ends of a, but not over other ends.
+	// Neighbourhoods may extend beyond the ends of a, but not beyond other ends.
 	q.from, q.to = (sliceOf(a[i])+2)*sliceLen, (sliceOf(a[end-1])-1)*sliceLen
 	if i == 0 {
 		q.from = max(a[0], (sliceOf(a[3])-1)*sliceLen)
@@ -217,8 +214,8 @@ func (q *quiet) look(a, b []int64, i, j int) {
 	}
 }
 
-// exceeds tells whether a distance is longer than 1.5 intervals: whether a scrape
-// is missing in it.
+// exceeds reports whether a distance is longer than 1.5 intervals, so that a scrape is missing
+// in it.
 func exceeds(distance, interval int64) bool { return 2*distance > 3*interval }
 
 // sliceOf returns the slice that t (ms) lies in.
@@ -253,8 +250,8 @@ func appendDeltas(dst, ts []int64) []int64 {
 	return dst
 }
 
-// Interval is the low median of the distances (ms) between timestamps, a minute if
-// there are less than two.
+// Interval is the low median of the distances (ms) between timestamps, a minute if there are
+// fewer than two timestamps.
 func Interval(ts []int64) int64 {
 	d := appendDeltas(nil, ts)
 	slices.Sort(d)
@@ -264,8 +261,8 @@ func Interval(ts []int64) int64 {
 	return defaultInterval
 }
 
-// lowMedian returns the low median of sorted, from which one element of value but
-// is left out unless but is 0.
+// lowMedian returns the low median of sorted. One element of value but is left out, unless but
+// is 0. The second result is false if nothing is left.
 func lowMedian(sorted []int64, but int64) (int64, bool) {
 	n := len(sorted)
 	if but > 0 {

@@ -8,15 +8,15 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// checkLayout returns an error if a chunk of histograms promises more buckets
-// than its data can hold: upstream's iterators make room for all of them at the
-// first sample, which is gigabytes for a few hostile bytes. So it does for spans
-// that go backwards.
+// checkLayout returns an error if a chunk of histograms announces more buckets than its data
+// can hold: upstream's iterators allocate all of them at the first sample, which is gigabytes
+// for a few hostile bytes. It also does so if spans overlap.
 //
-// The layout, after the header: zero threshold (a byte, and 8 more if it is 255),
-// schema, positive spans, negative spans; each list is its length and then
-// (length, offset) of each span, as varbits. Source of the format: writeHistogramChunkLayout in
-// tsdb/chunkenc/histogram_meta.go.
+// The layout after the header is: zero threshold (a byte, and 8 more if it is 255), schema,
+// positive spans, negative spans. Each list is its length and then length and offset of each
+// span, as varbits. It is written by writeHistogramChunkLayout in
+// tsdb/chunkenc/histogram_meta.go, and described at
+// https://github.com/prometheus/prometheus/blob/main/tsdb/docs/format/chunks.md#histogram-chunk-data.
 func checkLayout(e chunkenc.Encoding, data []byte) error {
 	switch e {
 	case chunkenc.EncXOR, chunkenc.EncXOR2:
@@ -31,7 +31,7 @@ func checkLayout(e chunkenc.Encoding, data []byte) error {
 	for range 2 {
 		spans := r.varbit()
 		for n := uint64(0); n < spans && !r.over; n++ {
-			buckets += uint64(uint32(r.varbit())) // as upstream cuts it
+			buckets += uint64(uint32(r.varbit())) // upstream truncates it, too
 			offset := int32(r.signedVarbit())
 			backwards = backwards || n > 0 && offset < 0
 		}
@@ -39,19 +39,19 @@ func checkLayout(e chunkenc.Encoding, data []byte) error {
 	switch left := r.left(); {
 	case r.over:
 		return io.ErrUnexpectedEOF
-	case buckets > left: // a bucket takes a bit at the least
+	case buckets > left: // a bucket takes at least one bit
 		return fmt.Errorf("%d buckets in %d bits", buckets, left)
-	case backwards: // over which upstream's histograms panic
+	case backwards: // upstream's histograms panic
 		return errors.New("spans of buckets that overlap")
 	}
 	return nil
 }
 
-// bitReader reads bits, the most significant of a byte first.
+// bitReader reads bits, the most significant one of a byte first.
 type bitReader struct {
 	data []byte
 	at   uint64 // in bits
-	over bool   // whether more was read than there is
+	over bool   // whether a read went beyond the end
 }
 
 func (r *bitReader) left() uint64 { return uint64(len(r.data))*8 - r.at }
@@ -68,7 +68,7 @@ func (r *bitReader) bits(n int) uint64 {
 	return v
 }
 
-// varbitSizes are how many bits follow a prefix of so many ones.
+// varbitSizes are the numbers of bits that follow a prefix of 0, 1, … ones.
 var varbitSizes = [...]int{0, 3, 6, 9, 12, 18, 25, 56, 64}
 
 // varbit reads an unsigned integer as upstream's varbit.go writes it.

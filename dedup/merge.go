@@ -14,90 +14,86 @@ import (
 // replicas to decide on the samples in it. See MarginOf.
 const Margin = 6 * 60 * 1000
 
-// MarginOf is the margin (ms) for any number of replicas: replica n+1 is merged
-// with what became of the n before it.
+// MarginOf is the margin (ms) for any number of replicas: replica n+1 is merged with the merge
+// of the n before it.
 func MarginOf(replicas int) int64 { return Margin * int64(max(0, replicas-1)) }
 
-// Merge returns the one series that runs are replicas of: what a single
-// Prometheus would have that saw all that any of them saw. runs are in order of
-// preference, each by strictly increasing timestamp; empty ones are skipped. The
-// result is one of runs, not a copy, where that is all there is to it, else dst,
-// which is overwritten and must be none of runs. Memory of runs is only read.
+// Merge returns the one series that runs are replicas of: the series of a single Prometheus
+// that had seen everything that any of them saw. runs are in order of preference, each by
+// strictly increasing timestamp; empty ones are skipped. The result is one of runs, not a copy,
+// if nothing is added to it or dropped. Otherwise it is dst, which is overwritten and must not
+// be one of runs. Memory of runs is only read.
 //
-// Runs are taken in order: what has been merged so far, A, is completed from the
-// next run, B.
+// Runs are merged in order: A, the merge of the runs so far, is completed from B, the next run.
 //
 // # A stays
 //
-// No value of A is ever changed or left out, and none is rewritten. B fills in
-// where A has nothing. At equal timestamps A wins, unless A has a stale marker
-// there and B a value.
+// No value of A is ever changed or left out. B fills in where A has nothing. At equal
+// timestamps A wins, unless A has a stale marker there and B a value.
 //
 // # Decisions are local
 //
-// All of it is decided sample by sample, from what lies nearby in time, with
-// statistics over absolute slices of time: never from where the data starts or
-// ends. The merge of data of [mint-Margin, maxt+Margin] is the same within [mint,
-// maxt] as the merge of more, for two replicas (MarginOf for more) that scrape
-// once a minute or more often. Where data is sparser, of a longer interval or
-// with most samples lost, such a cut may change which samples of B fill a gap of
-// A that is within the margin of the cut; whole runs stay as they are.
+// Each sample is decided on by the samples near it in time, with statistics over absolute
+// slices of time, and never by where the data starts or ends. Within [mint, maxt], the merge of
+// the data of [mint-Margin, maxt+Margin] is the same as the merge of more data, for two
+// replicas (MarginOf for more) that scrape once a minute or more often. If data is sparser,
+// because of a longer interval or because most samples are lost, such a cut may change which
+// samples of B fill a gap of A within the margin of the cut. Runs without gaps do not change.
 //
 // # The interval
 //
-// The scrape interval I around a moment is the low median of A's deltas in the
-// neighbourhood, its own hole at that moment aside. With less than two of them, B's
-// are added; with none at all, two of the deltas next to it may agree on a longer
-// one, of up to Prometheus' lookback; at last, it is one minute.
+// The scrape interval I around a moment is the low median of A's deltas in the neighbourhood,
+// without the delta across that moment. If there are fewer than two of them, B's are added. If
+// there are none at all, two of the deltas next to the moment may agree on a longer interval,
+// of up to Prometheus' lookback. Otherwise it is one minute.
 //
 // # Shared clocks
 //
-// Copies made by remote write and results of rules have equal timestamps in all
-// replicas, and so do no two scrapers. Where more samples of B coincide with one
-// of A than contradict (lie within I/4 of one), A and B share a clock: each
-// timestamp then is a scrape of its own, and A and B are united, markers too.
-// Where neither is so, as of series of two or three samples, or where all of B is an
-// interval or more from A, equal milliseconds within the second decide.
+// Copies made by remote write and results of rules have equal timestamps in all replicas;
+// samples of two scrapers do not. If more samples of B coincide with one of A than contradict
+// (lie within I/4 of one), A and B share a clock: each timestamp is a scrape of its own, and
+// the result is the union of A and B, markers included. If there are as many of either, as in
+// series of two or three samples, or if all of B is an interval or more away from A, equal
+// milliseconds within the second decide.
 //
 // # Different clocks
 //
-// A sample of B between two of A is taken only if a scrape of A is missing there:
-// a hole longer than 1.5 I, as far as B was alive in it. B's samples count as
-// alive in one stretch while they are no more than 1.5 I apart and no marker is
-// between. A stretch is measured together with the sample of A next to it, if one
-// is within 1.5 I, so that B's last scrape just after A's last is no gap, nor its
-// first just before A's when the target comes back. Where A is further away on both
-// sides, A was away and B is taken as it is. All samples taken keep I/2, less some
-// jitter, from A's values, so that clocks that differ by less do not make a counter
-// fall.
+// A sample of B between two of A is taken only if a scrape of A is missing there: if A has a
+// hole longer than 1.5 I, as far as B was alive in it. B was alive as long as its samples are
+// at most 1.5 I apart without a marker between them. That time is measured together with the
+// sample of A next to it, if one is within 1.5 I, so that B's last scrape just after A's last
+// one is not a gap, nor its first one just before A's when the target comes back. If A is
+// further away on both sides, A was away and B is taken as it is. All samples taken are at
+// least I/2, minus some jitter, away from A's values, so that clocks that differ by less do not
+// make a counter decrease.
 //
 // # Holders of a part of time
 //
-// What lies outside the bounds of A (Bounded) is no gap of A: A was not asked. B is
-// taken as it is there, markers too, but for values too close to A's. Nor does B
-// tell of A's markers outside the bounds of B.
+// Time outside the bounds of A (Bounded) is not a gap of A: A was not asked. There B is taken
+// as it is, markers included, except for values too close to A's. Likewise, B says nothing
+// about A's markers outside the bounds of B.
 //
 // # Stale markers
 //
-// A's marker is dropped if B was alive across it: if B's next sample is a value
-// within 1.5 I (with a shared clock: at the very same time), and B's last sample is
-// no marker. There is then a hole from A's last value to A's next one. Other
-// markers of A stay, and are samples of A as to holes.
-// B's marker is taken where it ends what was taken from B, and A does not go on
-// within 1.5 I; or where it ends anything, with a shared clock. No marker is taken
-// for a series that is stale already, nor one long after the last sample, unless it
-// is the first that B has of its part of time: who holds the time before may have
-// the sample that it ends.
+// A's marker is dropped if B was alive across it: if B's next sample is a value within 1.5 I
+// (with a shared clock: at the same time), and B's previous sample is not a marker. Then there
+// is a hole from A's previous value to A's next one. Other markers of A stay, and count as
+// samples of A in the search for holes.
+// B's marker is taken if it ends samples taken from B and A does not continue within 1.5 I;
+// with a shared clock, if it ends any samples. No marker is taken if the series is stale
+// already, nor one long after the last sample, unless it is B's first one within its bounds:
+// the holder of the time before may have the sample that it ends.
 //
 // # Native histograms and start timestamps
 //
-// Start timestamps travel with their samples. After a switch from one replica to
-// the other, and after a dropped marker, a histogram's counter reset hint speaks
-// of a sample that is not the one before it any more: it is made unknown, on a
-// copy. Gauge histograms stay gauges.
+// Start timestamps stay with their samples. After a switch from one replica to the other, and
+// after a dropped marker, the counter reset hint of a histogram is about a sample that no
+// longer precedes it: it is made unknown, on a copy
+// (https://prometheus.io/docs/specs/native_histograms/). Gauge
+// histograms stay gauges.
 func Merge(dst *Samples, runs []*Samples) *Samples {
 	var out, spare *Samples
-	var seen *bounds // of those that out is made of
+	var seen *bounds // of the runs that out is made of
 	for _, r := range runs {
 		switch {
 		case r.Len() == 0:
@@ -128,7 +124,7 @@ func Merge(dst *Samples, runs []*Samples) *Samples {
 
 // filler completes a from b.
 type filler struct {
-	raw   *Samples // what is completed
+	raw   *Samples // the samples to complete
 	a     *Samples // the same without the markers that are dropped
 	b     *Samples
 	seen  *bounds // of raw
@@ -139,12 +135,12 @@ type filler struct {
 	last  int // sample of b that was written last, or -1
 }
 
-// newFiller returns what completes a, whose bounds are seen, from b, into dst.
+// newFiller returns a filler that completes a, whose bounds are seen, from b, into dst.
 func newFiller(dst, a, b *Samples, seen *bounds) filler {
 	return filler{raw: a, a: a, b: b, seen: seen, last: -1, clock: clock{a: a.T, b: b.T}, out: writer{dst: dst}}
 }
 
-// mergeTwo returns a completed from b: a itself, or dst. seen are the bounds of a.
+// mergeTwo completes a from b and returns a or dst. seen are the bounds of a.
 func mergeTwo(dst, a, b *Samples, seen *bounds) *Samples {
 	f := newFiller(dst, a, b, seen)
 	f.dropMarkers()
@@ -159,7 +155,7 @@ func mergeTwo(dst, a, b *Samples, seen *bounds) *Samples {
 	return dst
 }
 
-// dropMarkers takes the markers out of a over which b goes on.
+// dropMarkers removes the markers of a across which b was alive.
 func (f *filler) dropMarkers() {
 	var out writer
 	from, j := 0, 0
@@ -182,8 +178,8 @@ func (f *filler) dropMarkers() {
 	f.clock = clock{a: f.raw.T, b: f.b.T, own: f.clock.own, both: f.clock.both}
 }
 
-// goesOn tells whether b is alive across marker i of a; j is the first sample of
-// b that is not before it.
+// goesOn reports whether b was alive across marker i of a. j is the first sample of b that is
+// not before it.
 func (f *filler) goesOn(i, j int) bool {
 	b, t := f.b, f.raw.T[i]
 	if j == b.Len() || b.Stale(j) || !b.bounds.cover(t) {
@@ -195,7 +191,7 @@ func (f *filler) goesOn(i, j int) bool {
 	f.clock.moveTo(t)
 	estimate := f.clock.estimate(t, i, j)
 	if f.clock.shared(t, b.T, j, estimate) {
-		return false // b has lost its sample here and does not know
+		return false // b has lost its sample at t and says nothing about it
 	}
 	interval := cmp.Or(estimate, defaultInterval)
 	if exceeds(b.T[j]-t, interval) {
@@ -204,10 +200,10 @@ func (f *filler) goesOn(i, j int) bool {
 	return j == 0 || !b.Stale(j-1) || longAgo(t-b.T[j-1], interval)
 }
 
-// fill writes all samples of b that are taken, and the samples of a before them.
+// fill writes the samples of b that are taken, and the samples of a before each of them.
 func (f *filler) fill() {
 	bt, at := f.b.T, f.a.T
-	i, k := 0, 0 // the first samples of a and raw that are not before b's
+	i, k := 0, 0 // the first samples of a and raw that are not before that of b
 	for j := 0; j < len(bt); j++ {
 		t := bt[j]
 		i = advance(at, i, t)
@@ -236,7 +232,7 @@ func (f *filler) fill() {
 	}
 }
 
-// takes decides on sample j of b; i and k are the first samples of a and raw that
+// takes reports whether sample j of b is taken. i and k are the first samples of a and raw that
 // are not before it, and a has none at its time.
 func (f *filler) takes(i, j, k int) bool {
 	t := f.b.T[j]
@@ -253,16 +249,16 @@ func (f *filler) takes(i, j, k int) bool {
 	return shared || f.inGap(i, j, k, interval)
 }
 
-// takesMarker decides on marker j of b.
+// takesMarker reports whether marker j of b is taken.
 func (f *filler) takesMarker(i, j int, shared bool, interval int64) bool {
 	t := f.b.T[j]
-	end, n := f.a, i-1 // what the marker would end
+	end, n := f.a, i-1 // the sample that the marker would end
 	if f.last >= 0 && (i == 0 || f.b.T[f.last] > f.a.T[i-1]) {
 		end, n = f.b, f.last
 	}
 	switch before := f.b.bounds; {
 	case n < 0 && j == 0 && before != nil && !longAgo(t-before.from, interval):
-		// What it ends may lie before the time of b, where another holder has it.
+		// The sample that it ends may lie before the bounds of b, in another run.
 	case end == f.a && !shared && f.seen.cover(t):
 		return false
 	case n < 0 || end.Stale(n) || longAgo(t-end.T[n], interval):
@@ -271,13 +267,12 @@ func (f *filler) takesMarker(i, j int, shared bool, interval int64) bool {
 	return shared || !f.seen.cover(t) || i == f.a.Len() || f.a.Stale(i) || exceeds(f.a.T[i]-t, interval)
 }
 
-// longAgo tells whether a distance is too long for a marker to have to do with
-// what is so far before it.
+// longAgo reports whether a marker is too far from a sample to be about it.
 func longAgo(distance, interval int64) bool {
 	return distance > sliceLen && exceeds(distance, interval)
 }
 
-// inGap tells whether a value of b lies where a misses a scrape.
+// inGap reports whether value j of b is in a gap of a, where a has missed a scrape.
 func (f *filler) inGap(i, j, k int, interval int64) bool {
 	a, t := f.a, f.b.T[j]
 	lo, hi := t, t
@@ -304,7 +299,7 @@ func (f *filler) inGap(i, j, k int, interval int64) bool {
 		return true
 	}
 	if lo == t || ended && hi > t {
-		lo = f.aliveSince(j, interval) // a has not missed what was not alive
+		lo = f.aliveSince(j, interval) // a has not missed a scrape before
 	}
 	if hi == t {
 		hi = f.aliveUntil(j, interval)
@@ -312,8 +307,7 @@ func (f *filler) inGap(i, j, k int, interval int64) bool {
 	return exceeds(hi-lo, interval)
 }
 
-// missed tells whether a marker of a close to t was dropped: a itself says that
-// it has missed a scrape.
+// missed reports whether a marker of a near t was dropped: it shows that a has missed a scrape.
 func (f *filler) missed(i, k int, t, interval int64) bool {
 	if f.a == f.raw {
 		return false
@@ -325,8 +319,8 @@ func (f *filler) missed(i, k int, t, interval int64) bool {
 	return k < len(raw) && (i == len(at) || raw[k] != at[i]) && !exceeds(raw[k]-t, interval)
 }
 
-// aliveSince walks back from sample j of b as long as b was alive, but no further
-// than matters.
+// aliveSince returns since when b has been alive at its sample j, or a time that is far enough
+// back to decide.
 func (f *filler) aliveSince(j int, interval int64) int64 {
 	b, t := f.b, f.b.T[j]
 	for j > 0 && !b.Stale(j-1) && !exceeds(b.T[j]-b.T[j-1], interval) && !exceeds(t-b.T[j], interval) {
@@ -335,7 +329,8 @@ func (f *filler) aliveSince(j int, interval int64) int64 {
 	return b.T[j]
 }
 
-// aliveUntil walks ahead likewise.
+// aliveUntil returns until when b was alive from its sample j on, or a time that is far enough
+// ahead to decide.
 func (f *filler) aliveUntil(j int, interval int64) int64 {
 	b, t := f.b, f.b.T[j]
 	for j+1 < b.Len() && !b.Stale(j+1) && !exceeds(b.T[j+1]-b.T[j], interval) && !exceeds(b.T[j]-t, interval) {
@@ -344,11 +339,11 @@ func (f *filler) aliveUntil(j int, interval int64) int64 {
 	return b.T[j]
 }
 
-// writer puts samples of several sources one after the other.
+// writer appends samples of several sources to dst.
 type writer struct {
 	dst      *Samples
-	src      *Samples // where the last sample came from
-	switched bool     // whether the next histogram's reset hint is void
+	src      *Samples // of the last sample
+	switched bool     // whether the counter reset hint of the next histogram is invalid
 }
 
 // add appends the samples [i, j) of src.

@@ -1,9 +1,7 @@
-// Package dedup makes one series of the series that the replicas of a server
-// group hold. It knows samples and nothing else: no labels are compared, no
-// request is made, no PromQL is understood here.
+// Package dedup merges the series that the replicas of a server group hold into one. It knows
+// samples and nothing else: it compares no labels, makes no requests and understands no PromQL.
 //
-// The rules are those of Merge; their order of preference and the reasons are
-// written there.
+// The rules, and the reasons for them, are at Merge.
 package dedup
 
 import (
@@ -16,7 +14,8 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// StaleNaN is the value that ends a series (a stale marker).
+// StaleNaN is the value of a stale marker, which ends a series
+// (https://prometheus.io/docs/prometheus/latest/querying/basics/#staleness).
 var StaleNaN = math.Float64frombits(value.StaleNaN)
 
 // Samples are consecutive samples of one series in columns, by strictly
@@ -36,20 +35,19 @@ type Samples struct {
 	FH []*histogram.FloatHistogram
 
 	spareST []int64 // memory of ST while it is nil
-	bounds  *bounds // nil: whoever holds them may have seen all time
+	bounds  *bounds // of the run; nil: all time
 }
 
-// bounds are what a holder has of time (ms, inclusive).
+// bounds are the part of time that a run covers (ms, inclusive).
 type bounds struct{ from, to int64 }
 
-// Bounded is a Run whose holder has nothing outside [From, To] (ms): that it has
-// no sample there says nothing.
+// Bounded is a Run that covers only [From, To] (ms): a missing sample outside says nothing.
 type Bounded struct {
 	Run
 	From, To int64
 }
 
-// Unbounded returns a run without the bounds of its holder.
+// Unbounded returns a run without its bounds.
 func Unbounded(r Run) Run {
 	if b, ok := r.(Bounded); ok {
 		return b.Run
@@ -57,10 +55,10 @@ func Unbounded(r Run) Run {
 	return r
 }
 
-// cover tells whether the holder could have a sample at t.
+// cover reports whether the run could have a sample at t.
 func (b *bounds) cover(t int64) bool { return b == nil || b.from <= t && t <= b.to }
 
-// union returns the bounds of samples of both.
+// union returns the bounds of the samples of both runs.
 func (b *bounds) union(o *bounds) *bounds {
 	if b == nil || o == nil {
 		return nil
@@ -71,8 +69,8 @@ func (b *bounds) union(o *bounds) *bounds {
 // Len returns the number of samples.
 func (s *Samples) Len() int { return len(s.T) }
 
-// Between returns the samples from mint to maxt (ms, inclusive). They are shared, but
-// what is appended is not.
+// Between returns the samples from mint to maxt (ms, inclusive). They share memory with s, but
+// appending to them does not change s.
 func (s *Samples) Between(mint, maxt int64) *Samples {
 	i, j := s.within(mint, maxt)
 	out := &Samples{T: s.T[i:j:j], F: s.F[i:j:j]}
@@ -88,7 +86,7 @@ func (s *Samples) Between(mint, maxt int64) *Samples {
 	return out
 }
 
-// Reset empties s and keeps its memory, but for the histograms.
+// Reset empties s and keeps its memory, except for the histograms.
 func (s *Samples) Reset() {
 	s.T, s.F, s.bounds = s.T[:0], s.F[:0], nil
 	if s.ST != nil {
@@ -97,7 +95,7 @@ func (s *Samples) Reset() {
 	s.ST, s.H, s.FH = nil, nil, nil
 }
 
-// Type returns what kind of value sample i has.
+// Type returns the type of the value of sample i.
 func (s *Samples) Type(i int) chunkenc.ValueType {
 	switch {
 	case s.H != nil && s.H[i] != nil:
@@ -109,7 +107,7 @@ func (s *Samples) Type(i int) chunkenc.ValueType {
 	}
 }
 
-// Stale tells whether sample i is a stale marker, of whatever type.
+// Stale reports whether sample i is a stale marker of any type.
 func (s *Samples) Stale(i int) bool {
 	switch s.Type(i) {
 	case chunkenc.ValHistogram:
@@ -217,11 +215,10 @@ func (s *Samples) Iterator(it chunkenc.Iterator, mint, maxt int64) chunkenc.Iter
 	return c
 }
 
-// A Run is what one replica holds of one series, in the form in which it
-// arrived: columns or compressed chunks. Both methods see the samples with
-// mint <= T <= maxt (ms) only.
+// Run is what one replica has of one series, in the form in which it arrived: columns or
+// compressed chunks. AppendTo and Iterator see only the samples with mint <= T <= maxt (ms).
 type Run interface {
-	// Len is the number of samples, as their holder says it: none are decoded.
+	// Len is the number of samples, as the sender gave it: it decodes none.
 	Len() int
 	// AppendTo appends the samples to dst.
 	AppendTo(dst *Samples, mint, maxt int64) error
@@ -234,7 +231,7 @@ type Run interface {
 type columnIterator struct {
 	s       *Samples
 	i, end  int
-	started bool // whether i is a sample that was arrived at
+	started bool // whether Next or Seek was called
 }
 
 func (it *columnIterator) reset(s *Samples, i, end int) {
@@ -260,7 +257,7 @@ func (it *columnIterator) Seek(t int64) chunkenc.ValueType {
 		return chunkenc.ValNone
 	}
 	if ts := it.s.T; ts[it.i] < t {
-		// Seeks are mostly short steps ahead: gallop, then search the last stride.
+		// Most seeks are short: gallop, then search the last stride.
 		lo, stride := it.i, 1
 		for lo+stride < it.end && ts[lo+stride] < t {
 			lo += stride

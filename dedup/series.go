@@ -10,46 +10,45 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// Series is one series of which one or more replicas hold runs. Runs are merged
-// when the series is iterated, or a little before by MergeAhead, so that a query
-// holds its data compressed but for the series at hand.
+// Series is one series of which one or more replicas have runs. Runs are merged when the series
+// is iterated, or shortly before by MergeAhead, so that a query holds its data compressed
+// except for the current series.
 type Series struct {
 	labels     labels.Labels
 	mint, maxt int64
 	runs       []Run
 	broken     func(error)
 
-	mtx     sync.Mutex // guards the fields below, and is held while they come about
-	ahead   *ahead     // who merged it before it was iterated; nil if nobody did
-	ready   *merged    // what was merged, until the last iterator takes it
-	readers int        // iterators that are still to be made of what is merged
+	mtx     sync.Mutex // guards the fields below, and is held during a merge ahead
+	ahead   *ahead     // that merged the series before it was iterated; nil if none did
+	ready   *merged    // the merge, until the last iterator takes it
+	readers int        // iterators of the merge that are still to be made
 }
 
 var _ storage.Series = (*Series)(nil)
 
-// NewSeries returns the series with the given labels whose samples with
-// mint <= T <= maxt (ms) are those of Merge over runs, which are in the order of
-// preference. Runs should hold the samples of MarginOf their number before and
-// after that window too: the merge looks at them.
+// NewSeries returns the series with the given labels and the samples with mint <= T <= maxt
+// (ms) of the Merge of runs, which are in order of preference. Runs should also have the
+// samples of MarginOf before and after that window, because the merge looks at them.
 //
-// A run that turns out to be broken is an error of the iterator if it is the only
-// one. Otherwise it is left out and broken is told, once for each iterator.
+// A run that turns out to be broken is an error of the iterator if it is the only one.
+// Otherwise it is left out and broken is called with the error, once for each iterator.
 func NewSeries(lset labels.Labels, runs []Run, mint, maxt int64, broken func(error)) *Series {
 	return &Series{labels: lset, runs: runs, mint: mint, maxt: maxt, broken: broken, readers: 1}
 }
 
-// ReadBy tells how many iterators there will be, so that what MergeAhead has merged
-// is kept until the last of them is made. It is called before both.
+// ReadBy sets how many iterators will be made, so that a merge of MergeAhead is kept until the
+// last of them is made. It must be called before MergeAhead and before Iterator.
 func (s *Series) ReadBy(readers int) { s.readers = readers }
 
-// Leave tells that one of the iterators will not be made.
+// Leave gives up one of the iterators that were to be made.
 func (s *Series) Leave() {
 	if ready := s.take(); ready != nil {
 		s.ahead.giveBack(ready)
 	}
 }
 
-// take returns what was merged, nil if nothing was, for one of the iterators.
+// take returns the merge of MergeAhead, nil if there is none, for one of the iterators.
 func (s *Series) take() *merged {
 	s.mtx.Lock()
 	ready := s.ready
@@ -93,15 +92,15 @@ func (s *Series) Iterator(it chunkenc.Iterator) chunkenc.Iterator {
 	return m
 }
 
-// merger merges the runs of a series. It owns the columns in which that happens.
+// merger merges the runs of a series in columns of its own.
 type merger struct {
 	parts  []*Samples
-	spare  []*Samples // columns that no part uses now
-	target *Samples   // where Merge puts what is not one of parts
-	out    *Samples   // what came out
+	spare  []*Samples // columns that are not in use
+	target *Samples   // dst of Merge
+	out    *Samples   // the result of Merge
 }
 
-// merge puts the samples of s into m.out.
+// merge sets m.out to the merged samples of s.
 func (m *merger) merge(s *Series) error {
 	m.spare = append(m.spare, m.parts...)
 	m.parts = m.parts[:0]
@@ -142,7 +141,7 @@ func (m *merger) column() *Samples {
 	return &Samples{}
 }
 
-// release hands over what was merged last, which the merger will not use again.
+// release returns the last result, which the merger no longer uses.
 func (m *merger) release() *Samples {
 	out := m.out
 	if out == m.target {
@@ -157,12 +156,12 @@ func (m *merger) release() *Samples {
 	return out
 }
 
-// mergeIterator walks the merge of the runs of a series. Re-use of the iterator
-// re-uses the columns.
+// mergeIterator walks the merge of the runs of a series. Re-using the iterator re-uses the
+// columns.
 type mergeIterator struct {
 	columnIterator
 	own      merger
-	borrowed *merged // of from, to be given back; nil if own.out is walked
+	borrowed *merged // of from, to be given back; nil if it walks own.out
 	from     *ahead
 	err      error
 }

@@ -8,13 +8,14 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/promqlx/plan"
 )
 
 // This file finds sums that cannot be added up: too much has been lost of what they
 // were made of.
 
 // unaddable tells whether that is so of the answers to a part.
-func unaddable(p *Part, answers []answer) bool {
+func unaddable(p *plan.Part, answers []answer) bool {
 	var all []stretch
 	for _, a := range answers {
 		all = append(all, a.series...)
@@ -28,14 +29,14 @@ const leastLeft = 1e-3
 // cancelling tells whether sums nearly cancel each other out at a step. What is left is
 // then made of digits that they do not have: an engine that adds up all values carries
 // them along (Neumaier's summation).
-func cancelling(p *Part, all []stretch) bool {
+func cancelling(p *plan.Part, all []stretch) bool {
 	if !slices.ContainsFunc(all, func(s stretch) bool { return anyNegative(s.samples) }) {
 		return false
 	}
 	type total struct{ sum, most float64 }
 	totals := map[uint64]map[int64]total{} // by the labels but for those of the partitions, and time
 	for _, s := range all {
-		of := labels.NewBuilder(s.labels).Del(p.injected...).Labels().Hash()
+		of := labels.NewBuilder(s.labels).Del(p.Injected...).Labels().Hash()
 		if totals[of] == nil {
 			totals[of] = map[int64]total{}
 		}

@@ -65,7 +65,7 @@ type among struct {
 func (s *among) Next() bool {
 	for s.SeriesSet.Next() {
 		at := s.At()
-		if mayBe(at.Labels(), s.matchers) {
+		if matchesAll(at.Labels(), s.matchers) {
 			return true
 		}
 		if unread, ok := at.(*dedup.Series); ok {
@@ -75,6 +75,6 @@ func (s *among) Next() bool {
 	return false
 }
 
-func mayBe(ls labels.Labels, ms []*labels.Matcher) bool {
+func matchesAll(ls labels.Labels, ms []*labels.Matcher) bool {
 	return !slices.ContainsFunc(ms, func(m *labels.Matcher) bool { return !m.Matches(ls.Get(m.Name)) })
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
-	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -18,7 +16,9 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/oneprom/oneprom/promqlx/plan"
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -35,9 +35,9 @@ type Engine struct {
 	subqueryStep func(rangeMS int64) int64
 	flights      *flights
 	timeout      time.Duration // of a query
-	// whole is set where no part may be evaluated before the rest: names are removed
-	// at the end of a query.
-	whole bool
+	// delayedNames is set where no part may be evaluated before the rest: names are
+	// removed at the end of a query.
+	delayedNames bool
 }
 
 var _ promql.QueryEngine = (*Engine)(nil)
@@ -46,11 +46,19 @@ var _ promql.QueryEngine = (*Engine)(nil)
 func NewEngine(o promql.EngineOpts, groups *servergroup.Set) *Engine {
 	e := &Engine{
 		engine: promql.NewEngine(o), groups: groups, parser: o.Parser, subqueryStep: o.NoStepSubqueryIntervalFn,
-		flights: newFlights(o.Reg, o.Logger), timeout: o.Timeout, whole: o.EnableDelayedNameRemoval,
+		flights: newFlights(o.Reg, o.Logger), timeout: o.Timeout, delayedNames: o.EnableDelayedNameRemoval,
 	}
 	o.Reg, o.ActiveQueryTracker, o.FeatureRegistry = nil, nil, nil
 	e.parts = promql.NewEngine(o)
 	return e
+}
+
+// options are those of the first plan of a query.
+func (e *Engine) options() plan.Options {
+	if e.delayedNames {
+		return plan.Options{NoParts: "promql-delayed-name-removal: names are removed at the end of a query, and a part would have removed them before"}
+	}
+	return plan.Options{}
 }
 
 // Close releases what the engine holds.
@@ -110,9 +118,9 @@ type query struct {
 	text    string
 	planned *planned
 	parse   func(context.Context) (promql.Query, *planned, error)
-	traced  bool                // what becomes of it is wanted
-	gaps    []servergroup.Gap   // of the answer
-	missing servergroup.Missing // groups that have failed before, which are not asked again
+	traced  bool                 // what becomes of it is wanted
+	gaps    []completeness.Gap   // of the answer
+	missing completeness.Missing // groups that have failed before, which are not asked again
 
 	progress *progress
 }
@@ -129,12 +137,12 @@ func (q *query) Exec(ctx context.Context) *promql.Result {
 // run executes the query. What shows only while a plan is executed may ask for another
 // one.
 func (q *query) run(ctx context.Context) *promql.Result {
-	o := Options{Off: q.engine.whole}
+	o := q.engine.options()
 	for {
 		res := q.exec(ctx, o)
 		switch {
 		case errors.Is(res.Err, errDoubtful):
-			o.Off = true
+			o.NoParts = errDoubtful.Error()
 		case errors.Is(res.Err, errDivisible):
 			o.Divided = true
 		case errors.Is(res.Err, errTorn):
@@ -164,46 +172,48 @@ func rethrow(err error) {
 	}
 }
 
-func (q *query) exec(ctx context.Context, o Options) *promql.Result {
+func (q *query) exec(ctx context.Context, o plan.Options) *promql.Result {
 	stmt, ok := q.Statement().(*parser.EvalStmt)
 	if !ok {
 		return &promql.Result{Err: fmt.Errorf("BUG: statement of type %T", q.Statement())}
 	}
 	view := q.engine.groups.View(ctx)
-	view.Without(q.missing)
+	view.Ledger.Without = q.missing
 	q.plan(ctx, stmt, view, o)
-	needed := whole(stmt.Expr, q.planned.partitions)
+	needed := plan.NeedEveryGroup(stmt.Expr, q.planned.plan.Layout())
 	stmt.Expr = q.planned.plan.Expr
 	res := q.evaluate(ctx)
-	if namesUnknown(res.Warnings) && slices.ContainsFunc(q.planned.plan.Leaves, func(l Leaf) bool { return l.Part != nil && l.Part.Adds }) {
-		return &promql.Result{Err: errDoubtful}
+	for _, w := range res.Warnings {
+		if q.planned.plan.DoubtfulNote(w.Error()) {
+			return &promql.Result{Err: errDoubtful}
+		}
 	}
-	if torn := view.Torn(); res.Err == nil && len(torn) > 0 {
+	if torn := view.Ledger.Inconsistent(); res.Err == nil && len(torn) > 0 {
 		q.missing = torn
 		return &promql.Result{Err: errTorn}
 	}
 	for _, ms := range needed {
-		if err := view.Needs(ms); err != nil && res.Err == nil {
+		if err := view.Require(ms); err != nil && res.Err == nil {
 			return &promql.Result{Err: err}
 		}
 	}
-	var unavailable *servergroup.UnavailableError
+	var unavailable *completeness.UnavailableError
 	switch {
 	case res.Err == nil:
-		q.gaps = view.Gaps()
-		view.Report(ctx)
+		q.gaps = view.Ledger.Gaps()
+		view.Report()
 	case errors.As(res.Err, &unavailable):
-		q.gaps = view.Gaps()
-		servergroup.ReportGaps(ctx, q.gaps)
+		q.gaps = view.Ledger.Gaps()
+		servergroup.RequestOf(ctx).Record.Report(q.gaps)
 	}
-	res.Warnings.Merge(view.LateWarnings())
-	view.Fold(res.Warnings)
+	res.Warnings.Merge(view.Ledger.LateWarnings())
+	view.Ledger.Fold(res.Warnings)
 	res.Warnings.AsStrings(q.text, 0, 0) // which tells them the query, so that they know their positions
 	return res
 }
 
 // plan makes the plan.
-func (q *query) plan(ctx context.Context, stmt *parser.EvalStmt, view *servergroup.View, o Options) {
+func (q *query) plan(ctx context.Context, stmt *parser.EvalStmt, view *servergroup.View, o plan.Options) {
 	_, span := startSpan(ctx, "plan")
 	defer span.End()
 	q.planned.execution = q.engine.execution(stmt, q.text, view, o)
@@ -231,44 +241,9 @@ func startSpan(ctx context.Context, name string) (context.Context, trace.Span) {
 	return trace.SpanFromContext(ctx).TracerProvider().Tracer("promqlx").Start(ctx, name)
 }
 
-// namesUnknown tells whether histograms that were added up here could not be added:
-// the warning names a metric, and the answers of parts have no names any more.
-func namesUnknown(ws annotations.Annotations) bool {
-	for _, err := range ws {
-		if text := err.Error(); strings.Contains(text, mixedSchemas) && strings.Contains(text, `for metric name ""`) {
-			return true
-		}
-	}
-	return false
-}
-
 // execution plans a statement for the groups of a view.
-func (e *Engine) execution(stmt *parser.EvalStmt, text string, view *servergroup.View, o Options) *execution {
-	x := &execution{engine: e, text: text, view: view, options: o, fetches: newFetches(view)}
-	x.plan = NewPlan(stmt, e.subqueryStep, Layout{}, Options{Off: true})
-	if o.Off {
-		return x
-	}
-	var sels []servergroup.Selection
-	for _, leaf := range x.plan.Leaves {
-		sels = append(sels, leaf.Selector.Selection)
-	}
-	x.partitions = view.Partitions(sels)
-	if !worthParts(x.partitions) {
-		return x
-	}
-	var layout Layout
-	for _, p := range x.partitions {
-		layout.Partitions = append(layout.Partitions, p.Labels())
-	}
-	x.plan = NewPlan(stmt, e.subqueryStep, layout, o)
-	return x
-}
-
-// worthParts tells whether anything is won by parts: that partitions answer them in
-// parallel, or that a backend may.
-func worthParts(partitions []*servergroup.Partition) bool {
-	return len(partitions) > 1 || len(partitions) == 1 && partitions[0].Single()
+func (e *Engine) execution(stmt *parser.EvalStmt, text string, view *servergroup.View, o plan.Options) *execution {
+	return &execution{engine: e, text: text, plan: plan.Route(stmt, e.subqueryStep, view, o), divided: o.Divided, fetches: newFetches(view)}
 }
 
 // planned is the queryable of one planned query.
@@ -281,18 +256,22 @@ type planned struct {
 // evaluate.
 func (p *planned) Querier(mint, maxt int64) (storage.Querier, error) {
 	p.progress.begin()
-	return &planQuerier{execution: p.execution, plan: p.plan}, nil
+	return &planQuerier{execution: p.execution, leaves: p.plan.Leaves}, nil
 }
 
 // pieceQueryable is the queryable of a part that is evaluated here.
 type pieceQueryable struct {
 	*execution
-	plan  *Plan
-	piece *servergroup.Piece
+	selectors []plan.Selector
+	piece     *servergroup.Piece
 }
 
 func (p *pieceQueryable) Querier(mint, maxt int64) (storage.Querier, error) {
-	return &planQuerier{execution: p.execution, plan: p.plan, piece: p.piece}, nil
+	leaves := make([]plan.Leaf, len(p.selectors))
+	for i := range leaves {
+		leaves[i].Selector = &p.selectors[i]
+	}
+	return &planQuerier{execution: p.execution, leaves: leaves, piece: p.piece}, nil
 }
 
 // planQuerier serves the selects of one evaluation. The engine makes those of
@@ -300,8 +279,8 @@ func (p *pieceQueryable) Querier(mint, maxt int64) (storage.Querier, error) {
 type planQuerier struct {
 	storage.LabelQuerier // nil: the engine asks for no labels
 	*execution
-	plan  *Plan              // of what is evaluated
-	piece *servergroup.Piece // which is evaluated; nil: the whole query
+	leaves []plan.Leaf        // of what is evaluated
+	piece  *servergroup.Piece // which is evaluated; nil: the whole query
 
 	mtx  sync.Mutex // guards next
 	next int
@@ -315,10 +294,10 @@ func (q *planQuerier) Select(ctx context.Context, _ bool, hints *storage.SelectH
 	if q.piece == nil {
 		q.fetches.begin(ctx)
 	}
-	if q.next == len(q.plan.Leaves) {
-		return q.selection(q.plan.late(hints.Start, hints.End, hints.Step, ms), q.piece)
+	if q.next == len(q.leaves) {
+		return q.selection(q.plan.InfoSelection(hints.Start, hints.End, hints.Step, ms), q.piece)
 	}
-	leaf := q.plan.Leaves[q.next]
+	leaf := q.leaves[q.next]
 	q.next++
 	switch {
 	case leaf.Part != nil:
@@ -357,7 +336,7 @@ type queryErrors struct{ storage.SeriesSet }
 func (s queryErrors) Err() error { return queryError(s.SeriesSet.Err()) }
 
 func queryError(err error) error {
-	var unavailable *servergroup.UnavailableError
+	var unavailable *completeness.UnavailableError
 	switch {
 	case errors.As(err, &unavailable) && unavailable.Late:
 		return promql.ErrQueryTimeout("fetching series: " + err.Error())

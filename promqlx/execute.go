@@ -8,14 +8,15 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/annotations"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/oneprom/oneprom/promqlx/plan"
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -35,23 +36,21 @@ var (
 
 // execution answers the parts of one query.
 type execution struct {
-	engine     *Engine
-	text       string // of the query
-	plan       *Plan
-	view       *servergroup.View
-	partitions []*servergroup.Partition
-	options    Options // of the plan
-	trace      *Trace  // nil: nobody wants to know
-	fetches    *fetches
+	engine  *Engine
+	text    string // of the query
+	plan    *plan.Routed
+	divided bool   // all parts of the plan can be divided by target
+	trace   *Trace // nil: nobody wants to know
+	fetches *fetches
 }
 
 // part answers a part: the answers of all partitions, sorted by labels.
-func (x *execution) part(ctx context.Context, p *Part) ([]storage.Series, annotations.Annotations, error) {
+func (x *execution) part(ctx context.Context, p *plan.Part) ([]storage.Series, annotations.Annotations, error) {
 	if p.Steps.Count() <= 0 {
 		return nil, nil, nil
 	}
-	asked := slices.DeleteFunc(slices.Clone(x.partitions), func(partition *servergroup.Partition) bool { return !p.concerns(partition) })
-	mint, maxt := p.window()
+	asked := slices.DeleteFunc(slices.Clone(x.plan.Partitions), func(partition *servergroup.Partition) bool { return !p.Concerns(partition) })
+	mint, maxt := p.Window()
 	answers := make([]answer, len(asked))
 	errs := make([]error, len(asked))
 	g, ctx := errgroup.WithContext(ctx)
@@ -59,7 +58,7 @@ func (x *execution) part(ctx context.Context, p *Part) ([]storage.Series, annota
 	for i, partition := range asked {
 		g.Go(func() error {
 			answers[i], errs[i] = x.ask(ctx, p, partition)
-			partition.Stands(errs[i], mint, maxt)
+			partition.RecordOutcome(errs[i], mint, maxt)
 			x.trace.failed(p, partition, errs[i])
 			if another(errs[i]) {
 				return errs[i]
@@ -73,16 +72,12 @@ func (x *execution) part(ctx context.Context, p *Part) ([]storage.Series, annota
 		}
 		return nil, nil, err
 	}
-	warnings, err := x.view.Together(asked, errs)
+	ws, err := servergroup.Verdict(asked, errs)
 	if err != nil {
 		return nil, nil, err
 	}
-	var ws annotations.Annotations
-	for _, w := range warnings {
-		ws.Add(w)
-	}
 	for _, s := range p.Selectors {
-		holes, err := x.view.Uncovered(s.Selection)
+		holes, err := x.plan.View.Uncovered(s.Selection)
 		if ws.Merge(holes); err != nil {
 			return nil, ws, err
 		}
@@ -94,7 +89,7 @@ func (x *execution) part(ctx context.Context, p *Part) ([]storage.Series, annota
 }
 
 // ask has a partition answer a part.
-func (x *execution) ask(ctx context.Context, p *Part, partition *servergroup.Partition) (_ answer, err error) {
+func (x *execution) ask(ctx context.Context, p *plan.Part, partition *servergroup.Partition) (_ answer, err error) {
 	defer transport.Guard(&err)
 	if err := partition.Missing(); err != nil {
 		return answer{}, err
@@ -128,12 +123,12 @@ func another(err error) bool { return errors.Is(err, errDoubtful) || errors.Is(e
 
 // choose divides a partition's share of a part. It is errDivisible if that merges
 // replicas at steps at which one is whole but for a few targets.
-func (x *execution) choose(ctx context.Context, p *Part, partition *servergroup.Partition) ([]*servergroup.Piece, error) {
-	pieces, err := partition.Choose(ctx, p.need())
-	if err != nil || p.ByTarget || x.options.Divided || mergedSteps(pieces) == 0 {
+func (x *execution) choose(ctx context.Context, p *plan.Part, partition *servergroup.Partition) ([]*servergroup.Piece, error) {
+	pieces, err := partition.Choose(ctx, p.Need())
+	if err != nil || p.ByTarget || x.divided || mergedSteps(pieces) == 0 {
 		return pieces, err
 	}
-	divided := p.need()
+	divided := p.Need()
 	divided.ByTarget = true
 	other, err := partition.Choose(ctx, divided)
 	if err == nil && mergedSteps(other) < mergedSteps(pieces) {
@@ -155,40 +150,15 @@ func mergedSteps(pieces []*servergroup.Piece) int64 {
 	return n
 }
 
-// concerns tells whether a partition may hold series of the part.
-func (p *Part) concerns(partition *servergroup.Partition) bool {
-	return slices.ContainsFunc(p.Selectors, func(s Selector) bool { return partition.Concerns(s.Selection) })
-}
-
-// window bounds the samples (ms, inclusive) that the part needs.
-func (p *Part) window() (mint, maxt int64) {
-	mint, maxt = p.Selectors[0].MinT, p.Selectors[0].MaxT
-	for _, s := range p.Selectors[1:] {
-		mint, maxt = min(mint, s.MinT), max(maxt, s.MaxT)
-	}
-	return mint, maxt
-}
-
-// need is what the part wants of a partition.
-func (p *Part) need() servergroup.Need {
-	need := servergroup.Need{Steps: p.Steps, ByTarget: p.ByTarget, ByName: p.ByName}
-	for i, s := range p.Selectors {
-		r := p.Reaches[i]
-		need.Reaches = append(need.Reaches, servergroup.Reach{Matchers: s.Matchers, From: r.From, To: r.To, Fixed: r.Fixed})
-	}
-	return need
-}
-
 // piece has a piece answered: by its replica where that is possible, and else here.
-func (x *execution) piece(ctx context.Context, p *Part, piece *servergroup.Piece) (answer, error) {
+func (x *execution) piece(ctx context.Context, p *plan.Part, piece *servergroup.Piece) (answer, error) {
 	seen := x.trace.piece(piece)
-	if len(piece.Turns) > 1 && !looked(p.Expr) && piece.Speaks(p.Expr.String()) {
+	if len(piece.Turns) > 1 && !p.IsSelectorAtSteps() && piece.Speaks(p.Expr.String()) {
 		a, err := x.apart(ctx, p, piece)
 		seen.answered(a)
 		return a, err
 	}
-	_, selector := bare(p.Expr).(*parser.VectorSelector)
-	local, err := piece.Local(ctx, selector)
+	local, err := piece.Local(ctx, p.IsSelector())
 	if err == nil && local == "" {
 		var a answer
 		if a, err = x.there(ctx, p, piece); err == nil {
@@ -207,8 +177,8 @@ func (x *execution) piece(ctx context.Context, p *Part, piece *servergroup.Piece
 }
 
 // evaluated evaluates the part here.
-func (x *execution) evaluated(ctx context.Context, p *Part, piece *servergroup.Piece) (answer, error) {
-	if looked(p.Expr) {
+func (x *execution) evaluated(ctx context.Context, p *plan.Part, piece *servergroup.Piece) (answer, error) {
+	if p.IsSelectorAtSteps() {
 		return x.looks(p, piece)
 	}
 	a, err := x.here(ctx, p, piece)
@@ -220,7 +190,7 @@ func (x *execution) evaluated(ctx context.Context, p *Part, piece *servergroup.P
 
 // settled is an answer at the turns of its piece. What is said of an answer may be said
 // of steps between them: then each turn is answered by itself.
-func (x *execution) settled(ctx context.Context, p *Part, piece *servergroup.Piece, a answer) (answer, error) {
+func (x *execution) settled(ctx context.Context, p *plan.Part, piece *servergroup.Piece, a answer) (answer, error) {
 	if len(piece.Turns) == 1 {
 		return a, x.trust(p, a)
 	}
@@ -233,7 +203,7 @@ func (x *execution) settled(ctx context.Context, p *Part, piece *servergroup.Pie
 }
 
 // apart has each turn of a piece answered by itself.
-func (x *execution) apart(ctx context.Context, p *Part, piece *servergroup.Piece) (answer, error) {
+func (x *execution) apart(ctx context.Context, p *plan.Part, piece *servergroup.Piece) (answer, error) {
 	var all answer
 	for _, turn := range piece.Apart() {
 		one, err := x.piece(ctx, p, turn)
@@ -247,21 +217,9 @@ func (x *execution) apart(ctx context.Context, p *Part, piece *servergroup.Piece
 
 var errNotSayable = errors.New("the part cannot be said in the words of the replica, or its answer in ours")
 
-// textFor is the text of the part for a backend, of which matchers tells what a
-// selector is there. It is not ok if that cannot be said.
-func (p *Part) textFor(matchers func([]*labels.Matcher) ([]*labels.Matcher, bool)) (text string, ok bool) {
-	ok = true
-	text = p.Text(func(ms []*labels.Matcher) []*labels.Matcher {
-		send, sayable := matchers(ms)
-		ok = ok && sayable
-		return send
-	})
-	return text, ok
-}
-
 // there has the piece's replica evaluate the part.
-func (x *execution) there(ctx context.Context, p *Part, piece *servergroup.Piece) (answer, error) {
-	text, ok := p.textFor(piece.Matchers)
+func (x *execution) there(ctx context.Context, p *plan.Part, piece *servergroup.Piece) (answer, error) {
+	text, ok := p.TextFor(piece.Matchers)
 	if !ok {
 		return answer{}, errNotSayable
 	}
@@ -279,7 +237,7 @@ func (x *execution) there(ctx context.Context, p *Part, piece *servergroup.Piece
 		}
 		positions := p.Positions(text, x.text, x.engine.parser)
 		for _, t := range texts {
-			if strings.HasSuffix(t, nowhere) && hasSubquery(p.Expr) {
+			if strings.HasSuffix(t, nowhere) && p.HasSubquery() {
 				return answer{}, errNotSayable
 			}
 			out.warnings.Add(newNote(t, kind, positions))
@@ -289,9 +247,9 @@ func (x *execution) there(ctx context.Context, p *Part, piece *servergroup.Piece
 }
 
 // trust is an error if the answer shows that a part must not be one.
-func (x *execution) trust(p *Part, a answer) error {
+func (x *execution) trust(p *plan.Part, a answer) error {
 	for _, w := range a.warnings {
-		if p.DoubtfulNote(w.Error()) || isAny(ofTheWhole, w.Error()) {
+		if p.DoubtfulNote(w.Error()) || plan.Collective(w.Error()) {
 			return errDoubtful
 		}
 	}
@@ -299,7 +257,7 @@ func (x *execution) trust(p *Part, a answer) error {
 		return nil
 	}
 	for _, s := range a.series {
-		if slices.ContainsFunc(s.samples.F, p.DoubtfulValue) || slices.ContainsFunc(s.samples.FH, p.doubtfulHistogram) {
+		if slices.ContainsFunc(s.samples.F, p.DoubtfulValue) || slices.ContainsFunc(s.samples.FH, p.DoubtfulHistogram) {
 			return errDoubtful
 		}
 	}
@@ -310,18 +268,8 @@ func (x *execution) trust(p *Part, a answer) error {
 // it cannot be told from that of the part.
 const nowhere = "(1:1)"
 
-func hasSubquery(e parser.Expr) bool {
-	found := false
-	parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
-		_, ok := node.(*parser.SubqueryExpr)
-		found = found || ok
-		return nil
-	})
-	return found
-}
-
 // here evaluates the part over the piece's series.
-func (x *execution) here(ctx context.Context, p *Part, piece *servergroup.Piece) (answer, error) {
+func (x *execution) here(ctx context.Context, p *plan.Part, piece *servergroup.Piece) (answer, error) {
 	source := &pieceQueryable{execution: x, piece: piece}
 	st := piece.Steps
 	opts := promql.NewPrometheusQueryOpts(false, time.Duration(st.Lookback)*time.Millisecond)
@@ -332,7 +280,7 @@ func (x *execution) here(ctx context.Context, p *Part, piece *servergroup.Piece)
 	defer q.Close()
 	stmt := q.Statement().(*parser.EvalStmt)
 	stmt.Expr = p.Copy()
-	source.plan = NewPlan(stmt, x.engine.subqueryStep, Layout{}, Options{Off: true})
+	source.selectors = plan.Selectors(stmt, x.engine.subqueryStep)
 	res := q.Exec(ctx)
 	if res.Err != nil {
 		return answer{}, partError(res.Err)
@@ -356,7 +304,7 @@ func (x *execution) here(ctx context.Context, p *Part, piece *servergroup.Piece)
 // says of an expression, it is to say of the whole: there the error has other words.
 func partError(err error) error {
 	var (
-		unavailable *servergroup.UnavailableError
+		unavailable *completeness.UnavailableError
 		budget      *servergroup.BudgetError
 		canceled    promql.ErrQueryCanceled
 		timeout     promql.ErrQueryTimeout

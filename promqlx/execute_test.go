@@ -27,12 +27,18 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/prometheus/prometheus/util/annotations"
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/promqlx/enginetest"
+	"github.com/oneprom/oneprom/promqlx/plan"
 	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/backendtest"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // store is a backend that remembers what it was asked for.
 type store struct {
@@ -124,7 +130,7 @@ func pushdownOff(c *servergroup.Config) { c.Pushdown = servergroup.PushdownOff }
 func mergeAll(c *servergroup.Config)    { c.Replicas = servergroup.MergeAll }
 
 func executionOpts() promql.EngineOpts {
-	o := testEngineOpts()
+	o := enginetest.Options()
 	o.LookbackDelta, o.UseStartTimestamps = 5*time.Minute, true
 	return o
 }
@@ -141,6 +147,12 @@ func engineOver(t testing.TB, partial servergroup.PartialResponse, cfgs ...serve
 	e := NewEngine(executionOpts(), set)
 	t.Cleanup(func() { require.NoError(t, e.Close()) })
 	return e
+}
+
+// times are those of one query; without an interval it is an instant query.
+type times struct {
+	start, end time.Time
+	interval   time.Duration
 }
 
 // at are times of a query (minutes).
@@ -170,9 +182,9 @@ func resultOf(t testing.TB, text string, at times, query func() (promql.Query, e
 	warnings, infos := res.Warnings.AsStrings(text, 0, 0)
 	said := append(warnings, infos...)
 	slices.Sort(said)
-	value := copyValue(res.Value)
+	value := enginetest.Copy(res.Value)
 	if v, ok := value.(promql.Vector); ok {
-		byLabels(v)
+		enginetest.SortByLabels(v)
 	}
 	return &promql.Result{Value: value, Err: res.Err}, said
 }
@@ -217,8 +229,8 @@ func requireTruth(t *testing.T, e *Engine, true truth, text string, at times) {
 	want, wantSaid := true(text, at)
 	got, said := executed(t, e, text, at)
 	require.NoError(t, want.Err, text)
-	require.NotEmpty(t, lines(want.Value), "%s: nothing to compare", text)
-	requireSame(t, want, got, 1e-13, false, text)
+	require.NotEmpty(t, enginetest.Lines(want.Value), "%s: nothing to compare", text)
+	enginetest.RequireSame(t, want, got, 1e-13, false, text)
 	require.Equal(t, wantSaid, said, text)
 }
 
@@ -443,19 +455,19 @@ func TestExecute_GroupThatDoesNotAnswer(t *testing.T) {
 	for _, text := range []string{`sum(rate(m_total[5m]))`, `sum by (region) (m_total)`, `m_total`} {
 		want, _ := only(text, at(60, 70))
 		got, said := executed(t, engineOver(t, servergroup.PartialWarn, groups...), text, at(60, 70))
-		requireSame(t, want, got, 1e-13, false, text)
+		enginetest.RequireSame(t, want, got, 1e-13, false, text)
 		require.Len(t, said, 1)
 		require.Contains(t, said[0], `partial answer: server group "us" did not answer: `+us.URL)
 
 		got, _ = executed(t, engineOver(t, servergroup.PartialError, groups...), text, at(60, 70))
-		var unavailable *servergroup.UnavailableError
+		var unavailable *completeness.UnavailableError
 		require.ErrorAs(t, got.Err, &unavailable, text)
 		require.ErrorContains(t, got.Err, `server group "us" did not answer`)
 	}
 	// It is no empty answer, nor is that of a part that it alone concerns.
 	for _, text := range []string{`absent(m_total{region="us"})`, `sum(m_total{region="us"}) or sum(m_total{region="eu"})`} {
 		got, _ := executed(t, engineOver(t, servergroup.PartialWarn, groups...), text, at(60, 70))
-		var unavailable *servergroup.UnavailableError
+		var unavailable *completeness.UnavailableError
 		require.ErrorAs(t, got.Err, &unavailable, text)
 	}
 }
@@ -782,10 +794,10 @@ func TestTrust(t *testing.T) {
 	x := &execution{}
 	infinite := answer{series: []stretch{evaluated("a", 1, 2)}}
 	infinite.series[0].samples.F[1] = math.Inf(-1)
-	require.ErrorIs(t, x.trust(&Part{Averages: true}, infinite), errDoubtful)
-	require.NoError(t, x.trust(&Part{}, infinite))
+	require.ErrorIs(t, x.trust(&plan.Part{Averages: true}, infinite), errDoubtful)
+	require.NoError(t, x.trust(&plan.Part{}, infinite))
 	var mixed answer
 	mixed.warnings.Add(newNote("PromQL warning: encountered a mix of histograms and floats for aggregation (1:1)", annotations.PromQLWarning, nil))
-	require.ErrorIs(t, x.trust(&Part{Adds: true}, mixed), errDoubtful)
-	require.NoError(t, x.trust(&Part{}, mixed))
+	require.ErrorIs(t, x.trust(&plan.Part{Adds: true}, mixed), errDoubtful)
+	require.NoError(t, x.trust(&plan.Part{}, mixed))
 }

@@ -1,6 +1,7 @@
 package promqlx
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"slices"
@@ -8,12 +9,13 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/util/annotations"
 
+	"github.com/oneprom/oneprom/promqlx/plan"
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -27,7 +29,9 @@ func seconds(ms int64) Seconds { return Seconds(ms) / 1000 }
 
 func (s Seconds) String() string { return strconv.FormatFloat(float64(s), 'f', 3, 64) }
 
-func (s Seconds) duration() time.Duration { return ms(int64(math.Round(float64(s) * 1000))) }
+func (s Seconds) duration() time.Duration {
+	return time.Duration(math.Round(float64(s)*1000)) * time.Millisecond
+}
 
 // Explanation is what becomes of a query.
 type Explanation struct {
@@ -244,7 +248,7 @@ func (e *Engine) Explain(ctx context.Context, view *servergroup.View, q Question
 	}
 	defer asked.Close()
 	stmt := asked.Statement().(*parser.EvalStmt)
-	return e.execution(stmt, q.Query, view, Options{Off: e.whole}).explain(stmt), nil
+	return e.execution(stmt, q.Query, view, e.options()).explain(), nil
 }
 
 // Analyze executes a query and says what became of it. The error is a *QuestionError
@@ -264,8 +268,8 @@ func (e *Engine) Analyze(ctx context.Context, q Question) (*Explanation, annotat
 	a := &Analysis{Milliseconds: milliseconds(time.Since(began)), ResultType: string(res.Value.Type())}
 	a.Series, a.Samples = sizeOf(res.Value)
 	a.Warnings, a.Infos = res.Warnings.AsStrings(q.Query, 0, 0)
-	a.Bytes = asked.planned.view.FetchedBytes()
-	out := asked.planned.explain(asked.Statement().(*parser.EvalStmt))
+	a.Bytes = asked.planned.plan.View.FetchedBytes()
+	out := asked.planned.explain()
 	a.Completeness = out.shares(asked.gaps)
 	out.Analysis = a
 	return out, res.Warnings, nil
@@ -273,7 +277,7 @@ func (e *Engine) Analyze(ctx context.Context, q Question) (*Explanation, annotat
 
 // shares is what the result has of each group that a selector might concern; gaps are
 // what it lacks.
-func (e *Explanation) shares(gaps []servergroup.Gap) []ExplainedShare {
+func (e *Explanation) shares(gaps []completeness.Gap) []ExplainedShare {
 	selectors := slices.Clone(e.Selectors)
 	for _, p := range e.Parts {
 		selectors = append(selectors, p.Selectors...)
@@ -330,12 +334,9 @@ func sizeOf(v parser.Value) (series, samples int) {
 func milliseconds(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
 // explain says what is planned and, if there is a trace, what became of it.
-func (x *execution) explain(stmt *parser.EvalStmt) *Explanation {
+func (x *execution) explain() *Explanation {
 	out := &Explanation{
-		Query: x.text, LookbackDelta: seconds(stmt.LookbackDelta.Milliseconds()),
-		Steps: explainedSteps(wholeSteps(transport.Steps{
-			Start: stmt.Start.UnixMilli(), End: stmt.End.UnixMilli(), Step: max(stmt.Interval.Milliseconds(), 1),
-		})),
+		Query: x.text, Steps: explainedSteps(x.plan.Steps), LookbackDelta: seconds(x.plan.Steps.Lookback),
 		PlanDigest: x.digest(), Parts: []ExplainedPart{}, Selectors: []ExplainedSelector{},
 	}
 	fetches := x.trace.fetched(nil)
@@ -353,50 +354,32 @@ func (x *execution) explain(stmt *parser.EvalStmt) *Explanation {
 		out.Selectors = append(out.Selectors, s)
 	}
 	for i, f := range x.trace.late(len(fetches)) {
-		s := x.explainSelector(Selector{Selection: f.selection})
+		s := x.explainSelector(plan.Selector{Selection: f.selection})
 		s.Fetch = &fetches[i]
 		out.Selectors = append(out.Selectors, s)
 	}
-	if out.Expression = named(x.plan.Expr, &names).String(); len(out.Parts) == 0 {
-		out.NoParts = x.noParts()
+	if out.Expression = x.plan.Expression(names); len(out.Parts) == 0 {
+		out.NoParts = cmp.Or(x.plan.NoParts, "nothing in it can be answered by each partition alone")
 	}
 	return out
 }
 
-// noParts says why there are none.
-func (x *execution) noParts() string {
-	switch {
-	case x.options.Off && x.engine.whole:
-		return "promql-delayed-name-removal: names are removed at the end of a query, and a part would have removed them before"
-	case x.options.Off:
-		return errDoubtful.Error()
-	case len(x.plan.Leaves) == 0:
-		return "there are no selectors"
-	case len(x.partitions) == 0:
-		return "no group is concerned"
-	case !worthParts(x.partitions):
-		return "nothing is won: all groups concerned may hold the same series"
-	}
-	return "nothing in it can be answered by each partition alone"
-}
-
-func (x *execution) explainPart(name string, p *Part) ExplainedPart {
-	text, _ := p.textFor(sameMatchers)
+func (x *execution) explainPart(name string, p *plan.Part) ExplainedPart {
 	out := ExplainedPart{
-		Name: name, Expression: text, Why: p.Why, Steps: explainedSteps(p.Steps),
+		Name: name, Expression: p.ShownText(), Why: p.Why, Steps: explainedSteps(p.Steps),
 		Carries: append([]string{}, p.Carries...), ByTarget: p.ByTarget, ByName: p.ByName, Selectors: []ExplainedSelector{},
 		Partitions: []ExplainedPartition{},
 	}
 	for _, s := range p.Selectors {
 		out.Selectors = append(out.Selectors, x.explainSelector(s))
 	}
-	for _, partition := range x.partitions {
+	for _, partition := range x.plan.Partitions {
 		out.Partitions = append(out.Partitions, x.explainPartition(p, partition))
 	}
 	return out
 }
 
-func (x *execution) explainPartition(p *Part, partition *servergroup.Partition) ExplainedPartition {
+func (x *execution) explainPartition(p *plan.Part, partition *servergroup.Partition) ExplainedPartition {
 	out := ExplainedPartition{Labels: partition.Labels()}
 	for _, m := range partition.Members() {
 		member := ExplainedMember{Name: m.Name}
@@ -408,7 +391,7 @@ func (x *execution) explainPartition(p *Part, partition *servergroup.Partition) 
 	switch {
 	case p.Steps.Count() <= 0:
 		out.Skipped = "there are no steps"
-	case !p.concerns(partition):
+	case !p.Concerns(partition):
 		out.Skipped = unconcerned(p, partition)
 	case x.trace != nil:
 		out.Pieces, out.Failed = x.trace.explainPieces(p, partition)
@@ -419,7 +402,7 @@ func (x *execution) explainPartition(p *Part, partition *servergroup.Partition) 
 }
 
 // unconcerned says why a partition holds no series of a part.
-func unconcerned(p *Part, partition *servergroup.Partition) string {
+func unconcerned(p *plan.Part, partition *servergroup.Partition) string {
 	var whys []string
 	for _, s := range p.Selectors {
 		whys = append(whys, partition.Unconcerned(s.Selection))
@@ -427,13 +410,13 @@ func unconcerned(p *Part, partition *servergroup.Partition) string {
 	return strings.Join(whys, "; ")
 }
 
-func outlookOf(p *Part, partition *servergroup.Partition) *ExplainedOutlook {
-	o := partition.Outlook(p.need())
+func outlookOf(p *plan.Part, partition *servergroup.Partition) *ExplainedOutlook {
+	o := partition.Outlook(p.Need())
 	out := &ExplainedOutlook{Execution: executedHere, Why: o.Why}
 	if !o.Remote {
 		return out
 	}
-	text, ok := p.textFor(partition.Matchers)
+	text, ok := p.TextFor(partition.Matchers)
 	if !ok {
 		out.Why = errNotSayable.Error()
 		return out
@@ -442,7 +425,7 @@ func outlookOf(p *Part, partition *servergroup.Partition) *ExplainedOutlook {
 	return out
 }
 
-func (x *execution) explainSelector(s Selector) ExplainedSelector {
+func (x *execution) explainSelector(s plan.Selector) ExplainedSelector {
 	out := ExplainedSelector{
 		Selector: transport.Selector(s.Matchers), MinTime: seconds(s.MinT), MaxTime: seconds(s.MaxT), Unused: s.Unused,
 		Groups: []ExplainedRoute{},
@@ -454,13 +437,11 @@ func (x *execution) explainSelector(s Selector) ExplainedSelector {
 	if s.Unused {
 		return out
 	}
-	for _, r := range x.view.Routes(s.Selection) {
+	for _, r := range x.plan.View.Routes(s.Selection) {
 		out.Groups = append(out.Groups, ExplainedRoute{Name: r.Group, Region: r.Region, Asked: r.Skipped == "", Skipped: r.Skipped})
 	}
 	return out
 }
-
-func sameMatchers(ms []*labels.Matcher) ([]*labels.Matcher, bool) { return ms, true }
 
 func explainedSteps(s transport.Steps) ExplainedSteps {
 	out := ExplainedSteps{Start: seconds(s.Start), End: seconds(s.End), Step: seconds(s.Step), Count: s.Count()}

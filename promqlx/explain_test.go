@@ -3,6 +3,7 @@ package promqlx
 import (
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"os"
 	"strings"
@@ -12,11 +13,15 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/discovery"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/promqlx/enginetest"
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/transport"
 )
+
+var update = flag.Bool("update", false, "write the golden explanations")
 
 // groupOf is the configuration of a group whose replicas are so many.
 func groupOf(name string, replicas int, lset map[string]string) servergroup.Config {
@@ -62,7 +67,7 @@ func explained() map[string]struct {
 // TestExplain_Golden compares explanations from configurations alone with those in
 // testdata.
 func TestExplain_Golden(t *testing.T) {
-	e := NewEngine(testEngineOpts(), nil)
+	e := NewEngine(enginetest.Options(), nil)
 	t.Cleanup(func() { require.NoError(t, e.Close()) })
 	var b strings.Builder
 	for _, name := range []string{"regions", "pair", "archive"} {
@@ -85,7 +90,7 @@ func TestExplain_Golden(t *testing.T) {
 
 // What is explained of a query that is executed whole says why.
 func TestExplain_NamesRemovedAtTheEnd(t *testing.T) {
-	opts := testEngineOpts()
+	opts := enginetest.Options()
 	opts.EnableDelayedNameRemoval = true
 	e := NewEngine(opts, nil)
 	t.Cleanup(func() { require.NoError(t, e.Close()) })
@@ -100,7 +105,7 @@ func TestExplain_NamesRemovedAtTheEnd(t *testing.T) {
 }
 
 func TestExplanation_JSON(t *testing.T) {
-	data, err := json.Marshal(explainedSteps(planOf(t, `m`, one, Options{}).Leaves[0].Part.Steps))
+	data, err := json.Marshal(explainedSteps(transport.Steps{Start: 1000_000, End: 1120_000, Step: 60_000}))
 	require.NoError(t, err)
 	require.Equal(t, `{"start":1000,"end":1120,"step":60,"count":3}`, string(data))
 	for ms, want := range map[int64]string{1001: "1.001", -1500: "-1.5", 0: "0", 1795378803812: "1795378803.812"} {
@@ -114,7 +119,11 @@ func TestExplanation_JSON(t *testing.T) {
 func TestTrace_CountsSamples(t *testing.T) {
 	tr := newTrace()
 	f := tr.fetch(nil, servergroup.Selection{})
-	s := tracedSeries{floats(labels.FromStrings("a", "b"), 1, func(int64) float64 { return 1 }), f}
+	samples := &dedup.Samples{}
+	for t := range int64(9) {
+		samples.Append(0, t, 1)
+	}
+	s := tracedSeries{seriesWith(samples), f}
 	it := s.Iterator(nil)
 	it.Seek(0)
 	it.Next()

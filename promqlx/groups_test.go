@@ -14,6 +14,8 @@ import (
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/stretchr/testify/require"
 
+	"github.com/oneprom/oneprom/promqlx/enginetest"
+	"github.com/oneprom/oneprom/promqlx/plan"
 	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 )
@@ -121,7 +123,7 @@ func TestManyGroups(t *testing.T) {
 			res, said := executed(t, e, text, at(60, 70))
 			require.NoError(t, res.Err, text)
 			require.Empty(t, said)
-			require.NotEmpty(t, lines(res.Value), text)
+			require.NotEmpty(t, enginetest.Lines(res.Value), text)
 			seen, most = f.count()
 			if len(seen) == groups && slices.Max(slices.Collect(maps.Values(seen))) == 1 {
 				break
@@ -190,7 +192,7 @@ func BenchmarkPlan_1000(b *testing.B) {
 			require.NoError(b, err)
 			defer q.Close()
 			for b.Loop() {
-				e.execution(q.Statement().(*parser.EvalStmt), text, view, Options{})
+				e.execution(q.Statement().(*parser.EvalStmt), text, view, plan.Options{})
 			}
 		})
 	}

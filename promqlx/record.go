@@ -107,23 +107,22 @@ func (x *execution) writeShape(w io.Writer) {
 	for i, leaf := range x.plan.Leaves {
 		if p := leaf.Part; p != nil {
 			names[i] = "$"
-			text, _ := p.textFor(sameMatchers)
-			fmt.Fprintf(w, "part %s\n%s, carries %q, by target %t, by name %t\n", text, p.Why, p.Carries, p.ByTarget, p.ByName)
+			fmt.Fprintf(w, "part %s\n%s, carries %q, by target %t, by name %t\n", p.ShownText(), p.Why, p.Carries, p.ByTarget, p.ByName)
 			continue
 		}
 		s := leaf.Selector
 		fmt.Fprintf(w, "select %s, not evaluated %t, every sample %t\n", transport.Selector(s.Matchers), s.Unused, s.Steps == nil || s.Every)
-		for _, r := range x.view.Routes(s.Selection) {
+		for _, r := range x.plan.View.Routes(s.Selection) {
 			if r.Skipped == "" {
 				fmt.Fprintf(w, "of %q\n", r.Group)
 			}
 		}
 	}
-	for _, partition := range x.partitions {
+	for _, partition := range x.plan.Partitions {
 		fmt.Fprintf(w, "partition %q\n", partition.Labels())
 		for _, m := range partition.Members() {
 			fmt.Fprintf(w, "of %q\n", m.Name)
 		}
 	}
-	fmt.Fprintf(w, "evaluate %s\n", named(x.plan.Expr, &names))
+	fmt.Fprintf(w, "evaluate %s\n", x.plan.Expression(names))
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/oneprom/oneprom/promqlx/enginetest"
 	"github.com/oneprom/oneprom/servergroup"
 )
 
@@ -49,7 +50,7 @@ func TestExecute_ReplicaThatFailsAfterTheChoice(t *testing.T) {
 					began := time.Now()
 					want, _ := all(text, at(61, 90))
 					got, said := executed(t, e, text, at(61, 90))
-					requireSame(t, want, got, 1e-13, false, text)
+					enginetest.RequireSame(t, want, got, 1e-13, false, text)
 					for _, s := range said { // it is asked for scrapes of other times, too
 						require.Contains(t, s, `info: server group "g" answered without a replica: `+a.URL)
 					}
@@ -129,7 +130,7 @@ func TestExecute_GroupThatDiesMeanwhile(t *testing.T) {
 	for _, text := range []string{`avg(foo)`, `sum(foo) / count(foo)`, `sum(foo) / count(m_total)`, `foo / on (instance) m_total{zone=~"a|b"}`} {
 		want, _ := rest(text, at(60, 61))
 		got, said := executed(t, e, text, at(60, 61))
-		requireSame(t, want, got, 1e-13, false, text)
+		enginetest.RequireSame(t, want, got, 1e-13, false, text)
 		require.Len(t, said, 1, text)
 		require.Contains(t, said[0], `partial answer: server group "b" did not answer: `+b.URL)
 	}

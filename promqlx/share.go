@@ -150,7 +150,7 @@ func (w *waiter) Exec(ctx context.Context) *promql.Result {
 		w.flight, w.stats = f, f.query.Stats()
 		res := w.engine.flights.take(f)
 		record.ended(res)
-		servergroup.ReportGaps(ctx, f.query.gaps)
+		servergroup.RequestOf(ctx).Record.Report(f.query.gaps)
 		var canceled promql.ErrQueryCanceled
 		if errors.As(res.Err, &canceled) && errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			res.Err = ended(ctx) // which is why it was cancelled

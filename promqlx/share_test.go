@@ -291,13 +291,13 @@ func TestShare_Unequal(t *testing.T) {
 		context func(context.Context) context.Context
 	}{
 		{2, func(ctx context.Context) context.Context {
-			return servergroup.WithPushdown(ctx, servergroup.PushdownOff)
+			return servergroup.WithRequest(ctx, func(r *servergroup.Request) { r.Pushdown = servergroup.PushdownOff })
 		}},
 		{2, func(ctx context.Context) context.Context {
-			return servergroup.WithPartialResponse(ctx, servergroup.PartialError)
+			return servergroup.WithRequest(ctx, func(r *servergroup.Request) { r.Partial = servergroup.PartialError })
 		}},
 		{1, func(ctx context.Context) context.Context {
-			return servergroup.WithPartialResponse(ctx, servergroup.PartialWarn) // as configured
+			return servergroup.WithRequest(ctx, func(r *servergroup.Request) { r.Partial = servergroup.PartialWarn }) // as configured
 		}},
 		{1, func(ctx context.Context) context.Context {
 			return promql.NewOriginContext(ctx, map[string]any{"client": "another"})
@@ -716,7 +716,9 @@ func TestShare_NotBetweenClientsOfWhomOtherHeadersArePassedOn(t *testing.T) {
 		tenant             string
 		executions, shared int
 	}{{"1", 1, 0}, {"1", 1, 1}, {"2", 2, 1}} {
-		ctx := servergroup.WithClientHeader(t.Context(), http.Header{"X-Scope-Orgid": {next.tenant}, "X-Other": {fmt.Sprint(i)}})
+		ctx := servergroup.WithRequest(t.Context(), func(r *servergroup.Request) {
+			r.Header = http.Header{"X-Scope-Orgid": {next.tenant}, "X-Other": {fmt.Sprint(i)}}
+		})
 		results = append(results, begin(ctx, waiters[i]))
 		require.Eventually(t, func() bool {
 			return s.count() == next.executions && testutil.ToFloat64(e.flights.shared) == float64(next.shared)

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
+	"github.com/oneprom/oneprom/promqlx/plan"
 	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
@@ -28,7 +29,7 @@ type Trace struct {
 
 // asked is a partition that is asked for a part.
 type asked struct {
-	part      *Part
+	part      *plan.Part
 	partition *servergroup.Partition
 }
 
@@ -42,7 +43,7 @@ func newTrace() *Trace {
 }
 
 // chose records what a partition's share of a part is divided into.
-func (t *Trace) chose(p *Part, partition *servergroup.Partition, pieces []*servergroup.Piece) {
+func (t *Trace) chose(p *plan.Part, partition *servergroup.Partition, pieces []*servergroup.Piece) {
 	if t == nil {
 		return
 	}
@@ -52,7 +53,7 @@ func (t *Trace) chose(p *Part, partition *servergroup.Partition, pieces []*serve
 }
 
 // failed records that a partition did not answer a part; err may be nil.
-func (t *Trace) failed(p *Part, partition *servergroup.Partition, err error) {
+func (t *Trace) failed(p *plan.Part, partition *servergroup.Partition, err error) {
 	if t == nil || err == nil {
 		return
 	}
@@ -242,7 +243,7 @@ func (t *Trace) late(n int) []*fetchTrace {
 
 // explainPieces explains what a partition's share of a part was divided into, and
 // why it was not answered, if it was not.
-func (t *Trace) explainPieces(p *Part, partition *servergroup.Partition) (out []ExplainedPiece, failed string) {
+func (t *Trace) explainPieces(p *plan.Part, partition *servergroup.Partition) (out []ExplainedPiece, failed string) {
 	t.mtx.Lock()
 	pieces, err := t.chosen[asked{p, partition}], t.errs[asked{p, partition}]
 	t.mtx.Unlock()
@@ -255,7 +256,7 @@ func (t *Trace) explainPieces(p *Part, partition *servergroup.Partition) (out []
 	return out, failed
 }
 
-func (t *Trace) explainPiece(p *Part, piece *servergroup.Piece) ExplainedPiece {
+func (t *Trace) explainPiece(p *plan.Part, piece *servergroup.Piece) ExplainedPiece {
 	out := ExplainedPiece{Steps: explainedSteps(piece.Steps), Replica: piece.Replica(), Why: piece.Why, Execution: executedRemotely, Fetches: t.fetched(piece)}
 	if len(piece.Turns) > 1 {
 		for _, turn := range piece.Turns {
@@ -279,6 +280,6 @@ func (t *Trace) explainPiece(p *Part, piece *servergroup.Piece) ExplainedPiece {
 	if seen.by != piece.Replica() {
 		out.AnsweredBy = seen.by
 	}
-	out.Text, _ = p.textFor(piece.Matchers)
+	out.Text, _ = p.TextFor(piece.Matchers)
 	return out
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/promqlx/plan"
 	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
@@ -19,22 +20,16 @@ import (
 // that is one needs no engine of its own, and its series stay compressed until the
 // query reads them.
 
-// looked tells whether an expression is a selector that is looked at at the very steps
-// at which the expression is evaluated.
-func looked(e parser.Expr) bool {
-	vs, ok := bare(e).(*parser.VectorSelector)
-	return ok && vs.OriginalOffset == 0 && vs.Timestamp == nil && !vs.Smoothed
-}
-
-// looks answers a part of which looked is true with views of the piece's series.
-func (x *execution) looks(p *Part, piece *servergroup.Piece) (answer, error) {
+// looks answers a part that is a selector at its own steps with views of the piece's series.
+func (x *execution) looks(p *plan.Part, piece *servergroup.Piece) (answer, error) {
 	st := piece.Steps
-	plan := NewPlan(&parser.EvalStmt{
+	ms := func(n int64) time.Duration { return time.Duration(n) * time.Millisecond }
+	selectors := plan.Selectors(&parser.EvalStmt{
 		Expr: p.Expr, Start: time.UnixMilli(st.Start), End: time.UnixMilli(st.End), Interval: ms(st.Step), LookbackDelta: ms(st.Lookback),
-	}, x.engine.subqueryStep, Layout{}, Options{Off: true})
+	}, x.engine.subqueryStep)
 	sets := make([]storage.SeriesSet, len(piece.Turns))
 	for i := range sets { // all of them before the first is read: the series are merged once
-		sets[i] = x.selection(plan.Leaves[0].Selector.Selection, piece)
+		sets[i] = x.selection(selectors[0].Selection, piece)
 	}
 	seen := x.trace.of(piece)
 	var out answer

@@ -129,7 +129,7 @@ func TestCompleteness_FalsehoodsAreErrors(t *testing.T) {
 	} {
 		w := get(s.Handler(), "/api/v1/query?time=60&query="+url.QueryEscape(text))
 		require.Equal(t, http.StatusServiceUnavailable, w.Code, "%s: %s", text, w.Body)
-		require.Contains(t, w.Body.String(), `cannot be told of a part of the data`, text)
+		require.Contains(t, w.Body.String(), `this query needs every server group`, text)
 		require.Contains(t, w.Body.String(), `server group \"dead\"`, text)
 	}
 	// What the dead group has nothing of, and what it only makes less of, is told.

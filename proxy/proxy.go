@@ -81,6 +81,7 @@ type Server struct {
 	selfAlertmanagers v1.AlertmanagerRetriever
 
 	reloading  sync.Mutex // one reload at a time, and none beside the end of set
+	steps      []step     // of a reload
 	config     atomic.Pointer[config.Config]
 	rules      atomic.Pointer[admission.Rules]
 	tenants    atomic.Pointer[tenant.Tenants] // nil: there are none
@@ -160,7 +161,7 @@ func New(o Options) (_ *Server, err error) {
 	s.queryLog = queries.NewLog(s.logger.With("component", "query log"), s.registry)
 	s.queries = queries.New(queries.Options{Log: s.queryLog, Logged: s.logged, Now: o.Now, Logger: s.logger})
 	s.cleanup.add("close query log", func(context.Context) error { s.queryLog.Close(); return nil })
-	s.cleanup.add("stop tracing", func(context.Context) error { s.tracing.Use(nil); return nil })
+	s.cleanup.add("stop tracing", func(context.Context) error { s.tracing.Use(nil).Close(); return nil })
 	s.gate = gate.New(s.gateOptions())
 	s.guard = &tenant.Guard{Tenants: s.tenants.Load, Logger: s.logger}
 	s.set, err = servergroup.NewSet(servergroup.Options{
@@ -198,6 +199,7 @@ func New(o Options) (_ *Server, err error) {
 		})
 	s.http = newHTTPServers(s.handler, len(s.listeners), time.Duration(o.ReadTimeout), o.WebConfigFile, s.logger.With("component", "web"))
 	s.cleanup.add("drain HTTP servers", s.http.shutdown)
+	s.steps = s.reloadSteps()
 	s.cleanup.add("begin to stop rules", func(context.Context) error { s.ruler.Interrupt(); return nil })
 	return s, nil
 }

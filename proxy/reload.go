@@ -3,13 +3,19 @@ package proxy
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/prometheus/util/notifications"
 
 	"github.com/oneprom/oneprom/proxy/admission"
 	"github.com/oneprom/oneprom/proxy/config"
+	"github.com/oneprom/oneprom/proxy/queries"
 	"github.com/oneprom/oneprom/proxy/tenant"
+	"github.com/oneprom/oneprom/proxy/tracing"
 	"github.com/oneprom/oneprom/servergroup"
 )
 
@@ -21,14 +27,153 @@ type reloadOutcome struct {
 
 var errStopped = errors.New("the server has stopped")
 
+// step is a part of the configuration, which replaces that of the one before.
+type step struct {
+	name string
+	// prepare does all that can fail because of the configuration, and touches nothing that
+	// is in use.
+	prepare func(*config.Config) (change, error)
+}
+
+// change is what a step has prepared. What is nil has nothing to do.
+type change struct {
+	commit   func(context.Context) error // puts it to use
+	rollback func() error                // has what was before used again, also after a commit that failed
+	finish   func()                      // lets go of what was before
+	discard  func()                      // lets go of what is not put to use
+}
+
+// reloadSteps are prepared, and then committed, in this order. The components of Prometheus,
+// which may fail once more while they are committed, are at both ends: where rules send to
+// costs most to take back, and rules are evaluated over all the others. In between, what
+// requests see changes in one go.
+func (s *Server) reloadSteps() []step {
+	return []step{
+		{"remote write and Alertmanagers", func(cfg *config.Config) (change, error) {
+			c, err := s.ruler.PrepareDestinations(cfg)
+			return change{commit: c.Commit, rollback: c.Rollback, discard: c.Discard}, err
+		}},
+		{"server groups", func(cfg *config.Config) (change, error) {
+			c, err := s.set.Prepare(cfg.Groups(), servergroup.PartialResponse(cfg.Global.PartialResponse))
+			return change{commit: c.Commit, rollback: c.Rollback, finish: c.Finish}, err
+		}},
+		{"query rules", func(cfg *config.Config) (change, error) {
+			rules, err := admission.NewRules(cfg.QueryRules, s.rules.Load())
+			return swap(&s.rules, rules), err
+		}},
+		{"tenants", func(cfg *config.Config) (change, error) {
+			ts, err := tenant.New(cfg, s.opts.WebConfigFile, s.tenants.Load())
+			return swap(&s.tenants, ts), err
+		}},
+		{"query log", s.prepareQueryLog},
+		{"tracing", s.prepareTracing},
+		{"configuration", func(cfg *config.Config) (change, error) { return swap(&s.config, cfg), nil }},
+		{"rules", func(cfg *config.Config) (change, error) {
+			c, err := s.ruler.PrepareRules(cfg)
+			return change{commit: c.Commit, rollback: c.Rollback}, err
+		}},
+	}
+}
+
+// swap changes what a pointer leads to.
+func swap[T any](p *atomic.Pointer[T], next *T) change {
+	before := p.Load()
+	return change{
+		commit:   func(context.Context) error { p.Store(next); return nil },
+		rollback: func() error { p.Store(before); return nil },
+	}
+}
+
+func (s *Server) prepareQueryLog(cfg *config.Config) (change, error) {
+	next, err := queries.OpenLog(cfg.Global.QueryLogFile)
+	if err != nil {
+		return change{}, err
+	}
+	var before io.WriteCloser
+	return change{
+		commit:   func(context.Context) error { before = s.queryLog.Use(next); return nil },
+		rollback: func() error { s.queryLog.Use(before); return nil },
+		finish:   func() { s.queryLog.CloseFile(before) },
+		discard:  func() { s.queryLog.CloseFile(next) },
+	}, nil
+}
+
+func (s *Server) prepareTracing(cfg *config.Config) (change, error) {
+	before := s.tracing.Current()
+	if before.Serves(cfg.Tracing) {
+		return change{}, nil
+	}
+	next, err := tracing.New(cfg.Tracing, s.logger.With("component", "tracing"))
+	if err != nil {
+		return change{}, err
+	}
+	return change{
+		commit:   func(context.Context) error { s.tracing.Use(next); return nil },
+		rollback: func() error { s.tracing.Use(before); return nil },
+		finish:   before.Close,
+		discard:  next.Close,
+	}, nil
+}
+
+// apply puts a configuration to use, or nothing of it: everything that can fail because of it
+// happens before anything live is touched, and what fails nevertheless is rolled back.
+func (s *Server) apply(ctx context.Context, cfg *config.Config) error {
+	var changes []change
+	for _, step := range s.steps {
+		c, err := step.prepare(cfg)
+		if err != nil {
+			discard(changes)
+			return err
+		}
+		changes = append(changes, c)
+	}
+	for i, c := range changes {
+		if c.commit == nil {
+			continue
+		}
+		if err := c.commit(ctx); err != nil {
+			err = errors.Join(fmt.Errorf("%s: %w", s.steps[i].name, err), s.rollback(changes[:i+1]))
+			discard(changes)
+			return err
+		}
+	}
+	for _, c := range changes {
+		if c.finish != nil {
+			c.finish()
+		}
+	}
+	return nil
+}
+
+// rollback takes back the first changes of all, the last one first.
+func (s *Server) rollback(committed []change) error {
+	var errs []error
+	for i, c := range slices.Backward(committed) {
+		if c.rollback == nil {
+			continue
+		}
+		if err := c.rollback(); err != nil {
+			errs = append(errs, fmt.Errorf("%s: not as before the reload, restart oneprom: %w", s.steps[i].name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func discard(changes []change) {
+	for _, c := range slices.Backward(changes) {
+		if c.discard != nil {
+			c.discard()
+		}
+	}
+}
+
 // Reload loads the configuration file anew and waits for the outcome. After an
 // error the old configuration stays in use, all of it.
 func (s *Server) Reload(ctx context.Context) error {
 	return s.loadConfig(ctx, func() (*config.Config, error) { return config.Load(s.opts.ConfigFile) })
 }
 
-// loadConfig puts a configuration to use. Everything that can fail happens
-// before anything live is touched.
+// loadConfig puts a configuration to use, and makes the outcome known.
 func (s *Server) loadConfig(ctx context.Context, load func() (*config.Config, error)) error {
 	s.reloading.Lock()
 	defer s.reloading.Unlock()
@@ -41,34 +186,10 @@ func (s *Server) loadConfig(ctx context.Context, load func() (*config.Config, er
 
 	began := time.Now()
 	cfg, err := load()
-	var rules *admission.Rules
-	var ts *tenant.Tenants
-	var o *observers
 	if err == nil {
-		rules, err = admission.NewRules(cfg.QueryRules, s.rules.Load())
-	}
-	if err == nil {
-		ts, err = tenant.New(cfg, s.opts.WebConfigFile, s.tenants.Load())
-	}
-	if err == nil {
-		o, err = s.newObservers(cfg)
-	}
-	if err == nil {
-		err = s.ruler.Prepare(cfg)
-	}
-	if err == nil {
-		err = s.set.Apply(ctx, cfg.Groups(), servergroup.PartialResponse(cfg.Global.PartialResponse))
+		err = s.apply(ctx, cfg)
 	}
 	if err != nil {
-		o.discard(s)
-		s.reloadFailed(err)
-		return err
-	}
-	s.config.Store(cfg)
-	s.rules.Store(rules)
-	s.tenants.Store(ts)
-	o.install(s)
-	if err := s.ruler.Apply(cfg); err != nil {
 		s.reloadFailed(err)
 		return err
 	}

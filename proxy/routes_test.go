@@ -16,7 +16,7 @@ import (
 	"github.com/oneprom/oneprom/proxy/api"
 	"github.com/oneprom/oneprom/proxy/middleware"
 	"github.com/oneprom/oneprom/proxy/queries"
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 )
 
 func TestRedirects(t *testing.T) {
@@ -122,7 +122,7 @@ func TestUnavailableGroups_Are503(t *testing.T) {
 	}
 	code, override := api.OverrideErrorCode(0, errors.New("x"))
 	require.False(t, override, code)
-	code, override = api.OverrideErrorCode(0, &servergroup.UnavailableError{})
+	code, override = api.OverrideErrorCode(0, &completeness.UnavailableError{})
 	require.True(t, override)
 	require.Equal(t, http.StatusServiceUnavailable, code)
 }

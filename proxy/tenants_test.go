@@ -235,7 +235,7 @@ func TestTenants_AnswersAreThoseOfAPrometheusWithTheOwnDataOnly(t *testing.T) {
 func TestTenants_RulesAlertsAndTargets(t *testing.T) {
 	s := tenantsWorld(t)
 	for path, want := range map[string][]string{
-		"rules": {`"name":"OwnA"`, `"name":"Downa"`, `"name":"mixed"`, "only administrators are shown"}, "rules?exclude_alerts=true": {`"name":"Downa"`},
+		"rules": {`"name":"OwnA"`, `"name":"Downa"`, `"name":"mixed"`, "details are hidden from tenants"}, "rules?exclude_alerts=true": {`"name":"Downa"`},
 		"alerts": {`"team":"a"`}, "targets": {`"scrapePool":"a"`, `"droppedTargets":[]`}, "targets/metadata": {`"help":"of a"`}, "rules?group_limit=1": {`"groupNextToken"`},
 	} {
 		rec := as(s, "a", http.MethodGet, "/api/v1/"+path, "")

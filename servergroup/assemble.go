@@ -40,7 +40,7 @@ type source struct {
 
 // origin is where samples come from.
 type origin struct {
-	target  *target
+	from    *routedGroup
 	profile *profile
 }
 

@@ -18,6 +18,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/health"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
@@ -49,7 +50,7 @@ func TestJudge(t *testing.T) {
 	f(of(transport.ClassLoad, 429), health.Loaded)
 	// What nobody can be blamed for.
 	f(of(transport.ClassCanceled, 0), health.Unknown)
-	f(&transport.Error{Class: transport.ClassTransport, Err: errNearlyOver}, health.Unknown)
+	f(&transport.Error{Class: transport.ClassTransport, Err: completeness.ErrNearlyOver}, health.Unknown)
 	f(&transport.Error{Class: transport.ClassTransport, Err: context.DeadlineExceeded}, health.Unknown)
 	f(&BudgetError{}, health.Unknown)
 	f(&health.OpenError{}, health.Unknown)
@@ -64,8 +65,9 @@ func trio(t *testing.T) (*View, []*replica) {
 	h := newHealths(Options{Now: time.Now, Logger: slog.New(slog.DiscardHandler), Registerer: reg}, life, newMetrics(reg, &Set{}))
 	cfg := DefaultConfig
 	cfg.Name = "g"
-	e, err := newEntry(cfg, h, nil)
+	e, err := newEntry(cfg, h)
 	require.NoError(t, err)
+	e.begin(nil)
 	g := (*e.groups.Load())[0]
 	var list []*replica
 	for _, host := range []string{"a", "b", "c"} {
@@ -85,7 +87,7 @@ func TestFirst_RetriesElsewhere(t *testing.T) {
 		v, list := trio(t)
 		down := &transport.Error{Class: transport.ClassTransport, Err: errors.New("down")}
 		var asked []int
-		winner, errs := v.first(t.Context(), list, func(_ context.Context, i int) error {
+		winner, errs := First(t.Context(), list, v.extra, retryable, func(_ context.Context, i int) error {
 			asked = append(asked, i)
 			if i < 2 {
 				return down
@@ -101,12 +103,12 @@ func TestFirst_RetriesElsewhere(t *testing.T) {
 		for _, err := range []error{
 			&transport.Error{Class: transport.ClassUser, Status: 422, Err: errors.New("bad")},
 			&transport.Error{Class: transport.ClassEvaluation, Status: 503, Err: errors.New("late")},
-			&transport.Error{Class: transport.ClassTransport, Err: errNearlyOver},
+			&transport.Error{Class: transport.ClassTransport, Err: completeness.ErrNearlyOver},
 			&BudgetError{}, &UnusableError{},
-			&UnavailableError{failed: []error{&transport.Error{Class: transport.ClassUser, Err: errors.New("bad")}}},
+			&completeness.UnavailableError{Causes: []error{&transport.Error{Class: transport.ClassUser, Err: errors.New("bad")}}},
 		} {
 			n := 0
-			winner, errs := v.first(t.Context(), list, func(context.Context, int) error { n++; return err })
+			winner, errs := First(t.Context(), list, v.extra, retryable, func(context.Context, int) error { n++; return err })
 			require.Equal(t, -1, winner)
 			require.Equal(t, []error{err}, errs)
 			require.Equal(t, 1, n)
@@ -119,7 +121,7 @@ func TestFirst_RetriesElsewhere(t *testing.T) {
 func TestFirst_PanicIsAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v, list := trio(t)
-		winner, errs := v.first(t.Context(), list, func(_ context.Context, i int) error {
+		winner, errs := First(t.Context(), list, v.extra, retryable, func(_ context.Context, i int) error {
 			if i == 0 {
 				panic("broken")
 			}
@@ -136,7 +138,7 @@ func TestFirst_HedgesWhatIsLate(t *testing.T) {
 		v, list := trio(t)
 		began := time.Now()
 		var lost error
-		winner, _ := v.first(t.Context(), list, func(ctx context.Context, i int) error {
+		winner, _ := First(t.Context(), list, v.extra, retryable, func(ctx context.Context, i int) error {
 			if i == 0 {
 				<-ctx.Done()
 				lost = ctx.Err()
@@ -157,7 +159,7 @@ func TestFirst_RetriesAreMadeInAnyCase(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v, list := trio(t)
 		for range 200 {
-			winner, _ := v.first(t.Context(), list[:2], func(_ context.Context, i int) error {
+			winner, _ := First(t.Context(), list[:2], v.extra, retryable, func(_ context.Context, i int) error {
 				if i == 0 {
 					return &transport.Error{Class: transport.ClassTransport, Err: errors.New("down")}
 				}
@@ -176,7 +178,7 @@ func TestFirst_ExtraAttemptsHaveABudget(t *testing.T) {
 		v, list := trio(t)
 		const queries = 400
 		for range queries {
-			winner, _ := v.first(t.Context(), list[:2], func(context.Context, int) error {
+			winner, _ := First(t.Context(), list[:2], v.extra, retryable, func(context.Context, int) error {
 				time.Sleep(2 * time.Second)
 				return nil
 			})

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -170,7 +171,7 @@ func (p *Partition) Choose(ctx context.Context, n Need) ([]*Piece, error) {
 		for _, r := range slices.Sorted(maps.Keys(c.lost)) {
 			errs = append(errs, c.lost[r])
 		}
-		p.view.noteLost(g, errs)
+		p.view.Ledger.LostReplicas(completeness.Outcome{Group: p.view.about(g), Asked: len(g.replicas), Failed: errs})
 	}
 	return c.pieces(), nil
 }
@@ -474,8 +475,8 @@ func anyOf(values []string) string {
 	return strings.Join(quoted, "|")
 }
 
-// targets are the groups that a selection of the piece is fetched from.
-func (p *Piece) targets(sel Selection) []target {
+// routedGroups are the groups that a selection of the piece is fetched from.
+func (p *Piece) routedGroups(sel Selection) []routedGroup {
 	v := p.partition.view
 	ts := v.routeMergeAmong(p.partition.members, sel.Matchers, sel.MinT, sel.MaxT)
 	for i := range ts {

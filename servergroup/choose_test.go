@@ -488,7 +488,7 @@ func TestChoose_ReplicaThatDoesNotAnswer(t *testing.T) {
 	b.Close()
 	pieces := chosen(t, s, true, 10*minute, hour)
 	require.Equal(t, []string{"10-60 0"}, shownPieces(pieces))
-	require.Contains(t, fmt.Sprint(pieces[0].partition.view.LateWarnings()), b.URL)
+	require.Contains(t, fmt.Sprint(pieces[0].partition.view.Ledger.LateWarnings()), b.URL)
 	a.Close()
 	c.ms.Add(youngAge)
 	require.Equal(t, []string{"10-60 [0]"}, shownPieces(chosen(t, s, true, 10*minute, hour)))

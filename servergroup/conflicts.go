@@ -2,7 +2,6 @@ package servergroup
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
 	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -85,24 +85,24 @@ func oustedText(name, injected, value string) string {
 }
 
 // noteOusted notes the labels that injected ones have ousted in an answer.
-func (v *View) noteOusted(t *target, rules *labelRules, said *remarks) {
+func (v *View) noteOusted(t *routedGroup, rules *labelRules, said *completeness.Remarks) {
 	for _, name := range sortedKeys(rules.ousted) {
 		text := oustedText(name, t.cfg.Labels[name], rules.ousted[name])
 		t.found.add("ousted "+name, text, v.now)
-		said.warn(fmt.Errorf("server group %q: %s", t.cfg.Name, text))
+		said.Warn(completeness.About(t.cfg.Name, "", text))
 	}
 }
 
 // auditor returns what looks at every series of an answer for what makes it
 // doubtful, nil if nothing can.
-func (v *View) auditor(sources []source, sel Selection, said *remarks) func(labels.Labels, []dedup.Run, []origin) {
+func (v *View) auditor(sources []source, sel Selection, said *completeness.Remarks) func(labels.Labels, []dedup.Run, []origin) {
 	lossy, several := false, false // several groups that hold the newest data
 	var newest *Config
 	for _, s := range sources {
 		lossy = lossy || s.profile.dialect.Lacks.StaleMarkers && sel.Steps != nil
 		if s.current() {
-			several = several || newest != nil && newest != s.target.cfg
-			newest = s.target.cfg
+			several = several || newest != nil && newest != s.from.cfg
+			newest = s.from.cfg
 		}
 	}
 	if !several && !lossy {
@@ -121,20 +121,20 @@ func (v *View) auditor(sources []source, sel Selection, said *remarks) func(labe
 // noteHistograms notes the sources that cannot have what others show to be native
 // histograms, unless these have them from the beginning of the window on. Those
 // that have nothing may have lost all of it.
-func (v *View) noteHistograms(sources []source, sel Selection, said *remarks) {
+func (v *View) noteHistograms(sources []source, sel Selection, said *completeness.Remarks) {
 	for _, s := range sources {
 		if !s.profile.dialect.Lacks.Histograms {
 			continue
 		}
-		lo, _ := s.target.cfg.TimeRange.bounds(v.now)
+		lo, _ := s.from.cfg.TimeRange.bounds(v.now)
 		first, found := int64(math.MaxInt64), false
 		for _, o := range sources {
-			if t, ok := o.firstHistogram(); ok && (len(s.series) > 0 || !disjoint(s.target.cfg, o.target.cfg)) {
+			if t, ok := o.firstHistogram(); ok && (len(s.series) > 0 || !disjoint(s.from.cfg, o.from.cfg)) {
 				first, found = min(first, t), true
 			}
 		}
 		if found && first > max(lo, sel.MinT)+longestPause {
-			said.warn(fmt.Errorf("server group %q: %s does not store native histograms: they are missing from what it holds", s.target.cfg.Name, s.profile.Kind))
+			said.Warn(completeness.About(s.from.cfg.Name, "", fmt.Sprintf("%s does not store native histograms: they are missing from what it holds", s.profile.Kind)))
 		}
 	}
 }
@@ -168,7 +168,7 @@ func hasHistograms(r dedup.Run) bool {
 
 // noteEnds notes a series that ended, or had a gap, with nobody to tell: a backend
 // that does not store stale markers shows it until the lookback is over.
-func noteEnds(runs []dedup.Run, from []origin, steps transport.Steps, said *remarks) {
+func noteEnds(runs []dedup.Run, from []origin, steps transport.Steps, said *completeness.Remarks) {
 	for i, r := range runs {
 		s, ok := dedup.Unbounded(r).(*dedup.Samples)
 		if !ok || !from[i].profile.dialect.Lacks.StaleMarkers {
@@ -184,8 +184,8 @@ func noteEnds(runs []dedup.Run, from []origin, steps transport.Steps, said *rema
 			return false
 		}
 		if endsInSight(s.T, steps, told) {
-			said.warn(fmt.Errorf("server group %q: %s does not store stale markers: series that ended may be shown for %s longer",
-				from[i].target.cfg.Name, from[i].profile.Kind, time.Duration(steps.Lookback)*time.Millisecond))
+			said.Warn(completeness.About(from[i].from.cfg.Name, "", fmt.Sprintf("%s does not store stale markers: series that ended may be shown for %s longer",
+				from[i].profile.Kind, time.Duration(steps.Lookback)*time.Millisecond)))
 		}
 	}
 }
@@ -210,33 +210,33 @@ func endsInSight(ts []int64, steps transport.Steps, told func(t int64) bool) boo
 // current tells whether a group holds the newest data at first hand: not an
 // archive, which may overlap with others.
 func (o origin) current() bool {
-	tr := o.target.cfg.TimeRange
+	tr := o.from.cfg.TimeRange
 	return !o.profile.dialect.LongTerm && tr.MinAge == 0 && tr.End.IsZero()
 }
 
 // noteRuns looks at the runs of one series, whose origins are given: two groups
 // that both hold the newest data of one series are replicas nobody declared.
-func (v *View) noteRuns(series labels.Labels, runs []dedup.Run, from []origin, said *remarks) {
+func (v *View) noteRuns(series labels.Labels, runs []dedup.Run, from []origin, said *completeness.Remarks) {
 	for i := range runs {
 		for j := range i {
-			if from[j].target.cfg != from[i].target.cfg && from[j].current() && from[i].current() && overlap(runs[j], runs[i]) {
-				v.noteSame(series, from[j].target, from[i].target, said)
+			if from[j].from.cfg != from[i].from.cfg && from[j].current() && from[i].current() && overlap(runs[j], runs[i]) {
+				v.noteSame(series, from[j].from, from[i].from, said)
 			}
 		}
 	}
 }
 
 // noteSame notes that two groups hold a series.
-func (v *View) noteSame(series labels.Labels, a, b *target, said *remarks) {
+func (v *View) noteSame(series labels.Labels, a, b *routedGroup, said *completeness.Remarks) {
 	about := fmt.Sprintf("same series %q %q", a.cfg.Name, b.cfg.Name)
-	if !said.first(about) {
+	if !said.First(about) {
 		return
 	}
 	text := fmt.Sprintf("server groups %q and %q hold the same series, %s for one, and are merged as if they were replicas: if they are, make them one group, if not, tell them apart by `labels`, and if one is an archive, give it a `time_range`",
 		a.cfg.Name, b.cfg.Name, shorten(series.String()))
 	a.found.add(about, text, v.now)
 	b.found.add(about, text, v.now)
-	said.warn(errors.New(text))
+	said.Warn(text)
 }
 
 // shorten cuts a long text for an example.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup/backendtest"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -350,13 +351,13 @@ func TestPartial_WarningsOfBackendsAreErrorsWhereAnswersMustBeWhole(t *testing.T
 	cfg.RemoteRead = RemoteReadNever
 	s := newTestSet(t, PartialError, cfg)
 	_, ws, err := selectText(t, s, `foo`, 0, 60_000)
-	var partial *UnavailableError
+	var partial *completeness.UnavailableError
 	require.ErrorAs(t, err, &partial)
 	require.EqualError(t, err, `server group "a": `+srv.URL+`: a store is away`)
 	require.False(t, partial.Late)
 	require.NotNil(t, ws)
 
-	v := s.View(WithPartialResponse(t.Context(), PartialWarn))
+	v := s.View(WithRequest(t.Context(), func(r *Request) { r.Partial = PartialWarn }))
 	list, more, err := v.fetch(t.Context(), Selection{Matchers: matchersOf(t, `foo`), MaxT: 60_000})
 	require.NoError(t, err)
 	require.Len(t, list, 1)

@@ -2,7 +2,6 @@ package servergroup
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -10,6 +9,8 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/oneprom/oneprom/servergroup/completeness"
 )
 
 // This file finds the time that nobody holds: where the time_range of a group
@@ -96,19 +97,19 @@ func (v *View) Uncovered(sel Selection) (annotations.Annotations, error) {
 		}
 	}
 	var ws annotations.Annotations
-	var texts []string
+	gone := &completeness.UnavailableError{}
 	strict := false
 	for _, g := range gaps(admitted, all, sel.MinT, sel.MaxT, v.now) {
 		for _, name := range g.groups {
 			i := slices.IndexFunc(admitted, func(cfg *Config) bool { return cfg.Name == name })
 			strict = strict || v.strict(admitted[i])
-			v.completeness.add(Gap{Group: name, Region: admitted[i].Region, From: g.from, To: g.to, Reason: g.String(), nobodys: true})
+			v.Ledger.AddUncovered(completeness.Group{Name: name, Region: admitted[i].Region}, g.from, g.to, g.String())
 		}
-		texts = append(texts, g.String())
-		ws.Add(errors.New(partialText + g.String()))
+		gone.Lacks = append(gone.Lacks, completeness.Lack{Group: g.groups[0], Reason: g.String()})
+		ws.Add(&completeness.UncoveredWarning{Reason: g.String()})
 	}
 	if strict {
-		return ws, &UnavailableError{Groups: texts}
+		return ws, gone
 	}
 	return ws, nil
 }

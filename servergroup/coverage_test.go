@@ -9,6 +9,8 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
+
+	"github.com/oneprom/oneprom/servergroup/completeness"
 )
 
 // coverageNow is the present of these tests, in seconds.
@@ -124,10 +126,10 @@ func TestView_WhatNobodyHoldsIsSaid(t *testing.T) {
 
 	s = newTestSet(t, PartialError, recent, archive, elsewhere)
 	_, _, err = selectText(t, s, `foo`, 60_000, 60_000)
-	var unavailable *UnavailableError
+	var unavailable *completeness.UnavailableError
 	require.ErrorAs(t, err, &unavailable)
-	require.Equal(t, []string{`no server group holds the data of "recent", "archive" from 1970-01-01T00:01:00.000Z to 1970-01-01T00:01:00.000Z` +
-		`: no time_range covers that; widen one, or add a group that has it`}, unavailable.Groups)
+	require.Equal(t, `no server group holds the data of "recent", "archive" from 1970-01-01T00:01:00.000Z to 1970-01-01T00:01:00.000Z`+
+		`: no time_range covers that; widen one, or add a group that has it`, unavailable.Error())
 	_, ws, err = selectText(t, s, `foo`, 90_000, 105_000)
 	require.NoError(t, err)
 	require.Empty(t, strs(ws))

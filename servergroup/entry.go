@@ -37,9 +37,9 @@ type entry struct {
 	findings []string             // about targets; see GroupStatus
 }
 
-// newEntry makes an entry and its groups. It has the targets that discovery told its
-// predecessor (nil if there is none) until discovery tells its own.
-func newEntry(cfg Config, h *healths, predecessor *entry) (*entry, error) {
+// newEntry makes an entry, without groups. It does what can fail, and touches nothing that
+// is in use.
+func newEntry(cfg Config, h *healths) (*entry, error) {
 	client, conns, err := newHTTPClient(cfg.HTTPClientConfig, cfg.Name)
 	if err != nil {
 		return nil, err
@@ -51,13 +51,32 @@ func newEntry(cfg Config, h *healths, predecessor *entry) (*entry, error) {
 		}
 	}
 	e.groups.Store(&[]*group{})
-	if predecessor != nil && cfg.discovers() {
+	return e, nil
+}
+
+// begin makes the groups. The entry has the targets that discovery told its predecessor
+// (nil if there is none) until discovery tells its own.
+func (e *entry) begin(predecessor *entry) {
+	if predecessor != nil && e.cfg.discovers() {
 		predecessor.mtx.Lock()
 		e.targets = predecessor.targets
 		predecessor.mtx.Unlock()
 	}
 	e.regroup()
-	return e, nil
+}
+
+// resume lets the entry be used again after a successor of it had begun, which has taken
+// over the health of its replicas. Discovery begins anew, too: its targets stay until it has
+// answered.
+func (e *entry) resume() {
+	if e.cfg.discovers() {
+		e.discovered = make(chan struct{})
+	}
+	for _, g := range *e.groups.Load() {
+		for _, r := range *g.replicas.Load() {
+			r.health.SetProbe(r.alive)
+		}
+	}
 }
 
 // newHTTPClient makes what sends the requests of an entry.

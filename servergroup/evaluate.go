@@ -14,18 +14,9 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
-
-// This file has a backend evaluate an expression.
-
-type pushdownKey struct{}
-
-// WithPushdown overrides pushdown for the queries of a request: it can be switched
-// off, but not on where the configuration says off.
-func WithPushdown(ctx context.Context, p Pushdown) context.Context {
-	return context.WithValue(ctx, pushdownKey{}, p)
-}
 
 // Local says why the piece is evaluated here; "" if its replica does it. selector
 // tells that it is a vector selector and nothing else.
@@ -34,10 +25,10 @@ func (p *Piece) Local(ctx context.Context, selector bool) (why string, err error
 		return p.Why, nil
 	}
 	g := p.partition.members[0]
-	if g.cfg.Pushdown == PushdownOff || p.partition.view.pushdown == PushdownOff {
+	if g.cfg.Pushdown == PushdownOff || p.partition.view.request.Pushdown == PushdownOff {
 		return "pushdown: off", nil
 	}
-	ctx, cancel := fetchContext(ctx)
+	ctx, cancel := QueryContext(ctx)
 	defer cancel()
 	prof, err := p.profile(ctx)
 	switch {
@@ -68,25 +59,16 @@ func (p *Piece) profile(ctx context.Context) (*profile, error) {
 	v := p.partition.view
 	found := make([]*profile, len(candidates))
 	regardless := v.regardless()
-	winner, errs := v.first(ctx, candidates, func(ctx context.Context, i int) error {
+	winner, errs := First(ctx, candidates, v.extra, retryable, func(ctx context.Context, i int) error {
 		return candidates[i].attempt(ctx, regardless, func(ctx context.Context) (err error) {
 			found[i], err = candidates[i].ready(ctx)
 			return err
 		})
 	})
 	if winner < 0 {
-		return nil, together(errs)
+		return nil, completeness.Join(errs)
 	}
 	return found[winner], nil
-}
-
-// together is one error of those of several replicas.
-func together(errs []error) error {
-	err := errs[0]
-	for _, more := range errs[1:] {
-		err = fmt.Errorf("%w; %w", err, more)
-	}
-	return err
 }
 
 // Matchers returns what a selector is for the piece's replica, which does not have
@@ -98,6 +80,12 @@ func (p *Piece) Matchers(ms []*labels.Matcher) (send []*labels.Matcher, ok bool)
 		return nil, false
 	}
 	return selectable(slices.Concat(r.send, p.narrowed)), true
+}
+
+// retryable reports whether another replica may do what one has failed to do.
+func retryable(err error) bool {
+	var unusable *UnusableError
+	return !errors.As(err, &unusable) && Retryable(err)
 }
 
 // UnusableError is an answer that the plan cannot use: the piece is to be
@@ -188,22 +176,23 @@ func (p *Piece) Evaluate(ctx context.Context, about, text string, carries []stri
 }
 
 func (p *Piece) evaluate(ctx context.Context, text string, carries []string) (*Answer, error) {
-	ctx, cancel := fetchContext(ctx)
+	ctx, cancel := QueryContext(ctx)
 	defer cancel()
 	v, candidates := p.partition.view, p.candidates()
 	answers := make([]*Answer, len(candidates))
 	regardless := v.regardless()
-	winner, errs := v.first(ctx, candidates, func(ctx context.Context, i int) error {
+	winner, errs := First(ctx, candidates, v.extra, retryable, func(ctx context.Context, i int) error {
 		return candidates[i].attempt(ctx, regardless, func(ctx context.Context) (err error) {
 			answers[i], err = p.evaluateAt(ctx, candidates[i], text, carries)
 			return err
 		})
 	})
 	if winner < 0 {
-		return nil, together(errs)
+		return nil, completeness.Join(errs)
 	}
 	if len(errs) > 0 {
-		v.noteLost(p.partition.members[0], errs)
+		g := p.partition.members[0]
+		v.Ledger.LostReplicas(completeness.Outcome{Group: v.about(g), Asked: len(g.replicas), Failed: errs})
 	}
 	answers[winner].Replica = candidates[winner].url()
 	return answers[winner], nil
@@ -215,13 +204,13 @@ func (p *Piece) evaluateAt(ctx context.Context, r *replica, text string, carries
 	if err != nil {
 		return nil, err
 	}
-	var said remarks
-	t := &target{groupView: p.partition.members[0]}
+	var said completeness.Remarks
+	t := &routedGroup{groupView: p.partition.members[0]}
 	e := &evaluation{
 		cfg: t.cfg, carries: carries, builder: labels.NewScratchBuilder(16),
-		backend: func(text string) { said.backend(t, r, text) },
+		backend: func(text string) { said.Server(p.partition.view.about(t.groupView), r.url(), text) },
 	}
-	list, err := prof.client.Evaluate(ctx, text, p.Steps, transport.Request{
+	list, err := prof.client.ForClient(p.partition.view.request.Header).Evaluate(ctx, text, p.Steps, transport.Request{
 		Labels: e.labels, Charge: p.partition.view.charging(r, transport.QueryAPI), Warn: e.warn, Inform: e.inform,
 	})
 	if err != nil {
@@ -239,9 +228,9 @@ func (p *Piece) evaluateAt(ctx context.Context, r *replica, text string, carries
 		return nil, &UnusableError{e.unusable}
 	}
 	if doubt := clockDoubt(prof.client); doubt != "" {
-		said.warn(fmt.Errorf("server group %q: %s: %s", t.cfg.Name, r.url(), doubt))
+		said.Warn(completeness.About(t.cfg.Name, r.url(), doubt))
 	}
-	ws, err := said.verdict(p.partition.view, p.Steps.Start, p.Steps.End)
+	ws, err := said.Verdict(&p.partition.view.Ledger, p.Steps.Start, p.Steps.End)
 	if err != nil {
 		return nil, err
 	}
@@ -333,26 +322,27 @@ func (e *evaluation) note(list *[]string, text string) {
 // errs are those of their fetches, nil where there was none. It names those that had not
 // answered; it is nil if all had.
 func Late(asked []*Partition, errs []error) error {
-	late := &UnavailableError{Late: true}
+	late := &completeness.UnavailableError{Late: true}
 	for i, err := range errs {
 		if err != nil {
-			late.Groups = append(late.Groups, fmt.Sprintf("server group %q did not answer before the query's time was over", asked[i].Name()))
+			name := asked[i].Name()
+			late.Lacks = append(late.Lacks, completeness.Lack{Group: name, Reason: fmt.Sprintf("server group %q did not answer before the query's time was over", name)})
 		}
 	}
-	if len(late.Groups) == 0 {
+	if len(late.Lacks) == 0 {
 		return nil
 	}
 	return late
 }
 
-// Together turns what became of several partitions into warnings or an error, as
-// if they had been asked as one: errs are those of their fetches, nil where there
-// was none.
-func (v *View) Together(asked []*Partition, errs []error) (warnings []error, err error) {
-	all := &UnavailableError{Late: true}
+// Verdict turns what became of several partitions into warnings or an error, as if they had
+// been asked as one: errs are those of their fetches, nil where there was none.
+func Verdict(asked []*Partition, errs []error) (annotations.Annotations, error) {
+	var ws annotations.Annotations
+	all := &completeness.UnavailableError{Late: true}
 	missing, strict := 0, false
 	for i, err := range errs {
-		var gone *UnavailableError
+		var gone *completeness.UnavailableError
 		switch {
 		case err == nil:
 			continue
@@ -360,15 +350,15 @@ func (v *View) Together(asked []*Partition, errs []error) (warnings []error, err
 			return nil, err
 		}
 		missing++
-		strict = strict || slices.ContainsFunc(asked[i].members, func(g groupView) bool { return v.strict(g.cfg) })
-		all.Groups = append(all.Groups, gone.Groups...)
+		strict = strict || slices.ContainsFunc(asked[i].members, func(g groupView) bool { return asked[i].view.strict(g.cfg) })
+		all.Lacks = append(all.Lacks, gone.Lacks...)
 		all.Late = all.Late && gone.Late
-		for _, g := range gone.Groups {
-			warnings = append(warnings, errors.New(partialText+g))
+		for _, lack := range gone.Lacks {
+			ws.Add(&completeness.PartialWarning{Lack: lack})
 		}
 	}
 	if strict || missing > 0 && missing == len(errs) {
 		return nil, all
 	}
-	return warnings, nil
+	return ws, nil
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -58,7 +59,7 @@ func TestEvaluate_AddsTheLabelsThatAreCarried(t *testing.T) {
 func TestEvaluate_Budget(t *testing.T) {
 	s, _ := featuredSet(t, stockFeatures, groupOf("g", newEvaluator(t, there).Server))
 	p := onlyPiece(t.Context(), t, s)
-	p.partition.view.budget.limit = 10
+	p.partition.view.budget.Limit = 10
 	_, err := p.Evaluate(t.Context(), "x", `foo`, nil)
 	var over *BudgetError
 	require.ErrorAs(t, err, &over)
@@ -89,7 +90,7 @@ func TestEvaluate_WhatIsMissingBelow(t *testing.T) {
 	s, _ := featuredSet(t, stockFeatures, groupOf("g", e.Server))
 	ask := func(partial PartialResponse, more string) (*Answer, error) {
 		e.saying(matrix(`{"metric":{"i":"1"},"values":[[600,"1"]]}`, more))
-		p := onlyPiece(WithPartialResponse(t.Context(), partial), t, s)
+		p := onlyPiece(WithRequest(t.Context(), func(r *Request) { r.Partial = partial }), t, s)
 		return p.Evaluate(t.Context(), "x", `foo`, nil)
 	}
 	f := func(more string, ofPromQL []string, want string) {
@@ -103,7 +104,7 @@ func TestEvaluate_WhatIsMissingBelow(t *testing.T) {
 		require.Contains(t, got.Warnings[n], fmt.Sprintf("server group %q: %s: %s", "g", e.URL, want))
 
 		got, err = ask(PartialError, more)
-		var unavailable *UnavailableError
+		var unavailable *completeness.UnavailableError
 		require.ErrorAs(t, err, &unavailable)
 		require.Contains(t, err.Error(), want)
 		require.Nil(t, got)
@@ -252,37 +253,39 @@ func TestMatchers(t *testing.T) {
 	f(`{region="eu"}`, `{instance!~"x|y",__name__!=""}`)
 }
 
-func TestTogether(t *testing.T) {
+func TestVerdict(t *testing.T) {
+	lacks := func(reasons ...string) (out []completeness.Lack) {
+		for _, r := range reasons {
+			out = append(out, completeness.Lack{Group: "g", Reason: r})
+		}
+		return out
+	}
 	gone := func(late bool, groups ...string) error {
-		return fmt.Errorf("it is: %w", &UnavailableError{Groups: groups, Late: late})
+		return fmt.Errorf("it is: %w", &completeness.UnavailableError{Lacks: lacks(groups...), Late: late})
 	}
 	f := func(partial PartialResponse, errs ...error) ([]string, error) {
 		t.Helper()
 		asked := make([]*Partition, len(errs))
 		for i := range asked {
-			asked[i] = &Partition{members: []groupView{{cfg: &Config{}}}}
+			asked[i] = &Partition{view: &View{partial: partial, request: &Request{}}, members: []groupView{{cfg: &Config{}}}}
 		}
-		ws, err := (&View{partial: partial}).Together(asked, errs)
-		var texts []string
-		for _, w := range ws {
-			texts = append(texts, w.Error())
-		}
-		return texts, err
+		ws, err := Verdict(asked, errs)
+		return strs(ws), err
 	}
 	ws, err := f(PartialWarn, nil, nil)
 	require.NoError(t, err)
 	require.Empty(t, ws)
 	ws, err = f(PartialWarn, nil, gone(true, "a", "b"), gone(false, "c"))
 	require.NoError(t, err)
-	require.Equal(t, []string{"partial answer: a", "partial answer: b", "partial answer: c"}, ws)
+	require.ElementsMatch(t, []string{"partial answer: a", "partial answer: b", "partial answer: c"}, ws)
 
-	var all *UnavailableError
+	var all *completeness.UnavailableError
 	_, err = f(PartialWarn, gone(true, "a"), gone(true, "b"))
 	require.ErrorAs(t, err, &all)
-	require.Equal(t, &UnavailableError{Groups: []string{"a", "b"}, Late: true}, all)
+	require.Equal(t, &completeness.UnavailableError{Lacks: lacks("a", "b"), Late: true}, all)
 	_, err = f(PartialError, nil, gone(true, "a"), gone(false, "b"))
 	require.ErrorAs(t, err, &all)
-	require.Equal(t, &UnavailableError{Groups: []string{"a", "b"}}, all)
+	require.Equal(t, &completeness.UnavailableError{Lacks: lacks("a", "b")}, all)
 
 	over := &BudgetError{Limit: 1}
 	_, err = f(PartialWarn, gone(true, "a"), over)

@@ -65,7 +65,7 @@ func (v *View) evidence(ctx context.Context, g groupView, ms []*labels.Matcher, 
 			return shown{none: fmt.Sprintf("the group's configuration takes the label %q from targets", name)}, nil
 		}
 	}
-	sh, err := g.scrapes.of(g, v.budget.limit).show(ctx, ms, res.send, from, to)
+	sh, err := g.scrapes.of(g, v.budget.Limit).show(ctx, ms, res.send, from, to)
 	var over *BudgetError
 	if errors.As(err, &over) {
 		return shown{none: fmt.Sprintf("the scrapes are more than %d bytes", over.Limit)}, nil

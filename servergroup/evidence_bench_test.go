@@ -194,8 +194,9 @@ func (f *fleet) groupView(tb testing.TB, now func() time.Time) groupView {
 	cfg.Name = "fleet"
 	life := newLifetime()
 	tb.Cleanup(life.end)
-	e, err := newEntry(cfg, newHealths(Options{Now: now, Logger: slog.New(slog.DiscardHandler)}, life, newMetrics(prometheus.NewRegistry(), &Set{})), nil)
+	e, err := newEntry(cfg, newHealths(Options{Now: now, Logger: slog.New(slog.DiscardHandler)}, life, newMetrics(prometheus.NewRegistry(), &Set{})))
 	require.NoError(tb, err)
+	e.begin(nil)
 	g := (*e.groups.Load())[0]
 	g.client.Transport = f
 	var replicas []*replica
@@ -220,7 +221,7 @@ func (q *fleetQuery) selector() []*labels.Matcher {
 // learn asks for evidence, however long it takes.
 func (q *fleetQuery) learn(b *testing.B) {
 	now := q.clock.ms.Load()
-	v := &View{now: q.clock.now(), budget: &budget{}}
+	v := &View{now: q.clock.now(), budget: &Budget{}, request: &Request{}}
 	sh, err := v.evidence(b.Context(), q.group, q.selector(), now-q.length, now)
 	require.NoError(b, err)
 	require.Empty(b, sh.none)
@@ -231,7 +232,7 @@ func (q *fleetQuery) learn(b *testing.B) {
 // choose chooses the replicas of a query that sees as much.
 func (q *fleetQuery) choose(b *testing.B) {
 	end := q.clock.ms.Load() - scrapeSlack
-	p := &Partition{view: &View{now: q.clock.now(), budget: &budget{}}, members: []groupView{q.group}}
+	p := &Partition{view: &View{now: q.clock.now(), budget: &Budget{}, request: &Request{}}, members: []groupView{q.group}}
 	pieces, err := p.Choose(b.Context(), Need{
 		Steps:    transport.Steps{Start: end - q.length + 5*minute + 2*scrapeSlack, End: end, Step: minute, Lookback: 5 * minute},
 		Reaches:  []Reach{{Matchers: q.selector(), From: -5 * minute}},

@@ -251,7 +251,7 @@ func (b *evidenceBook) fly(ctx context.Context, into []*sliceScrapes) (err error
 	told := make([][]transport.Series, len(b.group.replicas))
 	from := into[0].begin - b.margin() - dedup.Margin
 	to := into[len(into)-1].begin + scrapeSlice - 1 + b.margin()
-	held := &budget{limit: b.limit}
+	held := &Budget{Limit: b.limit}
 	failed, err := b.ask(ctx, nil, func(ctx context.Context, i int, r *replica) error {
 		list, err := b.fetchUp(ctx, r, from, to, held)
 		told[i] = list
@@ -275,7 +275,7 @@ func (b *evidenceBook) ask(ctx context.Context, before map[int]error, f func(ctx
 	if failed == nil {
 		failed = map[int]error{}
 	}
-	outcomes, err := new(View).each(ctx, []target{{groupView: b.group}}, func(ctx context.Context, _, i int) error {
+	errs, err := Each(ctx, b.group.replicas, false, func(ctx context.Context, i int) error {
 		if before[i] != nil {
 			return nil
 		}
@@ -284,11 +284,9 @@ func (b *evidenceBook) ask(ctx context.Context, before map[int]error, f func(ctx
 	if err == nil {
 		err = context.Cause(ctx)
 	}
-	for _, o := range outcomes {
-		for i, e := range o.errs {
-			if e != nil {
-				failed[i] = e
-			}
+	for i, e := range errs {
+		if e != nil {
+			failed[i] = e
 		}
 	}
 	return failed, err
@@ -297,7 +295,7 @@ func (b *evidenceBook) ask(ctx context.Context, before map[int]error, f func(ctx
 var matchUp = []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "up")}
 
 // fetchUp returns the series `up` of a replica, sorted, and not nil.
-func (b *evidenceBook) fetchUp(ctx context.Context, r *replica, from, to int64, held *budget) ([]transport.Series, error) {
+func (b *evidenceBook) fetchUp(ctx context.Context, r *replica, from, to int64, held *Budget) ([]transport.Series, error) {
 	fetch := func() ([]transport.Series, error) {
 		p, err := r.ready(ctx)
 		if err != nil {
@@ -306,7 +304,7 @@ func (b *evidenceBook) fetchUp(ctx context.Context, r *replica, from, to int64, 
 		return p.client.AllowPartial(false).Fetch(ctx, p.method, transport.Request{
 			Matchers: matchUp, MinT: from, MaxT: to,
 			Labels: newLabelRules(b.group.cfg, p.external).apply,
-			Charge: held.charge,
+			Charge: held.Charge,
 		})
 	}
 	list, err := fetch()

@@ -472,7 +472,7 @@ func TestEvidence_LabelsOfTargetsThatTheGroupHides(t *testing.T) {
 func TestEvidence_TooManyScrapes(t *testing.T) {
 	s, _ := evidenceSet(t, 3*hour, newScraper(t, there).Server, newScraper(t, there).Server)
 	v := s.View(t.Context())
-	v.budget.limit = 100
+	v.budget.Limit = 100
 	sh, err := v.evidence(t.Context(), v.groups[0], matchersOf(t, "foo"), 0, hour)
 	require.NoError(t, err)
 	require.Equal(t, "the scrapes are more than 100 bytes", sh.none)

@@ -82,7 +82,7 @@ func compareExemplars(a, b exemplar.QueryResult) int {
 }
 
 // exemplarsOf asks one replica and returns one result for each exemplar.
-func exemplarsOf(ctx context.Context, t *target, c *transport.Client, tl transport.Lookup) ([]exemplar.QueryResult, []string, error) {
+func exemplarsOf(ctx context.Context, t *routedGroup, c *transport.Client, tl transport.Lookup) ([]exemplar.QueryResult, []string, error) {
 	var data []exemplarSeries
 	warnings, err := c.Exemplars(ctx, transport.Selector(selectable(tl.Matchers)), tl, &data)
 	if err != nil {
@@ -135,11 +135,11 @@ func (v *View) Metadata(ctx context.Context, metric string) (map[string][]Metada
 	compare := func(a, b entry) int {
 		return cmp.Or(strings.Compare(a.metric, b.metric), strings.Compare(a.Type, b.Type), strings.Compare(a.Help, b.Help), strings.Compare(a.Unit, b.Unit))
 	}
-	if v.only != nil {
+	if v.request.Restricted {
 		return map[string][]Metadata{}, nil, nil // it is not told whose it is
 	}
 	all := Lookup{MinT: math.MinInt64, MaxT: math.MaxInt64}
-	list, ws, err := gather(ctx, v, all, compare, func(ctx context.Context, _ *target, c *transport.Client, tl transport.Lookup) ([]entry, []string, error) {
+	list, ws, err := gather(ctx, v, all, compare, func(ctx context.Context, _ *routedGroup, c *transport.Client, tl transport.Lookup) ([]entry, []string, error) {
 		var data map[string][]Metadata
 		warnings, err := c.Metadata(ctx, metric, tl.Charge, &data)
 		var out []entry

@@ -17,7 +17,7 @@ import (
 // have the replicas that the configuration names, of which nothing is known. It
 // must not be asked for samples.
 func Offline(cfgs []Config, partial PartialResponse, now time.Time) *View {
-	v := &View{now: now, budget: &budget{}, partial: partial}
+	v := &View{now: now, budget: &Budget{}, request: &Request{}, partial: partial}
 	for i := range cfgs {
 		shards, _ := cfgs[i].shards(cfgs[i].staticTargets())
 		if len(shards) == 0 || len(cfgs[i].GroupBy) > 0 && cfgs[i].discovers() {
@@ -43,7 +43,7 @@ func (g groupView) undiscovered() bool {
 
 // FetchedBytes is how many bytes of backends' answers were charged to the query of
 // the view.
-func (v *View) FetchedBytes() int64 { return v.budget.used.Load() }
+func (v *View) FetchedBytes() int64 { return v.budget.Used() }
 
 // Routes says of each group, in the order of the configuration, whether it is asked
 // for samples of the selection, and if not, why.
@@ -109,7 +109,7 @@ const evaluatesAsHere = ", if probing shows that it evaluates as here"
 // it.
 func (p *Partition) Outlook(n Need) Outlook {
 	g := p.members[0]
-	off := g.cfg.Pushdown == PushdownOff || p.view.pushdown == PushdownOff
+	off := g.cfg.Pushdown == PushdownOff || p.view.request.Pushdown == PushdownOff
 	switch {
 	case len(p.members) == 1 && p.holds(n) && g.undiscovered() && g.cfg.Replicas == MergeAll:
 		return p.remote(off, "the only replica, if service discovery finds just one"+evaluatesAsHere)

@@ -79,7 +79,7 @@ func (r *replica) configuredLabels(ctx context.Context) (map[string]string, erro
 func (r *replica) sampledLabels(ctx context.Context, p *profile) (map[string]string, error) {
 	now := r.now().UnixMilli()
 	const notShown = "the backend does not show its configuration, and "
-	shown, err := p.client.Sample(ctx, now)
+	shown, err := p.client.UpSeries(ctx, now)
 	switch {
 	case err != nil && unreadable(err):
 		return nil, &unknownLabelsError{notShown + "does not answer a query: " + err.Error()}

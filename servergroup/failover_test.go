@@ -1,13 +1,12 @@
 package servergroup
 
 import (
-	"context"
-	"errors"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/oneprom/oneprom/servergroup/completeness"
 )
 
 // selectedPiece fetches a piece of foo at a time, as text, with what is said of it.
@@ -49,22 +48,7 @@ func TestFailover(t *testing.T) {
 
 	pieces[1].partition.view.partial = PartialError
 	_, _, err = selectedPiece(t, pieces[1], 30*minute)
-	var gone *UnavailableError
+	var gone *completeness.UnavailableError
 	require.ErrorAs(t, err, &gone)
 	require.Contains(t, err.Error(), `, and the others have missed something`)
-}
-
-// TestEnded_NamesWhoHadNotAnswered: that a query's time is over tells nobody whose fault it was.
-func TestEnded_NamesWhoHadNotAnswered(t *testing.T) {
-	over, cancel := context.WithDeadline(t.Context(), time.Now().Add(-time.Second))
-	defer cancel()
-	slow := outcome{group: &Config{Name: "slow"}, asked: 1, failed: []error{errors.New("it hangs")}}
-	quick := outcome{group: &Config{Name: "quick"}, asked: 2, failed: []error{errors.New("its twin is there")}}
-	require.Equal(t, &UnavailableError{Groups: []string{`server group "slow" did not answer: it hangs`}, Late: true}, ended(over, []outcome{quick, slow}))
-	require.Equal(t, context.DeadlineExceeded, ended(over, []outcome{quick}))
-
-	left, leave := context.WithCancel(t.Context())
-	require.NoError(t, ended(left, []outcome{slow}))
-	leave()
-	require.Equal(t, context.Canceled, ended(left, []outcome{slow}))
 }

@@ -69,7 +69,7 @@ func TestForwardHeaders_NamedOnesOnly(t *testing.T) {
 	cfg.HTTPClientConfig.BasicAuth = &commoncfg.BasicAuth{Username: "own", Password: "hunter2"}
 	s := newTestSet(t, PartialWarn, cfg)
 	ask := func(header http.Header) {
-		ctx := WithClientHeader(t.Context(), header)
+		ctx := WithRequest(t.Context(), func(r *Request) { r.Header = header })
 		_, _, err := s.View(ctx).Series(ctx, Lookup{Matchers: named("foo"), MaxT: 60_000})
 		require.NoError(t, err)
 	}
@@ -97,7 +97,7 @@ func TestForwardHeaders_NamedOnesOnly(t *testing.T) {
 func TestForwardHeaders_NoneUnlessConfigured(t *testing.T) {
 	var h heard
 	s := newTestSet(t, PartialWarn, groupOf("a", serve(t, listening(t, &h))))
-	ctx := WithClientHeader(t.Context(), http.Header{"Authorization": {"Bearer mine"}, "Cookie": {"a=b"}})
+	ctx := WithRequest(t.Context(), func(r *Request) { r.Header = http.Header{"Authorization": {"Bearer mine"}, "Cookie": {"a=b"}} })
 	_, _, err := s.View(ctx).Series(ctx, Lookup{Matchers: named("foo"), MaxT: 60_000})
 	require.NoError(t, err)
 	require.Equal(t, []string{"-"}, h.values("Authorization"))
@@ -109,7 +109,9 @@ func TestForwardHeaders_Alike(t *testing.T) {
 	cfg := groupOf("a", backend(t, "load 1m\n foo 1\n"))
 	cfg.ForwardHeaders = []string{"X-Scope-OrgID"}
 	s := newTestSet(t, PartialWarn, cfg, groupOf("b"))
-	of := func(header http.Header) *View { return s.View(WithClientHeader(t.Context(), header)) }
+	of := func(header http.Header) *View {
+		return s.View(WithRequest(t.Context(), func(r *Request) { r.Header = header }))
+	}
 	one := of(http.Header{"X-Scope-Orgid": {"1"}, "X-Other": {"x"}})
 	require.True(t, one.Alike(of(http.Header{"X-Scope-Orgid": {"1"}, "X-Other": {"y"}})))
 	require.False(t, one.Alike(of(http.Header{"X-Scope-Orgid": {"2"}, "X-Other": {"x"}})))
@@ -156,11 +158,11 @@ func TestForwardHeaders_RefusedClientIsNoFailure(t *testing.T) {
 	}
 	require.NoError(t, ask(t.Context()))
 	for range 50 {
-		require.ErrorContains(t, ask(WithClientHeader(t.Context(), http.Header{"Authorization": {"Bearer wrong"}})), "401")
+		require.ErrorContains(t, ask(WithRequest(t.Context(), func(r *Request) { r.Header = http.Header{"Authorization": {"Bearer wrong"}} })), "401")
 	}
 	require.Equal(t, health.Closed, (*s.current.Load().groups()[0].replicas.Load())[0].health.State())
 	require.Empty(t, s.Status()[0].Replicas[0].LastError)
-	require.NoError(t, ask(WithClientHeader(t.Context(), http.Header{"Authorization": {"Bearer right"}})))
+	require.NoError(t, ask(WithRequest(t.Context(), func(r *Request) { r.Header = http.Header{"Authorization": {"Bearer right"}} })))
 }
 
 // Findings give series as examples.
@@ -170,7 +172,7 @@ func TestForwardHeaders_FindingsAreNotShown(t *testing.T) {
 	cfg.Labels = map[string]string{"region": "eu"}
 	cfg.ForwardHeaders = []string{"Cookie"}
 	s := newTestSet(t, PartialWarn, cfg)
-	ctx := WithClientHeader(t.Context(), http.Header{"Cookie": {"a=b"}})
+	ctx := WithRequest(t.Context(), func(r *Request) { r.Header = http.Header{"Cookie": {"a=b"}} })
 	v := s.View(ctx)
 	_, ws, err := v.fetch(ctx, Selection{Matchers: named("foo"), MaxT: 60_000})
 	require.NoError(t, err)

@@ -208,8 +208,9 @@ func TestGroupBy_NoGroupIsNotNoData(t *testing.T) {
 	cfg := byShard(make(toldSD))
 	cfg.ForgetAfter = 0
 	s := newTestSet(t, PartialWarn, groupOf("other", backend(t, "load 15s\n foo 1x3")))
-	e, err := newEntry(cfg, s.healths, nil)
+	e, err := newEntry(cfg, s.healths)
 	require.NoError(t, err)
+	e.begin(nil)
 	gen := s.current.Load()
 	s.current.Store(&generation{entries: append([]*entry{e}, gen.entries...), partial: PartialWarn})
 	for _, step := range []struct {

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/util/annotations"
 
+	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -26,7 +27,7 @@ type Lookup struct {
 
 // gather asks every replica concerned and unites what ask returns, by value.
 func gather[T any](ctx context.Context, v *View, l Lookup, compare func(a, b T) int,
-	ask func(ctx context.Context, t *target, c *transport.Client, tl transport.Lookup) ([]T, []string, error),
+	ask func(ctx context.Context, t *routedGroup, c *transport.Client, tl transport.Lookup) ([]T, []string, error),
 ) ([]T, annotations.Annotations, error) {
 	ts := v.route(l.Matchers, l.MinT, l.MaxT)
 	answers := make([][][]T, len(ts))
@@ -40,7 +41,7 @@ func gather[T any](ctx context.Context, v *View, l Lookup, compare func(a, b T) 
 		if len(send) > 0 {
 			send = selectable(send)
 		}
-		tl := transport.Lookup{Matchers: send, MinT: t.route.MinT, MaxT: t.route.MaxT, Limit: l.Limit, Charge: v.budget.charge}
+		tl := transport.Lookup{Matchers: send, MinT: t.route.MinT, MaxT: t.route.MaxT, Limit: l.Limit, Charge: v.budget.Charge}
 		p, err := t.replicas[j].ready(ctx)
 		if err != nil {
 			return err
@@ -49,18 +50,16 @@ func gather[T any](ctx context.Context, v *View, l Lookup, compare func(a, b T) 
 		return err
 	})
 	if err == nil {
-		err = ended(ctx, outcomes)
+		err = completeness.Ended(ctx, outcomes)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
 	for _, o := range outcomes {
-		if o.partial() {
-			v.lacks(o.group, l.MinT, l.MaxT, o.String())
-		}
+		v.Ledger.RecordPartial(o, l.MinT, l.MaxT)
 	}
-	v.Report(ctx)
-	ws, err := v.verdict(outcomes)
+	v.Report()
+	ws, err := completeness.Verdict(outcomes)
 	if err != nil {
 		return nil, ws, err
 	}
@@ -70,7 +69,7 @@ func gather[T any](ctx context.Context, v *View, l Lookup, compare func(a, b T) 
 			all = append(all, answers[i][j]...)
 			for _, w := range warnings[i][j] {
 				if ts[i].restricted() {
-					w = fmt.Sprintf("server group %q: %s", ts[i].cfg.Name, withheld)
+					w = fmt.Sprintf("server group %q: %s", ts[i].cfg.Name, completeness.Withheld)
 				}
 				ws.Add(errors.New(w))
 			}
@@ -87,7 +86,7 @@ func (v *View) LabelNames(ctx context.Context, l Lookup) ([]string, annotations.
 
 // LabelValues returns the sorted values of a label over the series that match.
 func (v *View) LabelValues(ctx context.Context, name string, l Lookup) ([]string, annotations.Annotations, error) {
-	return gather(ctx, v, l, strings.Compare, func(ctx context.Context, t *target, c *transport.Client, tl transport.Lookup) ([]string, []string, error) {
+	return gather(ctx, v, l, strings.Compare, func(ctx context.Context, t *routedGroup, c *transport.Client, tl transport.Lookup) ([]string, []string, error) {
 		return labelValuesOf(ctx, t, c, name, tl)
 	})
 }
@@ -99,7 +98,7 @@ func (v *View) Series(ctx context.Context, l Lookup) ([]labels.Labels, annotatio
 
 // seriesOf returns the labels to show of the series of one replica, the same ones
 // perhaps several times.
-func seriesOf(ctx context.Context, t *target, c *transport.Client, tl transport.Lookup) ([]labels.Labels, []string, error) {
+func seriesOf(ctx context.Context, t *routedGroup, c *transport.Client, tl transport.Lookup) ([]labels.Labels, []string, error) {
 	if len(t.cfg.ReplicaLabels) > 0 || len(t.route.resolved.check) > 0 {
 		tl.Limit = 0 // the backend would count series that are one here, or none
 	}
@@ -124,7 +123,7 @@ func seriesOf(ctx context.Context, t *target, c *transport.Client, tl transport.
 }
 
 // labelNamesOf returns the names of the labels to show of one replica's series.
-func labelNamesOf(ctx context.Context, t *target, c *transport.Client, tl transport.Lookup) ([]string, []string, error) {
+func labelNamesOf(ctx context.Context, t *routedGroup, c *transport.Client, tl transport.Lookup) ([]string, []string, error) {
 	if len(t.route.resolved.check) > 0 {
 		return namesOfSeries(ctx, t, c, tl)
 	}
@@ -168,12 +167,12 @@ func (c *Config) hides(name string) bool {
 
 // oustedValuesOf returns the values of an injected label in the data, other than the
 // injected one.
-func oustedValuesOf(ctx context.Context, t *target, c *transport.Client, name, injected string, tl transport.Lookup) ([]string, []string, error) {
+func oustedValuesOf(ctx context.Context, t *routedGroup, c *transport.Client, name, injected string, tl transport.Lookup) ([]string, []string, error) {
 	values, ws, err := c.LabelValues(ctx, name, tl)
 	return slices.DeleteFunc(values, func(s string) bool { return s == injected }), ws, err
 }
 
-func namesOfSeries(ctx context.Context, t *target, c *transport.Client, tl transport.Lookup) ([]string, []string, error) {
+func namesOfSeries(ctx context.Context, t *routedGroup, c *transport.Client, tl transport.Lookup) ([]string, []string, error) {
 	series, ws, err := seriesOf(ctx, t, c, tl)
 	names := map[string]bool{}
 	for _, ls := range series {
@@ -183,7 +182,7 @@ func namesOfSeries(ctx context.Context, t *target, c *transport.Client, tl trans
 }
 
 // labelValuesOf returns the values to show of a label of one replica's series.
-func labelValuesOf(ctx context.Context, t *target, c *transport.Client, name string, tl transport.Lookup) ([]string, []string, error) {
+func labelValuesOf(ctx context.Context, t *routedGroup, c *transport.Client, name string, tl transport.Lookup) ([]string, []string, error) {
 	value, injected := t.cfg.Labels[name]
 	switch {
 	case slices.Contains(t.cfg.ReplicaLabels, name):
@@ -208,7 +207,7 @@ func labelValuesOf(ctx context.Context, t *target, c *transport.Client, name str
 
 // exportedValuesOf returns the values of a label that may be one of this name in
 // the data or one that was renamed, or now this and now that.
-func exportedValuesOf(ctx context.Context, t *target, c *transport.Client, name string, tl transport.Lookup) ([]string, []string, error) {
+func exportedValuesOf(ctx context.Context, t *routedGroup, c *transport.Client, name string, tl transport.Lookup) ([]string, []string, error) {
 	own := strings.TrimPrefix(name, exportedPrefix)
 	injected := t.cfg.Labels[own]
 	if injected == "" || t.cfg.exports(own) {
@@ -229,7 +228,7 @@ func exportedValuesOf(ctx context.Context, t *target, c *transport.Client, name 
 	return valuesOfSeries(ctx, t, c, name, tl)
 }
 
-func valuesOfSeries(ctx context.Context, t *target, c *transport.Client, name string, tl transport.Lookup) ([]string, []string, error) {
+func valuesOfSeries(ctx context.Context, t *routedGroup, c *transport.Client, name string, tl transport.Lookup) ([]string, []string, error) {
 	series, ws, err := seriesOf(ctx, t, c, tl)
 	var values []string
 	for _, ls := range series {

@@ -1,41 +1,28 @@
 package servergroup
 
 import (
-	"context"
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
+	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/views"
 )
 
-// This file restricts what a request is shown. It is done where matchers become those of
-// a group, which is on the way of everything that is asked of a replica: what is asked
-// in another way cannot forget it. The query is not touched, so that its answer is the
-// one of a Prometheus that has the other series not at all; absent() of one has no
-// labels that nobody wrote.
-
-type onlyKey struct{}
-
-// WithOnly has the views of a request see the series only that satisfy all of the
-// matchers. Without any matcher they see no group at all.
-func WithOnly(ctx context.Context, ms []*labels.Matcher) context.Context {
-	return context.WithValue(ctx, onlyKey{}, ms)
-}
-
 // restrict leaves those groups in the view, and of each the series, that the request may
-// be shown.
-func (v *View) restrict(ctx context.Context) {
-	only, restricted := ctx.Value(onlyKey{}).([]*labels.Matcher)
-	if !restricted {
+// be shown. That is done where matchers become those of a group, which is on the way of
+// everything that is asked of a replica: what is asked in another way cannot forget it. The
+// query is not touched, so that its answer is the one of a Prometheus that does not have the
+// other series at all; absent() of one has no labels that nobody wrote.
+func (v *View) restrict() {
+	if !v.request.Restricted {
 		return
 	}
-	v.only = only
 	var seen []groupView
 	for _, g := range v.groups {
-		if len(only) > 0 && !g.cfg.excludes(only) {
-			g.only, g.rank = only, len(seen)
+		if len(v.request.Shown) > 0 && !g.cfg.excludes(v.request.Shown) {
+			g.shown, g.rank = v.request.Shown, len(seen)
 			seen = append(seen, g)
 		}
 	}
@@ -48,28 +35,20 @@ func (g groupView) resolve(ms []*labels.Matcher) resolved { return g.cfg.resolve
 
 // with adds the matchers that restrict the request.
 func (g groupView) with(ms []*labels.Matcher) []*labels.Matcher {
-	if len(g.only) == 0 {
+	if len(g.shown) == 0 {
 		return ms
 	}
-	return slices.Concat(ms, g.only)
+	return slices.Concat(ms, g.shown)
 }
 
 // restricted tells whether the request is not shown everything. Then it is not told,
 // either, what replicas say in words of their own, which may be of what it is not shown.
-func (g groupView) restricted() bool { return len(g.only) > 0 }
-
-// seesLike tells whether two views are of requests that may be shown the same.
-func (v *View) seesLike(o *View) bool {
-	return (v.only == nil) == (o.only == nil) && slices.EqualFunc(v.only, o.only, func(a, b *labels.Matcher) bool { return a.String() == b.String() })
-}
-
-// withheld stands for words of a replica that the request is not told.
-const withheld = "a server says more, which only administrators are shown"
+func (g groupView) restricted() bool { return len(g.shown) > 0 }
 
 // ShownRules are those of some rules that the request may be shown: by the labels of the
 // rule, and of each of its alerts. What an evaluation failed with may tell of others.
 func (v *View) ShownRules(groups []views.RuleGroup) []views.RuleGroup {
-	if v.only == nil {
+	if !v.request.Restricted {
 		return groups
 	}
 	shown := []views.RuleGroup{}
@@ -81,7 +60,7 @@ func (v *View) ShownRules(groups []views.RuleGroup) []views.RuleGroup {
 			}
 			r.Alerts = v.ShownAlerts(r.Alerts)
 			if r.LastError != "" {
-				r.LastError = withheld
+				r.LastError = completeness.Withheld
 			}
 			rules = append(rules, r)
 		}
@@ -94,7 +73,7 @@ func (v *View) ShownRules(groups []views.RuleGroup) []views.RuleGroup {
 
 // ShownAlerts are those of some alerts that the request may be shown.
 func (v *View) ShownAlerts(alerts []*v1.Alert) []*v1.Alert {
-	if v.only == nil || alerts == nil {
+	if !v.request.Restricted || alerts == nil {
 		return alerts
 	}
 	shown := []*v1.Alert{}
@@ -109,7 +88,7 @@ func (v *View) ShownAlerts(alerts []*v1.Alert) []*v1.Alert {
 // shownTargets are those of some targets that the request may be shown. What was dropped
 // has no labels yet by which that could be told.
 func (v *View) shownTargets(all v1.TargetDiscovery) v1.TargetDiscovery {
-	if v.only == nil {
+	if !v.request.Restricted {
 		return all
 	}
 	shown := v1.TargetDiscovery{ActiveTargets: []*v1.Target{}, DroppedTargets: []*v1.DroppedTarget{}, DroppedTargetCounts: map[string]int{}}
@@ -123,5 +102,5 @@ func (v *View) shownTargets(all v1.TargetDiscovery) v1.TargetDiscovery {
 
 // shows tells whether the request may be shown what has these labels.
 func (v *View) shows(ls labels.Labels) bool {
-	return v.only == nil || len(v.only) > 0 && matchesAll(ls, v.only)
+	return !v.request.Restricted || len(v.request.Shown) > 0 && matchesAll(ls, v.request.Shown)
 }

@@ -1,9 +1,12 @@
 package servergroup
 
 import (
+	"errors"
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/oneprom/oneprom/servergroup/completeness"
 )
 
 // Partition is a set of groups that may hold the same series, and hold none that
@@ -86,22 +89,27 @@ func apart(groups []groupView) [][]groupView {
 // values: as a rule they do, and a thousand need not be compared with each other.
 func tellApart(groups []groupView) bool {
 	seen := make(map[string]bool, len(groups))
-	for _, g := range groups {
-		if len(g.cfg.Labels) == 0 || len(g.cfg.Labels) != len(groups[0].cfg.Labels) {
+	var names []string
+	var key []byte
+	for i, g := range groups {
+		if i == 0 {
+			names = sortedKeys(g.cfg.Labels)
+		}
+		if len(names) == 0 || len(g.cfg.Labels) != len(names) {
 			return false
 		}
-		var key strings.Builder
-		for _, name := range sortedKeys(groups[0].cfg.Labels) {
+		key = key[:0]
+		for _, name := range names {
 			value, ok := g.cfg.Labels[name]
 			if !ok {
 				return false
 			}
-			key.WriteString(value + "\xff")
+			key = append(append(key, value...), 0xff)
 		}
-		if seen[key.String()] {
+		if seen[string(key)] {
 			return false
 		}
-		seen[key.String()] = true
+		seen[string(key)] = true
 	}
 	return true
 }
@@ -113,4 +121,36 @@ func commonLabels(groups []groupView) map[string]string {
 		maps.DeleteFunc(common, func(name, value string) bool { return g.cfg.Labels[name] != value })
 	}
 	return common
+}
+
+// RecordOutcome records what became of the partition in a part of a query: err is nil if it
+// has answered. Of several groups that are merged, the fetches record it. The samples from
+// mint to maxt (ms) were wanted.
+func (p *Partition) RecordOutcome(err error, mint, maxt int64) {
+	var gone *completeness.UnavailableError
+	if !p.Single() || err != nil && (!errors.As(err, &gone) || len(gone.Causes) == 0) {
+		return
+	}
+	g := p.view.about(p.members[0])
+	if err == nil {
+		p.view.Ledger.RecordOutcome(g, nil)
+		return
+	}
+	p.view.Ledger.RecordOutcome(g, completeness.Join(gone.Causes))
+	p.view.Ledger.AddGap(g, mint, maxt, gone.Error())
+}
+
+// Missing is the error of a partition of which the query does without all groups, nil if it
+// does not.
+func (p *Partition) Missing() error {
+	gone := &completeness.UnavailableError{}
+	for _, g := range p.members {
+		err := p.view.Ledger.Without[g.cfg.Name]
+		if err == nil {
+			return nil
+		}
+		o := completeness.Outcome{Group: p.view.about(g), Asked: 1, Failed: []error{err}}
+		gone.Lacks, gone.Causes = append(gone.Lacks, o.Lack()), append(gone.Causes, err)
+	}
+	return gone
 }

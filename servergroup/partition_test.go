@@ -220,7 +220,7 @@ func BenchmarkPieceTargets_1000(b *testing.B) {
 	v, sel := thousand(), Selection{Matchers: anySeries, MinT: 0, MaxT: hour}
 	p := &Piece{partition: v.Partitions([]Selection{sel})[500]}
 	for b.Loop() {
-		if n := len(p.targets(sel)); n != 1 {
+		if n := len(p.routedGroups(sel)); n != 1 {
 			b.Fatal(n)
 		}
 	}

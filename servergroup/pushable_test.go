@@ -143,11 +143,11 @@ func TestLocal(t *testing.T) {
 	}
 	stock := newEvaluator(t, there)
 	f("", false, ctx, stockFeatures, stock)
-	f("", false, WithPushdown(ctx, PushdownProvable), stockFeatures, stock)
-	f("pushdown: off", false, WithPushdown(ctx, PushdownOff), stockFeatures, stock)
+	f("", false, WithRequest(ctx, func(r *Request) { r.Pushdown = PushdownProvable }), stockFeatures, stock)
+	f("pushdown: off", false, WithRequest(ctx, func(r *Request) { r.Pushdown = PushdownOff }), stockFeatures, stock)
 	off := func(c *Config) { c.Pushdown = PushdownOff }
 	f("pushdown: off", false, ctx, stockFeatures, stock, off)
-	f("pushdown: off", false, WithPushdown(ctx, PushdownProvable), stockFeatures, stock, off)
+	f("pushdown: off", false, WithRequest(ctx, func(r *Request) { r.Pushdown = PushdownProvable }), stockFeatures, stock, off)
 
 	// A selector's samples are fewer bytes than its values, in chunks.
 	f("its samples come cheaper", true, ctx, stockFeatures, stock)
@@ -172,7 +172,7 @@ func TestLocal(t *testing.T) {
 	f("", false, ctx, stockFeatures, oneprom)
 	f("the feature use-start-timestamps is not the same", false, ctx, nil, oneprom)
 	f("its samples come cheaper", true, ctx, stockFeatures, oneprom)
-	f("pushdown: off", false, WithPushdown(ctx, PushdownOff), stockFeatures, oneprom)
+	f("pushdown: off", false, WithRequest(ctx, func(r *Request) { r.Pushdown = PushdownOff }), stockFeatures, oneprom)
 	for _, kind := range []transport.Kind{transport.Thanos, transport.Mimir, transport.VictoriaMetrics} {
 		f(" has its own PromQL", false, ctx, stockFeatures, newEvaluator(t, there), func(c *Config) { c.Kind = kind })
 	}

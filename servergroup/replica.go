@@ -309,7 +309,7 @@ func (r *replica) chooseMethod(ctx context.Context, p *profile) error {
 		return nil
 	}
 	method, err := p.client.ProbeRead(ctx)
-	if p.dialect.WholeReads && transport.ClassOf(err) == transport.ClassServer {
+	if p.dialect.RefusesPartialReads && transport.ClassOf(err) == transport.ClassServer {
 		method, err = transport.StreamedRead, nil // it has it, and something behind it is gone
 	}
 	if err != nil {

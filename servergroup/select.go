@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 )
 
 // Select starts to fetch the selection and returns at once. The series are sorted by
@@ -35,7 +36,7 @@ func listed(series []*dedup.Series, ws annotations.Annotations, err error) ([]st
 }
 
 func (v *View) fetchPiece(ctx context.Context, sel Selection, p *Piece) ([]*dedup.Series, annotations.Annotations, error) {
-	ts := p.targets(sel)
+	ts := p.routedGroups(sel)
 	if len(p.narrowed) > 0 {
 		sel.Matchers = slices.Concat(sel.Matchers, p.narrowed)
 		for i := range ts {
@@ -44,13 +45,9 @@ func (v *View) fetchPiece(ctx context.Context, sel Selection, p *Piece) ([]*dedu
 	}
 	switch {
 	case !p.partition.Single():
-		return v.fetchFrom(ctx, sel, ts, v.settled(sel))
+		return v.fetchFrom(ctx, sel, ts, v.recordFetch(sel))
 	case p.alone == nil:
-		return v.fetchFrom(ctx, sel, ts, func(o outcome) {
-			if o.partial() {
-				v.lacks(o.group, sel.MinT, sel.MaxT, o.String())
-			}
-		})
+		return v.fetchFrom(ctx, sel, ts, func(o completeness.Outcome) { v.Ledger.RecordPartial(o, sel.MinT, sel.MaxT) })
 	}
 	return v.fetchAlone(ctx, sel, p, ts)
 }
@@ -58,7 +55,7 @@ func (v *View) fetchPiece(ctx context.Context, sel Selection, p *Piece) ([]*dedu
 // fetchAlone gets the selection from the piece's replica, or from another one that can
 // answer alone. If none of them answers, it is merged of the others, and the answer
 // says that it is partial: they have missed something.
-func (v *View) fetchAlone(ctx context.Context, sel Selection, p *Piece, ts []target) ([]*dedup.Series, annotations.Annotations, error) {
+func (v *View) fetchAlone(ctx context.Context, sel Selection, p *Piece, ts []routedGroup) ([]*dedup.Series, annotations.Annotations, error) {
 	if len(ts) == 0 {
 		return v.fetchFrom(ctx, sel, ts, nil)
 	}
@@ -76,39 +73,39 @@ func (v *View) fetchAlone(ctx context.Context, sel Selection, p *Piece, ts []tar
 	}
 	candidates := p.candidates()
 	answers := make([]answer, len(candidates))
-	winner, errs := v.first(ctx, candidates, func(ctx context.Context, i int) (err error) {
+	winner, errs := First(ctx, candidates, v.extra, retryable, func(ctx context.Context, i int) (err error) {
 		answers[i], err = from(ctx, candidates[i:i+1])
 		return err
 	})
-	lost := outcome{group: ts[0].cfg, asked: len(p.partition.members[0].replicas), quiet: ts[0].restricted()}
+	lost := completeness.Outcome{Group: v.about(ts[0].groupView), Asked: len(p.partition.members[0].replicas)}
 	for _, err := range errs {
-		var gone *UnavailableError
+		var gone *completeness.UnavailableError
 		if errors.As(err, &gone) {
-			lost.failed = append(lost.failed, gone.failed...)
+			lost.Failed = append(lost.Failed, gone.Causes...)
 		}
 	}
 	if winner >= 0 {
 		a := answers[winner]
-		if len(lost.failed) > 0 {
-			a.ws.Add(&lostReplicas{lost})
+		if len(lost.Failed) > 0 {
+			a.ws.Add(&completeness.LostReplicas{Outcome: lost})
 		}
 		return a.list, a.ws, nil
 	}
 	first := errs[0]
 	others := slices.DeleteFunc(slices.Clone(p.partition.members[0].replicas), func(r *replica) bool { return slices.Contains(candidates, r) })
-	if len(others) == 0 || !slices.ContainsFunc(errs, elsewhere) || ctx.Err() != nil {
+	if len(others) == 0 || !slices.ContainsFunc(errs, retryable) || ctx.Err() != nil {
 		return nil, nil, first
 	}
 	a, err := from(ctx, others)
 	if err != nil {
 		return nil, a.ws, err
 	}
-	lost.needed = true
-	if v.strict(lost.group) {
-		return nil, a.ws, &UnavailableError{Groups: []string{lost.String()}, failed: lost.failed}
+	lost.Needed = true
+	if lost.Group.Strict {
+		return nil, a.ws, &completeness.UnavailableError{Lacks: []completeness.Lack{lost.Lack()}, Causes: lost.Failed}
 	}
-	a.ws.Add(errors.New(partialText + lost.String()))
-	v.lacks(lost.group, sel.MinT, sel.MaxT, lost.String())
+	a.ws.Add(&completeness.PartialWarning{Lack: lost.Lack()})
+	v.Ledger.AddGap(lost.Group, sel.MinT, sel.MaxT, lost.String())
 	return a.list, a.ws, nil
 }
 

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -53,9 +52,10 @@ type Set struct {
 	life      *lifetime
 	healths   *healths
 
-	apply   sync.Mutex        // one Apply at a time
-	mtx     sync.Mutex        // guards waiting; no groups are made while it is held elsewhere
-	waiting map[string]*entry // entries whose targets discovery tells, by name
+	apply     sync.Mutex        // held while groups are changed; guards the field below
+	undecided bool              // a Change was committed, and is neither finished nor rolled back
+	mtx       sync.Mutex        // guards waiting; no groups are made while it is held elsewhere
+	waiting   map[string]*entry // entries whose targets discovery tells, by name
 }
 
 // lifetime is what runs in the background until it is ended.
@@ -101,10 +101,18 @@ type generation struct {
 	partial PartialResponse
 }
 
+// all are the entries; none of a generation that is nil.
+func (gen *generation) all() []*entry {
+	if gen == nil {
+		return nil
+	}
+	return gen.entries
+}
+
 // groups are those of the moment, in configured order.
 func (gen *generation) groups() []*group {
-	groups := make([]*group, 0, len(gen.entries))
-	for _, e := range gen.entries {
+	groups := make([]*group, 0, len(gen.all()))
+	for _, e := range gen.all() {
 		groups = append(groups, *e.groups.Load()...)
 	}
 	return groups
@@ -172,54 +180,22 @@ func (s *Set) Answered() (groups, all int) {
 	return groups, len(list)
 }
 
-// Apply makes the groups of cfgs the ones that queries see, in one step. Groups
-// whose configuration did not change stay as they are, with their connections
-// and what was found out about their backends. It waits, for a bounded time, for
-// the first targets of service discovery; until they come, a changed group has
-// those of its predecessor. After an error the old groups stay.
+// Apply makes the groups of cfgs the ones that queries see: it prepares a Change, commits
+// and finishes it. After an error the old groups stay.
 func (s *Set) Apply(ctx context.Context, cfgs []Config, partial PartialResponse) error {
-	s.apply.Lock()
-	defer s.apply.Unlock()
-	kept := map[string]*entry{}
-	if old := s.current.Load(); old != nil {
-		for _, e := range old.entries {
-			kept[e.cfg.Name] = e
-		}
-	}
-	next := &generation{partial: partial}
-	var fresh []*entry
-	for i := range cfgs {
-		if e, ok := kept[cfgs[i].Name]; ok && reflect.DeepEqual(e.cfg, cfgs[i]) {
-			next.entries = append(next.entries, e)
-			delete(kept, e.cfg.Name)
-			continue
-		}
-		e, err := newEntry(cfgs[i], s.healths, kept[cfgs[i].Name])
-		if err != nil {
-			return err
-		}
-		next.entries = append(next.entries, e)
-		fresh = append(fresh, e)
-	}
-	if err := s.discover(ctx, next.entries, fresh); err != nil {
+	c, err := s.Prepare(cfgs, partial)
+	if err != nil {
 		return err
 	}
-	s.mtx.Lock()
-	defer s.mtx.Unlock()
-	s.current.Store(next)
-	for _, e := range fresh {
-		e.refresh()
+	if err := c.Commit(ctx); err != nil {
+		return errors.Join(err, c.Rollback())
 	}
-	for _, e := range kept {
-		e.close()
-	}
-	s.healths.keep(next)
+	c.Finish()
 	return nil
 }
 
-// discover tells service discovery which entries there are and waits for the
-// first targets of the fresh ones.
-func (s *Set) discover(ctx context.Context, all, fresh []*entry) error {
+// discover tells service discovery which entries there are.
+func (s *Set) discover(all []*entry) error {
 	pools := map[string]discovery.Configs{}
 	waiting := map[string]*entry{}
 	for _, e := range all {
@@ -230,15 +206,11 @@ func (s *Set) discover(ctx context.Context, all, fresh []*entry) error {
 	}
 	// Held over both, so that lists of the new pools do not go to the old entries.
 	s.mtx.Lock()
-	err := s.discovery.ApplyConfig(pools)
-	if err == nil {
-		s.waiting = waiting
-	}
-	s.mtx.Unlock()
-	if err != nil {
+	defer s.mtx.Unlock()
+	if err := s.discovery.ApplyConfig(pools); err != nil {
 		return fmt.Errorf("service discovery: %w", err)
 	}
-	s.awaitTargets(ctx, fresh)
+	s.waiting = waiting
 	return nil
 }
 
@@ -291,15 +263,15 @@ func (s *Set) refreshProfiles(ctx context.Context) {
 	}
 }
 
-// refresh is what refreshProfiles does now and then. While a configuration is applied, it
-// is put off: replicas that are to be used may not be known yet.
+// refresh is what refreshProfiles does now and then. While groups are changed, it is put
+// off: replicas that are to be used may not be known yet.
 func (s *Set) refresh() {
 	if !s.apply.TryLock() {
 		return
 	}
 	defer s.apply.Unlock()
 	gen := s.current.Load()
-	if gen == nil {
+	if gen == nil || s.undecided {
 		return
 	}
 	s.mtx.Lock()

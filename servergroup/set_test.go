@@ -170,8 +170,9 @@ func TestGroup_EmptyListsBeforeTheFirstTargets(t *testing.T) {
 	cfg := groupOf("a", static)
 	cfg.ServiceDiscoveryConfigs = append(cfg.ServiceDiscoveryConfigs, make(toldSD))
 	s := newTestSet(t, PartialWarn)
-	e, err := newEntry(cfg, s.healths, nil)
+	e, err := newEntry(cfg, s.healths)
 	require.NoError(t, err)
+	e.begin(nil)
 	g := (*e.groups.Load())[0]
 	for _, empty := range [][]*targetgroup.Group{{}, {{Source: "x"}}} {
 		e.setTargets(empty)
@@ -182,8 +183,9 @@ func TestGroup_EmptyListsBeforeTheFirstTargets(t *testing.T) {
 	require.True(t, e.isDiscovered())
 	require.Equal(t, []string{static.URL, told.URL}, urls(g))
 
-	changed, err := newEntry(cfg, s.healths, e)
+	changed, err := newEntry(cfg, s.healths)
 	require.NoError(t, err)
+	changed.begin(e)
 	changed.setTargets(nil)
 	require.Equal(t, []string{static.URL, told.URL}, urls((*changed.groups.Load())[0]))
 

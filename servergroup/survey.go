@@ -5,18 +5,18 @@ import (
 	"errors"
 	"math"
 	"net/url"
-	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/util/annotations"
 
+	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 // statements are what the replicas of a group have told of themselves: those that have such a
 // thing, in the order of the configuration.
 type statements[T any] struct {
-	*target
+	*routedGroup
 	by   []*replica
 	data []T
 }
@@ -36,8 +36,8 @@ func (s statements[T]) show() func(labels.Labels) labels.Labels {
 // unless an answer must not lack them: oneprom has rules and targets of its own to tell of.
 //
 // A request that is shown some series only is told nothing: see surveyByLabels.
-func survey[T any](ctx context.Context, v *View, path string, ms []*labels.Matcher, params func(*target) url.Values) ([]statements[T], annotations.Annotations, error) {
-	if v.only != nil {
+func survey[T any](ctx context.Context, v *View, path string, ms []*labels.Matcher, params func(*routedGroup) url.Values) ([]statements[T], annotations.Annotations, error) {
+	if v.request.Restricted {
 		return nil, nil, nil
 	}
 	return surveyByLabels[T](ctx, v, path, ms, params)
@@ -45,7 +45,7 @@ func survey[T any](ctx context.Context, v *View, path string, ms []*labels.Match
 
 // surveyByLabels is survey for what has labels: who calls it leaves of the answer what the
 // view shows.
-func surveyByLabels[T any](ctx context.Context, v *View, path string, ms []*labels.Matcher, params func(*target) url.Values) ([]statements[T], annotations.Annotations, error) {
+func surveyByLabels[T any](ctx context.Context, v *View, path string, ms []*labels.Matcher, params func(*routedGroup) url.Values) ([]statements[T], annotations.Annotations, error) {
 	ts := v.route(ms, math.MinInt64, math.MaxInt64)
 	answers := make([][]*T, len(ts))
 	warnings := make([][][]string, len(ts))
@@ -59,39 +59,37 @@ func surveyByLabels[T any](ctx context.Context, v *View, path string, ms []*labe
 			return err
 		}
 		data := new(T)
-		has, ws, err := v.clientOf(t.cfg, p).Tell(ctx, path, params(t), v.budget.charge, data)
+		has, ws, err := v.clientOf(t.cfg, p).GetOptional(ctx, path, params(t), v.budget.Charge, data)
 		if has {
 			answers[i][j], warnings[i][j] = data, ws
 		}
 		return aside(err)
 	})
 	if err == nil {
-		err = ended(ctx, outcomes)
+		err = completeness.Ended(ctx, outcomes)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
 	now := v.now.UnixMilli()
 	for _, o := range outcomes {
-		if o.partial() {
-			v.lacks(o.group, now, now, o.String())
-		}
+		v.Ledger.RecordPartial(o, now, now)
 	}
-	v.Report(ctx)
-	ws, err := v.verdict(outcomes)
-	if err != nil && slices.ContainsFunc(outcomes, func(o outcome) bool { return o.partial() && v.strict(o.group) }) {
+	v.Report()
+	ws, err := completeness.Verdict(outcomes)
+	if err != nil && completeness.AnyStrict(outcomes) {
 		return nil, ws, err
 	}
 	var all []statements[T]
 	for i := range ts {
-		one := statements[T]{target: &ts[i]}
+		one := statements[T]{routedGroup: &ts[i]}
 		for j, data := range answers[i] {
 			if data != nil {
 				one.by, one.data = append(one.by, ts[i].replicas[j]), append(one.data, *data)
 			}
 			for _, w := range warnings[i][j] {
 				if ts[i].restricted() {
-					w = withheld
+					w = completeness.Withheld
 				}
 				ws.Add(errors.New(w))
 			}
@@ -118,6 +116,6 @@ func aside(err error) error {
 }
 
 // sending are the parameters of a survey that asks all replicas the same.
-func sending(params url.Values) func(*target) url.Values {
-	return func(*target) url.Values { return params }
+func sending(params url.Values) func(*routedGroup) url.Values {
+	return func(*routedGroup) url.Values { return params }
 }

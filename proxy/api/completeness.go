@@ -4,7 +4,7 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 )
 
 const (
@@ -18,7 +18,7 @@ const (
 )
 
 // MissingNames are the groups of gaps, escaped as in a URL and separated by commas.
-func MissingNames(gaps []servergroup.Gap) string {
+func MissingNames(gaps []completeness.Gap) string {
 	names := make([]string, 0, mostMissing+1)
 	for i, g := range gaps {
 		if i == mostMissing {

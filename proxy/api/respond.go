@@ -12,7 +12,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 )
 
 // StatusClientClosed is nginx' code for a client that did not wait.
@@ -60,7 +60,7 @@ func Classify(err error) *Error {
 		known    *Error
 		canceled promql.ErrQueryCanceled
 		late     promql.ErrQueryTimeout
-		missing  *servergroup.UnavailableError
+		missing  *completeness.UnavailableError
 	)
 	switch {
 	case errors.As(err, &known):

@@ -18,7 +18,7 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/stretchr/testify/require"
 
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 )
 
 // federated is a federation at 600 s over some series.
@@ -122,7 +122,7 @@ func TestFederation_Protobuf(t *testing.T) {
 func TestFederation_StorageFails(t *testing.T) {
 	f := federated(t)
 	for code, err := range map[int]error{
-		http.StatusServiceUnavailable:  &servergroup.UnavailableError{Groups: []string{"a did not answer"}},
+		http.StatusServiceUnavailable:  &completeness.UnavailableError{Lacks: []completeness.Lack{{Group: "a", Reason: "a did not answer"}}},
 		http.StatusUnprocessableEntity: errors.New("a did not answer"),
 	} {
 		f.Storage = &storage.MockQueryable{MockQuerier: &storage.MockQuerier{

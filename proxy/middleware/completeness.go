@@ -9,6 +9,7 @@ import (
 
 	"github.com/oneprom/oneprom/proxy/api"
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 )
 
 const (
@@ -23,19 +24,19 @@ const (
 // Completeness says in the header of an answer whether it is whole.
 func Completeness(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := &servergroup.Completeness{}
+		c := &completeness.Record{}
 		rec, w := api.RecorderOf(w)
 		defer rec.OnBegin(completenessHeaders(c))()
-		h.ServeHTTP(w, r.WithContext(servergroup.WithCompleteness(r.Context(), c)))
+		h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(req *servergroup.Request) { req.Record = c })))
 	})
 }
 
 // completenessHeaders adds the headers to an answer that begins now: by then it is known what
 // it lacks. Of an error only the groups are told for want of which it is one: it is no answer
 // that could be whole.
-func completenessHeaders(c *servergroup.Completeness) api.Hook {
+func completenessHeaders(c *completeness.Record) api.Hook {
 	return func(header http.Header, code int) (int, []byte) {
-		if !c.Told() {
+		if !c.Reported() {
 			return code, nil
 		}
 		gaps := c.Gaps()
@@ -68,7 +69,7 @@ func PartialResponse(logger *slog.Logger, h http.Handler) http.Handler {
 		case said == "":
 			h.ServeHTTP(w, r)
 		default:
-			h.ServeHTTP(w, r.WithContext(servergroup.WithPartialResponse(r.Context(), said)))
+			h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(req *servergroup.Request) { req.Partial = said })))
 		}
 	})
 }

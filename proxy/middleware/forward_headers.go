@@ -35,7 +35,7 @@ func ForwardHeaders(cfg func() *config.Config, logger *slog.Logger, h http.Handl
 		case size > maxForwarded:
 			api.RespondError(w, api.NewError(http.StatusRequestHeaderFieldsTooLarge, "bad_data", fmt.Errorf("the headers of the request that are passed on to server groups have %d bytes, more than %d", size, maxForwarded)), logger)
 		case any:
-			h.ServeHTTP(w, r.WithContext(servergroup.WithClientHeader(r.Context(), picked)))
+			h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(req *servergroup.Request) { req.Header = picked })))
 		default:
 			h.ServeHTTP(w, r)
 		}

@@ -101,7 +101,7 @@ func AsGet(logger *slog.Logger, h http.Handler) http.Handler {
 // part of one.
 func WholeOnly(h http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		h.ServeHTTP(w, r.WithContext(servergroup.WithPartialResponse(r.Context(), servergroup.PartialError)))
+		h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(req *servergroup.Request) { req.Partial = servergroup.PartialError })))
 	}
 }
 
@@ -115,7 +115,7 @@ func Pushdown(logger *slog.Logger, h http.Handler) http.Handler {
 		case "", servergroup.PushdownProvable:
 			h.ServeHTTP(w, r)
 		case servergroup.PushdownOff:
-			h.ServeHTTP(w, r.WithContext(servergroup.WithPushdown(r.Context(), said)))
+			h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(req *servergroup.Request) { req.Pushdown = said })))
 		default:
 			api.RespondError(w, api.NewError(http.StatusBadRequest, "bad_data", fmt.Errorf("header %s: %q is neither provable nor off", pushdownHeader, string(said))), logger)
 		}

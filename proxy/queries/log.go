@@ -71,16 +71,22 @@ func OpenLog(path string) (io.WriteCloser, error) {
 	return f, nil
 }
 
-// Use has the lines written to another file from now on; nil is none.
-func (l *Log) Use(f io.WriteCloser) {
+// Use has the lines written to another file from now on, and returns the one before; nil is
+// none.
+func (l *Log) Use(f io.WriteCloser) (before io.WriteCloser) {
 	l.mtx.Lock()
-	old := l.file
+	defer l.mtx.Unlock()
+	before = l.file
 	l.file, l.torn, l.failing = f, false, false
-	l.mtx.Unlock()
-	if old == nil {
+	return before
+}
+
+// CloseFile closes a file that is not in use; nil is none.
+func (l *Log) CloseFile(f io.WriteCloser) {
+	if f == nil {
 		return
 	}
-	if err := old.Close(); err != nil {
+	if err := f.Close(); err != nil {
 		l.logger.Warn("closing the query log failed", "err", err)
 	}
 }
@@ -146,7 +152,7 @@ func (l *Log) writeLine(line []byte) {
 func (l *Log) Close() {
 	close(l.quit)
 	<-l.ended
-	l.Use(nil)
+	l.CloseFile(l.Use(nil))
 }
 
 // outcome is what a query was answered with.

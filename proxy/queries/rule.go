@@ -11,6 +11,7 @@ import (
 	"github.com/oneprom/oneprom/promqlx"
 	"github.com/oneprom/oneprom/proxy/api"
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 )
 
 // EvaluateRule has the expression of a rule evaluated. It is listed and logged as the queries
@@ -19,8 +20,8 @@ import (
 func (qs *Queries) EvaluateRule(ctx context.Context, rule, expr string, at time.Time, evaluate func(context.Context) (promql.Vector, error), more ...slog.Attr) (v promql.Vector, err error) {
 	q := &query{came: time.Now(), path: "/rule", from: origin{client: "rule " + rule}}
 	q.asked = &promqlx.Question{Query: api.Clip(expr, maxQueryText), Start: at, End: at}
-	complete := &servergroup.Completeness{}
-	ctx, q.cancel = context.WithCancel(servergroup.WithCompleteness(promqlx.WithRecord(ctx, &q.record), complete))
+	complete := &completeness.Record{}
+	ctx, q.cancel = context.WithCancel(servergroup.WithRequest(promqlx.WithRecord(ctx, &q.record), func(r *servergroup.Request) { r.Record = complete }))
 	defer q.cancel()
 	qs.add(q)
 	defer qs.remove(q)

@@ -40,6 +40,6 @@ func (r *Ruler) query(ctx context.Context, expr string, at time.Time) (promql.Ve
 	case <-ctx.Done():
 		return nil, promql.ErrQueryCanceled("the queue of rules")
 	}
-	ctx = servergroup.WithPartialResponse(ctx, r.config.Load().Rules.PartialResponseOf(from.Group))
+	ctx = servergroup.WithRequest(ctx, func(q *servergroup.Request) { q.Partial = r.config.Load().Rules.PartialResponseOf(from.Group) })
 	return r.opts.Query(ctx, from, expr, at)
 }

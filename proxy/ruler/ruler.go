@@ -15,7 +15,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/model"
-	upstream "github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/discovery"
 	"github.com/prometheus/prometheus/notifier"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -69,11 +68,10 @@ type Ruler struct {
 	life    context.Context // of evaluations and of discovery
 	endLife context.CancelFunc
 
-	// applying is closed while a configuration is put to use.
+	// applying is closed while rules are put to use.
 	applying atomic.Pointer[chan struct{}]
 
 	mtx     sync.Mutex // guards what follows, and is held while a configuration is put to use
-	next    *ruleFiles // prepared
 	running sync.WaitGroup
 	started bool
 	ended   bool
@@ -116,7 +114,7 @@ func New(o Options) (*Ruler, error) {
 		QueryFunc:            r.query,
 		NotifyFunc:           r.notify,
 		// Looking up the `for` state is content with the groups that answer.
-		Context:         servergroup.WithPartialResponse(r.life, servergroup.PartialWarn),
+		Context:         servergroup.WithRequest(r.life, func(q *servergroup.Request) { q.Partial = servergroup.PartialWarn }),
 		Appendable:      r.recorder,
 		Queryable:       &memory{o.Storage, func() *config.Config { return r.config.Load() }},
 		Logger:          o.Logger.With("component", "rule manager"),
@@ -141,63 +139,6 @@ func (r *Ruler) Rules() *rules.Manager { return r.rules }
 
 // Notifier is what sends alerts to Alertmanagers.
 func (r *Ruler) Notifier() *notifier.Manager { return r.notifier }
-
-// Prepare does for a configuration what can fail, and changes nothing that is in use. It
-// is for the next Apply.
-func (r *Ruler) Prepare(cfg *config.Config) error {
-	r.mtx.Lock()
-	defer r.mtx.Unlock()
-	if r.ended {
-		return errStopped
-	}
-	files, err := loadFiles(cfg, r.opts.Parser)
-	if err != nil {
-		return err
-	}
-	if err := connectable(cfg.Upstream()); err != nil {
-		return err
-	}
-	if len(cfg.RemoteWrite) > 0 {
-		if err := r.recorder.open(); err != nil {
-			return err
-		}
-	}
-	r.next = files
-	return nil
-}
-
-// Apply puts the configuration to use that was prepared last. What fails although it was
-// prepared is told, and the rest is in use.
-func (r *Ruler) Apply(cfg *config.Config) error {
-	r.mtx.Lock()
-	defer r.mtx.Unlock()
-	if r.ended {
-		return errStopped
-	}
-	close(*r.applying.Load())
-	defer func() { r.applying.Store(new(make(chan struct{}))) }()
-	r.config.Store(cfg)
-	r.files.Store(r.next)
-	if !r.started {
-		r.started = true
-		r.running.Go(func() { _ = r.finder.Run() })
-		r.running.Go(func() { r.notifier.Run(r.finder.SyncCh()) })
-		r.running.Go(r.rules.Run)
-	}
-	found := map[string]discovery.Configs{}
-	settings := cfg.Upstream()
-	for name, am := range settings.AlertingConfig.AlertmanagerConfigs.ToMap() {
-		found[name] = am.ServiceDiscoveryConfigs
-	}
-	errs := []error{r.recorder.apply(settings), r.notifier.ApplyConfig(settings), r.finder.ApplyConfig(found)}
-	files := r.next.names
-	if cfg.Rules.NotEvaluatedAlert && len(files) > 0 {
-		files = append([]string{builtIn}, files...)
-	}
-	errs = append(errs, r.rules.Update(time.Duration(cfg.Global.EvaluationInterval), files, cfg.Global.ExternalLabels, r.opts.ExternalURL.String(), r.iterate))
-	r.failures.keep(r.rules.RuleGroups())
-	return errors.Join(errs...)
-}
 
 // Interrupt begins to stop, and does not wait. Evaluations under way are cancelled.
 func (r *Ruler) Interrupt() {
@@ -232,20 +173,4 @@ func (r *Ruler) end() error {
 		r.running.Wait()
 	}
 	return r.recorder.close()
-}
-
-// connectable tells whether clients can be made of the settings: certificates, say, are
-// files that may be missing.
-func connectable(c *upstream.Config) error {
-	for i, am := range c.AlertingConfig.AlertmanagerConfigs {
-		if err := alertmanagerClient(am); err != nil {
-			return fmt.Errorf("alerting.alertmanagers[%d]: %w", i, err)
-		}
-	}
-	for i, rw := range c.RemoteWriteConfigs {
-		if err := writeClient(rw); err != nil {
-			return fmt.Errorf("remote_write[%d]: %w", i, err)
-		}
-	}
-	return nil
 }

@@ -3,7 +3,7 @@
 // A configuration with `tenants` says what a request shows to be of a tenant: a header, a
 // user whose password the listener checks, a verified client certificate. Guard.Identify
 // puts the tenant into the request's context and restricts what the server groups show of
-// themselves (servergroup.WithOnly). Guard.Permit lets a route's requests in that it is for.
+// themselves (servergroup.Request). Guard.Permit lets a route's requests in that it is for.
 // What no route has permitted is not sent: the default is to refuse. Without tenants,
 // everybody is shown everything.
 package tenant
@@ -252,9 +252,9 @@ func (g *Guard) Identify(h http.Handler) http.Handler {
 		ctx := context.WithValue(r.Context(), visitorKey{}, v)
 		switch {
 		case v.Tenant == nil:
-			ctx = servergroup.WithOnly(ctx, nil)
+			ctx = servergroup.WithRequest(ctx, func(r *servergroup.Request) { r.Restricted = true })
 		case !v.Admin:
-			ctx = servergroup.WithOnly(ctx, v.only)
+			ctx = servergroup.WithRequest(ctx, func(r *servergroup.Request) { r.Restricted, r.Shown = true, v.only })
 		}
 		rec, w := api.RecorderOf(w)
 		defer rec.OnBegin(v.checkPermitted)()

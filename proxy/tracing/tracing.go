@@ -46,7 +46,7 @@ type Tracer struct {
 }
 
 // New returns a tracer, which must be closed; nil if cfg is. It does not connect
-// yet.
+// yet, and touches nothing that is in use.
 func New(cfg *config.TracingConfig, logger *slog.Logger) (*Tracer, error) {
 	if cfg == nil {
 		return nil, nil
@@ -112,7 +112,10 @@ func client(cfg *config.TracingConfig) (otlptrace.Client, error) {
 // Serves reports whether the tracer does what a configuration says. Files of TLS may have
 // changed.
 func (t *Tracer) Serves(cfg *config.TracingConfig) bool {
-	return t != nil && reflect.DeepEqual(t.cfg, cfg) && cfg.TLSConfig == commoncfg.TLSConfig{}
+	if t == nil || cfg == nil {
+		return t == nil && cfg == nil
+	}
+	return reflect.DeepEqual(t.cfg, cfg) && cfg.TLSConfig == commoncfg.TLSConfig{}
 }
 
 // Tracing has requests traced by the tracer in use. The zero value has none.
@@ -123,20 +126,20 @@ type Tracing struct {
 // Current is the tracer in use; nil is none.
 func (ts *Tracing) Current() *Tracer { return ts.current.Load() }
 
-// Use puts a tracer to use instead of the one before, if that is another; nil is
-// none. Upstream's API and engine know a provider of the whole process only: where
-// several servers are in one, their spans are those of the last that was set.
-func (ts *Tracing) Use(t *Tracer) {
-	old := ts.current.Swap(t)
-	if old == t {
-		return
-	}
-	if t != nil {
+// Use puts a tracer to use; nil is none. It returns the one that is not in use any more,
+// which is to be closed. Upstream's API and engine know a provider of the whole process
+// only: where several servers are in one, their spans are those of the last that was set.
+func (ts *Tracing) Use(t *Tracer) (before *Tracer) {
+	before = ts.current.Swap(t)
+	switch {
+	case before == t:
+		return nil
+	case t != nil:
 		otel.SetTracerProvider(t.provider)
-	} else {
+	default:
 		otel.SetTracerProvider(noop.NewTracerProvider())
 	}
-	old.Close()
+	return before
 }
 
 // Close exports what is left, and ends.

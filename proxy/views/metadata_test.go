@@ -17,6 +17,7 @@ import (
 
 	"github.com/oneprom/oneprom/proxy/api"
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 )
 
 // fakeView answers with what it holds and remembers what it was asked.
@@ -110,7 +111,7 @@ func TestLookups_Failures(t *testing.T) {
 		expect(t, l.Exemplars, "/?query=m", code, apiFailure(typ, message))
 		expect(t, l.Metadata, "/", code, apiFailure(typ, message))
 	}
-	f(&servergroup.UnavailableError{Groups: []string{"a", "b"}}, http.StatusServiceUnavailable, "execution", "a; b")
+	f(&completeness.UnavailableError{Lacks: []completeness.Lack{{Reason: "a"}, {Reason: "b"}}}, http.StatusServiceUnavailable, "execution", "a; b")
 	f(errors.New("broken"), http.StatusUnprocessableEntity, "execution", "broken")
 	f(context.Canceled, api.StatusClientClosed, "canceled", "context canceled")
 	f(context.DeadlineExceeded, http.StatusServiceUnavailable, "timeout", "context deadline exceeded")

@@ -117,7 +117,7 @@ func (m Merged) OfScrapePool(path string) api.Handler {
 		theirs, ws, err := view.OfScrapePool(r.Context(), path, params)
 		if err == nil && theirs == nil {
 			e := *api.Classify(notSelf)
-			for _, gap := range view.Gaps() {
+			for _, gap := range view.Ledger.Gaps() {
 				e.Err = fmt.Errorf("%w; %s", e.Err, gap.Reason)
 			}
 			err = &e

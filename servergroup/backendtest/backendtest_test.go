@@ -120,8 +120,8 @@ func TestHandler_AnswersOverAnyStorage(t *testing.T) {
 	f("/api/v1/metadata", `"data":{}`)
 }
 
-// answer is what came back from /api/v1/read.
-type answer struct {
+// readResponse is a response of /api/v1/read.
+type readResponse struct {
 	code        int
 	contentType string
 	frames      int
@@ -129,7 +129,7 @@ type answer struct {
 }
 
 // read asks for one metric, all its samples, as a client that would rather have chunks.
-func read(t *testing.T, base, metric string) answer {
+func read(t *testing.T, base, metric string) readResponse {
 	t.Helper()
 	req := &prompb.ReadRequest{
 		AcceptedResponseTypes: []prompb.ReadRequest_ResponseType{prompb.ReadRequest_STREAMED_XOR_CHUNKS, prompb.ReadRequest_SAMPLES},
@@ -140,7 +140,7 @@ func read(t *testing.T, base, metric string) answer {
 	resp, err := http.Post(base+"/api/v1/read", "application/x-protobuf", bytes.NewReader(snappy.Encode(nil, raw)))
 	require.NoError(t, err)
 	defer resp.Body.Close()
-	a := answer{code: resp.StatusCode, contentType: resp.Header.Get("Content-Type")}
+	a := readResponse{code: resp.StatusCode, contentType: resp.Header.Get("Content-Type")}
 	switch a.contentType {
 	case "application/x-protobuf":
 		a.labels = lastOfSamples(t, resp.Body)
@@ -179,7 +179,7 @@ func lastOfFrames(t *testing.T, body io.Reader) (frames int, last []prompb.Label
 
 func TestHandler_RemoteReadModes(t *testing.T) {
 	db := openTestDB(t)
-	want := answer{
+	want := readResponse{
 		code: 200, contentType: "application/x-streamed-protobuf; proto=prometheus.ChunkedReadResponse", frames: 1,
 		labels: []prompb.Label{{Name: "__name__", Value: "foo"}, {Name: "i", Value: "1"}, {Name: "replica", Value: "a"}},
 	}
@@ -191,7 +191,7 @@ func TestHandler_RemoteReadModes(t *testing.T) {
 	require.Equal(t, want, read(t, startServer(t, o), "foo"))
 
 	o.RemoteRead = NoRemoteRead
-	require.Equal(t, answer{code: 404, contentType: "text/plain; charset=utf-8"}, read(t, startServer(t, o), "foo"))
+	require.Equal(t, readResponse{code: 404, contentType: "text/plain; charset=utf-8"}, read(t, startServer(t, o), "foo"))
 }
 
 func TestHandler_SamplesOnlyRejectsGarbage(t *testing.T) {

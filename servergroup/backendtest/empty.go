@@ -27,7 +27,7 @@ func (Empty) ChunkQuerier(_, _ int64) (storage.ChunkQuerier, error) {
 	return storage.NoopChunkedQuerier(), nil
 }
 
-// nothing stands for the parts of a server that a storage does not have: no scrape pools, targets,
+// nothing replaces the parts of a server that a storage does not have: it has no scrape pools, targets,
 // rules or Alertmanagers.
 type nothing struct{}
 
@@ -53,8 +53,8 @@ func (noExemplars) Select(_, _ int64, _ ...[]*labels.Matcher) ([]exemplar.QueryR
 	return []exemplar.QueryResult{}, nil
 }
 
-// stats answers /api/v1/status/tsdb for what is a TSDB, and with zeros for any other storage. The
-// admin calls never come here: NewHandler leaves the admin API off.
+// stats provides /api/v1/status/tsdb: the statistics of a TSDB, or zeros for any other storage. Its
+// admin methods are never called: NewHandler leaves the admin API off.
 type stats struct{ storage any }
 
 func (s stats) Stats(label string, limit int) (*tsdb.Stats, error) {

@@ -9,10 +9,10 @@ import (
 	"github.com/sony/gobreaker/v2"
 )
 
-// State is that of a circuit breaker.
+// State is the state of a circuit breaker.
 type State string
 
-// The states. Auto is none, but takes back what was forced.
+// The states. Auto is not one of them, but ends a forced one.
 const (
 	Closed   State = "closed"    // requests pass
 	HalfOpen State = "half-open" // a few pass, to see whether they succeed
@@ -21,44 +21,42 @@ const (
 )
 
 const (
-	// tripVolume is how many attempts within tripWindow say anything, and tripShare
-	// which share of them must have failed. As many in a row do, too, however many came
-	// before.
+	// tripVolume attempts within tripWindow, of which tripShare have failed, open a breaker.
+	// So do tripVolume failures in a row, however many attempts came before.
 	tripVolume = 5
 	tripShare  = 0.5
 	tripWindow = 30 * time.Second
 	tripBucket = 3 * time.Second
-	// rampRequests is how many requests pass, and must succeed, before all do.
+	// rampRequests is how many requests pass a half-open breaker, and must succeed to close it.
 	rampRequests = 5
-	// firstRest is for how long a replica is left alone after it has failed, longestRest
-	// the longest of the times that double from there. Up to restJitter of it more or
-	// less keeps replicas, and oneproms, from being probed at once.
+	// firstRest is how long a replica is left alone after it has failed. The time doubles up
+	// to longestRest. A jitter of up to restJitter of it prevents that replicas are probed at
+	// once, or by several oneproms at once.
 	firstRest   = 500 * time.Millisecond
 	longestRest = 5 * time.Second
 	restJitter  = 0.2
-	// calm is how long a breaker must have been closed for its next rest to be the first
-	// one again.
+	// calm is how long a breaker must have been closed for the next rest to be firstRest again.
 	calm = time.Minute
 )
 
-// What gobreaker is told of outcomes.
+// The errors that stand for outcomes in gobreaker.
 var (
 	errFailed  = errors.New("failed")
 	errUnknown = errors.New("unknown")
 )
 
-// breaker is gobreaker's, with rests that grow. Counting, and the way from half-open to
-// closed or back, are gobreaker's; a probe that is answered, and not the time, ends the
-// state in which nothing passes.
+// breaker is a gobreaker.TwoStepCircuitBreaker that a successful probe, not a timeout, turns
+// from open to half-open, and with rests between probes that grow. Counting, and the way from
+// half-open to closed or back, are gobreaker's.
 type breaker struct {
 	two *gobreaker.TwoStepCircuitBreaker[struct{}]
-	// opened is called when it opens, changed on each change of the state. They must not
-	// call back.
+	// opened is called when the breaker opens, changed on each change of the state. They must
+	// not call the breaker.
 	opened  func()
 	changed func(State)
 
 	mtx      sync.Mutex // guards the fields below
-	alive    bool       // a probe was answered since it opened
+	alive    bool       // a probe has succeeded since it opened
 	tripping bool       // the next failure opens it
 	forced   State      // "" is none
 	next     time.Duration
@@ -71,10 +69,10 @@ func newBreaker(opened func(), changed func(State)) *breaker {
 		MaxRequests:   rampRequests,
 		Interval:      tripWindow,
 		BucketPeriod:  tripBucket,
-		Timeout:       time.Nanosecond, // alive says when it is over
+		Timeout:       time.Nanosecond, // alive decides instead
 		ReadyToTrip:   b.readyToTrip,
 		IsExcluded:    func(err error) bool { return errors.Is(err, errUnknown) },
-		OnStateChange: func(_ string, from, to gobreaker.State) { b.turned(from, to) },
+		OnStateChange: func(_ string, from, to gobreaker.State) { b.stateChanged(from, to) },
 	})
 	return b
 }
@@ -87,8 +85,8 @@ func (b *breaker) readyToTrip(c gobreaker.Counts) bool {
 		known >= tripVolume && float64(c.TotalFailures) >= tripShare*float64(known)
 }
 
-// turned is told what gobreaker's state has become.
-func (b *breaker) turned(from, to gobreaker.State) {
+// stateChanged follows a change of gobreaker's state.
+func (b *breaker) stateChanged(from, to gobreaker.State) {
 	switch to {
 	case gobreaker.StateOpen:
 		b.mtx.Lock()
@@ -124,25 +122,25 @@ func (b *breaker) state() State {
 
 func (b *breaker) usable() bool { return b.state() != Open }
 
-// allow tells whether a request may pass; its outcome is then for done. With regardless
-// it may, unless the breaker was forced open.
+// allow reports whether a request may pass; done must then be called with its outcome. With
+// regardless, every request may pass, unless the breaker was forced open.
 func (b *breaker) allow(regardless bool) (done func(Outcome), ok bool) {
 	b.mtx.Lock()
 	forced := b.forced
 	b.mtx.Unlock()
-	untold := func(Outcome) {}
+	uncounted := func(Outcome) {}
 	switch {
 	case forced != "":
-		return untold, forced == Closed
+		return uncounted, forced == Closed
 	case b.usable():
-		if told, err := b.two.Allow(); err == nil {
-			return func(o Outcome) { told(errorOf(o)) }, true
+		if count, err := b.two.Allow(); err == nil {
+			return func(o Outcome) { count(errorOf(o)) }, true
 		}
 	}
-	return untold, regardless
+	return uncounted, regardless
 }
 
-// errorOf is what gobreaker is told.
+// errorOf returns the error that stands for an outcome in gobreaker.
 func errorOf(o Outcome) error {
 	switch o {
 	case Fine:
@@ -153,7 +151,7 @@ func errorOf(o Outcome) error {
 	return errUnknown
 }
 
-// trip opens it, whatever was counted.
+// trip opens the breaker, whatever was counted.
 func (b *breaker) trip() {
 	b.setTripping(true)
 	defer b.setTripping(false)
@@ -168,9 +166,9 @@ func (b *breaker) setTripping(is bool) {
 	b.tripping = is
 }
 
-// answered is told that a probe was. It counts as the first success where some are
-// needed.
-func (b *breaker) answered() {
+// probeSucceeded makes an open breaker half-open. The probe counts as the first of the
+// successes that close it.
+func (b *breaker) probeSucceeded() {
 	if b.two.State() == gobreaker.StateClosed {
 		return
 	}
@@ -187,7 +185,7 @@ func (b *breaker) answered() {
 	}
 }
 
-// rest is how long to wait before the next probe.
+// rest is how long to wait before the next probe. It doubles from call to call.
 func (b *breaker) rest() time.Duration {
 	b.mtx.Lock()
 	defer b.mtx.Unlock()
@@ -196,7 +194,7 @@ func (b *breaker) rest() time.Duration {
 	return time.Duration((1 + restJitter*(2*rand.Float64()-1)) * float64(d))
 }
 
-// force holds the breaker open or closed, until it is called with Auto.
+// force keeps the breaker open or closed until it is called with Auto.
 func (b *breaker) force(s State) {
 	b.mtx.Lock()
 	if b.forced = s; s == Auto {

@@ -1,7 +1,7 @@
-// Package health keeps what the recent past has shown of one replica, and protects
-// both sides by it: a circuit breaker with probes that find out when to close it, how
-// long answers take, and how many requests are under way. It knows one replica and
-// nothing of what it is asked.
+// Package health keeps the health of one replica, as recent requests have shown it, and
+// protects both sides: a circuit breaker whose probes find out when to close it, the time that
+// responses take, and a limit of concurrent requests. It knows neither other replicas nor what
+// the replica is asked.
 package health
 
 import (
@@ -14,39 +14,38 @@ import (
 	"time"
 )
 
-// Outcome is what an attempt says of the replica's health.
+// Outcome is what an attempt says about the replica's health.
 type Outcome int
 
 // The outcomes of attempts.
 const (
-	// Fine is an answer, be it a refusal of this one query.
+	// Fine is a response, even if it refuses this one query.
 	Fine Outcome = iota
 	// Failed is a replica that is broken or cannot be reached.
 	Failed
-	// Loaded is a replica that has too much to do.
+	// Loaded is a replica that is overloaded.
 	Loaded
-	// Unknown says nothing: the attempt was given up, or never made.
+	// Unknown says nothing: the attempt was given up or not made.
 	Unknown
 )
 
 // Options of a Replica.
 type Options struct {
-	// URL names it in errors and logs.
+	// URL identifies the replica in errors and logs.
 	URL string
-	// Concurrency is the most requests at a time.
+	// Concurrency is the most requests at a time; 0 is no limit.
 	Concurrency int
-	// Judge tells what the error of an attempt says, nil being none. retryAfter is how
-	// long a loaded replica wants to be left alone; 0 if it does not say.
+	// Judge returns what the error of an attempt, or nil, says about the replica. retryAfter
+	// is how long a loaded replica asks to be left alone; 0 if it does not say.
 	Judge func(error) (o Outcome, retryAfter time.Duration)
-	// Run runs f in the background, with a context that ends it; it tells whether it
-	// will.
+	// Run runs f in the background with a context that ends it, and reports whether it does.
 	Run func(f func(context.Context)) bool
-	// Changed is told each change of the state. It must not call back.
+	// Changed is called with the new state on each change. It must not call the Replica.
 	Changed func(to State)
 	Logger  *slog.Logger
 }
 
-// Replica is the health of one. It is safe for concurrent use.
+// Replica is the health of one replica. It is safe for concurrent use.
 type Replica struct {
 	opts    Options
 	breaker *breaker
@@ -62,30 +61,29 @@ type Replica struct {
 	gone     bool
 }
 
-// attempt is one that is under way.
+// attempt is a running attempt.
 type attempt struct{ cancel context.CancelCauseFunc }
 
-// NewReplica returns one of which nothing is known. Before its first attempt, SetProbe
-// says how it is probed.
+// NewReplica returns the health of a replica about which nothing is known. SetProbe must be
+// called before the first attempt.
 func NewReplica(o Options) *Replica {
 	r := &Replica{opts: o, slots: NewSlots(o.Concurrency), attempts: map[*attempt]struct{}{}}
 	r.breaker = newBreaker(r.opened, o.Changed)
 	return r
 }
 
-// SetProbe says how the replica is asked something cheap that a broken one cannot
-// answer. The error is judged as those of attempts are.
+// SetProbe sets the probe: a cheap request that a broken replica does not answer. Its error is
+// judged by Options.Judge.
 func (r *Replica) SetProbe(ask func(context.Context) error) {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
 	r.ask = ask
 }
 
-// Slots are those of the replica.
+// Slots returns the slots of the replica.
 func (r *Replica) Slots() *Slots { return r.slots }
 
-// Close ends the probes of a replica that is not there any more. Attempts under way
-// go on.
+// Close ends the probes of a replica that was removed. Running attempts go on.
 func (r *Replica) Close() {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
@@ -98,10 +96,10 @@ func (r *Replica) isGone() bool {
 	return r.gone
 }
 
-// OpenError is a replica that was not asked because it failed too often.
+// OpenError is the error of a replica that was not asked because it had failed too often.
 type OpenError struct {
 	URL string
-	// Cause is how it failed last.
+	// Cause is its last failure, nil if there was none.
 	Cause error
 }
 
@@ -112,37 +110,36 @@ func (e *OpenError) Error() string {
 	return fmt.Sprintf("%s: not asked, as its circuit breaker is open: %s", e.URL, withoutURL(e.URL, e.Cause.Error()))
 }
 
-// withoutURL drops the URL that an error of the transport begins with.
+// withoutURL removes the URL from the beginning of an error of the transport.
 func withoutURL(url, text string) string {
 	return strings.TrimPrefix(text, url+": ")
 }
 
-// errHung ends the attempts under way at a replica that does not answer its probe.
+// errHung ends the running attempts at a replica that does not answer its probes.
 var errHung = errors.New("it does not answer the simplest query either")
 
-// Usable tells whether the replica would be asked now. One of which nothing is kept
-// (nil) would.
+// Usable reports whether the replica would be asked now. A nil Replica would.
 func (r *Replica) Usable() bool { return r == nil || r.breaker.usable() }
 
-// State is that of the circuit breaker.
+// State returns the state of the circuit breaker.
 func (r *Replica) State() State { return r.breaker.state() }
 
-// Open returns the error of not asking it.
+// Open returns the error of not asking the replica.
 func (r *Replica) Open() error {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
 	return &OpenError{URL: r.opts.URL, Cause: r.lastErr}
 }
 
-// Force holds the breaker in a state, Open or Closed, until Force is called with Auto.
+// Force keeps the breaker in a state, Open or Closed, until it is called with Auto.
 func (r *Replica) Force(s State) { r.breaker.force(s) }
 
-// Do makes an attempt, unless the breaker is open: then the error is an *OpenError.
-// With regardless it is made all the same, as nobody else can be asked. It waits for
-// a slot. What the attempt shows is remembered.
+// Do makes the attempt f once it has a slot, and remembers the outcome. If the breaker is
+// open, it returns an *OpenError instead. With regardless it makes the attempt nevertheless,
+// for callers that have no other replica.
 //
-// An attempt that fails or takes unusually long has the replica probed, and ends if that
-// is not answered either: a slow answer is waited for, a hung replica is not.
+// An attempt that fails or takes unusually long starts probes of the replica, and ends if those
+// are not answered either: a slow response is waited for, a hung replica is not.
 func (r *Replica) Do(ctx context.Context, regardless bool, f func(context.Context) error) error {
 	done, ok := r.breaker.allow(regardless)
 	if !ok {
@@ -154,7 +151,7 @@ func (r *Replica) Do(ctx context.Context, regardless bool, f func(context.Contex
 		return fmt.Errorf("%s: %w", r.opts.URL, err)
 	}
 	defer release()
-	if !regardless && !r.Usable() { // it opened meanwhile
+	if !regardless && !r.Usable() { // the breaker opened meanwhile
 		done(Unknown)
 		return r.Open()
 	}
@@ -168,12 +165,12 @@ func (r *Replica) Do(ctx context.Context, regardless bool, f func(context.Contex
 	r.learn(o, err, time.Since(began), retryAfter)
 	done(o)
 	if o == Fine && regardless {
-		r.breaker.answered()
+		r.breaker.probeSucceeded()
 	}
 	return err
 }
 
-// enter makes an attempt known, so that it can be ended.
+// enter registers an attempt, so that endAttempts ends it.
 func (r *Replica) enter(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	a := &attempt{cancel: cancel}
@@ -188,10 +185,10 @@ func (r *Replica) enter(ctx context.Context) (context.Context, func()) {
 	}
 }
 
-// learn takes over what an attempt has shown.
+// learn remembers the outcome of an attempt.
 func (r *Replica) learn(o Outcome, err error, took, retryAfter time.Duration) {
 	if o == Fine || o == Failed {
-		r.doubt(o == Failed) // until it is probed
+		r.setDoubted(o == Failed) // until the next probe
 	}
 	switch o {
 	case Fine:
@@ -209,14 +206,14 @@ func (r *Replica) learn(o Outcome, err error, took, retryAfter time.Duration) {
 	}
 }
 
-func (r *Replica) doubt(is bool) {
+func (r *Replica) setDoubted(is bool) {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
 	r.doubted = is
 }
 
-// Doubted tells whether what the replica was asked last has failed. Who can ask another
-// one does.
+// Doubted reports whether the last attempt or probe has failed, so that another replica is
+// preferred.
 func (r *Replica) Doubted() bool {
 	if r == nil {
 		return false
@@ -226,22 +223,20 @@ func (r *Replica) Doubted() bool {
 	return r.doubted
 }
 
-// HedgeAfter is how long to wait for an answer before somebody else is asked, too.
+// HedgeAfter is how long to wait for a response before another replica is asked, too.
 func (r *Replica) HedgeAfter() time.Duration { return r.latency.late() }
 
 const (
 	// probeWait is how long a probe may take.
 	probeWait = time.Second
-	// probesToOpen is how many probes in a row must fail before a replica that has not
-	// failed otherwise is taken to be hung.
+	// probesToOpen is how many probes in a row must fail to open the breaker.
 	probesToOpen = 2
 )
 
-// Suspect has the replica probed in the background: others were faster by far.
+// Suspect probes the replica in the background, because others were much faster.
 func (r *Replica) Suspect() { r.check() }
 
-// check probes the replica in the background, and opens the breaker if it does not
-// answer.
+// check probes the replica in the background, and opens the breaker if the probes fail.
 func (r *Replica) check() {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
@@ -258,7 +253,7 @@ func (r *Replica) check() {
 		for range probesToOpen {
 			err := r.probe(ctx)
 			if err == nil {
-				r.doubt(false)
+				r.setDoubted(false)
 				return
 			}
 			if errors.Is(err, errNoAnswer) {
@@ -269,13 +264,13 @@ func (r *Replica) check() {
 			return
 		}
 		r.breaker.trip()
-		if hung == probesToOpen { // one that answers with an error says it to the others, too
+		if hung == probesToOpen { // a replica that responds with errors ends the attempts itself
 			r.endAttempts()
 		}
 	})
 }
 
-// endAttempts ends those under way.
+// endAttempts ends the running attempts.
 func (r *Replica) endAttempts() {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
@@ -284,10 +279,10 @@ func (r *Replica) endAttempts() {
 	}
 }
 
-// errNoAnswer is a probe that was not answered.
+// errNoAnswer is the error of a probe without a response.
 var errNoAnswer = fmt.Errorf("no answer to a probe within %s", probeWait)
 
-// probe is an error if the replica does not answer, or with a failure.
+// probe fails if the replica does not answer, or with a failure.
 func (r *Replica) probe(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, probeWait, errNoAnswer)
 	defer cancel()
@@ -308,7 +303,7 @@ func (r *Replica) probe(ctx context.Context) error {
 	return err
 }
 
-// opened probes the replica until it answers.
+// opened starts the probes that end when the replica answers.
 func (r *Replica) opened() {
 	r.mtx.Lock()
 	cause := r.lastErr
@@ -317,7 +312,7 @@ func (r *Replica) opened() {
 	r.opts.Run(r.recover)
 }
 
-// recover probes until the replica answers, less and less often.
+// recover probes the replica at growing intervals until it answers.
 func (r *Replica) recover(ctx context.Context) {
 	for {
 		wait := time.NewTimer(r.breaker.rest())
@@ -332,8 +327,8 @@ func (r *Replica) recover(ctx context.Context) {
 		}
 		if r.probe(ctx) == nil {
 			r.opts.Logger.Info("circuit breaker lets requests through again", "url", r.opts.URL)
-			r.doubt(false)
-			r.breaker.answered()
+			r.setDoubted(false)
+			r.breaker.probeSucceeded()
 			return
 		}
 	}

@@ -8,22 +8,23 @@ import (
 	"time"
 )
 
-// Slots bound how many requests are under way at once. Further ones wait in turn. The
-// bound is halved when a request is refused for load, and grows back by one for each
-// round of requests that succeed (additive increase, multiplicative decrease; Chiu and
-// Jain, 1989). It is safe for concurrent use. Nil does not bound.
+// Slots limit how many requests are made at once. Further ones wait in the order in which they
+// came. The limit is halved when a request is refused because of load, and grows back by one
+// for each round of requests that succeed (additive increase, multiplicative decrease; Chiu
+// and Jain, 1989, https://doi.org/10.1016/0169-7552(89)90019-6). They are safe for concurrent
+// use. Nil is no limit.
 type Slots struct {
 	most int
 
 	mtx     sync.Mutex // guards the fields below
 	limit   float64    // at least 1
 	used    int
-	waiting list.List // of chan struct{}, closed when it is that one's turn
-	until   time.Time // nobody begins before
+	waiting list.List // of chan struct{}, which is closed when it has a slot
+	until   time.Time // no request begins before
 	wake    *time.Timer
 }
 
-// NewSlots returns so many slots, nil if there are to be no bounds (0).
+// NewSlots returns the given number of slots; nil, which is no limit, for 0.
 func NewSlots(most int) *Slots {
 	if most == 0 {
 		return nil
@@ -31,10 +32,10 @@ func NewSlots(most int) *Slots {
 	return &Slots{most: most, limit: float64(most)}
 }
 
-// longestPause bounds how long a backend may ask to be left alone.
+// longestPause is the longest pause that a backend may ask for.
 const longestPause = 30 * time.Second
 
-// Acquire waits for a slot. It fails when ctx ends.
+// Acquire waits for a slot, which the caller releases. It fails if ctx ends first.
 func (s *Slots) Acquire(ctx context.Context) (release func(), err error) {
 	if s == nil {
 		return func() {}, nil
@@ -58,7 +59,7 @@ func (s *Slots) Acquire(ctx context.Context) (release func(), err error) {
 	}
 	s.admit()
 	s.mtx.Unlock()
-	return nil, fmt.Errorf("no answer, as %d requests are under way already and this one waited: %w", s.InUse(), context.Cause(ctx))
+	return nil, fmt.Errorf("timed out waiting for one of %d request slots: %w", s.Limit(), context.Cause(ctx))
 }
 
 func (s *Slots) release() {
@@ -68,7 +69,7 @@ func (s *Slots) release() {
 	s.admit()
 }
 
-// admit lets those begin whose turn it is. s.mtx is held.
+// admit gives free slots to the requests that have waited longest. s.mtx is held.
 func (s *Slots) admit() {
 	if pause := time.Until(s.until); pause > 0 {
 		if s.wake == nil {
@@ -87,7 +88,7 @@ func (s *Slots) admit() {
 	}
 }
 
-// Succeeded lets the bound grow.
+// Succeeded raises the limit.
 func (s *Slots) Succeeded() {
 	if s == nil {
 		return
@@ -97,7 +98,7 @@ func (s *Slots) Succeeded() {
 	s.limit = min(s.limit+1/s.limit, float64(s.most))
 }
 
-// Refused halves the bound, and lets nobody begin for a while.
+// Refused halves the limit, and lets no request begin during the pause.
 func (s *Slots) Refused(pause time.Duration) {
 	if s == nil {
 		return
@@ -110,14 +111,13 @@ func (s *Slots) Refused(pause time.Duration) {
 	}
 }
 
-// InUse is how many are under way, Waiting how many wait, Limit how many may be under
-// way now.
+// InUse is the number of requests that have a slot.
 func (s *Slots) InUse() int { return s.number(func() int { return s.used }) }
 
-// Waiting is described at InUse.
+// Waiting is the number of requests that wait for a slot.
 func (s *Slots) Waiting() int { return s.number(s.waitingNow) }
 
-// Limit is described at InUse.
+// Limit is the number of requests that may have a slot now.
 func (s *Slots) Limit() int { return s.number(func() int { return int(s.limit) }) }
 
 func (s *Slots) waitingNow() int { return s.waiting.Len() }

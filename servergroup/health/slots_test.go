@@ -52,7 +52,7 @@ func TestSlots_WhoLeavesTakesNone(t *testing.T) {
 		defer cancel()
 		_, err = s.Acquire(ctx)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.ErrorContains(t, err, "1 requests are under way")
+		require.ErrorContains(t, err, "timed out waiting for one of 1 request slots")
 		require.Zero(t, s.Waiting())
 		release()
 		release, err = s.Acquire(t.Context())

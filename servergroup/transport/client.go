@@ -1,6 +1,9 @@
-// Package transport fetches from one replica: samples by remote read (streamed
-// chunks or samples) and by the query API, and what the other endpoints of the
-// Prometheus HTTP API tell. It knows one replica and nothing of its twins.
+// Package transport is the client of one replica. It fetches samples by remote read, by the
+// query API or by VictoriaMetrics' export API, reads the other endpoints of the Prometheus
+// HTTP API, and finds out which kind of backend it speaks to and how that wants to be asked
+// (Dialect). Every failure is an Error with a class. It knows nothing of other replicas.
+//
+// The query API and the other endpoints: https://prometheus.io/docs/prometheus/latest/querying/api/.
 package transport
 
 import (
@@ -28,26 +31,27 @@ type Client struct {
 	// Header is sent with each request, Params are added to each URL.
 	Header http.Header
 	Params url.Values
-	// Forward are the canonical names of the headers that are passed on of the client that a
-	// request is made for.
+	// Forward are the canonical names of the headers that are passed on from the client for
+	// whom a request is made; see WithClientHeader.
 	Forward []string
-	// Forwarding sends such requests, where HTTP would add credentials of oneprom's own. Nil:
-	// HTTP does not.
+	// Forwarding sends requests with such headers if HTTP would add credentials of oneprom's
+	// own. If nil, HTTP sends them.
 	Forwarding *http.Client
 	// Group is the name of the replica's server group, for traces.
 	Group string
-	// Distance learns how far the replica is. Nil: it is taken to be far.
+	// Distance learns the round-trip time. If nil, the replica is taken to be far away.
 	Distance *Distance
-	// Clock learns how far the replica's clock is from ours. Nil: nobody asks.
+	// Clock, if not nil, learns how far the replica's clock is from ours.
 	Clock *Clock
 
-	dialect Dialect
+	dialect  Dialect
+	passedOn http.Header // see ForClient
 }
 
-// maxErrorBody is how much (bytes) of a body is looked at for an error text.
+// maxErrorBody is how much of a body is searched for an error text (bytes).
 const maxErrorBody = 4 << 10
 
-// maxTextBody bounds the bodies (bytes) of label, series and metadata answers,
+// maxTextBody bounds the bodies of label, series and metadata responses (bytes),
 // maxProbeBody those that are charged to no query.
 const (
 	maxTextBody  = 256 << 20
@@ -82,7 +86,7 @@ func (c *Client) endpoint(path string, params url.Values) string {
 func (c *Client) send(req *http.Request, wantTypes ...string) (*http.Response, error) {
 	req, call := c.traced(req)
 	resp, err := c.exchange(req, wantTypes...)
-	call.answered(resp, err)
+	call.responded(resp, err)
 	return resp, err
 }
 
@@ -104,7 +108,7 @@ func (c *Client) exchange(req *http.Request, wantTypes ...string) (*http.Respons
 	if err != nil {
 		return nil, c.transportError(req.Context(), err)
 	}
-	c.Clock.dated(resp.Header, asked, time.Now())
+	c.Clock.observe(resp.Header, asked, time.Now())
 	if resp.StatusCode/100 != 2 {
 		defer resp.Body.Close()
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
@@ -147,7 +151,8 @@ func (c *Client) get(ctx context.Context, path string, params url.Values) (*http
 	return c.send(req, typeJSON)
 }
 
-// envelope is the outer object of every answer of the HTTP API.
+// envelope is the outer object of every response of the HTTP API
+// (https://prometheus.io/docs/prometheus/latest/querying/api/#format-overview).
 type envelope struct {
 	Status    string          `json:"status"`
 	Data      json.RawMessage `json:"data"`
@@ -158,8 +163,8 @@ type envelope struct {
 	IsPartial bool            `json:"isPartial"` // VictoriaMetrics
 }
 
-// text decodes the small JSON answers (labels, series, metadata, status) into
-// data and returns their warnings.
+// text decodes the small JSON responses (labels, series, metadata, status) into data and
+// returns their warnings and infos. A nil charge is that of a probe, which no query pays for.
 func (c *Client) text(resp *http.Response, charge func(int) error, data any) ([]string, error) {
 	defer resp.Body.Close()
 	most := maxTextBody
@@ -192,7 +197,7 @@ func (c *Client) text(resp *http.Response, charge func(int) error, data any) ([]
 	return append(e.Warnings, e.Infos...), nil
 }
 
-// partialText is the warning that the flag of a partial answer becomes.
+// partialText is the warning that isPartial becomes.
 const partialText = "the answer is partial, it says"
 
 // chargingReader charges what it reads to a budget.
@@ -211,7 +216,7 @@ func (r *chargingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// formatTime prints ms as the API takes times: seconds with exact decimals.
+// formatTime prints a time in ms as the API takes it: seconds with exact decimals.
 func formatTime(ms int64) string {
 	neg := ""
 	if ms < 0 {
@@ -222,7 +227,7 @@ func formatTime(ms int64) string {
 
 func formatDuration(ms int64) string { return formatTime(ms) }
 
-// timeoutParam tells the backend how long its answer is waited for.
+// timeoutParam sets the timeout of a query to the time that is left until the deadline of ctx.
 func timeoutParam(ctx context.Context, form url.Values) {
 	if d, ok := ctx.Deadline(); ok {
 		left := max(time.Until(d), time.Millisecond)
@@ -230,17 +235,17 @@ func timeoutParam(ctx context.Context, form url.Values) {
 	}
 }
 
-// mostNote is the most that is passed on (bytes) of a warning.
-const mostNote = 1000
+// maxWarning is how much of a warning or info is passed on (bytes).
+const maxWarning = 1000
 
-// Cut ends foreign text that was too long.
+// Cut is the end of foreign text that was shortened.
 const Cut = "…"
 
-// clip shortens foreign text for an error message and removes what could break
-// a log line.
+// clip shortens foreign text for an error message to 200 bytes and replaces control
+// characters, which could break a log line.
 func clip(s string) string { return clipTo(200, s) }
 
-// clipTo is clip to a number of bytes; the text then ends in Cut.
+// clipTo is clip to another number of bytes. A shortened text ends in Cut.
 func clipTo(most int, s string) string {
 	s = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
@@ -254,7 +259,7 @@ func clipTo(most int, s string) string {
 	return strings.TrimSpace(s)
 }
 
-// firstLine is what a body that is no JSON says of an error.
+// firstLine is the error text of a body that is not JSON: its first line.
 func firstLine(b []byte) string {
 	b = bytes.TrimSpace(b)
 	if i := bytes.IndexByte(b, '\n'); i >= 0 {
@@ -263,8 +268,8 @@ func firstLine(b []byte) string {
 	return clip(withoutRequest(string(b)))
 }
 
-// withoutRequest cuts what VictoriaMetrics puts before its errors: the request,
-// with parameters that may be secret.
+// withoutRequest removes the request, whose parameters may be secret, from the beginning of
+// an error of VictoriaMetrics.
 func withoutRequest(text string) string {
 	_, rest, found := strings.Cut(text, "requestURI: ")
 	if !found {

@@ -6,14 +6,15 @@ import (
 	"time"
 )
 
-// Clock is how far a replica's clock is from ours, as the dates of its answers show. It is
-// safe for concurrent use.
+// Clock is the difference between a replica's clock and ours, as the Date headers of its
+// responses show it. It is safe for concurrent use.
 type Clock struct {
 	ahead atomic.Int64 // ns
 }
 
-// Ahead is by how much the replica's clock is ahead of ours at the least, or behind if it is
-// negative. It is 0 where dates do not show that they differ.
+// Ahead is by how much the replica's clock is at least ahead of ours, or behind if it is
+// negative. It is 0 if the dates do not show a difference, which is when it is less than a
+// second and the time that a request takes.
 func (c *Clock) Ahead() time.Duration {
 	if c == nil {
 		return 0
@@ -21,9 +22,9 @@ func (c *Clock) Ahead() time.Duration {
 	return time.Duration(c.ahead.Load())
 }
 
-// dated takes over the date of an answer, which was written between two moments of ours.
-// Answers that caches have kept, and have dated in this way, do not count.
-func (c *Clock) dated(h http.Header, asked, came time.Time) {
+// observe takes the date of a response whose request was sent at asked and which came at
+// came. Responses from caches (https://www.rfc-editor.org/rfc/rfc9111#name-age) do not count.
+func (c *Clock) observe(h http.Header, asked, came time.Time) {
 	date, err := http.ParseTime(h.Get("Date"))
 	if c == nil || err != nil || h.Get("Age") != "" {
 		return

@@ -18,7 +18,7 @@ func TestClock(t *testing.T) {
 		for _, name := range header {
 			h.Set(name, "1")
 		}
-		c.dated(h, asked, came)
+		c.observe(h, asked, came)
 		require.Equal(t, want, c.Ahead())
 	}
 	f(0, "Fri, 02 Jan 2026 03:04:05 GMT") // in the second in which it was asked
@@ -33,15 +33,15 @@ func TestClock(t *testing.T) {
 	f(0, "")
 
 	var none *Clock
-	none.dated(http.Header{"Date": {"Fri, 02 Jan 2026 02:04:04 GMT"}}, asked, came)
+	none.observe(http.Header{"Date": {"Fri, 02 Jan 2026 02:04:04 GMT"}}, asked, came)
 	require.Zero(t, none.Ahead())
 }
 
 func TestClock_TheLastAnswerCounts(t *testing.T) {
 	c := &Clock{}
 	now := time.Now()
-	c.dated(http.Header{"Date": {now.Add(time.Hour).UTC().Format(http.TimeFormat)}}, now, now)
+	c.observe(http.Header{"Date": {now.Add(time.Hour).UTC().Format(http.TimeFormat)}}, now, now)
 	require.Greater(t, c.Ahead(), 59*time.Minute)
-	c.dated(http.Header{"Date": {now.UTC().Format(http.TimeFormat)}}, now, now)
+	c.observe(http.Header{"Date": {now.UTC().Format(http.TimeFormat)}}, now, now)
 	require.Zero(t, c.Ahead())
 }

@@ -9,7 +9,7 @@ import (
 // Kind is what a backend is.
 type Kind string
 
-// The kinds of backends that are told apart.
+// The kinds of backends.
 const (
 	Prometheus      Kind = "prometheus"
 	Thanos          Kind = "thanos"
@@ -18,66 +18,67 @@ const (
 	VictoriaMetrics Kind = "victoriametrics"
 	InfluxDB        Kind = "influxdb"
 	Oneprom         Kind = "oneprom"
-	// UnknownKind speaks the Prometheus HTTP API and does not say what it is.
+	// UnknownKind is a backend with the Prometheus HTTP API that does not say what it is.
 	UnknownKind Kind = "unknown"
 )
 
-// Kinds are those that can be configured.
+// Kinds lists the kinds that can be configured.
 var Kinds = []Kind{Prometheus, Thanos, Mimir, Cortex, VictoriaMetrics, InfluxDB, Oneprom}
 
-// Dialect is how a backend wants to be spoken to, and what it cannot store.
+// Dialect is in which ways a backend differs from a Prometheus: how it wants to be asked, and
+// what it cannot store.
 type Dialect struct {
 	// Params are sent with every request, unless configured otherwise.
 	Params url.Values
-	// LookbackParam is the name of the parameter for the lookback; "" is
+	// LookbackParam is the name of the parameter for the lookback; "" stands for
 	// lookback_delta.
 	LookbackParam string
-	// PartialParam is the name of the parameter by which the backend, which is in
-	// front of others, is told whether it may answer without some of them.
+	// PartialParam is the name of the parameter that allows a backend in front of others to
+	// leave out those that fail; "" if it has none.
 	PartialParam string
-	// EscapedNames tells that odd characters of label names in selectors are written
+	// EscapedNames reports whether odd characters of label names in selectors are written
 	// with a backslash, not in quotes.
 	EscapedNames bool
-	// NeedsStart tells that lookups without a start are not about all time.
+	// NeedsStart reports whether lookups without a start are not about all time.
 	NeedsStart bool
-	// Fronted tells that a front end may sit before it, which caches answers, and moves
-	// range queries to multiples of their step.
+	// Fronted reports whether there may be a front end that caches responses and aligns range
+	// queries to multiples of their step.
 	Fronted bool
-	// ReadPath is where remote read is, if that is not DefaultReadPath.
+	// ReadPath is the path of remote read, if that is not DefaultReadPath.
 	ReadPath string
-	// Exports tells that the export API returns raw samples.
+	// Exports reports whether there is an export API, which returns raw samples.
 	Exports bool
-	// ReadOnly tells that there is remote read and nothing else of the API.
+	// ReadOnly reports whether there is remote read and nothing else of the API.
 	ReadOnly bool
-	// FindsWithin tells that regular expressions match parts of values, too.
-	FindsWithin bool
-	// ExternalLabels tells that remote read adds labels which the query API does not.
+	// UnanchoredRegexps reports whether regular expressions also match parts of values.
+	UnanchoredRegexps bool
+	// ExternalLabels reports whether remote read adds labels that the query API does not.
 	ExternalLabels bool
-	// WholeReads tells that remote read is refused where its answer would be partial;
-	// the query API warns of that instead.
-	WholeReads bool
-	// LongTerm tells that the backend may hold what others have at first hand: a
-	// store that they write to, or what stands in front of them.
+	// RefusesPartialReads reports whether remote read fails if data is missing; the query
+	// API warns of that instead.
+	RefusesPartialReads bool
+	// LongTerm reports whether the backend may hold data of other backends, which write to it
+	// or which it queries.
 	LongTerm bool
 	// Lacks is what the backend cannot store.
 	Lacks Lacks
 }
 
-// Lacks says what kinds of samples a backend drops.
+// Lacks are the kinds of samples that a backend drops.
 type Lacks struct {
 	Histograms   bool // native ones
 	StaleMarkers bool
 }
 
-// DefaultReadPath is where Prometheus has remote read.
+// DefaultReadPath is the path of remote read of a Prometheus.
 const DefaultReadPath = "/api/v1/read"
 
-// DialectOf returns the dialect of a kind. replicaLabels tells that the group
-// names replica labels, so that their series can be merged here.
+// DialectOf returns the dialect of a kind. replicaLabels reports whether the group has
+// replica labels configured, so that series which differ by them can be merged here.
 func DialectOf(k Kind, replicaLabels bool) Dialect {
 	switch k {
 	case Thanos:
-		// Its own merge loses samples.
+		// With replica labels, series are merged here: Thanos' own merge loses samples.
 		return Dialect{
 			Params:       url.Values{"dedup": {strconv.FormatBool(!replicaLabels)}, "max_source_resolution": {"0s"}},
 			PartialParam: "partial_response",
@@ -99,19 +100,19 @@ func DialectOf(k Kind, replicaLabels bool) Dialect {
 		}
 	case InfluxDB:
 		return Dialect{
-			ReadPath:    "/api/v1/prom/read",
-			ReadOnly:    true,
-			FindsWithin: true,
-			LongTerm:    true,
-			Lacks:       Lacks{Histograms: true, StaleMarkers: true},
+			ReadPath:          "/api/v1/prom/read",
+			ReadOnly:          true,
+			UnanchoredRegexps: true,
+			LongTerm:          true,
+			Lacks:             Lacks{Histograms: true, StaleMarkers: true},
 		}
 	case Oneprom:
-		return Dialect{WholeReads: true, LongTerm: true}
+		return Dialect{RefusesPartialReads: true, LongTerm: true}
 	}
 	return Dialect{ExternalLabels: true, Fronted: k == UnknownKind}
 }
 
-// As returns the client that speaks a dialect.
+// As returns a client that speaks the dialect. Configured parameters take precedence.
 func (c *Client) As(d Dialect) *Client {
 	out := *c
 	out.dialect = d
@@ -127,8 +128,8 @@ func (c *Client) As(d Dialect) *Client {
 	return &out
 }
 
-// AllowPartial returns the client that lets the backend, or does not let it,
-// answer without some of what is behind it.
+// AllowPartial returns a client that allows the backend, or forbids it, to leave out backends
+// behind it that fail. It is c if the backend has no such parameter or if that is configured.
 func (c *Client) AllowPartial(allow bool) *Client {
 	name := c.dialect.PartialParam
 	if _, configured := c.Params[name]; name == "" || configured {

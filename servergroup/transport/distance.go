@@ -8,18 +8,17 @@ import (
 	"time"
 )
 
-// nearby is the round trip below which answers are asked for as they are: to compress
-// JSON takes a server as long as many small queries, and within a data centre it saves
-// nothing.
+// nearby is the round-trip time below which responses are wanted uncompressed: compressing
+// JSON takes a server as long as many small queries, and saves nothing within a data centre.
 const nearby = 2 * time.Millisecond
 
-// Distance is the time of a round trip to a replica, as opening connections to it, or
-// to the proxy before it, has shown. It is safe for concurrent use.
+// Distance is the round-trip time to a replica, or to the proxy before it, as the opening
+// of connections has shown it. It is safe for concurrent use.
 type Distance struct {
 	shortest atomic.Int64 // ns; 0 if not known
 }
 
-// near tells whether the replica is known to be nearby.
+// near reports whether the round-trip time is known and short.
 func (d *Distance) near() bool {
 	if d == nil {
 		return false
@@ -28,8 +27,8 @@ func (d *Distance) near() bool {
 	return rtt > 0 && rtt < nearby
 }
 
-// took takes over how long it took to open a connection.
-func (d *Distance) took(rtt time.Duration) {
+// observe takes the time that opening a connection took; the shortest one counts.
+func (d *Distance) observe(rtt time.Duration) {
 	for {
 		known := d.shortest.Load()
 		if known > 0 && known <= int64(rtt) || d.shortest.CompareAndSwap(known, max(1, int64(rtt))) {
@@ -38,8 +37,8 @@ func (d *Distance) took(rtt time.Duration) {
 	}
 }
 
-// measured has the connections that a request opens measured. They may be opened for
-// several addresses at once, and after the request has gone on with another one.
+// measured returns a context that measures the connections opened with it. They may be
+// opened to several addresses at once, and after the request has used another one.
 func (d *Distance) measured(ctx context.Context) context.Context {
 	if d == nil {
 		return ctx
@@ -49,7 +48,7 @@ func (d *Distance) measured(ctx context.Context) context.Context {
 		ConnectStart: func(_, addr string) { began.Store(addr, time.Now()) },
 		ConnectDone: func(_, addr string, err error) {
 			if at, ok := began.Load(addr); ok && err == nil {
-				d.took(time.Since(at.(time.Time)))
+				d.observe(time.Since(at.(time.Time)))
 			}
 		},
 	})

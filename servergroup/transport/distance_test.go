@@ -43,9 +43,9 @@ func TestDistance_NearAnswersAreNotCompressed(t *testing.T) {
 	require.Positive(t, fresh.shortest.Load(), "it was measured")
 
 	near := &Distance{}
-	near.took(time.Hour)
-	near.took(nearby / 2)
-	near.took(nearby * 2)
+	near.observe(time.Hour)
+	near.observe(nearby / 2)
+	near.observe(nearby * 2)
 	require.Equal(t, []string{"identity", "identity"}, encodings(near))
 }
 
@@ -54,8 +54,8 @@ func TestDistance_Near(t *testing.T) {
 	require.False(t, unknown.near())
 	require.False(t, (&Distance{}).near())
 	far := &Distance{}
-	far.took(nearby)
+	far.observe(nearby)
 	require.False(t, far.near())
-	far.took(0)
+	far.observe(0)
 	require.True(t, far.near())
 }

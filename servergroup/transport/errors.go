@@ -14,27 +14,27 @@ import (
 	"time"
 )
 
-// Class says whose fault a failed request is; it decides about retries, breakers
-// and what the client is told.
+// Class is whose fault a failed request is. Retries, circuit breakers and the status that the
+// client gets depend on it.
 type Class string
 
 // The classes of failures.
 const (
 	// ClassUser is a query that the backend refuses: 400 or 422.
 	ClassUser Class = "user"
-	// ClassLoad is a backend that has too much to do: 429.
+	// ClassLoad is a backend that is overloaded: 429.
 	ClassLoad Class = "load"
 	// ClassEvaluation is a query that took too long in the backend: 503 with
 	// errorType timeout.
 	ClassEvaluation Class = "evaluation"
-	// ClassTransport is a connection that could not be made or broke, or a
-	// deadline of ours that passed.
+	// ClassTransport is a connection that could not be made or broke, or a deadline of
+	// oneprom's that passed.
 	ClassTransport Class = "transport"
 	// ClassServer is any other status that is not 2xx.
 	ClassServer Class = "server"
-	// ClassContent is a 2xx answer that is not what was asked for.
+	// ClassContent is a 2xx response that is not what was asked for.
 	ClassContent Class = "content"
-	// ClassCanceled is a request that was given up by us or our client.
+	// ClassCanceled is a request that oneprom or its client gave up.
 	ClassCanceled Class = "canceled"
 )
 
@@ -43,13 +43,13 @@ type Error struct {
 	Class Class
 	// URL is the replica's, without credentials.
 	URL string
-	// Status is the HTTP status, 0 if there was none or the body was at fault.
+	// Status is the HTTP status, 0 if there was none or if the body is at fault.
 	Status int
-	// ErrorType is what the envelope said, if there was one.
+	// ErrorType is errorType of the envelope, if there was one.
 	ErrorType string
 	Err       error
 
-	header http.Header // of the answer, nil if there was none
+	header http.Header // of the response, nil if there was none
 }
 
 func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.URL, e.Err) }
@@ -57,7 +57,8 @@ func (e *Error) Error() string { return fmt.Sprintf("%s: %s", e.URL, e.Err) }
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
-// RetryAfter is how long the replica wants to be left alone, 0 if it does not say.
+// RetryAfter is how long the replica asks to be left alone, at most an hour if it gives
+// seconds; 0 if it does not say.
 func (e *Error) RetryAfter() time.Duration {
 	text := e.header.Get("Retry-After")
 	if seconds, err := strconv.Atoi(text); err == nil && seconds > 0 {
@@ -69,7 +70,7 @@ func (e *Error) RetryAfter() time.Duration {
 	return 0
 }
 
-// Unsupported tells that the replica has no such endpoint.
+// Unsupported reports whether the replica has no such endpoint.
 func (e *Error) Unsupported() bool {
 	switch e.Status {
 	case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusUnsupportedMediaType, http.StatusNotImplemented, http.StatusGone:
@@ -78,8 +79,8 @@ func (e *Error) Unsupported() bool {
 	return false
 }
 
-// Refused tells an answer that says that the replica does not do what it was
-// asked for, and will not do it soon, from a failure that may pass.
+// Refused reports whether the replica says that it does not do what it was asked for, and
+// will not do it soon. Any other failure may pass.
 func Refused(err error) bool {
 	var e *Error
 	if !errors.As(err, &e) {
@@ -88,8 +89,8 @@ func Refused(err error) bool {
 	return e.Unsupported() || e.Class == ClassUser || e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden
 }
 
-// CannotCut tells that remote read failed over a chunk that only lies partly in the
-// window: Prometheus 2.42 cannot cut those of gauge histograms.
+// CannotCut reports whether remote read failed at a chunk that lies only partly in the
+// window: Prometheus 2.42 cannot cut chunks of gauge histograms.
 func CannotCut(err error) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Class == ClassServer && strings.Contains(e.Err.Error(), "while re-encoding")
@@ -108,7 +109,7 @@ func (c *Client) contentError(err error) error {
 	return &Error{Class: ClassContent, URL: c.URL(), Err: err}
 }
 
-// bodyError is a body that broke off or a budget that ran out while it was read.
+// bodyError is the error of a body that broke off, or that of a budget which it exceeded.
 func (c *Client) bodyError(ctx context.Context, err error) error {
 	var own interface{ BudgetExceeded() }
 	if errors.As(err, &own) {
@@ -117,7 +118,7 @@ func (c *Client) bodyError(ctx context.Context, err error) error {
 	return c.transportError(ctx, fmt.Errorf("answer broke off: %w", err))
 }
 
-// decodeError is a JSON body that broke off or is not what it should be.
+// decodeError is the error of a JSON body that broke off or is not what it should be.
 func (c *Client) decodeError(ctx context.Context, err error) error {
 	var own interface{ BudgetExceeded() }
 	var netErr net.Error
@@ -129,7 +130,7 @@ func (c *Client) decodeError(ctx context.Context, err error) error {
 
 func (c *Client) transportError(ctx context.Context, err error) error {
 	class := ClassTransport
-	// The cause tells a deadline of ours for this replica from the query's end.
+	// The cause distinguishes a deadline for this replica from the end of the query.
 	if cause := context.Cause(ctx); cause != nil {
 		if errors.Is(cause, context.Canceled) {
 			class = ClassCanceled
@@ -146,8 +147,8 @@ func (c *Client) transportError(ctx context.Context, err error) error {
 	return &Error{Class: class, URL: c.URL(), Err: err}
 }
 
-// statusError reads what a backend says about a failure: Prometheus' envelope if
-// it is one, else its first line.
+// statusError is the error of a status that is not 2xx. Its text is that of the envelope, or
+// the first line of a body that is none.
 func statusError(url string, resp *http.Response, body []byte) error {
 	e := &Error{URL: url, Status: resp.StatusCode, Class: ClassServer, header: resp.Header}
 	var env envelope

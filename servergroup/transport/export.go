@@ -21,15 +21,15 @@ import (
 	"github.com/oneprom/oneprom/dedup"
 )
 
-// typeExport is what VictoriaMetrics calls its lines of JSON.
+// typeExport is the content type of VictoriaMetrics' lines of JSON.
 const typeExport = "application/stream+json"
 
-// maxLine bounds a line (bytes) of an export, which is a series or a part of one.
+// maxLine bounds a line of an export, which is a series or a part of one (bytes).
 const maxLine = 256 << 20
 
-// export fetches by the export API of VictoriaMetrics: every sample as it is
-// stored, stale markers too, a series per line. Source of the format:
-// docs.victoriametrics.com, "How to export data in JSON line format".
+// export fetches by the export API of VictoriaMetrics: every sample as it is stored,
+// including stale markers, a series per line
+// (https://docs.victoriametrics.com/victoriametrics/#how-to-export-data-in-json-line-format).
 func (c *Client) export(ctx context.Context, r Request) ([]Series, error) {
 	form := url.Values{
 		"match[]": {c.selector(r.Matchers)},
@@ -61,13 +61,18 @@ func (c *Client) export(ctx context.Context, r Request) ([]Series, error) {
 	return nil, c.bodyError(ctx, err)
 }
 
-// ProbeExport asks for nothing by the export API.
+// ProbeExport requests series that do not exist by the export API.
 func (c *Client) ProbeExport(ctx context.Context) error {
 	_, err := c.export(ctx, nothing())
 	return err
 }
 
-// exportLines makes series of the lines of an export. A series may have several.
+// formatError is an export that is not in the format that its content type promises.
+type formatError struct{ msg string }
+
+func (e *formatError) Error() string { return e.msg }
+
+// exportLines gathers the series of an export, which may have several lines each.
 type exportLines struct {
 	request Request
 	series  []Series
@@ -107,12 +112,12 @@ func (e *exportLines) read(body io.Reader) error {
 	}
 }
 
-// line reads `{"metric":{…},"values":[…],"timestamps":[…]}`. Older releases write
-// numbers that JSON does not know, so only the labels are decoded as JSON. What
-// parts the three cannot be in a string, where quotes are escaped.
+// line reads `{"metric":{…},"values":[…],"timestamps":[…]}`. Older releases write numbers
+// that are not JSON, so only the labels are decoded as JSON. The texts that separate the three
+// cannot occur in a string, where quotes are escaped.
 func (e *exportLines) line(text []byte) error {
 	if text[0] != '{' {
-		// A limit strikes while the answer is under way: what came is not all.
+		// A limit was exceeded while the response was being sent: it is incomplete.
 		e.refused = true
 		return errors.New(cmp.Or(firstLine(text), "refused without a reason"))
 	}
@@ -140,7 +145,7 @@ func (e *exportLines) line(text []byte) error {
 		return nil
 	}
 	early := e.series[i].Run.(*dedup.Samples)
-	if early.T[early.Len()-1] == run.T[0] { // it comes twice, as in samples
+	if early.T[early.Len()-1] == run.T[0] { // a duplicate, as in samples
 		run.T, run.F = run.T[1:], run.F[1:]
 	}
 	if err := appendRun(early, run); err != nil {
@@ -158,13 +163,13 @@ func (e *exportLines) labels(object []byte) error {
 	for name, value := range metric {
 		e.raw = append(e.raw, labels.Label{Name: name, Value: value})
 	}
-	// Those that are dropped name the replica, by the same name in every answer.
+	// Sorted, so that the dropped labels make the same Series.Replica in every response.
 	slices.SortFunc(e.raw, func(a, b labels.Label) int { return strings.Compare(a.Name, b.Name) })
 	return nil
 }
 
-// samples reads the lists of a line. A timestamp may come twice if it was written
-// twice: the first one counts, as it does where Prometheus stores it.
+// samples reads the lists of a line. A timestamp that was written twice may come twice: the
+// first sample counts, as it does in Prometheus.
 func (e *exportLines) samples(values, times []byte) (*dedup.Samples, error) {
 	out := &dedup.Samples{}
 	last, first := int64(0), true
@@ -194,8 +199,8 @@ func (e *exportLines) samples(values, times []byte) (*dedup.Samples, error) {
 	return out, nil
 }
 
-// exportValue reads a number. Stale markers are null, or NaN where they come first:
-// no other NaN is stored.
+// exportValue reads a number. A stale marker is null, or NaN as the first value: no other NaN
+// is stored.
 func exportValue(text []byte) (float64, error) {
 	switch string(text) {
 	case "null", "NaN", `"NaN"`:
@@ -207,7 +212,7 @@ func exportValue(text []byte) (float64, error) {
 	}
 	f, err := strconv.ParseFloat(string(text), 64)
 	if err == nil && (math.IsNaN(f) || math.IsInf(f, 0)) {
-		err = fmt.Errorf("%q", text) // in words of others
+		err = fmt.Errorf("%q", text) // strconv accepts "infinity", for example
 	}
 	return f, err
 }

@@ -12,33 +12,32 @@ import (
 	"github.com/oneprom/oneprom/dedup"
 )
 
-// Request says which samples are wanted of a replica.
+// Request says which samples of a replica are wanted.
 type Request struct {
-	// Matchers are those that the backend can answer: no injected labels.
+	// Matchers are on labels that the backend has: not on injected ones.
 	Matchers []*labels.Matcher
 	// MinT and MaxT bound the samples (ms, inclusive).
 	MinT, MaxT int64
-	// Steps, if set, are the only instants at which the selector is looked at,
-	// as an instant vector; the query API then fetches less. Other transports
-	// ignore it.
+	// Steps, if not nil, are the only instants at which the selector is evaluated, as an
+	// instant vector: the query API then fetches less. Other methods ignore it.
 	Steps *Steps
-	// Alone tells that no other replica is asked for these series, so that only
-	// what the steps see is needed of them, not every sample.
+	// Alone reports whether no other replica is asked for these series: then only the samples
+	// that the steps see are needed.
 	Alone bool
-	// Labels turns the labels of a series as the backend has them into the
-	// oneprom's own; the argument is only valid during the call, its names are
-	// not necessarily sorted. The second result tells series apart that become
-	// equal by it (the values of the replica labels).
+	// Labels turns the labels of a series as the backend has them into those that oneprom
+	// shows. The argument is only valid during the call, and its names are not necessarily
+	// sorted. The second result, the values of the replica labels, distinguishes series that
+	// become equal by it.
 	Labels func(raw []labels.Label) (labels.Labels, string)
-	// Charge is told the bytes that are about to be held; its error ends the
+	// Charge is called with the number of bytes that are about to be held; its error ends the
 	// fetch. It is called from one goroutine at a time.
 	Charge func(bytes int) error
-	// Warn is told the warnings of the backend, Inform its infos; nil does not want
-	// them. They are foreign text.
+	// Warn is called with each warning of the backend, Inform with each info, which are
+	// foreign text. Either may be nil.
 	Warn, Inform func(text string)
 }
 
-// nothing is the request of a probe, which no series answers.
+// nothing is the request of a probe, whose matchers no series has.
 func nothing() Request {
 	none := labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "oneprom_probe")
 	return Request{
@@ -47,8 +46,8 @@ func nothing() Request {
 	}
 }
 
-// Steps are the instants Start, Start+Step, … <= End (ms) at which an instant
-// selector is evaluated, looking back Lookback ms.
+// Steps are the instants Start, Start+Step, … <= End at which an instant selector is
+// evaluated with the given Lookback, all in ms.
 type Steps struct {
 	Start, End, Step, Lookback int64
 }
@@ -64,7 +63,7 @@ type Series struct {
 	Run     dedup.Run
 }
 
-// Method is a way of fetching samples.
+// Method is a way to fetch samples.
 type Method string
 
 // The methods, in order of preference.
@@ -75,8 +74,8 @@ const (
 	QueryAPI     Method = "query_api"
 )
 
-// Fetch returns the series that r asks for, by method m, in several requests
-// where the backend finds one too much. Their order is not determined.
+// Fetch returns the series that r selects, by method m, in no particular order. It makes
+// several requests where the backend refuses one as too large.
 func (c *Client) Fetch(ctx context.Context, m Method, r Request) ([]Series, error) {
 	switch m {
 	case StreamedRead, SamplesRead:
@@ -89,7 +88,7 @@ func (c *Client) Fetch(ctx context.Context, m Method, r Request) ([]Series, erro
 	panic(fmt.Sprintf("BUG: unknown method %q", m))
 }
 
-// Selector prints matchers as PromQL.
+// Selector prints matchers as a PromQL selector.
 func Selector(ms []*labels.Matcher) string {
 	texts := make([]string, len(ms))
 	for i, m := range ms {
@@ -98,7 +97,7 @@ func Selector(ms []*labels.Matcher) string {
 	return "{" + strings.Join(texts, ",") + "}"
 }
 
-// selector prints matchers as the backend reads them.
+// selector prints matchers in the backend's syntax.
 func (c *Client) selector(ms []*labels.Matcher) string {
 	if !c.dialect.EscapedNames {
 		return Selector(ms)
@@ -110,7 +109,8 @@ func (c *Client) selector(ms []*labels.Matcher) string {
 	return "{" + strings.Join(texts, ",") + "}"
 }
 
-// escapeMetricsQL puts a backslash before what cannot be in a name.
+// escapeMetricsQL puts a backslash before characters that a name cannot have unescaped
+// (https://docs.victoriametrics.com/victoriametrics/metricsql/).
 func escapeMetricsQL(name string) string {
 	var b strings.Builder
 	for i, r := range name {

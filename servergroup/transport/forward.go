@@ -1,39 +1,32 @@
 package transport
 
 import (
-	"context"
 	"net/http"
 	"slices"
 )
 
-// This file passes headers of clients on to replicas.
-
-type clientHeaderKey struct{}
-
-// WithClientHeader has the requests made with the context be those of a client that sent
-// these headers. Without it they are oneprom's own, as those of probes are.
-func WithClientHeader(ctx context.Context, header http.Header) context.Context {
-	return context.WithValue(ctx, clientHeaderKey{}, header)
+// ForClient returns the client whose requests are those of a client of oneprom's that sent
+// these headers: it passes those on that Forward names. Nil stands for oneprom's own requests,
+// such as those of probes.
+func (c *Client) ForClient(header http.Header) *Client {
+	if header == nil || len(c.Forward) == 0 {
+		return c
+	}
+	out := *c
+	out.passedOn = header
+	return &out
 }
 
-// ClientHeader returns the headers of the client; ok is false if the requests made with
-// the context are oneprom's own.
-func ClientHeader(ctx context.Context) (header http.Header, ok bool) {
-	header, ok = ctx.Value(clientHeaderKey{}).(http.Header)
-	return header, ok
-}
-
-// forward gives a request the headers of the client that it is made for, and returns
-// what is to send it. What the client did not send is not sent: the configured value
-// of such a header is for oneprom's own requests, and nobody else borrows it.
+// forward gives a request the headers of the client for whom it is made, and returns the HTTP
+// client that sends it. A header that the client did not send is not sent, even if a value is
+// configured: that is for oneprom's own requests.
 func (c *Client) forward(req *http.Request) *http.Client {
-	sent, ok := ClientHeader(req.Context())
-	if !ok || len(c.Forward) == 0 {
+	if c.passedOn == nil {
 		return c.HTTP
 	}
 	for _, name := range c.Forward {
 		req.Header.Del(name)
-		if values := sent[name]; len(values) > 0 {
+		if values := c.passedOn[name]; len(values) > 0 {
 			req.Header[name] = slices.Clone(values)
 		}
 	}

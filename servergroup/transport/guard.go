@@ -6,9 +6,8 @@ import (
 	"runtime/debug"
 )
 
-// PanicError is a panic in a goroutine that was started for a query: nobody else
-// recovers there, and it would end the process. It is a bug, so it is told from
-// other errors in the way of those of Go's runtime.
+// PanicError is a panic in a goroutine that was started for a query, where nothing else
+// recovers and it would end the process. It is a bug, and thus a runtime.Error.
 type PanicError struct {
 	Value any
 	Stack []byte
@@ -21,14 +20,14 @@ func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 // RuntimeError implements runtime.Error.
 func (*PanicError) RuntimeError() {}
 
-// Guard turns a panic of the function that defers it into its error.
+// Guard turns a panic of the function that defers it into an error of that function.
 func Guard(err *error) {
 	if p := recover(); p != nil {
 		*err = &PanicError{Value: p, Stack: debug.Stack()}
 	}
 }
 
-// StackOf is where a panic came from that has just been recovered.
+// StackOf returns the stack of a panic whose value has just been recovered.
 func StackOf(panicked any) string {
 	if p, ok := panicked.(*PanicError); ok {
 		return string(p.Stack)

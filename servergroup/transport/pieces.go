@@ -10,15 +10,15 @@ import (
 	"github.com/oneprom/oneprom/dedup"
 )
 
-// tooMuchTexts are how backends say that an answer would be too large. There is no
-// code for it: each has words of its own.
+// tooMuchTexts matches the errors of backends for responses that would be too large. There is
+// no code for that: each backend has its own texts.
 var tooMuchTexts = regexp.MustCompile(`(?i)too many|too large|too big|exceed|limit|maximum|max[-_A-Z]`)
 
-// tooSlow is how they say that they ran out of time. A half would not have more.
+// tooSlow matches their errors for queries that took too long: a half would not have more
+// time.
 var tooSlow = regexp.MustCompile(`(?i)deadline exceeded|timeout exceeded|timed out`)
 
-// tooMuch tells whether a backend refused a request because it asks for too much
-// at once.
+// tooMuch reports whether a backend refused a request as too large.
 func tooMuch(err error) bool {
 	var e *Error
 	if !errors.As(err, &e) || e.Class == ClassEvaluation || tooSlow.MatchString(e.Err.Error()) {
@@ -31,11 +31,10 @@ func tooMuch(err error) bool {
 	return false
 }
 
-// shortestPiece (ms) is what a window is not halved below.
+// shortestPiece is the length of the shortest halves of a window (ms).
 const shortestPiece = 1000
 
-// inPieces fetches a window by fetch: in halves where the backend finds it too much
-// at once.
+// inPieces fetches the window of r by fetch, in halves if the backend refuses it as too large.
 func inPieces(ctx context.Context, r Request, fetch func(context.Context, Request) ([]Series, error)) ([]Series, error) {
 	list, err := fetch(ctx, r)
 	if !tooMuch(err) || r.MaxT-r.MinT < 2*shortestPiece {
@@ -53,12 +52,12 @@ func inPieces(ctx context.Context, r Request, fetch func(context.Context, Reques
 	})
 }
 
-// toColumns decodes chunks and leaves out samples outside the window: those of a
-// chunk that reaches over the end of a piece are in the next one too.
+// toColumns decodes chunks and leaves out samples outside the window of r: a chunk across the
+// end of a piece is in the next piece, too.
 func toColumns(list []Series, r Request) error {
 	for i, s := range list {
 		if in, ok := s.Run.(*dedup.Samples); ok && (in.Len() == 0 || in.T[0] >= r.MinT && in.T[in.Len()-1] <= r.MaxT) {
-			continue // they have been charged, as their bytes or here
+			continue // charged when they were read, or here
 		}
 		run, err := decoded(s, r)
 		if err != nil {
@@ -74,8 +73,8 @@ func toColumns(list []Series, r Request) error {
 	return nil
 }
 
-// decoded returns a series' samples in the window. It turns a panic into an error:
-// upstream's iterators may panic over damaged chunks, and here no engine recovers.
+// decoded returns the samples of a series in the window of r. It turns a panic into an error:
+// upstream's iterators may panic at damaged chunks, and no engine recovers here.
 func decoded(s Series, r Request) (out *dedup.Samples, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -86,8 +85,8 @@ func decoded(s Series, r Request) (out *dedup.Samples, err error) {
 	return out, s.Run.AppendTo(out, r.MinT, r.MaxT)
 }
 
-// joined fetches two requests, of which the second begins where the first ends,
-// and joins their series, which are columns.
+// joined fetches two requests, of which the second begins where the first ends, and joins
+// their series. All runs are columns (*dedup.Samples).
 func joined(ctx context.Context, early, late Request, fetch func(context.Context, Request) ([]Series, error)) ([]Series, error) {
 	list, err := fetch(ctx, early)
 	if err != nil {
@@ -114,7 +113,7 @@ func joined(ctx context.Context, early, late Request, fetch func(context.Context
 	return list, nil
 }
 
-// appendRun puts the samples of late behind those of early. Both are columns.
+// appendRun appends the samples of late to early. Both are columns.
 func appendRun(early, late dedup.Run) error {
 	out, in := early.(*dedup.Samples), late.(*dedup.Samples)
 	for i := range in.T {

@@ -17,15 +17,14 @@ import (
 	"github.com/oneprom/oneprom/servergroup/transport/promjson"
 )
 
-// maxPoints is how many steps Prometheus answers in one range query.
+// maxPoints is the most steps of a range query that Prometheus accepts.
 const maxPoints = 11000
 
-// query fetches by the query API, which knows no stale markers. Where the
-// selector is looked at on a grid of steps, the steps tell where series end:
-// a sample that is in the lookback of a step at which the series is absent was
-// followed by a stale marker.
+// query fetches by the query API, which does not return stale markers. If the selector is
+// evaluated at steps, the steps show where series end: if a series is absent at a step in
+// whose lookback it has a sample, a stale marker followed that sample.
 func (c *Client) query(ctx context.Context, r Request) ([]Series, error) {
-	// Two requests may be under way at once.
+	// Two requests may be made at once.
 	var mtx sync.Mutex
 	labelsOf := r.Labels
 	r.Labels = func(raw []labels.Label) (labels.Labels, string) {
@@ -39,7 +38,7 @@ func (c *Client) query(ctx context.Context, r Request) ([]Series, error) {
 	case r.Steps == nil:
 		return c.queryRaw(ctx, r)
 	case r.Steps.End < r.Steps.Start:
-		return nil, nil // a subquery shorter than its step may have none
+		return nil, nil // a subquery shorter than its step may have no steps
 	case r.Alone && nameOf(r.Matchers) != "":
 		list, err = c.querySteps(ctx, r)
 	default:
@@ -55,7 +54,7 @@ func (c *Client) query(ctx context.Context, r Request) ([]Series, error) {
 	return slices.DeleteFunc(list, func(s Series) bool { return s.Run.(*dedup.Samples).Len() == 0 }), err
 }
 
-// nameOf returns the metric name that the matchers demand, "" if several match.
+// nameOf returns the metric name that the matchers select, "" if they may select several.
 func nameOf(ms []*labels.Matcher) string {
 	for _, m := range ms {
 		if m.Name == labels.MetricName && m.Type == labels.MatchEqual {
@@ -65,7 +64,7 @@ func nameOf(ms []*labels.Matcher) string {
 	return ""
 }
 
-// queryRaw fetches `selector[window]`: every sample but stale markers.
+// queryRaw fetches `selector[window]`: every sample except stale markers.
 func (c *Client) queryRaw(ctx context.Context, r Request) ([]Series, error) {
 	return inPieces(ctx, r, c.queryRawPiece)
 }
@@ -78,7 +77,7 @@ func (c *Client) queryRawPiece(ctx context.Context, r Request) ([]Series, error)
 	return c.ask(ctx, "/api/v1/query", form, r)
 }
 
-// queryBoth fetches every sample, and the steps to find stale markers.
+// queryBoth fetches every sample, and the steps, which show the stale markers.
 func (c *Client) queryBoth(ctx context.Context, r Request) ([]Series, error) {
 	var raw, steps []Series
 	g, gctx := errgroup.WithContext(ctx)
@@ -107,8 +106,8 @@ func (c *Client) queryBoth(ctx context.Context, r Request) ([]Series, error) {
 	return raw, nil
 }
 
-// querySteps fetches what an instant selector is at each step, with its value
-// and its own timestamp, so that the samples behind the steps are known.
+// querySteps fetches the value of an instant selector at each step, and the timestamp of the
+// sample that it is of.
 func (c *Client) querySteps(ctx context.Context, r Request) ([]Series, error) {
 	var values, times []Series
 	g, gctx := errgroup.WithContext(ctx)
@@ -135,11 +134,11 @@ func (c *Client) querySteps(ctx context.Context, r Request) ([]Series, error) {
 		}
 		vs := values[i].Run.(*dedup.Samples)
 		if ts == nil || len(ts.T) < len(vs.T) {
-			// Some backends drop more labels than the name, or answer later with a
-			// sample more: then every sample is fetched.
+			// Some backends drop more labels than the name, and the second response may
+			// have a later sample: then every sample is fetched.
 			return c.queryBoth(ctx, r)
 		}
-		values[i].Run = samplesBehind(vs, ts, *r.Steps)
+		values[i].Run = samplesOfSteps(vs, ts, *r.Steps)
 	}
 	return values, nil
 }
@@ -151,6 +150,7 @@ func withName(name string, f func([]labels.Label) (labels.Labels, string)) func(
 	}
 }
 
+// seriesKey identifies a Series.
 type seriesKey struct {
 	labels  string
 	replica string
@@ -168,10 +168,10 @@ func index(list []Series) map[seriesKey]Series {
 	return m
 }
 
-// samplesBehind turns the steps of a series into its samples: one for each own
-// timestamp, and a stale marker where a step has none although the last sample
-// is still in its lookback.
-func samplesBehind(values, times *dedup.Samples, steps Steps) *dedup.Samples {
+// samplesOfSteps turns the values and timestamps that a series has at the steps into its
+// samples: one for each distinct timestamp, and a stale marker where a step has no value
+// although the last sample is in its lookback.
+func samplesOfSteps(values, times *dedup.Samples, steps Steps) *dedup.Samples {
 	out := &dedup.Samples{}
 	last := int64(0)
 	next := 0
@@ -199,10 +199,10 @@ func samplesBehind(values, times *dedup.Samples, steps Steps) *dedup.Samples {
 	return out
 }
 
-// markEnds adds the stale markers that the steps at which the series is present
-// prove. Their own time is not known: a marker is put where a scrape would have
-// found the series gone, whole intervals after the last sample, but between the
-// steps that prove it and not after maxt (ms), the end of what was asked for.
+// markEnds adds the stale markers that are proven by the steps at which the series is present.
+// Their exact times are unknown: a marker is put where a scrape would have missed the series,
+// a multiple of the interval after the last sample, but between the steps that prove it and
+// not after maxt (ms), the end of the window.
 func markEnds(s *dedup.Samples, present []int64, steps Steps, maxt int64) *dedup.Samples {
 	type mark struct {
 		after int // index of the last sample before the marker
@@ -247,8 +247,16 @@ func markEnds(s *dedup.Samples, present []int64, steps Steps, maxt int64) *dedup
 	return out
 }
 
-// queryRange evaluates a selector, or timestamp() of one, at the steps, in as many
-// requests as the backend's limits demand. expr writes it with an offset (ms).
+// Evaluate returns the value of an expression at the steps, a series for each label set, in
+// several requests if the backend refuses one as too large. Of r it uses Labels, Charge, Warn
+// and Inform. The backend must not be Fronted.
+func (c *Client) Evaluate(ctx context.Context, text string, st Steps, r Request) ([]Series, error) {
+	r.Steps = &st
+	return c.queryRange(ctx, func(int64) string { return text }, r)
+}
+
+// queryRange evaluates an expression at the steps of r, in as many requests as the backend's
+// limits demand. expr prints it with an offset (ms).
 func (c *Client) queryRange(ctx context.Context, expr func(offset int64) string, r Request) ([]Series, error) {
 	st := *r.Steps
 	err := error(nil)
@@ -268,7 +276,7 @@ func (c *Client) queryRange(ctx context.Context, expr func(offset int64) string,
 	})
 }
 
-// selectorExpr writes the selector of r.
+// selectorExpr returns a function that prints the selector of r with an offset (ms).
 func (c *Client) selectorExpr(r Request) func(offset int64) string {
 	return func(offset int64) string {
 		if offset == 0 {
@@ -278,9 +286,9 @@ func (c *Client) selectorExpr(r Request) func(offset int64) string {
 	}
 }
 
-// rangePiece is one request. Front ends move start and end to multiples of the
-// step, and some count in seconds: for them all three are put there, and the
-// selector is moved back by an offset.
+// rangePiece makes one request. Front ends align start and end to multiples of the step, and
+// some cut them to seconds: if there may be one, the request is aligned already, and an offset
+// of the selector makes up for it.
 func (c *Client) rangePiece(ctx context.Context, expr func(offset int64) string, r Request) ([]Series, error) {
 	st, offset := *r.Steps, int64(0)
 	if c.dialect.Fronted {
@@ -313,7 +321,7 @@ func (c *Client) rangePiece(ctx context.Context, expr func(offset int64) string,
 	return list, err
 }
 
-// ask sends a query and keeps the samples in r's window.
+// ask sends a query and returns its series with the samples in the window of r.
 func (c *Client) ask(ctx context.Context, path string, form url.Values, r Request) ([]Series, error) {
 	timeoutParam(ctx, form)
 	resp, err := c.form(ctx, path, form)
@@ -333,7 +341,7 @@ func (c *Client) ask(ctx context.Context, path string, form url.Values, r Reques
 	}
 	if r.Warn != nil {
 		for _, w := range res.Warnings {
-			r.Warn(clipTo(mostNote, w))
+			r.Warn(clipTo(maxWarning, w))
 		}
 		if res.IsPartial {
 			r.Warn(partialText)
@@ -341,7 +349,7 @@ func (c *Client) ask(ctx context.Context, path string, form url.Values, r Reques
 	}
 	if r.Inform != nil {
 		for _, text := range res.Infos {
-			r.Inform(clipTo(mostNote, text))
+			r.Inform(clipTo(maxWarning, text))
 		}
 	}
 	out := make([]Series, 0, len(res.Series))

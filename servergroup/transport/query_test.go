@@ -51,7 +51,7 @@ func TestSamplesBehind_StepsBecomeTheSamplesThatTheyShow(t *testing.T) {
 	steps := Steps{Start: 0, End: 600_000, Step: 60_000, Lookback: 300_000}
 	f := func(values, times, want string) {
 		t.Helper()
-		require.Equal(t, want, text(samplesBehind(columns(values), columns(times), steps)))
+		require.Equal(t, want, text(samplesOfSteps(columns(values), columns(times), steps)))
 	}
 	// A sample that several steps see is one sample; the series ends when it is out of the lookback, without a marker.
 	f("0:1 60:1 120:1 180:1 240:1", "0:0 60:0 120:0 180:0 240:0", "0:1")
@@ -91,9 +91,12 @@ func served(t *testing.T, h http.HandlerFunc) *Client {
 func request(t *testing.T, r Request) Request {
 	t.Helper()
 	r.Matchers = []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "__name__", "m")}
-	r.Labels = func(raw []labels.Label) (labels.Labels, string) { return labels.New(raw...), "" }
+	r.Labels = unchanged
 	return r
 }
+
+// unchanged is Request.Labels for series that keep their labels.
+func unchanged(raw []labels.Label) (labels.Labels, string) { return labels.New(raw...), "" }
 
 const emptyMatrix = `{"status":"success","data":{"resultType":"matrix","result":[]}}`
 

@@ -4,25 +4,18 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"slices"
 
-	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/prompb"
+
+	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/transport/remoteread"
 )
 
-// maxMessage bounds one protobuf message (bytes): a frame of a streamed answer,
-// or a whole answer of samples.
-const (
-	maxFrame   = 64 << 20
-	maxSamples = 2 << 30
-)
-
-// read fetches by remote read. A backend that was asked for a stream may answer
-// with samples all the same (Cortex does); both are understood.
+// read fetches by remote read. A backend that was asked for a stream may still send samples,
+// as Cortex does: the content type says which of the two it is.
 func (c *Client) read(ctx context.Context, m Method, r Request) ([]Series, error) {
 	resp, err := c.sendRead(ctx, m, r)
 	if err != nil {
@@ -30,17 +23,21 @@ func (c *Client) read(ctx context.Context, m Method, r Request) ([]Series, error
 	}
 	defer resp.Body.Close()
 	body := &chargingReader{r: resp.Body, charge: r.Charge}
-	p := seriesParser{from: c.URL(), labels: r.Labels, mint: r.MinT, maxt: r.MaxT}
+	var series []Series
+	decode, o := remoteread.DecodeSamples, remoteread.Options{
+		From: c.URL(), MinT: r.MinT, MaxT: r.MaxT, Labels: r.Labels, Charge: r.Charge,
+		Emit: func(l labels.Labels, replica string, run dedup.Run) {
+			series = append(series, Series{Labels: l, Replica: replica, Run: run})
+		},
+	}
 	if isStream(resp) {
-		err = p.stream(body)
-	} else {
-		err = p.samples(body)
+		decode = remoteread.DecodeStream
 	}
-	if err == nil {
-		return p.series, nil
+	if err = decode(body, o); err == nil {
+		return series, nil
 	}
-	var broken *formatError
-	var said *saidError
+	var broken *remoteread.FormatError
+	var said *remoteread.ServerError
 	switch {
 	case errors.As(err, &said):
 		return nil, &Error{Class: ClassServer, URL: c.URL(), Err: err}
@@ -51,10 +48,10 @@ func (c *Client) read(ctx context.Context, m Method, r Request) ([]Series, error
 }
 
 func (c *Client) sendRead(ctx context.Context, m Method, r Request) (*http.Response, error) {
-	if c.dialect.FindsWithin {
+	if c.dialect.UnanchoredRegexps {
 		r.Matchers = anchored(r.Matchers)
 	}
-	body, err := encodeReadRequest(m, r)
+	body, err := remoteread.Request{Matchers: r.Matchers, MinT: r.MinT, MaxT: r.MaxT, Streamed: m == StreamedRead}.Encode()
 	if err != nil {
 		return nil, err
 	}
@@ -73,38 +70,8 @@ func isStream(resp *http.Response) bool {
 	return bytes.HasPrefix([]byte(resp.Header.Get("Content-Type")), []byte(typeStream))
 }
 
-func encodeReadRequest(m Method, r Request) ([]byte, error) {
-	q := &prompb.Query{
-		StartTimestampMs: r.MinT,
-		EndTimestampMs:   r.MaxT,
-		Hints:            &prompb.ReadHints{StartMs: r.MinT, EndMs: r.MaxT},
-	}
-	for _, lm := range r.Matchers {
-		typ, ok := matcherTypes[lm.Type]
-		if !ok {
-			return nil, fmt.Errorf("BUG: unknown matcher type %v", lm.Type)
-		}
-		q.Matchers = append(q.Matchers, &prompb.LabelMatcher{Type: typ, Name: lm.Name, Value: lm.Value})
-	}
-	req := &prompb.ReadRequest{Queries: []*prompb.Query{q}}
-	if m == StreamedRead {
-		req.AcceptedResponseTypes = []prompb.ReadRequest_ResponseType{prompb.ReadRequest_STREAMED_XOR_CHUNKS, prompb.ReadRequest_SAMPLES}
-	}
-	data, err := req.Marshal()
-	if err != nil {
-		return nil, err
-	}
-	return snappy.Encode(nil, data), nil
-}
-
-var matcherTypes = map[labels.MatchType]prompb.LabelMatcher_Type{
-	labels.MatchEqual:     prompb.LabelMatcher_EQ,
-	labels.MatchNotEqual:  prompb.LabelMatcher_NEQ,
-	labels.MatchRegexp:    prompb.LabelMatcher_RE,
-	labels.MatchNotRegexp: prompb.LabelMatcher_NRE,
-}
-
-// ProbeRead asks for nothing by remote read and returns how the backend answers.
+// ProbeRead requests series that do not exist by remote read, and returns the method by
+// which the backend responds.
 func (c *Client) ProbeRead(ctx context.Context) (Method, error) {
 	resp, err := c.sendRead(ctx, StreamedRead, nothing())
 	if err != nil {
@@ -120,8 +87,8 @@ func (c *Client) ProbeRead(ctx context.Context) (Method, error) {
 	return SamplesRead, nil
 }
 
-// anchored writes regular expressions so that they match whole values where the
-// backend searches within them.
+// anchored returns matchers whose regular expressions match entire values also where the
+// backend searches in values.
 func anchored(ms []*labels.Matcher) []*labels.Matcher {
 	out := slices.Clone(ms)
 	for i, m := range out {

@@ -9,10 +9,8 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// This file is how a backend is asked for series that has remote read and nothing
-// else of the API.
-
-// seriesByRead finds series by reading their samples.
+// seriesByRead finds series by reading their samples, for backends that have remote read and
+// nothing else of the API (Dialect.ReadOnly).
 func (c *Client) seriesByRead(ctx context.Context, l Lookup) ([]labels.Labels, error) {
 	const far = math.MaxInt64 / 1_000_000 // ms that are still ns, as InfluxDB counts
 	var builder labels.ScratchBuilder

@@ -128,7 +128,7 @@ func TestInflux_RegularExpressionsMatchWholeValues(t *testing.T) {
 						want = append(want, s.String())
 					}
 				}
-				list, err := c.Fetch(t.Context(), SamplesRead, Request{Matchers: ms, MinT: 0, MaxT: 1, Labels: newParser().labels})
+				list, err := c.Fetch(t.Context(), SamplesRead, Request{Matchers: ms, MinT: 0, MaxT: 1, Labels: unchanged})
 				require.NoError(t, err)
 				var got []string
 				for _, s := range list {
@@ -191,7 +191,7 @@ func TestInflux_ProbeAndPath(t *testing.T) {
 	m, err := c.ProbeRead(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, SamplesRead, m)
-	list, err := c.Fetch(t.Context(), SamplesRead, Request{Matchers: []*labels.Matcher{match(labels.MatchEqual, "a", "b")}, MinT: 1, MaxT: 2, Labels: newParser().labels})
+	list, err := c.Fetch(t.Context(), SamplesRead, Request{Matchers: []*labels.Matcher{match(labels.MatchEqual, "a", "b")}, MinT: 1, MaxT: 2, Labels: unchanged})
 	require.NoError(t, err)
 	require.Empty(t, list)
 	require.Equal(t, "1 2", strconv.FormatInt(db.last.StartTimestampMs, 10)+" "+strconv.FormatInt(db.last.EndTimestampMs, 10))

@@ -9,13 +9,15 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// Lookup selects series for the endpoints that tell of series and not of
-// samples.
+// Lookup selects series for the endpoints that return labels, series, exemplars or metadata
+// (https://prometheus.io/docs/prometheus/latest/querying/api/#querying-metadata).
 type Lookup struct {
-	Matchers   []*labels.Matcher
+	Matchers []*labels.Matcher
+	// MinT and MaxT are the window (ms, inclusive).
 	MinT, MaxT int64
 	// Limit is the most results wanted, 0 for all. Older backends ignore it.
-	Limit  int
+	Limit int
+	// Charge is called with the number of bytes read; its error ends the lookup.
 	Charge func(bytes int) error
 }
 
@@ -31,8 +33,8 @@ func (c *Client) lookupForm(l Lookup) url.Values {
 	return form
 }
 
-// window sets start and end. Bounds so far off that they mean none are left out:
-// not every backend can parse them.
+// window sets start and end. It omits bounds that are so far away that they mean none: not
+// every backend can parse those.
 func (c *Client) window(l Lookup, form url.Values) {
 	const far = 1 << 53
 	switch {
@@ -81,7 +83,8 @@ func (c *Client) Series(ctx context.Context, l Lookup) ([]labels.Labels, []strin
 	return series, warnings, err
 }
 
-// Exemplars decodes /api/v1/query_exemplars into data, if the backend has that.
+// Exemplars decodes the data of /api/v1/query_exemplars into data and returns its warnings. It
+// leaves data alone if the backend has no such endpoint.
 func (c *Client) Exemplars(ctx context.Context, query string, l Lookup, data any) ([]string, error) {
 	if c.dialect.ReadOnly {
 		return nil, nil
@@ -95,18 +98,18 @@ func (c *Client) Exemplars(ctx context.Context, query string, l Lookup, data any
 	return warnings, err
 }
 
-// Metadata decodes /api/v1/metadata into data, if the backend has that. metric is "" for
-// all.
+// Metadata decodes the data of /api/v1/metadata into data and returns its warnings. It leaves
+// data alone if the backend has no such endpoint. metric is "" for all.
 func (c *Client) Metadata(ctx context.Context, metric string, charge func(int) error, data any) ([]string, error) {
 	params := url.Values{}
 	if metric != "" {
 		params.Set("metric", metric)
 	}
-	_, warnings, err := c.Tell(ctx, "/api/v1/metadata", params, charge, data)
+	_, warnings, err := c.GetOptional(ctx, "/api/v1/metadata", params, charge, data)
 	return warnings, err
 }
 
-// Status decodes /api/v1/status/<what> into data.
+// Status decodes the data of /api/v1/status/<what> into data.
 func (c *Client) Status(ctx context.Context, what string, data any) error {
 	resp, err := c.get(ctx, "/api/v1/status/"+what, nil)
 	if err != nil {
@@ -124,8 +127,8 @@ func (c *Client) formText(ctx context.Context, path string, form url.Values, cha
 	return c.text(resp, charge, data)
 }
 
-// escapeLabel makes a label name fit for a path: as upstream escapes names that
-// are not of the old character set.
+// escapeLabel escapes a label name for a path, as upstream does with names that are not of the
+// legacy character set (https://prometheus.io/docs/prometheus/latest/querying/api/#querying-label-values).
 func escapeLabel(name string) string {
 	if model.LegacyValidation.IsValidLabelName(name) {
 		return name
@@ -133,9 +136,8 @@ func escapeLabel(name string) string {
 	return model.EscapeName(name, model.ValueEncodingEscaping)
 }
 
-// Sample returns the labels of one series that exists at t (ms), or nothing if
-// the backend has no series `up`.
-func (c *Client) Sample(ctx context.Context, t int64) ([]labels.Labels, error) {
+// UpSeries returns the labels of one series `up` that exists at t (ms), none if there is none.
+func (c *Client) UpSeries(ctx context.Context, t int64) ([]labels.Labels, error) {
 	form := url.Values{"query": {"topk(1, up)"}, "time": {formatTime(t)}}
 	resp, err := c.form(ctx, "/api/v1/query", form)
 	if err != nil {

@@ -12,27 +12,28 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// What the spans of requests to replicas say.
+// The attributes of spans of requests to replicas.
 const (
 	groupKey   = attribute.Key("oneprom.group")
 	replicaKey = attribute.Key("oneprom.replica")
-	// outcomeKey is the Class of what went wrong, or outcomeOK. What is found in an
-	// answer only when it is decoded is not seen here.
+	// outcomeKey is the Class of the failure, or outcomeOK. A fault that is only found when
+	// the body is decoded is not known here.
 	outcomeKey = attribute.Key("oneprom.outcome")
 	statusKey  = attribute.Key("http.response.status_code")
 
 	outcomeOK = "ok"
 )
 
-// call is the span of one request, which ends with its answer. Nil is that of a
-// request that belongs to no trace, as probes do not.
+// call is the span of one request, which ends with the body of its response. It is nil for a
+// request that belongs to no trace, such as a probe.
 type call struct {
 	trace.Span
 	client *Client
 	req    *http.Request
 }
 
-// traced returns the request with a span of its own, of which the replica is told.
+// traced returns the request with a span, which it propagates to the replica
+// (https://www.w3.org/TR/trace-context/).
 func (c *Client) traced(req *http.Request) (*http.Request, *call) {
 	parent := trace.SpanFromContext(req.Context())
 	if !parent.SpanContext().IsValid() {
@@ -46,8 +47,8 @@ func (c *Client) traced(req *http.Request) (*http.Request, *call) {
 	return req, &call{span, c, req}
 }
 
-// answered takes in what became of the request. A body is still to be read.
-func (s *call) answered(resp *http.Response, err error) {
+// responded records the outcome of the request. The span goes on until the body is closed.
+func (s *call) responded(resp *http.Response, err error) {
 	switch {
 	case s == nil:
 	case err != nil:

@@ -1,7 +1,7 @@
-// Package dialect emulates backends that are not quite a Prometheus: Thanos Query, Grafana Mimir and
+// Package dialect emulates backends that differ from a Prometheus: Thanos Query, Grafana Mimir and
 // Cortex, and any of them with limits. Each is upstream's API over a storage, with the other server's
-// routes, parameters and errors around it. They are as wrong as the originals are where a client does
-// not ask in the right way: that is what they are for.
+// routes, parameters and errors around it. Where a client does not ask in the right way, they are as
+// wrong as the originals: that is their purpose.
 package dialect
 
 import (
@@ -19,17 +19,17 @@ import (
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 )
 
-// Changing is a backend that becomes another one behind the same address, as at an upgrade.
+// Changing is a backend that is replaced by another one at the same address, as in an upgrade.
 type Changing struct{ now atomic.Pointer[http.Handler] }
 
-// NewChanging returns a backend that begins as h.
+// NewChanging returns a backend that is h at first.
 func NewChanging(h http.Handler) *Changing {
 	c := &Changing{}
 	c.Become(h)
 	return c
 }
 
-// Become answers as h from the next request on.
+// Become replaces the backend by h, from the next request on.
 func (c *Changing) Become(h http.Handler) { c.now.Store(&h) }
 
 // ServeHTTP implements http.Handler.
@@ -45,7 +45,7 @@ func writeError(w http.ResponseWriter, code int, errorType, text string) {
 	backendtest.WriteJSON(w, code, map[string]any{"status": "error", "errorType": errorType, "error": text})
 }
 
-// routed tells whether a path below /api/v1/ is one of the routes, and so exists. The value of a label
+// routed reports whether a path below /api/v1/ is one of the routes, and so exists. The value of a label
 // is the route `label/values`.
 func routed(path string, routes []string) bool {
 	if name, ok := strings.CutPrefix(path, "label/"); ok && strings.HasSuffix(name, "/values") {

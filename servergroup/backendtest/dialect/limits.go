@@ -25,11 +25,11 @@ import (
 type Limits struct {
 	// Points is how many steps after the first a range query may have.
 	Points int64
-	// Samples is how many samples a query may load, or an answer of remote read in samples may hold.
+	// Samples is how many samples a query may load, or a remote-read response of samples may hold.
 	Samples int
 	// Series and ChunkBytes bound what all selectors of a query, or a remote read, may find.
 	Series, ChunkBytes int
-	// Words are those in which it refuses.
+	// Words are the texts with which it refuses.
 	Words Words
 
 	refused atomic.Int64
@@ -44,7 +44,7 @@ type Words struct {
 	// PointsStatus is the HTTP status of the first, PointsType its errorType.
 	PointsStatus int
 	PointsType   string
-	// PerSelect tells that samples are counted as they are selected, not while the engine evaluates.
+	// PerSelect reports whether samples are counted as they are selected, not while the engine evaluates.
 	PerSelect bool
 }
 

@@ -15,8 +15,6 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 )
 
-// This file is how a Thanos Query reads its stores.
-
 // Querier implements storage.Queryable.
 func (t *Thanos) Querier(mint, maxt int64) (storage.Querier, error) {
 	return thanosQuerier{t: t, mint: mint, maxt: maxt}, nil
@@ -34,7 +32,7 @@ type thanosQuerier struct {
 
 func (thanosQuerier) Close() error { return nil }
 
-// thanosChunks shows the same as chunks.
+// thanosChunks is thanosQuerier as a storage.ChunkQuerier.
 type thanosChunks struct{ thanosQuerier }
 
 func (q thanosChunks) Select(ctx context.Context, sorted bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.ChunkSeriesSet {
@@ -48,8 +46,8 @@ func paramsOf(ctx context.Context) thanosParams {
 	return thanosParams{dedup: true, partial: true}
 }
 
-// open calls f with each store that the matchers concern and that answers. The matchers are those
-// that are left for the store's own data.
+// open calls f with each reachable store whose external labels match, and with the matchers that are
+// left for the store's own data.
 func (q thanosQuerier) open(ctx context.Context, ms []*labels.Matcher, f func(Store, storage.Querier, []*labels.Matcher) error) (annotations.Annotations, error) {
 	var ws annotations.Annotations
 	for _, s := range q.t.opts.Stores {

@@ -22,10 +22,10 @@ type Fault struct {
 // Refuse closes the listener: connections are refused, and open ones end.
 func Refuse() Fault { return Fault{refuse: true} }
 
-// Latency has every answer begin so much later.
+// Latency delays the beginning of every response by this much.
 func Latency(d time.Duration) Fault { return Jitter(d, d) }
 
-// Jitter has answers begin later by any time between two.
+// Jitter delays the beginning of responses by a random time between the two.
 func Jitter(least, most time.Duration) Fault {
 	return Fault{answer: func(w http.ResponseWriter, r *http.Request, backend http.Handler) {
 		late := time.NewTimer(least + rand.N(most-least+1))
@@ -73,12 +73,12 @@ func Drip(interval time.Duration) Fault {
 	})
 }
 
-// Reset takes the request and resets the connection.
+// Reset reads the request and resets the connection.
 func Reset() Fault {
 	return Fault{answer: func(w http.ResponseWriter, _ *http.Request, _ http.Handler) { reset(w) }}
 }
 
-// ResetInBody promises the whole body and resets the connection after half of it.
+// ResetInBody announces the complete body and resets the connection after half of it.
 func ResetInBody() Fault {
 	return edited(func(w http.ResponseWriter, _ *http.Request, a *recorded) {
 		w.Header().Set("Content-Length", strconv.Itoa(a.body.Len()))
@@ -100,8 +100,8 @@ func reset(w http.ResponseWriter) {
 	_ = conn.Close()
 }
 
-// Truncate sends the body without its end as if that were all. The cut is in the midst of the last
-// message: one between two messages of streamed remote read leaves an answer with nothing wrong in it.
+// Truncate sends the body without its end as if it were complete. The cut is within the last message:
+// a streamed remote read that is cut between two messages is a valid response.
 func Truncate() Fault {
 	return edited(func(w http.ResponseWriter, _ *http.Request, a *recorded) {
 		a.begin(w)
@@ -117,7 +117,7 @@ func Garbage() Fault {
 	})
 }
 
-// Says answers every request in the same way.
+// Says sends the same response to every request.
 func Says(status int, header http.Header, body string) Fault {
 	return Fault{answer: func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
 		for name, values := range header {
@@ -128,8 +128,8 @@ func Says(status int, header http.Header, body string) Fault {
 	}}
 }
 
-// Clock is a server whose clock is wrong by so much: its answers are dated by it, and its samples are
-// those of shifted.
+// Clock is a server whose clock is wrong by this much: it dates its responses by that clock, and has the
+// samples of shifted.
 func Clock(wrong time.Duration, shifted http.Handler) Fault {
 	return Fault{answer: func(w http.ResponseWriter, r *http.Request, _ http.Handler) {
 		w.Header().Set("Date", time.Now().Add(wrong).UTC().Format(http.TimeFormat))
@@ -137,7 +137,7 @@ func Clock(wrong time.Duration, shifted http.Handler) Fault {
 	}}
 }
 
-// edited lets the backend answer and sends something else.
+// edited sends a changed response of the backend.
 func edited(send func(w http.ResponseWriter, r *http.Request, a *recorded)) Fault {
 	return Fault{answer: func(w http.ResponseWriter, r *http.Request, backend http.Handler) {
 		a := &recorded{header: http.Header{}, status: http.StatusOK}
@@ -146,7 +146,7 @@ func edited(send func(w http.ResponseWriter, r *http.Request, a *recorded)) Faul
 	}}
 }
 
-// recorded is an answer of the backend.
+// recorded is a response of the backend.
 type recorded struct {
 	header http.Header
 	status int

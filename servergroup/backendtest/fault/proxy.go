@@ -1,5 +1,5 @@
-// Package fault puts a backend of a test behind a listener that makes it fail, in one way at a time,
-// and lets it recover.
+// Package fault puts a test's backend behind a listener that makes it fail, in one way at a time, and
+// recover.
 package fault
 
 import (
@@ -41,8 +41,8 @@ func New(backend http.Handler) (*Proxy, error) {
 	return p, nil
 }
 
-// listenApart listens on a loopback address that is hardly anybody else's, so that nobody takes the
-// port while connections to it are refused. Where 127.0.0.1 is the only one, that is it.
+// listenApart listens on a loopback address that hardly any other process uses, so that none takes the
+// port while connections to it are refused. If 127.0.0.1 is the only address, it uses that.
 func listenApart() (net.Listener, error) {
 	n := rand.Uint32()
 	l, err := net.Listen("tcp", fmt.Sprintf("127.%d.%d.%d:0", 1+n%250, 1+n>>8%250, 1+n>>16%250))
@@ -61,8 +61,8 @@ func (p *Proxy) Requests() int64 { return p.requests.Load() }
 // Open is how many connections are open, idle ones among them.
 func (p *Proxy) Open() int64 { return p.open.Load() }
 
-// Set has requests that come from now on fail in this way; the zero value has them answered. Requests
-// under way go on as they began, unless connections are refused, which closes those that are open, too.
+// Set makes requests that come from now on fail in this way; with the zero value they succeed. Running
+// requests go on as they began, unless connections are refused: that closes open ones, too.
 func (p *Proxy) Set(f Fault) error {
 	p.mtx.Lock()
 	defer p.mtx.Unlock()
@@ -81,7 +81,7 @@ func (p *Proxy) Set(f Fault) error {
 	return nil
 }
 
-// Close ends the requests under way and waits for them.
+// Close ends the running requests and waits for them.
 func (p *Proxy) Close() {
 	p.mtx.Lock()
 	defer p.mtx.Unlock()

@@ -3,6 +3,7 @@ package promjson
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
 	"runtime"
@@ -15,27 +16,43 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// The response that is measured: an hour of a fleet at steps of 15 seconds.
 const (
-	benchSeries = 300
-	benchPoints = 1000
+	benchSeries = 1000
+	benchPoints = 240
 )
 
 // TestDecodeMemory: decoding allocates little more than what the columns hold.
 func TestDecodeMemory(t *testing.T) {
-	const most = 24 // bytes a sample
+	const (
+		series, points = 300, 1000
+		most           = 24 // bytes a sample
+	)
 	for name, s := range map[string]shape{"mix": mix, "17 digits": digits17} {
-		body := matrixBody(benchSeries, benchPoints, s)
+		body := matrixBody(series, points, s)
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
 		res, err := Decode(bytes.NewReader(body), Options{})
 		runtime.ReadMemStats(&after)
 		require.NoError(t, err)
-		require.Len(t, res.Series, benchSeries)
-		perSample := float64(after.TotalAlloc-before.TotalAlloc) / benchSeries / benchPoints
+		require.Len(t, res.Series, series)
+		perSample := float64(after.TotalAlloc-before.TotalAlloc) / series / points
 		t.Logf("%s: %.2f bytes a sample", name, perSample)
 		require.LessOrEqual(t, perSample, float64(most))
 		require.GreaterOrEqual(t, perSample, float64(sampleBytes))
 	}
+}
+
+// encodingJSON reads a response by encoding/json into the types of prometheus/common.
+func encodingJSON(body []byte) (model.Matrix, error) {
+	var response struct {
+		Status string `json:"status"`
+		Data   struct {
+			Result model.Matrix `json:"result"`
+		} `json:"data"`
+	}
+	err := json.NewDecoder(bytes.NewReader(body)).Decode(&response)
+	return response.Data.Result, err
 }
 
 // canned answers every request with a body.
@@ -56,12 +73,15 @@ func clientGolang(tb testing.TB, body []byte) apiv1.API {
 
 var benchRange = apiv1.Range{Start: time.Unix(0, 0), End: time.Unix(1000, 0), Step: time.Second}
 
-// TestClientGolang: client_golang reads the same samples from the bodies that
-// are measured.
+// TestClientGolang: client_golang and encoding/json read the same samples from the
+// bodies that are measured.
 func TestClientGolang(t *testing.T) {
 	body := matrixBody(20, 50, mix)
 	want, _, err := clientGolang(t, body).QueryRange(context.Background(), "up", benchRange)
 	require.NoError(t, err)
+	same, err := encodingJSON(body)
+	require.NoError(t, err)
+	require.Equal(t, want, same)
 	got, err := Decode(bytes.NewReader(body), Options{})
 	require.NoError(t, err)
 	for i, s := range want.(model.Matrix) {
@@ -110,6 +130,12 @@ func BenchmarkMatrix(b *testing.B) {
 			client := clientGolang(b, body)
 			measure(b, body, samples, func() error {
 				_, _, err := client.QueryRange(context.Background(), "up", benchRange)
+				return err
+			})
+		})
+		b.Run(c.name+"/encoding_json", func(b *testing.B) {
+			measure(b, body, samples, func() error {
+				_, err := encodingJSON(body)
 				return err
 			})
 		})

@@ -6,9 +6,8 @@ import (
 	"github.com/oneprom/oneprom/dedup"
 )
 
-// columns gathers the samples of one series, whose number is not known before
-// its end. Floats and histograms come apart from each other, each in the order
-// of time.
+// columns gathers the samples of one series, whose number is not known before its end. Floats
+// and histograms come in separate lists, each in time order.
 type columns struct {
 	t  []int64 // ms
 	f  []float64
@@ -18,7 +17,7 @@ type columns struct {
 
 func (c *columns) reset() { c.t, c.f, c.ht, c.h = c.t[:0], c.f[:0], c.ht[:0], c.h[:0] }
 
-// release forgets all samples, and large memory.
+// release removes all samples, and large buffers.
 func (c *columns) release() {
 	clear(c.h[:cap(c.h)])
 	if cap(c.t)+cap(c.ht) > keptScratch {
@@ -27,7 +26,8 @@ func (c *columns) release() {
 	c.reset()
 }
 
-// add appends a float, unless its time is not after the float before.
+// add appends a float and reports whether its time is after the previous one; if not, it does
+// nothing.
 func (c *columns) add(t int64, f float64) bool {
 	if n := len(c.t); n > 0 && t <= c.t[n-1] {
 		return false
@@ -47,8 +47,8 @@ func (c *columns) addHistogram(t int64, h *histogram.FloatHistogram) bool {
 	return true
 }
 
-// take returns the samples in columns of just their size. If a float and a
-// histogram have the same time, ok is false and t is that time.
+// take returns the samples in columns of exactly their size. If a float and a histogram have
+// the same time, ok is false and t is that time (ms).
 func (c *columns) take(from *slab) (s dedup.Samples, t int64, ok bool) {
 	n := len(c.t) + len(c.ht)
 	s.T, s.F = from.cut(n)
@@ -79,14 +79,14 @@ const (
 	slabMost = 32  // the longest columns that are cut from a slab, in samples
 )
 
-// slab is memory for short columns, so that the samples of a vector are not
-// allocated one by one. What is cut from a slab keeps all of it in memory.
+// slab is memory for short columns, so that the samples of a vector are not allocated one by
+// one. A column that is cut from a slab keeps all of the slab in memory.
 type slab struct {
 	t []int64
 	f []float64
 }
 
-// cut returns columns for n samples, all 0, without room to append.
+// cut returns zeroed columns of n samples, without capacity for more.
 func (s *slab) cut(n int) (t []int64, f []float64) {
 	if n == 0 {
 		return nil, nil

@@ -34,7 +34,7 @@ func digits17(rng *rand.Rand, _ int) func(i int) float64 {
 	return func(int) float64 { return level * (1 + rng.Float64()/10) / 3 }
 }
 
-// matrixBody is an answer of query_range with 12 labels a series.
+// matrixBody is a response of query_range with 12 labels a series.
 func matrixBody(series, points int, s shape) []byte {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var b bytes.Buffer
@@ -58,7 +58,7 @@ func matrixBody(series, points int, s shape) []byte {
 	return b.Bytes()
 }
 
-// vectorBody is an answer of query with 12 labels a sample.
+// vectorBody is a response of query with 12 labels a sample.
 func vectorBody(series int) []byte {
 	rng := rand.New(rand.NewPCG(1, 2))
 	var b bytes.Buffer

@@ -23,8 +23,8 @@ func floats(tv ...float64) (s dedup.Samples) {
 	return s
 }
 
-// answers are the bodies of successful decodings, and what they decode to.
-var answers = []struct {
+// responses are the bodies of successful decodings, and what they decode to.
+var responses = []struct {
 	name, body string
 	want       Result
 }{
@@ -111,7 +111,7 @@ var answers = []struct {
 }
 
 func TestDecode(t *testing.T) {
-	for _, tc := range answers {
+	for _, tc := range responses {
 		t.Run(tc.name, func(t *testing.T) {
 			if tc.want.Status == "" {
 				tc.want.Status = "success"
@@ -168,7 +168,7 @@ func bitsOf(fs []float64) []uint64 {
 	return out
 }
 
-// in puts elements of a matrix into an answer.
+// in puts elements of a matrix into a response.
 func in(elements string) string {
 	return `{"status":"success","data":{"resultType":"matrix","result":[` + elements + `]}}`
 }
@@ -183,7 +183,7 @@ func TestDecodeErrors(t *testing.T) {
 		{"other status", `{"status":"ok"}`, `found "ok"`},
 		{"status is no string", `{"status":1}`, `byte 10: expected a string, found "1"`},
 		{"status twice", `{"status":"success","status":"error"}`, `byte 29: expected the key "status" only once`},
-		{"no data", `{"status":"success"}`, `byte 20: expected data in an answer with status "success"`},
+		{"no data", `{"status":"success"}`, `byte 20: expected data in a response with status "success"`},
 		{"data is a list", `{"status":"success","data":[1]}`, `byte 27: expected an object as data`},
 		{"data is a number", `{"data":17,"status":"success"}`, `byte 8: expected an object as data`},
 		{"no result", `{"status":"success","data":{"resultType":"matrix"}}`, `expected a result in data`},
@@ -264,9 +264,9 @@ func TestDecodeErrors(t *testing.T) {
 	}
 }
 
-// TestDecodeTruncated cuts every answer at every byte.
+// TestDecodeTruncated cuts every response at every byte.
 func TestDecodeTruncated(t *testing.T) {
-	for _, tc := range answers {
+	for _, tc := range responses {
 		body := strings.TrimRight(tc.body, " \n")
 		for n := range len(body) {
 			_, err := Decode(strings.NewReader(body[:n]), Options{})
@@ -295,12 +295,12 @@ func TestDecodeNoProgress(t *testing.T) {
 
 // TestDecodeWindow moves the borders of the window over every byte of a body.
 func TestDecodeWindow(t *testing.T) {
-	body := answers[5].body
+	body := responses[5].body
 	for shift := range len(body) + 1 {
 		pad := strings.Repeat(" ", windowSize-shift)
 		got, err := Decode(strings.NewReader(pad+body), Options{})
 		require.NoError(t, err)
-		want := answers[5].want
+		want := responses[5].want
 		want.Status = "success"
 		requireSame(t, &want, got)
 	}

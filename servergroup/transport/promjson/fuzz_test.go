@@ -10,8 +10,8 @@ import (
 // encoding/json, and give the same result; and the same, or the same error, if
 // they come one by one.
 func FuzzDecode(f *testing.F) {
-	for _, a := range answers {
-		f.Add([]byte(a.body))
+	for _, r := range responses {
+		f.Add([]byte(r.body))
 	}
 	f.Add([]byte(in(`{"histograms":[[1.5,{"count":"6","sum":"-8","buckets":[[1,"-5.6568542494923805","-4","3"],[1,"-4","-2.8284271247461903","2"],[1,"-0.5","-0.3","1"],[3,"-0.3","0.3","2"],[0,"1","1.414213562373095","1"]]}]]}`)))
 	f.Add(matrixBody(2, 3, mix))

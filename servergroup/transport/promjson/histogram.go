@@ -6,23 +6,24 @@ import (
 	"github.com/prometheus/prometheus/model/histogram"
 )
 
-// bucketBytes is what a bucket holds in the result, at the most: a count, a span
-// of its own and a custom bound.
+// bucketBytes is the most that a bucket takes in the result: a count, a span of its own and a
+// custom bound.
 const bucketBytes = 24
 
 var histogramKeys = []string{"count", "sum", "buckets"}
 
-// bucket is one bucket as it is printed.
+// bucket is one bucket of a printed histogram
+// (https://prometheus.io/docs/prometheus/latest/querying/api/#native-histograms).
 type bucket struct {
-	code          byte // which bounds belong to it, see the constants
+	code          byte // which bounds are included, see the constants
 	lo, hi, count float64
 }
 
-// The codes of buckets by which bounds belong to them.
+// The codes of buckets by which of their bounds they include.
 const (
 	upperClosed = iota // (lo, hi]: positive, or custom
 	lowerClosed        // [lo, hi): negative
-	open               // (lo, hi): next to 0, where bounds are too small for a float64
+	open               // (lo, hi): next to 0, if bounds are too small for a float64
 	closed             // [lo, hi]: the zero bucket, or the lowest custom one
 )
 

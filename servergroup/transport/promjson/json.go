@@ -12,7 +12,7 @@ const (
 	maxDepth = 100
 )
 
-// consume consumes white space and then c, which what describes.
+// consume consumes white space and then c. what describes c in the error.
 func (d *decoder) consume(c byte, what string) error {
 	if got, ok := d.token(); !ok || got != c {
 		return d.expected(what)
@@ -21,8 +21,8 @@ func (d *decoder) consume(c byte, what string) error {
 	return nil
 }
 
-// more consumes what stands between two elements, a comma, or what ends them
-// all. It reports whether another element follows.
+// more consumes a comma, or the end of all elements. It reports whether another element
+// follows.
 func (d *decoder) more(end byte, what string) (bool, error) {
 	switch c, ok := d.token(); {
 	case ok && c == ',':
@@ -36,8 +36,8 @@ func (d *decoder) more(end byte, what string) (bool, error) {
 	}
 }
 
-// object reads an object and calls f at the value of each key that is known.
-// Other keys are skipped; a known key that occurs twice is an error.
+// object reads an object and calls f at the value of each known key. Other keys are skipped. A
+// known key that occurs twice is an error.
 func (d *decoder) object(known []string, f func(key string) error) error {
 	var seen uint
 	return d.pairs(func() error {
@@ -129,7 +129,7 @@ func (d *decoder) literal(word string) error {
 	return nil
 }
 
-// skip reads a value of any kind and forgets it.
+// skip reads a value of any kind and drops it.
 func (d *decoder) skip(depth int) error {
 	if depth > maxDepth {
 		return errorAt(d.offset(), "expected at most %d levels of values", maxDepth)
@@ -205,7 +205,7 @@ func (d *decoder) digits(what string) error {
 	}
 }
 
-// take moves the byte that was peeked at into d.tok.
+// take moves the byte that peek has returned to d.tok.
 func (d *decoder) take() {
 	d.tok = append(d.tok, d.buf[d.i])
 	d.i++
@@ -254,11 +254,10 @@ func (d *decoder) text(dst []byte, what string) ([]byte, error) {
 	}
 }
 
-// escapes reads escape sequences, as many as follow each other, and appends
-// what they stand for to dst. It starts at a backslash in the string that began
-// at dst[start].
+// escapes reads consecutive escape sequences and appends the characters that they stand for to
+// dst. It starts at a backslash in the string that began at dst[start].
 func (d *decoder) escapes(dst []byte, start int) ([]byte, error) {
-	half := rune(0) // the first half of a surrogate pair whose second is awaited
+	half := rune(0) // the first half of a surrogate pair that is not complete yet
 	for {
 		c, ok := d.peek()
 		if !ok || c != '\\' {

@@ -14,8 +14,8 @@ import (
 	"github.com/oneprom/oneprom/dedup"
 )
 
-// This file is a second decoder, of the same shape, over encoding/json: slow,
-// simple and strict. What it does not accept, it panics with a rejected.
+// The model is a second decoder of the same form of JSON, over encoding/json: slow,
+// simple and strict. It panics with a rejected for what it does not accept.
 
 type rejected string
 
@@ -135,7 +135,7 @@ func tuple(v any, n int) []any {
 	return list
 }
 
-// modelDecode decodes body; ok is false if it is not an answer.
+// modelDecode decodes body; ok is false if it is not a response.
 func modelDecode(body []byte) (res *Result, ok bool) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -146,7 +146,7 @@ func modelDecode(body []byte) (res *Result, ok bool) {
 	must(json.Valid(body), "valid")
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.UseNumber()
-	top := object(parse(dec), answerKeys...)
+	top := object(parse(dec), responseKeys...)
 	res = &Result{
 		Status: textOrNull(top["status"]), ErrorType: textOrNull(top["errorType"]), Error: textOrNull(top["error"]),
 		Warnings: texts(top["warnings"]), Infos: texts(top["infos"]), IsPartial: top["isPartial"] == true,

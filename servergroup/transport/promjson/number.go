@@ -8,9 +8,9 @@ import (
 	"strconv"
 )
 
-// scanSample reads a sample that in starts with, in the form in which
-// Prometheus prints it: [<time>,"<value>"] without white space. n is its length;
-// 0 if in starts with something else, or not with the whole of it.
+// scanSample reads a sample at the start of in, in the form in which Prometheus prints it:
+// [<time>,"<value>"] without white space. n is its length, or 0 if in starts with anything
+// else or ends before the sample does.
 func scanSample(in []byte) (t int64, f float64, n int) {
 	if len(in) == 0 || in[0] != '[' {
 		return 0, 0, 0
@@ -29,9 +29,8 @@ func scanSample(in []byte) (t int64, f float64, n int) {
 	return t, f, n + 1
 }
 
-// scanTime reads a time in seconds with up to three decimals and returns it in
-// ms. n is its length; 0 if in starts with something else. A time that in ends
-// with is not scanned: it may go on.
+// scanTime reads a time in seconds with up to three decimals and returns it in ms. n is its
+// length, or 0 if in starts with anything else or ends with the time, which may continue.
 func scanTime(in []byte) (ms int64, n int) {
 	i, neg := 0, false
 	if len(in) > 0 && in[0] == '-' {
@@ -63,8 +62,8 @@ func scanTime(in []byte) (ms int64, n int) {
 	return ms, i
 }
 
-// parseTime returns the time, a JSON number of seconds, in ms. ok is false if it
-// does not fit.
+// parseTime returns a time, a JSON number of seconds, in ms. ok is false if it does not fit in
+// an int64.
 func parseTime(text []byte) (ms int64, ok bool) {
 	if ms, n := scanTime(append(text, ',')); n > 0 {
 		return ms, true
@@ -77,9 +76,9 @@ func parseTime(text []byte) (ms int64, ok bool) {
 	return int64(f), true
 }
 
-// scanFloat reads a number up to the quote that follows it. n is its length
-// without the quote; 0 if in starts with something else, or has no quote. The
-// value is the one of strconv.ParseFloat, to the last bit.
+// scanFloat reads a number up to the quote after it. n is its length without the quote, or 0
+// if in starts with anything else or has no quote. The value is that of strconv.ParseFloat, to
+// the last bit.
 func scanFloat(in []byte) (f float64, n int) {
 	i, neg := 0, false
 	if len(in) > 0 && in[0] == '-' {
@@ -92,7 +91,7 @@ func scanFloat(in []byte) (f float64, n int) {
 		i++
 		first = i
 		if m == 0 {
-			// Zeros in front do not count for the size of m.
+			// Leading zeros do not count as figures of m.
 			for ; i < len(in) && in[i] == '0'; i++ {
 			}
 			figures -= i - first
@@ -184,10 +183,9 @@ func decimal(m uint64, k int) float64 {
 		// Both are exact, so there is only one rounding, that of the quotient.
 		return float64(m) / pow10[k]
 	}
-	// m/5^k to at least 63 bits, by a division of 128 by 64 bits, both shifted to
-	// the left end. A remainder sets the lowest bit, which is beyond the 53 bits
-	// that are kept: so the conversion knows that there is more, and the one
-	// rounding is the right one. Powers of two change the exponent only.
+	// m/5^k to at least 63 bits, by a division of 128 by 64 bits, both shifted to the left
+	// end. A remainder sets the lowest bit, beyond the 53 bits that are kept, so that the
+	// conversion rounds once and correctly. Powers of two only change the exponent.
 	d := pow5[k]
 	sm, sd := bits.LeadingZeros64(m), bits.LeadingZeros64(d)
 	m <<= sm

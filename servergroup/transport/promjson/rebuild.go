@@ -6,26 +6,24 @@ import (
 	"github.com/prometheus/prometheus/model/histogram"
 )
 
-// rebuild makes of the buckets of a histogram, as JSON has them, the histogram
-// they are of; its Count and Sum are for the caller to set. If they are not the
-// buckets of any histogram, reason says why. Printed again, the histogram is the
-// text that Prometheus printed. (Schemas are found by logarithms, which fail for
-// bounds smaller than normal float64: those are not the buckets of any.)
+// rebuild returns the histogram that has the given buckets in JSON. The caller sets its Count
+// and Sum. If no histogram has these buckets, reason says why. Printed again, the histogram is
+// the text that Prometheus printed. (Schemas are found by logarithms, which fail for bounds
+// below the smallest normal float64: no histogram is found for those.)
 //
-// It has the counts to the last bit. It need not be the histogram that was
-// printed; JSON loses
+// Counts are exact. The histogram may differ from the one that was printed, because JSON loses
 //   - that counts were integers, and the counter reset hint, which is Unknown;
 //   - empty buckets: of the zero bucket its width, unless a bucket beside it
 //     shows it, so that it is 0; of custom buckets their bounds, unless a bucket
 //     beside them shows them;
-//   - a zero bucket with a negative count, which is not printed;
-//   - the schema if no bucket shows it: without buckets it is the finest, which
-//     lets sums with other histograms have the schema of those;
-//   - whether buckets are custom if their bounds are neighbouring powers of two
+//   - a zero bucket with a negative count, which is not printed at all;
+//   - the schema if no bucket shows it: without buckets it is the finest, so that
+//     sums with other histograms have the schema of those;
+//   - whether buckets are custom if their bounds are consecutive powers of two
 //     (or of four, …): they are taken for exponential ones;
-//   - on the other hand, if an exponential histogram of schema 0 or coarser has
-//     neither negative observations nor any in its zero bucket, but some in the
-//     positive bucket that the zero bucket cuts into: it is taken for custom.
+//   - whether buckets are exponential, of schema 0 or coarser, if there are no
+//     observations that are negative or in the zero bucket, but some in the
+//     positive bucket that the zero bucket cuts into: they are taken for custom.
 func rebuild(buckets []bucket) (h *histogram.FloatHistogram, reason string) {
 	h = &histogram.FloatHistogram{}
 	var b layout
@@ -51,11 +49,10 @@ type layout struct {
 	zero               bool
 	threshold          float64 // of the zero bucket, if there is one
 	zeroCount          float64
-	custom             bool // the first bucket is one that only custom buckets have
+	custom             bool // the first bucket is of a form that only custom buckets have
 }
 
-// sort finds the kinds of buckets, which are in the order of negative, zero,
-// positive.
+// sort divides buckets, which are in the order negative, zero, positive, by their kind.
 func (b *layout) sort(buckets []bucket) (reason string) {
 	i := 0
 	for i < len(buckets) && (buckets[i].code == lowerClosed || buckets[i].code == open && buckets[i].hi <= 0 && buckets[i].lo < 0) {
@@ -83,15 +80,15 @@ func (b *layout) sort(buckets []bucket) (reason string) {
 	return ""
 }
 
-// fits tells whether all buckets are of schema n. threshold is the width of the
-// zero bucket, also where only a bucket beside it shows it.
+// fits reports whether all buckets are of schema n. threshold is the width of the zero bucket,
+// even if only the bucket beside it shows it.
 //
-// The upper bound of a bucket (away from 0) is always its own. The lower one may
-// be that of the zero bucket, which cuts into it; but without other evidence
-// that buckets are exponential, it is more likely a custom bound.
+// The upper bound of a bucket (away from 0) is always its own. The lower one may be that of the
+// zero bucket, which cuts into it. If nothing else shows that buckets are exponential, it is
+// more likely a custom bound.
 func (b *layout) fits(n int32) (threshold float64, ok bool) {
 	threshold = b.threshold
-	whole, cut := 0, 0
+	uncut, cut := 0, 0
 	for side, buckets := range [][]bucket{b.positive, b.negative} {
 		for _, c := range buckets {
 			lo, hi := c.lo, c.hi
@@ -103,7 +100,7 @@ func (b *layout) fits(n int32) (threshold float64, ok bool) {
 				return 0, false
 			}
 			if isBound(lo, idx-1, n) {
-				whole++
+				uncut++
 				continue
 			}
 			if !b.zero && cut == 0 {
@@ -115,16 +112,17 @@ func (b *layout) fits(n int32) (threshold float64, ok bool) {
 			cut++
 		}
 	}
-	proven := b.zero || len(b.negative) > 0 || n > 0 && whole > 0
+	proven := b.zero || len(b.negative) > 0 || n > 0 && uncut > 0
 	return threshold, cut == 0 || proven
 }
 
-// near is how far a bound may be from the one of its index, in indices: the
-// error of a logarithm is much smaller, other bounds are hardly ever that near.
+// near is how far a bound may be from that of its index, in indices: the error of a logarithm
+// is much smaller, and other bounds are hardly ever that near.
 const near = 1e-7
 
-// log2 returns the logarithm of a bound, as a fractional index of schema n.
-// The greatest float64 stands for the bound 2^1024, which is none.
+// log2 returns the logarithm of a bound as a fractional index of schema n
+// (https://prometheus.io/docs/specs/native_histograms/#schema). The greatest float64 stands for
+// the bound 2^1024, which is not a float64.
 func log2(bound float64, n int32) float64 {
 	if bound == math.MaxFloat64 {
 		return math.Ldexp(1024, int(n))
@@ -132,8 +130,8 @@ func log2(bound float64, n int32) float64 {
 	return math.Ldexp(math.Log2(bound), int(n))
 }
 
-// index returns the index of the bucket of schema n whose upper bound is hi.
-// That of infinite observations is the one after the last of finite ones.
+// index returns the index of the bucket of schema n whose upper bound is hi. The bucket of
+// infinite observations comes after the last one of finite ones.
 func index(hi float64, n int32) (idx int32, ok bool) {
 	if math.IsInf(hi, 1) {
 		return int32(math.Ldexp(1024, int(n))) + 1, true
@@ -142,7 +140,7 @@ func index(hi float64, n int32) (idx int32, ok bool) {
 	return int32(i), hi > 0 && math.Abs(log2(hi, n)-i) < near
 }
 
-// isBound tells whether bound is the upper bound of bucket idx of schema n.
+// isBound reports whether bound is the upper bound of bucket idx of schema n.
 func isBound(bound float64, idx, n int32) bool {
 	return math.Abs(log2(bound, n)-float64(idx)) < near
 }
@@ -168,8 +166,7 @@ func exponential(h *histogram.FloatHistogram, n int32, negative, positive []buck
 	return ""
 }
 
-// custom sets the buckets of h to custom ones. Their bounds are all bounds that
-// occur.
+// custom sets the buckets of h, which are custom. Their bounds are all bounds that occur.
 func custom(h *histogram.FloatHistogram, buckets []bucket) (reason string) {
 	h.Schema = histogram.CustomBucketsSchema
 	last := math.Inf(-1)
@@ -202,7 +199,8 @@ type spans struct {
 
 func (s *spans) reset() { *s = spans{} }
 
-// add appends a bucket, unless its index is not after the one before.
+// add appends a bucket and reports whether its index is after the previous one; if not, it
+// does nothing.
 func (s *spans) add(idx int32, count float64) bool {
 	switch {
 	case len(s.spans) == 0 || idx > s.next:

@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// sampleBytes is what a float sample holds in the result.
+// sampleBytes is what a float sample takes in the result.
 const sampleBytes = 16
 
 var seriesKeys = []string{"metric", "value", "values", "histogram", "histograms"}
@@ -58,9 +58,8 @@ func (d *decoder) readSeries() error {
 	return nil
 }
 
-// readLabels reads the value of metric. A label with an empty value is no
-// label, in PromQL, and is left out. All names and values become one string
-// first, which the labels are cut from.
+// readLabels reads the value of metric. It leaves out labels with an empty value, which PromQL
+// takes for absent. All names and values are parts of one string.
 func (d *decoder) readLabels() (labels.Labels, error) {
 	if null, err := d.null(); null || err != nil {
 		return labels.EmptyLabels(), err
@@ -100,9 +99,9 @@ func (d *decoder) readLabels() (labels.Labels, error) {
 	return lset, nil
 }
 
-// readSamples reads the value of values. Samples as Prometheus prints them are
-// scanned where they are in the window, in a tight loop; readSample is for the
-// last one, those that do not lie in the window as a whole, and all others.
+// readSamples reads the value of values. Samples in the form in which Prometheus prints them
+// are scanned in the window, in a tight loop. readSample is for the last one, for those that
+// are not completely in the window, and for any other form.
 func (d *decoder) readSamples() error {
 	return d.array("an array", func() error {
 		if err := d.scanSamples(); err != nil {
@@ -112,8 +111,8 @@ func (d *decoder) readSamples() error {
 	})
 }
 
-// scanSamples consumes, and appends, the samples in the window that are
-// printed like [1.5,"2.5"] and are followed by a comma.
+// scanSamples consumes and appends the samples in the window that are printed like [1.5,"2.5"]
+// and are followed by a comma.
 func (d *decoder) scanSamples() error {
 	for {
 		in := d.buf[d.i:d.n]
@@ -197,7 +196,7 @@ func (d *decoder) time() (int64, error) {
 	return t, nil
 }
 
-// float reads a number that is written as a string.
+// float reads a number in a string.
 func (d *decoder) float() (float64, error) {
 	if c, ok := d.token(); ok && c == '"' {
 		if f, n := scanFloat(d.buf[d.i+1 : d.n]); n > 0 {

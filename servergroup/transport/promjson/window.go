@@ -8,29 +8,29 @@ import (
 
 const (
 	windowSize = 64 << 10
-	// emptyReads is how often a reader may return neither a byte nor an error.
+	// emptyReads is how often in a row a reader may return neither a byte nor an error.
 	emptyReads = 100
 )
 
-// window is the part of the input that is in memory: buf[i:n] is read from r
-// but not consumed.
+// window is the part of the input that is in memory: buf[i:n] has been read from r but not
+// consumed.
 type window struct {
 	r    io.Reader
 	buf  [windowSize]byte
 	i, n int
 	base int64 // offset of buf[0] in the input, in bytes
-	err  error // what r returned; io.EOF at a regular end
+	err  error // of r; io.EOF at a regular end
 }
 
 func (w *window) reset(r io.Reader) {
 	w.r, w.i, w.n, w.base, w.err = r, 0, 0, 0, nil
 }
 
-// offset is how many bytes were consumed.
+// offset is the number of bytes that have been consumed.
 func (w *window) offset() int64 { return w.base + int64(w.i) }
 
-// fill reads more input behind what is there, which moves to the front. It
-// reports false if nothing more comes, or nothing more fits.
+// fill moves the bytes that are not consumed to the front and reads more after them. It
+// reports whether it has read any: not if the input is at its end or the window is full.
 func (w *window) fill() bool {
 	if w.err != nil {
 		return false
@@ -59,7 +59,7 @@ func (w *window) fill() bool {
 	return false
 }
 
-// peek returns the next byte without consuming it; ok is false at the end.
+// peek returns the next byte without consuming it. ok is false at the end.
 func (w *window) peek() (c byte, ok bool) {
 	if w.i == w.n && !w.fill() {
 		return 0, false
@@ -67,7 +67,7 @@ func (w *window) peek() (c byte, ok bool) {
 	return w.buf[w.i], true
 }
 
-// token is peek after white space was consumed.
+// token consumes white space and returns the next byte as peek does.
 func (w *window) token() (c byte, ok bool) {
 	for {
 		c, ok = w.peek()
@@ -78,8 +78,7 @@ func (w *window) token() (c byte, ok bool) {
 	}
 }
 
-// expected returns the error for input that is not what the decoder needs at
-// the byte where it is.
+// expected returns the error for a byte, or an end, that is not what the decoder expects next.
 func (w *window) expected(what string) error {
 	_, ok := w.peek()
 	switch {
@@ -92,7 +91,7 @@ func (w *window) expected(what string) error {
 	}
 }
 
-// errorAt is for input that is well-formed JSON but not an answer.
+// errorAt returns the error for input that is well-formed JSON but not a response.
 func errorAt(offset int64, format string, args ...any) error {
 	return fmt.Errorf("promjson: byte %d: "+format, append([]any{offset}, args...)...)
 }

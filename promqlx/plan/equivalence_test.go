@@ -1,4 +1,4 @@
-package promqlx
+package plan
 
 import (
 	"context"
@@ -13,7 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
 	"github.com/prometheus/prometheus/promql"
@@ -23,6 +22,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/stretchr/testify/require"
 
+	"github.com/oneprom/oneprom/promqlx/enginetest"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -69,7 +69,7 @@ func (tr *trial) planned(t testing.TB, expr string, at times) *promql.Result {
 	defer q.Close()
 	stmt := q.Statement().(*parser.EvalStmt)
 	before := stmt.Expr.String()
-	plan := NewPlan(stmt, tr.opts.NoStepSubqueryIntervalFn, tr.layout, tr.options)
+	plan := New(stmt, tr.opts.NoStepSubqueryIntervalFn, tr.layout, tr.options)
 	tr.adds = false
 	for _, leaf := range plan.Leaves {
 		w := tr.world
@@ -87,7 +87,7 @@ func (tr *trial) planned(t testing.TB, expr string, at times) *promql.Result {
 	require.Equal(t, before, stmt.Expr.String(), "the statement was changed")
 	stmt.Expr = plan.Expr
 	res := q.Exec(context.Background())
-	return &promql.Result{Value: copyValue(res.Value), Err: res.Err}
+	return &promql.Result{Value: enginetest.Copy(res.Value), Err: res.Err}
 }
 
 // leaves answers the selects of an evaluation in order.
@@ -123,7 +123,7 @@ type division struct {
 }
 
 func newTrial(l Layout, w world) *trial {
-	opts := testEngineOpts()
+	opts := enginetest.Options()
 	opts.MaxSamples = 1e7
 	tr := &trial{engine: promql.NewEngine(opts), opts: opts, layout: l}
 	for _, p := range l.Partitions {
@@ -162,7 +162,7 @@ func (tr *trial) answers(t testing.TB, p *Part) (world, error) {
 			res := tr.evaluate(tr.own[i].all[piece], p.Steps, func() parser.Expr { return p.Copy() })
 			if tr.texts {
 				said := tr.said(t, p, tr.own[i].known[piece], partition)
-				requireSame(t, res, said, 0, statsOnly(p.Expr), p.String())
+				enginetest.RequireSame(t, res, said, 0, statsOnly(p.Expr), p.String())
 				tr.texted++
 			}
 			if res.Err != nil {
@@ -172,7 +172,7 @@ func (tr *trial) answers(t testing.TB, p *Part) (world, error) {
 				return nil, errNotTogether
 			}
 			for _, series := range res.Value.(promql.Matrix) {
-				for _, name := range p.injected {
+				for _, name := range p.Injected {
 					want := ""
 					if slices.Contains(p.Carries, name) {
 						want = partition[name]
@@ -223,7 +223,7 @@ func (tr *trial) evaluate(w world, s transport.Steps, expr func() parser.Expr) *
 	defer q.Close()
 	q.Statement().(*parser.EvalStmt).Expr = expr()
 	res := q.Exec(context.Background())
-	return &promql.Result{Value: copyValue(res.Value), Err: res.Err, Warnings: res.Warnings}
+	return &promql.Result{Value: enginetest.Copy(res.Value), Err: res.Err, Warnings: res.Warnings}
 }
 
 // said evaluates the text of a part over a partition without its labels, and gives
@@ -256,7 +256,7 @@ func (tr *trial) said(t testing.TB, p *Part, w world, partition map[string]strin
 	if res.Err != nil {
 		return &promql.Result{Err: res.Err}
 	}
-	matrix := copyValue(res.Value).(promql.Matrix)
+	matrix := enginetest.Copy(res.Value).(promql.Matrix)
 	for i := range matrix {
 		b := labels.NewBuilder(matrix[i].Metric)
 		for _, name := range p.Carries {
@@ -268,7 +268,7 @@ func (tr *trial) said(t testing.TB, p *Part, w world, partition map[string]strin
 	return &promql.Result{Value: matrix}
 }
 
-// statsOnly tells whether any histogram may be read without its buckets.
+// statsOnly reports whether any histogram may be read without its buckets.
 func statsOnly(e parser.Expr) bool {
 	out := false
 	parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
@@ -298,126 +298,6 @@ func served(series promql.Series, p *Part) storage.Series {
 		out = append(out, s)
 	}
 	return storage.NewListSeries(series.Metric, out)
-}
-
-// copyValue is a value that outlives its query, in order of labels if it has no
-// order of its own.
-func copyValue(v parser.Value) parser.Value {
-	switch v := v.(type) {
-	case promql.Matrix:
-		out := make(promql.Matrix, len(v))
-		for i, s := range v {
-			out[i] = promql.Series{Metric: s.Metric.Copy(), Floats: slices.Clone(s.Floats)}
-			for _, p := range s.Histograms {
-				out[i].Histograms = append(out[i].Histograms, promql.HPoint{T: p.T, H: p.H.Copy()})
-			}
-		}
-		sort.Sort(out)
-		return out
-	case promql.Vector:
-		return slices.Clone(v)
-	}
-	return v
-}
-
-// requireSame compares results; values may differ by a relative tolerance. stats
-// says that of histograms nothing but count and sum counts.
-func requireSame(t testing.TB, want, got *promql.Result, tolerance float64, stats bool, what string) {
-	t.Helper()
-	if want.Err != nil {
-		require.Error(t, got.Err, what)
-		return
-	}
-	require.NoError(t, got.Err, what)
-	require.Equal(t, lines(want.Value), lines(got.Value), what)
-	ws, gs := samples(want.Value), samples(got.Value)
-	require.Len(t, gs, len(ws), what)
-	for i := range ws {
-		same := near(ws[i].f, gs[i].f, tolerance)
-		if ws[i].h != nil {
-			same = nearHistogram(ws[i].h, gs[i].h, tolerance, stats)
-		}
-		if !same {
-			require.Fail(t, "another value", "%s\nwant %v %s\ngot  %v %s\n\n%v\n\n%v", what, ws[i].f, ws[i].h, gs[i].f, gs[i].h, want.Value, got.Value)
-		}
-	}
-}
-
-func nearHistogram(a, b *histogram.FloatHistogram, tolerance float64, stats bool) bool {
-	if !near(a.Sum, b.Sum, tolerance) || !near(a.Count, b.Count, tolerance) {
-		return false
-	}
-	if stats {
-		return true
-	}
-	as, bs := buckets(a), buckets(b)
-	return slices.EqualFunc(as, bs, func(a, b histogram.Bucket[float64]) bool {
-		return a.Lower == b.Lower && a.Upper == b.Upper && near(a.Count, b.Count, tolerance)
-	})
-}
-
-// buckets are those of a histogram that hold anything.
-func buckets(h *histogram.FloatHistogram) (out []histogram.Bucket[float64]) {
-	for it := h.AllBucketIterator(); it.Next(); {
-		if b := it.At(); b.Count != 0 {
-			out = append(out, b)
-		}
-	}
-	return out
-}
-
-func near(a, b, tolerance float64) bool {
-	if a == b || math.IsNaN(a) && math.IsNaN(b) {
-		return true
-	}
-	return !math.IsInf(a, 0) && !math.IsInf(b, 0) && math.Abs(a-b) <= tolerance*max(math.Abs(a), math.Abs(b), 1)
-}
-
-// lines are a value's labels and times.
-func lines(v parser.Value) []string {
-	var out []string
-	switch v := v.(type) {
-	case promql.Matrix:
-		for _, s := range v {
-			line := s.Metric.String()
-			for _, p := range s.Floats {
-				line += fmt.Sprintf(" %d", p.T)
-			}
-			for _, p := range s.Histograms {
-				line += fmt.Sprintf(" h%d", p.T)
-			}
-			out = append(out, line)
-		}
-	case promql.Vector:
-		for _, s := range v {
-			out = append(out, fmt.Sprintf("%s %d %v", s.Metric, s.T, s.H != nil))
-		}
-	case promql.String:
-		out = append(out, v.String())
-	}
-	return out
-}
-
-// samples are those of a value.
-func samples(v parser.Value) (out []sample) {
-	switch v := v.(type) {
-	case promql.Matrix:
-		for _, s := range v {
-			for _, p := range s.Floats {
-				out = append(out, sample{f: p.F})
-			}
-			for _, p := range s.Histograms {
-				out = append(out, sample{h: p.H})
-			}
-		}
-	case promql.Vector:
-		for _, s := range v {
-			out = append(out, sample{f: s.F, h: s.H})
-		}
-	case promql.Scalar:
-		out = append(out, sample{f: v.V})
-	}
-	return out
 }
 
 // builtin are the expressions of upstream's test files.
@@ -468,14 +348,14 @@ func TestPlan_Equivalence(t *testing.T) {
 						continue
 					}
 					res := q.Exec(context.Background())
-					want := &promql.Result{Value: copyValue(res.Value), Err: res.Err}
+					want := &promql.Result{Value: enginetest.Copy(res.Value), Err: res.Err}
 					q.Close()
 					tr.compare(t, expr, at, want)
 					compared++
 					switch {
 					case want.Err != nil:
 						failed++
-					case len(lines(want.Value)) == 0:
+					case len(enginetest.Lines(want.Value)) == 0:
 						empty++
 					}
 				}
@@ -494,16 +374,12 @@ func (tr *trial) compare(t testing.TB, expr string, at times, want *promql.Resul
 		return
 	}
 	if v, ok := want.Value.(promql.Vector); ok && got.Err == nil && !strings.HasPrefix(expr, "sort") {
-		byLabels(v)
-		byLabels(got.Value.(promql.Vector))
+		enginetest.SortByLabels(v)
+		enginetest.SortByLabels(got.Value.(promql.Vector))
 	}
 	tolerance := 0.0
 	if tr.adds {
 		tolerance = 1e-13
 	}
-	requireSame(t, want, got, tolerance, false, what)
-}
-
-func byLabels(v promql.Vector) {
-	sort.Slice(v, func(i, j int) bool { return labels.Compare(v[i].Metric, v[j].Metric) < 0 })
+	enginetest.RequireSame(t, want, got, tolerance, false, what)
 }

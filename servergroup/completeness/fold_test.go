@@ -1,4 +1,4 @@
-package servergroup
+package completeness
 
 import (
 	"errors"
@@ -12,13 +12,13 @@ import (
 
 // TestFoldLost: each replica that was lost is named once, whatever it has said to whom.
 func TestFoldLost(t *testing.T) {
-	eu, us := &Config{Name: "eu"}, &Config{Name: "us", Region: "r"}
+	eu, us := Group{Name: "eu"}, Group{Name: "us", Region: "r"}
 	of := func(replica, why string) error { return &transport.Error{URL: replica, Err: errors.New(why)} }
 	var ws annotations.Annotations
-	ws.Add(&lostReplicas{outcome{group: eu, asked: 3, failed: []error{of("http://b", "y")}}})
-	ws.Add(&lostReplicas{outcome{group: eu, asked: 3, failed: []error{of("http://a", "x")}}})
-	ws.Add(&lostReplicas{outcome{group: eu, asked: 3, failed: []error{of("http://a", "z"), of("http://b", "z")}}})
-	ws.Add(&lostReplicas{outcome{group: us, asked: 2, failed: []error{of("http://c", "x")}}})
+	ws.Add(&LostReplicas{Outcome{Group: eu, Asked: 3, Failed: []error{of("http://b", "y")}}})
+	ws.Add(&LostReplicas{Outcome{Group: eu, Asked: 3, Failed: []error{of("http://a", "x")}}})
+	ws.Add(&LostReplicas{Outcome{Group: eu, Asked: 3, Failed: []error{of("http://a", "z"), of("http://b", "z")}}})
+	ws.Add(&LostReplicas{Outcome{Group: us, Asked: 2, Failed: []error{of("http://c", "x")}}})
 	ws.Add(errors.New("other"))
 	foldLost(ws)
 	warnings, infos := ws.AsStrings("", 0, 0)

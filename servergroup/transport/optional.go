@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// Tell decodes into data what GET <path> says of the replica itself: its rules, targets,
-// statistics. It tells whether the replica has such a thing.
-func (c *Client) Tell(ctx context.Context, path string, params url.Values, charge func(int) error, data any) (has bool, warnings []string, err error) {
+// GetOptional decodes the data of GET <path>, an endpoint that not every backend has, into
+// data, and returns its warnings. has reports whether the replica has the endpoint.
+func (c *Client) GetOptional(ctx context.Context, path string, params url.Values, charge func(int) error, data any) (has bool, warnings []string, err error) {
 	if c.dialect.ReadOnly {
 		return false, nil, nil
 	}
@@ -25,11 +25,11 @@ func (c *Client) Tell(ctx context.Context, path string, params url.Values, charg
 	return err == nil, warnings, err
 }
 
-// withoutTexts are in what a Prometheus agent answers, a VictoriaMetrics, and a Prometheus
-// that is asked about a scrape pool that it does not have.
+// withoutTexts are in the errors of a Prometheus agent, of VictoriaMetrics, and of a Prometheus
+// for a scrape pool that it does not have.
 var withoutTexts = []string{"unavailable with Prometheus Agent", "unsupported path requested", "error retrieving scrape config"}
 
-// without tells whether an error says that the replica does not have what it was asked for.
+// without reports whether an error says that the replica does not have what was requested.
 func without(err error) bool {
 	var e *Error
 	if !errors.As(err, &e) {

@@ -1,7 +1,8 @@
-package promqlx
+package plan
 
 import (
 	"testing"
+	"time"
 
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/promql/promqltest"
@@ -11,14 +12,14 @@ import (
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
-func TestWhole(t *testing.T) {
-	var partitions []*servergroup.Partition
+func TestNeedEveryGroup(t *testing.T) {
+	var layout Layout
 	f := func(text string, want ...string) {
 		t.Helper()
 		expr, err := parser.NewParser(promqltest.TestParserOpts).ParseExpr(text)
 		require.NoError(t, err)
 		var got []string
-		for _, ms := range whole(expr, partitions) {
+		for _, ms := range NeedEveryGroup(expr, layout) {
 			got = append(got, transport.Selector(ms))
 		}
 		require.Equal(t, want, got, text)
@@ -48,9 +49,15 @@ func TestWhole(t *testing.T) {
 	f(`sum(a) > bool 5`, a)
 	// Each region by itself.
 	f(`count by (region) (a) == 0`, a)
-	e := engineOver(t, servergroup.PartialWarn, groupAt("x", map[string]string{"region": "x"}), groupAt("y", map[string]string{"region": "y"}))
-	partitions = e.groups.View(t.Context()).Partitions([]servergroup.Selection{{MaxT: 1}})
-	require.Len(t, partitions, 2)
+	var groups []servergroup.Config
+	for _, name := range []string{"x", "y"} {
+		cfg := servergroup.DefaultConfig
+		cfg.Name, cfg.Labels = name, map[string]string{"region": name}
+		groups = append(groups, cfg)
+	}
+	view := servergroup.Offline(groups, servergroup.PartialWarn, time.Unix(0, 0))
+	layout = (&Routed{Partitions: view.Partitions([]servergroup.Selection{{MaxT: 1}})}).Layout()
+	require.Len(t, layout.Partitions, 2)
 	f(`count by (region) (a) == 0`)
 	f(`count without (job) (a) == 0`)
 	f(`count by (job) (a) == 0`, a)

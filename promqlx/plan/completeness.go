@@ -1,4 +1,4 @@
-package promqlx
+package plan
 
 import (
 	"maps"
@@ -6,16 +6,12 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
-
-	"github.com/oneprom/oneprom/servergroup"
 )
 
-// This file finds what must not be told of a part of the data. A sum over the groups that
-// have answered is smaller than the truth, and says that it is partial. But absent() of a
-// group that did not answer would be a falsehood, and so would be series that are there
-// only because others are not.
-
-// whole returns the matchers of the selectors of which every group has to answer:
+// NeedEveryGroup returns the matchers of the selectors that every group has to answer. A
+// sum over the groups that have answered is smaller than the truth, and says that it is
+// partial. But absent() of a group that did not answer would be a falsehood, and so would
+// be series that are there only because others are not. These selectors are:
 //   - those below absent() and absent_over_time();
 //   - those on the right of `unless`;
 //   - those of an aggregation that is compared, unless it only becomes less without some
@@ -23,8 +19,8 @@ import (
 //
 // What is aggregated by all labels that tell partitions apart is of one of them each:
 // there is nothing false in that.
-func whole(e parser.Expr, partitions []*servergroup.Partition) [][]*labels.Matcher {
-	w := wholeness{apart: tellApart(partitions)}
+func NeedEveryGroup(e parser.Expr, layout Layout) [][]*labels.Matcher {
+	w := completeness{layout: layout}
 	parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
 		switch n := node.(type) {
 		case *parser.Call:
@@ -51,11 +47,12 @@ func whole(e parser.Expr, partitions []*servergroup.Partition) [][]*labels.Match
 	return w.needed
 }
 
-// tellApart are the names of the labels that partitions inject with values of their own.
-func tellApart(partitions []*servergroup.Partition) []string {
+// distinguishing are the names of the labels that all partitions inject, if they inject
+// the same ones.
+func (l Layout) distinguishing() []string {
 	var names []string
-	for i, p := range partitions {
-		own := slices.Sorted(maps.Keys(p.Labels()))
+	for i, p := range l.Partitions {
+		own := slices.Sorted(maps.Keys(p))
 		if i == 0 {
 			names = own
 		}
@@ -66,13 +63,14 @@ func tellApart(partitions []*servergroup.Partition) []string {
 	return names
 }
 
-type wholeness struct {
-	apart  []string // labels
+// completeness collects selectors that every group has to answer.
+type completeness struct {
+	layout Layout
 	needed [][]*labels.Matcher
 }
 
 // selectors takes all of an expression.
-func (w *wholeness) selectors(e parser.Expr) {
+func (w *completeness) selectors(e parser.Expr) {
 	parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
 		if vs, ok := node.(*parser.VectorSelector); ok {
 			w.needed = append(w.needed, vs.LabelMatchers)
@@ -83,7 +81,7 @@ func (w *wholeness) selectors(e parser.Expr) {
 
 // less takes the aggregations of an expression that is compared to be less than another
 // one, or equal.
-func (w *wholeness) less(e parser.Expr) {
+func (w *completeness) less(e parser.Expr) {
 	parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
 		if n, ok := node.(*parser.AggregateExpr); ok && !w.ofOnePartition(n) {
 			w.selectors(n)
@@ -95,7 +93,7 @@ func (w *wholeness) less(e parser.Expr) {
 // more takes those of one that is compared to be more. A sum, a count or a maximum that
 // lacks series is less, and so what is not true of it may only be missing; with `bool` it
 // is said to be false.
-func (w *wholeness) more(e parser.Expr, isBool bool) {
+func (w *completeness) more(e parser.Expr, isBool bool) {
 	if n, ok := bare(e).(*parser.AggregateExpr); ok && !isBool {
 		switch n.Op {
 		case parser.SUM, parser.COUNT, parser.MAX, parser.GROUP, parser.TOPK:
@@ -105,10 +103,11 @@ func (w *wholeness) more(e parser.Expr, isBool bool) {
 	w.less(e)
 }
 
-// ofOnePartition tells whether each series of an aggregation is made of one partition.
-func (w *wholeness) ofOnePartition(n *parser.AggregateExpr) bool {
-	if len(w.apart) == 0 {
+// ofOnePartition reports whether each series of an aggregation is made of one partition.
+func (w *completeness) ofOnePartition(n *parser.AggregateExpr) bool {
+	labels := w.layout.distinguishing()
+	if len(labels) == 0 {
 		return false
 	}
-	return !slices.ContainsFunc(w.apart, func(name string) bool { return slices.Contains(n.Grouping, name) == n.Without })
+	return !slices.ContainsFunc(labels, func(name string) bool { return slices.Contains(n.Grouping, name) == n.Without })
 }

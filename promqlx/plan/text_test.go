@@ -1,4 +1,4 @@
-package promqlx
+package plan
 
 import (
 	"context"
@@ -9,6 +9,8 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/stretchr/testify/require"
+
+	"github.com/oneprom/oneprom/promqlx/enginetest"
 )
 
 func same(ms []*labels.Matcher) []*labels.Matcher { return ms }
@@ -17,12 +19,12 @@ func same(ms []*labels.Matcher) []*labels.Matcher { return ms }
 // each half minute.
 func partsOf(t *testing.T, expr string) []*Part {
 	t.Helper()
-	opts := testEngineOpts()
+	opts := enginetest.Options()
 	q, err := promql.NewEngine(opts).NewRangeQuery(context.Background(), nil, nil, expr, time.UnixMilli(-59_200), time.UnixMilli(60_800), 30*time.Second)
 	require.NoError(t, err)
 	defer q.Close()
 	var out []*Part
-	for _, leaf := range NewPlan(q.Statement().(*parser.EvalStmt), opts.NoStepSubqueryIntervalFn, regions, Options{}).Leaves {
+	for _, leaf := range New(q.Statement().(*parser.EvalStmt), opts.NoStepSubqueryIntervalFn, regions, Options{}).Leaves {
 		require.NotNil(t, leaf.Part, expr)
 		out = append(out, leaf.Part)
 	}
@@ -57,7 +59,7 @@ func TestPart_Text(t *testing.T) {
 		require.Len(t, parts, 1, c.expr)
 		got := parts[0].Text(same)
 		require.Equal(t, c.want, got, c.expr)
-		parsed, err := testEngineOpts().Parser.ParseExpr(got)
+		parsed, err := enginetest.Options().Parser.ParseExpr(got)
 		require.NoError(t, err, got)
 		require.Equal(t, got, parsed.String())
 	}
@@ -72,7 +74,7 @@ func TestPart_Text_Durations(t *testing.T) {
 		`max_over_time(m[1ms:1ms] @ 1700000000.999)`,
 	} {
 		part := partsOf(t, expr)[0]
-		parsed, err := testEngineOpts().Parser.ParseExpr(part.Text(same))
+		parsed, err := enginetest.Options().Parser.ParseExpr(part.Text(same))
 		require.NoError(t, err)
 		require.Equal(t, durations(part.Expr), durations(parsed), expr)
 	}
@@ -119,14 +121,14 @@ func TestPart_Positions(t *testing.T) {
 	part := partsOf(t, query)[0]
 	text := part.Text(same)
 	require.Equal(t, `sum by (job) (rate({__name__="m"}[5m]) / ({__name__="e"} @ -59.200))`, text)
-	positions := part.Positions(text, query, testEngineOpts().Parser)
+	positions := part.Positions(text, query, enginetest.Options().Parser)
 	require.Equal(t, map[string]string{
 		"1:1":  "2:3",  // sum
 		"1:15": "3:5",  // the quotient, and rate
 		"1:20": "3:10", // m
 		"1:43": "3:20", // e
 	}, positions)
-	require.Empty(t, part.Positions("sum(", query, testEngineOpts().Parser))
+	require.Empty(t, part.Positions("sum(", query, enginetest.Options().Parser))
 }
 
 // TestPart_Reaches is what one step needs.

@@ -1,4 +1,4 @@
-package promqlx
+package plan
 
 import (
 	"context"
@@ -13,6 +13,8 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/stretchr/testify/require"
+
+	"github.com/oneprom/oneprom/promqlx/enginetest"
 )
 
 var update = flag.Bool("update", false, "write the golden plans")
@@ -34,12 +36,12 @@ var zones = Layout{Partitions: []map[string]string{{"region": "eu", "zone": "eu1
 // planOf plans a query from 1000 s to 1120 s each minute.
 func planOf(t testing.TB, expr string, l Layout, o Options) *Plan {
 	t.Helper()
-	opts := testEngineOpts()
+	opts := enginetest.Options()
 	q, err := promql.NewEngine(opts).NewRangeQuery(context.Background(), nil, nil, expr, time.Unix(1000, 0), time.Unix(1120, 0), time.Minute)
 	require.NoError(t, err, expr)
 	defer q.Close()
 	before := q.String()
-	p := NewPlan(q.Statement().(*parser.EvalStmt), opts.NoStepSubqueryIntervalFn, l, o)
+	p := New(q.Statement().(*parser.EvalStmt), opts.NoStepSubqueryIntervalFn, l, o)
 	require.Equal(t, before, q.String())
 	return p
 }

@@ -1,32 +1,44 @@
-package promqlx
+package plan
 
 import (
 	"math"
 	"slices"
-	"strings"
-	"time"
 
-	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/promql/parser/posrange"
 )
 
-// This file says parts in PromQL, for backends that evaluate them.
-
 // Text is the part in PromQL for a backend whose series lack the injected labels.
 // translate makes matchers for that backend of those of each selector.
 func (p *Part) Text(translate func([]*labels.Matcher) []*labels.Matcher) string {
-	return p.said(p.Expr, translate).String()
+	return p.printable(p.Expr, translate).String()
 }
 
-// said is a copy of an expression that prints as the text to send.
-func (p *Part) said(e parser.Expr, translate func([]*labels.Matcher) []*labels.Matcher) parser.Expr {
+// TextFor is the text of the part for a backend, of which matchers tells what a selector
+// is there. It is not ok if that cannot be said.
+func (p *Part) TextFor(matchers func([]*labels.Matcher) ([]*labels.Matcher, bool)) (text string, ok bool) {
+	ok = true
+	text = p.Text(func(ms []*labels.Matcher) []*labels.Matcher {
+		send, sayable := matchers(ms)
+		ok = ok && sayable
+		return send
+	})
+	return text, ok
+}
+
+// ShownText is the text of the part for people, the injected labels among its matchers.
+func (p *Part) ShownText() string {
+	return p.Text(func(ms []*labels.Matcher) []*labels.Matcher { return ms })
+}
+
+// printable is a copy of an expression that prints as the text to send.
+func (p *Part) printable(e parser.Expr, translate func([]*labels.Matcher) []*labels.Matcher) parser.Expr {
 	if n, ok := e.(*parser.StepInvariantExpr); ok {
-		return p.said(n.Expr, translate)
+		return p.printable(n.Expr, translate)
 	}
-	e = withChildren(e, func(child parser.Expr) parser.Expr { return p.said(child, translate) })
-	known := func(names []string) []string { return grouped(names, p.injected, true) }
+	e = withChildren(e, func(child parser.Expr) parser.Expr { return p.printable(child, translate) })
+	known := func(names []string) []string { return grouped(names, p.Injected, true) }
 	switch n := e.(type) {
 	case *parser.VectorSelector:
 		n.Name, n.LabelMatchers = "", selective(translate(n.LabelMatchers))
@@ -110,37 +122,6 @@ func bare(node parser.Node) parser.Node {
 	}
 }
 
-const mixedSchemas = "vector contains a mix of histograms with exponential and custom buckets schemas"
-
-// mixtures are warnings of aggregations that drop a group.
-var mixtures = []string{"encountered a mix of histograms and floats for aggregation", mixedSchemas}
-
-// ofTheWhole are annotations that the engine makes of all series together: it counts
-// what it had to fix, and tells the last of the pairs at a step that do not go together.
-var ofTheWhole = []string{"needed to be fixed for monotonicity", "incompatible sample types encountered for binary operator"}
-
-// isAny tells whether an annotation is one of those that contain the texts.
-func isAny(texts []string, annotation string) bool {
-	return slices.ContainsFunc(texts, func(text string) bool { return strings.Contains(annotation, text) })
-}
-
-// DoubtfulNote tells whether a warning in the answers of the part shows that they
-// cannot be put together: the query has then to be planned with Options.Off. Where
-// floats and histograms, or histograms of two kinds, are added up, a group has no
-// value at all, however little of it is mixed.
-func (p *Part) DoubtfulNote(warning string) bool { return p.Adds && isAny(mixtures, warning) }
-
-// huge is where sums of a few sums may be infinite.
-const huge = 1e300
-
-// DoubtfulValue is DoubtfulNote for a value: a sum may be infinite where the average
-// is not.
-func (p *Part) DoubtfulValue(v float64) bool { return p.Averages && math.Abs(v) > huge }
-
-func (p *Part) doubtfulHistogram(h *histogram.FloatHistogram) bool {
-	return h != nil && (p.DoubtfulValue(h.Sum) || p.DoubtfulValue(h.Count))
-}
-
 // copyExpr is a deep copy.
 func copyExpr(e parser.Expr) parser.Expr { return withChildren(e, copyExpr) }
 
@@ -206,5 +187,3 @@ func withChildren(e parser.Expr, f func(parser.Expr) parser.Expr) parser.Expr {
 	}
 	return e
 }
-
-func ms(n int64) time.Duration { return time.Duration(n) * time.Millisecond }

@@ -12,17 +12,17 @@ import (
 )
 
 const (
-	// chargeBatch is how many bytes are gathered before they are charged.
+	// chargeBatch is how many bytes are charged at once.
 	chargeBatch = 8 << 10
-	// keptScratch and keptSeries are up to how many samples of working columns,
-	// and up to how many series, memory is kept for re-use.
+	// keptScratch and keptSeries are the most samples of working columns, and the most
+	// series, whose memory is kept for re-use.
 	keptScratch = 32 << 10
 	keptSeries  = 16 << 10
 )
 
 var decoders = sync.Pool{New: func() any { return new(decoder) }}
 
-// decoder is the state of one decoding and memory for the next.
+// decoder is the state of decoding one response, and memory for the next.
 type decoder struct {
 	window
 	opts    Options
@@ -34,19 +34,19 @@ type decoder struct {
 	slab    slab
 	lset    labels.ScratchBuilder
 	names   []byte // names and values of the labels of the current series
-	cuts    []int  // where in names each of them ends
+	cuts    []int  // the end of each of them in names
 	buckets []bucket
 	series  []Series
 
 	data dataState
 }
 
-// dataState is what was seen of data, whose keys come in any order.
+// dataState is what is known about data, whose keys may come in any order.
 type dataState struct {
-	seen       bool   // the answer has data, if only null
+	seen       bool   // there is data, even if it is null
 	wrong      int64  // offset of a data that is neither an object nor null, or -1
 	object     bool   // data is an object
-	resultSeen bool   // data has a result, if only null
+	resultSeen bool   // data has a result, even if it is null
 	pair       bool   // the result is a pair, as of a scalar or a string
 	pairTime   int64  // ms
 	pairAt     int64  // offset of pairText
@@ -60,7 +60,7 @@ func (d *decoder) reset(r io.Reader, opts Options) {
 	d.data = dataState{wrong: -1}
 }
 
-// release gives d back, without what it refers to and without large memory.
+// release returns d to the pool, without references and without large buffers.
 func (d *decoder) release() {
 	d.window.reset(nil)
 	d.opts, d.result, d.slab = Options{}, nil, slab{}
@@ -76,7 +76,7 @@ func (d *decoder) release() {
 	decoders.Put(d)
 }
 
-// hold charges n bytes that the result is about to hold.
+// hold counts n bytes that the result is about to hold, and charges them in batches.
 func (d *decoder) hold(n int) error {
 	if d.pending += n; d.pending < chargeBatch {
 		return nil
@@ -97,13 +97,13 @@ func (d *decoder) charge() error {
 }
 
 var (
-	answerKeys = []string{"status", "data", "errorType", "error", "warnings", "infos", "isPartial"}
-	dataKeys   = []string{"resultType", "result"}
+	responseKeys = []string{"status", "data", "errorType", "error", "warnings", "infos", "isPartial"}
+	dataKeys     = []string{"resultType", "result"}
 )
 
-// answer reads the whole input.
-func (d *decoder) answer() error {
-	if err := d.object(answerKeys, d.answerKey); err != nil {
+// response reads the input to its end.
+func (d *decoder) response() error {
+	if err := d.object(responseKeys, d.responseKey); err != nil {
 		return err
 	}
 	if _, ok := d.token(); ok || d.err != io.EOF {
@@ -124,7 +124,7 @@ func (d *decoder) answer() error {
 	return d.charge()
 }
 
-func (d *decoder) answerKey(key string) (err error) {
+func (d *decoder) responseKey(key string) (err error) {
 	res := d.result
 	switch key {
 	case "status":
@@ -145,7 +145,7 @@ func (d *decoder) answerKey(key string) (err error) {
 	return err
 }
 
-// flag reads a boolean; what is none counts as false.
+// flag reads a boolean. Any other value counts as false.
 func (d *decoder) flag() (bool, error) {
 	if c, ok := d.token(); ok && c == 't' {
 		return true, d.literal("true")
@@ -153,7 +153,7 @@ func (d *decoder) flag() (bool, error) {
 	return false, d.skip(0)
 }
 
-// kept reads a string that the result holds. A null is an empty string.
+// kept reads a string for the result. A null is an empty string.
 func (d *decoder) kept() (string, error) {
 	if null, err := d.null(); null || err != nil {
 		return "", err
@@ -161,7 +161,7 @@ func (d *decoder) kept() (string, error) {
 	return d.required()
 }
 
-// required is kept without the null.
+// required is kept, but a null is an error.
 func (d *decoder) required() (s string, err error) {
 	if d.tok, err = d.text(d.tok[:0], "a string"); err != nil {
 		return "", err
@@ -182,8 +182,8 @@ func (d *decoder) list() (list []string, err error) {
 	return list, err
 }
 
-// readData reads the value of data. What is neither an object nor null is only
-// remembered, because it does no harm in an answer that is an error.
+// readData reads the value of data. A value that is neither an object nor null is only
+// remembered: it is allowed in a response with the status "error".
 func (d *decoder) readData() error {
 	d.data.seen = true
 	c, ok := d.token()
@@ -224,8 +224,8 @@ func (d *decoder) readResult() error {
 	return d.elements(d.readSeries)
 }
 
-// readPair reads a scalar or string, a time and a text, after the opening
-// bracket. Which of the two it is may only be known later.
+// readPair reads a scalar or string, which is a time and a text, after the opening bracket.
+// Which of the two it is may only be known later.
 func (d *decoder) readPair() (err error) {
 	st := &d.data
 	st.pair = true
@@ -243,13 +243,13 @@ func (d *decoder) readPair() (err error) {
 	return d.consume(']', "']'")
 }
 
-// checkData checks that the answer has data and that the type of the result is
-// the one of its elements. It completes results that are pairs.
+// checkData checks that there is data and that the elements of the result are of its type. It
+// completes results that are pairs.
 func (d *decoder) checkData() error {
 	st, at := &d.data, d.offset()
 	switch {
 	case !st.seen:
-		return errorAt(at, "expected data in an answer with status \"success\"")
+		return errorAt(at, "expected data in a response with status \"success\"")
 	case st.wrong >= 0:
 		return errorAt(st.wrong, "expected an object as data")
 	case !st.object:

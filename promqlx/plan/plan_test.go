@@ -1,4 +1,4 @@
-package promqlx
+package plan
 
 import (
 	"context"
@@ -13,20 +13,11 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/oneprom/oneprom/promqlx/enginetest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-func testEngineOpts() promql.EngineOpts {
-	return promql.EngineOpts{
-		MaxSamples:               1e6,
-		Timeout:                  time.Minute,
-		NoStepSubqueryIntervalFn: func(int64) int64 { return 60000 },
-		EnableAtModifier:         true,
-		EnableNegativeOffset:     true,
-		Parser:                   parser.NewParser(promqltest.TestParserOpts),
-	}
-}
 
 // recorder is an empty storage that remembers what it was asked for.
 type recorder struct {
@@ -57,7 +48,7 @@ func TestPlan_WindowsAreTheEngines(t *testing.T) {
 		`m @ start() + m offset -7m - m @ end() offset 1h`,
 		`sum_over_time((m @ 77 offset 3s)[10m:13s])`,
 	)
-	opts := testEngineOpts()
+	opts := enginetest.Options()
 	engine := promql.NewEngine(opts)
 	compared := 0
 	for _, expr := range exprs {
@@ -75,7 +66,7 @@ func TestPlan_WindowsAreTheEngines(t *testing.T) {
 				continue // an expression that is to fail
 			}
 			var planned []string
-			for _, leaf := range NewPlan(q.Statement().(*parser.EvalStmt), opts.NoStepSubqueryIntervalFn, regions, Options{Off: true}).Leaves {
+			for _, leaf := range New(q.Statement().(*parser.EvalStmt), opts.NoStepSubqueryIntervalFn, regions, Options{NoParts: "off"}).Leaves {
 				planned = append(planned, window(leaf.Selector.Matchers, leaf.Selector.MinT, leaf.Selector.MaxT))
 			}
 			q.Exec(context.Background())
@@ -110,10 +101,10 @@ func TestPlan_Text(t *testing.T) {
 		{`info(m, {x="y"})`, "select {__name__=\"m\"} from 700.001 to 1120.000 at 1000.000…1120.000 each 1m0s\n" +
 			"select {x=\"y\"} from 700.001 to 1120.000 (not evaluated)\n"},
 	} {
-		opts := testEngineOpts()
+		opts := enginetest.Options()
 		q, err := promql.NewEngine(opts).NewRangeQuery(context.Background(), nil, nil, c.expr, time.Unix(1000, 0), time.Unix(1120, 0), time.Minute)
 		require.NoError(t, err, c.expr)
-		require.Equal(t, c.want, NewPlan(q.Statement().(*parser.EvalStmt), opts.NoStepSubqueryIntervalFn, Layout{}, Options{}).String(), c.expr)
+		require.Equal(t, c.want, New(q.Statement().(*parser.EvalStmt), opts.NoStepSubqueryIntervalFn, Layout{}, Options{}).String(), c.expr)
 		q.Close()
 	}
 }

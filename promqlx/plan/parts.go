@@ -1,9 +1,10 @@
-package promqlx
+package plan
 
 import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -40,7 +41,8 @@ type Part struct {
 	// Why it is a part.
 	Why string
 
-	injected []string // all labels that partitions inject
+	// Injected are all labels that partitions inject, sorted.
+	Injected []string
 }
 
 // Reach says which samples of a selector a step t needs: those in
@@ -53,10 +55,34 @@ type Reach struct {
 // Copy returns the expression for one evaluation.
 func (p *Part) Copy() parser.Expr { return copyExpr(p.Expr) }
 
+// IsSelector reports whether the part is a vector selector.
+func (p *Part) IsSelector() bool {
+	_, ok := bare(p.Expr).(*parser.VectorSelector)
+	return ok
+}
+
+// IsSelectorAtSteps reports whether the part is a vector selector that is looked at at
+// the very steps at which the part is evaluated.
+func (p *Part) IsSelectorAtSteps() bool {
+	vs, ok := bare(p.Expr).(*parser.VectorSelector)
+	return ok && vs.OriginalOffset == 0 && vs.Timestamp == nil && !vs.Smoothed
+}
+
+// HasSubquery reports whether there is a subquery in the part.
+func (p *Part) HasSubquery() bool {
+	found := false
+	parser.Inspect(p.Expr, func(node parser.Node, _ []parser.Node) error {
+		_, ok := node.(*parser.SubqueryExpr)
+		found = found || ok
+		return nil
+	})
+	return found
+}
+
 // String says all of the part but its selectors.
 func (p *Part) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s at %s", p.Text(func(ms []*labels.Matcher) []*labels.Matcher { return ms }), steps(p.Steps))
+	fmt.Fprintf(&b, "%s at %s", p.ShownText(), steps(p.Steps))
 	if len(p.Carries) > 0 {
 		fmt.Fprintf(&b, " with %s", strings.Join(p.Carries, ", "))
 	}
@@ -87,14 +113,9 @@ type place struct {
 	steps transport.Steps
 }
 
-func (pl *planner) root() place {
-	s := transport.Steps{Start: pl.stmt.Start.UnixMilli(), End: pl.stmt.End.UnixMilli(), Step: max(pl.stmt.Interval.Milliseconds(), 1), Lookback: pl.plan.lookback}
-	return place{steps: wholeSteps(s)}
-}
-
-// wholeSteps ends steps with the last instant, a step before the first if there is
+// endOnStep ends steps with the last instant, a step before the first if there is
 // none.
-func wholeSteps(s transport.Steps) transport.Steps {
+func endOnStep(s transport.Steps) transport.Steps {
 	s.End = s.Start + max(floorDiv(s.End-s.Start, s.Step), -1)*s.Step
 	return s
 }
@@ -114,7 +135,7 @@ func (at place) below(e parser.Expr, plan *Plan) place {
 		at.steps.Step = plan.stepOf(n)
 		at.steps.Start = (floorDiv(from, at.steps.Step) + 1) * at.steps.Step
 		at.steps.End = to - n.OriginalOffset.Milliseconds()
-		at.steps = wholeSteps(at.steps)
+		at.steps = endOnStep(at.steps)
 	}
 	return at
 }
@@ -168,7 +189,7 @@ func (pl *planner) rewrite(e parser.Expr, at place) parser.Expr {
 	return descend()
 }
 
-// inOrder tells whether the answers of an expression, sorted by their labels, are in
+// inOrder reports whether the answers of an expression, sorted by their labels, are in
 // the order in which the engine comes by them: not where the names of metrics, by which
 // it sorts, are gone. Of numbers far from zero, as timestamps are, the variance in
 // another order differs from the seventh digit on.
@@ -201,7 +222,7 @@ func eachOf(e parser.Node) *parser.VectorSelector {
 	return eachOf(of[0])
 }
 
-// ofOneName tells whether all series of a selector have one name.
+// ofOneName reports whether all series of a selector have one name.
 func ofOneName(vs *parser.VectorSelector) bool {
 	return slices.ContainsFunc(vs.LabelMatchers, func(m *labels.Matcher) bool {
 		return m.Name == labels.MetricName && m.Type == labels.MatchEqual
@@ -226,12 +247,12 @@ func (pl *planner) combined(n *parser.AggregateExpr, at place) parser.Expr {
 	if _, ok := pl.partitions.of(n.Expr); !ok {
 		return nil
 	}
-	_, whole := pl.partitions.of(n)
+	_, distributive := pl.partitions.of(n)
 	_, byTarget := pl.targets.of(n.Expr)
 	if n.Op == parser.COUNT_VALUES && pl.partitions.anyOf(text(n.Param)) {
 		return nil
 	}
-	if whole && (!byTarget || !pl.divided && (n.Op == parser.AVG || n.Op == parser.COUNT_VALUES)) {
+	if distributive && (!byTarget || !pl.divided && (n.Op == parser.AVG || n.Op == parser.COUNT_VALUES)) {
 		return nil
 	}
 	if n.Op == parser.AVG {
@@ -315,15 +336,12 @@ func (pl *planner) leaf(e parser.Expr, at place, part Part) *parser.VectorSelect
 	part.Expr = pl.explicit(part.Expr)
 	part.Steps = at.steps
 	part.Carries, _ = pl.partitions.of(part.Expr)
-	part.injected = pl.partitions.names
+	part.Injected = pl.partitions.names
 	_, byName := pl.metrics.of(e)
-	parser.Inspect(part.Expr, func(node parser.Node, path []parser.Node) error {
-		if vs, ok := node.(*parser.VectorSelector); ok {
-			part.Selectors = append(part.Selectors, pl.plan.selector(pl.stmt, vs, append(slices.Clone(at.path), path...), pl.plan.subqueryStep))
-			part.Reaches = append(part.Reaches, pl.plan.reach(vs, path))
-			part.ByName = byName && !ofOneName(vs)
-		}
-		return nil
+	inspectSelectors(part.Expr, func(vs *parser.VectorSelector, path []parser.Node) {
+		part.Selectors = append(part.Selectors, pl.plan.selector(pl.stmt, vs, slices.Concat(at.path, path)))
+		part.Reaches = append(part.Reaches, pl.plan.reach(vs, path))
+		part.ByName = byName && !ofOneName(vs)
 	})
 	vs := &parser.VectorSelector{PosRange: e.PositionRange()}
 	pl.parts[vs] = &part
@@ -335,7 +353,7 @@ func (pl *planner) leaf(e parser.Expr, at place, part Part) *parser.VectorSelect
 func (pl *planner) explicit(e parser.Expr) parser.Expr {
 	parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
 		if sq, ok := node.(*parser.SubqueryExpr); ok {
-			sq.Step = ms(pl.plan.stepOf(sq))
+			sq.Step = time.Duration(pl.plan.stepOf(sq)) * time.Millisecond
 		}
 		return nil
 	})
@@ -361,7 +379,7 @@ func (p *Plan) reach(vs *parser.VectorSelector, path []parser.Node) Reach {
 	if m := matrixOf(path); m != nil {
 		r.From -= m.Range.Milliseconds()
 	} else {
-		r.From -= p.lookback
+		r.From -= p.Steps.Lookback
 	}
 	if offsetForgotten(vs, path) { // it is looked at without its offset
 		r.From += min(vs.OriginalOffset.Milliseconds(), 0)

@@ -1,4 +1,4 @@
-package promqlx
+package plan
 
 import (
 	"context"

@@ -1,7 +1,7 @@
-// Package promqlx is PromQL over server groups: it parses a query once, finds
-// out which samples its selectors need, and has upstream's engine evaluate it
-// over the series that the groups return.
-package promqlx
+// Package plan makes the plan of a query: which samples its selectors need, which of
+// its sub-expressions each server group can answer by itself, and what is made of
+// those answers. A plan is a value: making it asks nobody, and it prints as text.
+package plan
 
 import (
 	"fmt"
@@ -25,8 +25,8 @@ type Plan struct {
 	// Leaves are what the vector selectors of Expr stand for, in the order in which
 	// upstream's engine selects them (parser.Inspect).
 	Leaves []Leaf
-	// lookback of the query in ms.
-	lookback int64
+	// Steps are the instants of the query; there is one for an instant query.
+	Steps transport.Steps
 	// subqueryStep is the step (ms) of subqueries that name none, by their range (ms).
 	subqueryStep func(rangeMS int64) int64
 }
@@ -47,9 +47,8 @@ type Layout struct {
 
 // Options of planning.
 type Options struct {
-	// Off makes no parts, as an engine must that removes names at the end: the
-	// functions in a part would have removed them already.
-	Off bool
+	// NoParts is the reason why no parts are to be made; "" if they are.
+	NoParts string
 	// Divided makes only parts that can be divided by target, smaller ones if need be:
 	// where each replica lacks a few targets, none answers another part alone.
 	Divided bool
@@ -63,33 +62,56 @@ type Selector struct {
 	Unused bool
 }
 
-// NewPlan plans a preprocessed statement (promql.PreprocessExpr has resolved
+// New plans a preprocessed statement (promql.PreprocessExpr has resolved
 // `start()`, `end()` and durations). subqueryStep is the step (ms) of subqueries
 // that name none, by their range (ms). The statement is not changed.
-func NewPlan(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, layout Layout, o Options) *Plan {
-	p := &Plan{Expr: stmt.Expr, lookback: stmt.LookbackDelta.Milliseconds(), subqueryStep: subqueryStep}
+func New(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, layout Layout, o Options) *Plan {
+	p := unplanned(stmt, subqueryStep)
 	parts := map[*parser.VectorSelector]*Part{}
-	if !o.Off && len(layout.Partitions) > 0 && !oddQuantile(stmt.Expr) {
+	if o.NoParts == "" && len(layout.Partitions) > 0 && !oddQuantile(stmt.Expr) {
 		pl := &planner{plan: p, stmt: stmt, partitions: newPartitions(layout), targets: newTargets(), metrics: newMetrics(), divided: o.Divided, parts: parts}
-		p.Expr = pl.rewrite(stmt.Expr, pl.root())
+		p.Expr = pl.rewrite(stmt.Expr, place{steps: p.Steps})
 	}
-	parser.Inspect(p.Expr, func(node parser.Node, path []parser.Node) error {
-		vs, ok := node.(*parser.VectorSelector)
-		if !ok {
-			return nil
-		}
+	inspectSelectors(p.Expr, func(vs *parser.VectorSelector, path []parser.Node) {
 		leaf := Leaf{Part: parts[vs]}
 		if leaf.Part == nil {
-			s := p.selector(stmt, vs, path, subqueryStep)
+			s := p.selector(stmt, vs, path)
 			leaf.Selector = &s
 		}
 		p.Leaves = append(p.Leaves, leaf)
-		return nil
 	})
 	return p
 }
 
-// oddQuantile tells whether a quantile is asked for that there is none of. The engine
+// Selectors are those of a preprocessed statement, in the order of parser.Inspect: the
+// leaves of its plan, if that has no parts. The arguments are those of New.
+func Selectors(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64) []Selector {
+	p := unplanned(stmt, subqueryStep)
+	var out []Selector
+	inspectSelectors(stmt.Expr, func(vs *parser.VectorSelector, path []parser.Node) {
+		out = append(out, p.selector(stmt, vs, path))
+	})
+	return out
+}
+
+// unplanned is the plan of a statement before anything is found out of its expression.
+func unplanned(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64) *Plan {
+	return &Plan{Expr: stmt.Expr, subqueryStep: subqueryStep, Steps: endOnStep(transport.Steps{
+		Start: stmt.Start.UnixMilli(), End: stmt.End.UnixMilli(), Step: max(stmt.Interval.Milliseconds(), 1), Lookback: stmt.LookbackDelta.Milliseconds(),
+	})}
+}
+
+// inspectSelectors calls f for each vector selector, with the path to it.
+func inspectSelectors(e parser.Expr, f func(vs *parser.VectorSelector, path []parser.Node)) {
+	parser.Inspect(e, func(node parser.Node, path []parser.Node) error {
+		if vs, ok := node.(*parser.VectorSelector); ok {
+			f(vs, path)
+		}
+		return nil
+	})
+}
+
+// oddQuantile reports whether a quantile is asked for that there is none of. The engine
 // warns of it even where there are no series, and then nobody would answer a part.
 func oddQuantile(e parser.Expr) bool {
 	odd := false
@@ -106,8 +128,8 @@ func oddQuantile(e parser.Expr) bool {
 	return odd
 }
 
-func (p *Plan) selector(stmt *parser.EvalStmt, vs *parser.VectorSelector, path []parser.Node, subqueryStep func(int64) int64) Selector {
-	g := gridOf(stmt, vs, path, subqueryStep)
+func (p *Plan) selector(stmt *parser.EvalStmt, vs *parser.VectorSelector, path []parser.Node) Selector {
+	g := p.grid(stmt, vs, path)
 	s := Selector{
 		Selection: servergroup.Selection{Matchers: vs.LabelMatchers},
 		Unused:    isInfoArgument(vs, path),
@@ -117,23 +139,23 @@ func (p *Plan) selector(stmt *parser.EvalStmt, vs *parser.VectorSelector, path [
 	matrix := matrixOf(path)
 	switch {
 	case matrix == nil && vs.Smoothed:
-		s.MinT -= p.lookback
-		s.MaxT += p.lookback
+		s.MinT -= p.Steps.Lookback
+		s.MaxT += p.Steps.Lookback
 	case matrix == nil && offsetForgotten(vs, path):
 		// What has ended by the earlier of both instants shows there, and is not
 		// covered up by what came later.
 		offset := min(vs.OriginalOffset.Milliseconds(), 0)
-		s.MinT -= p.lookback
-		s.Steps = &transport.Steps{Start: g.start + offset, End: g.end + offset, Step: g.step, Lookback: p.lookback}
+		s.MinT -= p.Steps.Lookback
+		s.Steps = &transport.Steps{Start: g.start + offset, End: g.end + offset, Step: g.step, Lookback: p.Steps.Lookback}
 		s.Every = true
 	case matrix == nil:
-		s.MinT -= p.lookback
-		s.Steps = &transport.Steps{Start: g.start, End: g.end, Step: g.step, Lookback: p.lookback}
+		s.MinT -= p.Steps.Lookback
+		s.Steps = &transport.Steps{Start: g.start, End: g.end, Step: g.step, Lookback: p.Steps.Lookback}
 	case vs.Anchored:
-		s.MinT -= matrix.Range.Milliseconds() + p.lookback
+		s.MinT -= matrix.Range.Milliseconds() + p.Steps.Lookback
 	case vs.Smoothed:
-		s.MinT -= matrix.Range.Milliseconds() + p.lookback
-		s.MaxT += p.lookback
+		s.MinT -= matrix.Range.Milliseconds() + p.Steps.Lookback
+		s.MaxT += p.Steps.Lookback
 	default:
 		s.MinT -= matrix.Range.Milliseconds()
 	}
@@ -148,7 +170,7 @@ type grid struct {
 	from, to         int64
 }
 
-func gridOf(stmt *parser.EvalStmt, vs *parser.VectorSelector, path []parser.Node, subqueryStep func(int64) int64) grid {
+func (p *Plan) grid(stmt *parser.EvalStmt, vs *parser.VectorSelector, path []parser.Node) grid {
 	g := grid{from: stmt.Start.UnixMilli(), to: stmt.End.UnixMilli(), step: max(stmt.Interval.Milliseconds(), 1)}
 	aligned := false // whether a subquery has put the instants on multiples of its step
 	for _, node := range path {
@@ -162,10 +184,7 @@ func gridOf(stmt *parser.EvalStmt, vs *parser.VectorSelector, path []parser.Node
 		offset := sq.OriginalOffset.Milliseconds()
 		g.from -= offset + sq.Range.Milliseconds()
 		g.to -= offset
-		g.step, aligned = sq.Step.Milliseconds(), true
-		if g.step == 0 {
-			g.step = subqueryStep(sq.Range.Milliseconds())
-		}
+		g.step, aligned = p.stepOf(sq), true
 	}
 	if vs.Timestamp != nil {
 		g.from, g.to, aligned = *vs.Timestamp, *vs.Timestamp, false
@@ -196,7 +215,7 @@ func matrixOf(path []parser.Node) *parser.MatrixSelector {
 	return m
 }
 
-// offsetForgotten tells whether the engine looks at a selector at other instants
+// offsetForgotten reports whether the engine looks at a selector at other instants
 // than it selects samples for: timestamp() of one with `@` forgets its offset.
 func offsetForgotten(vs *parser.VectorSelector, path []parser.Node) bool {
 	if vs.Timestamp == nil || vs.OriginalOffset == 0 {
@@ -224,11 +243,11 @@ func isInfoArgument(vs *parser.VectorSelector, path []parser.Node) bool {
 	return false
 }
 
-// late is the selection of info series, which the engine selects while it
-// evaluates: on the grid of the evaluator that asks, looking back.
-func (p *Plan) late(mint, maxt, step int64, ms []*labels.Matcher) servergroup.Selection {
+// InfoSelection is the selection of info series, which the engine selects while it
+// evaluates: on the grid (ms) of the evaluator that asks, looking back.
+func (p *Plan) InfoSelection(mint, maxt, step int64, ms []*labels.Matcher) servergroup.Selection {
 	sel := servergroup.Selection{Matchers: ms, MinT: mint, MaxT: maxt}
-	sel.Steps = &transport.Steps{Start: mint + p.lookback - 1, End: maxt, Step: max(step, 1), Lookback: p.lookback}
+	sel.Steps = &transport.Steps{Start: mint + p.Steps.Lookback - 1, End: maxt, Step: max(step, 1), Lookback: p.Steps.Lookback}
 	return sel
 }
 
@@ -250,7 +269,13 @@ func (p *Plan) String() string {
 	if parts == 0 {
 		return b.String()
 	}
-	return named(p.Expr, &names).String() + "\n" + b.String()
+	return p.Expression(names) + "\n" + b.String()
+}
+
+// Expression prints the expression. names are those by which the leaves are called, in
+// their order; "" for a leaf that is printed as it is.
+func (p *Plan) Expression(names []string) string {
+	return named(p.Expr, &names).String()
 }
 
 // named is a copy of an expression for printing, in which the selectors that have

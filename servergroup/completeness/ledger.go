@@ -1,0 +1,147 @@
+// Package completeness records who answered a query and what is missing from its answer.
+//
+// What happens to a group is an Outcome. The Ledger of a query collects outcomes and gaps as
+// values; the texts of warnings are made of them when the answer is written. A Record has what
+// the answer to a whole request lacks.
+package completeness
+
+import (
+	"fmt"
+	"maps"
+	"sync"
+
+	"github.com/prometheus/prometheus/util/annotations"
+)
+
+// Missing are groups that a query does without, by name, each with the reason.
+type Missing map[string]error
+
+// Ledger is what became of the groups in one query. It is safe for concurrent use; the zero
+// value is ready for use.
+//
+// It keeps the parts of an answer consistent: a group that fails while a query is under way
+// must not be in one part and missing from another. An average would else be the sum over some
+// groups divided by the count over others.
+type Ledger struct {
+	// Without are the groups that are taken for missing without being asked. It is set
+	// before the ledger is used.
+	Without Missing
+
+	record Record
+
+	mtx       sync.Mutex              // guards the fields below
+	late      annotations.Annotations // what was found out after the series were handed out
+	standings map[string]standing     // by group
+}
+
+// standing is what has become of a group in the parts of a query so far.
+type standing struct {
+	answered bool
+	failed   error
+}
+
+// RecordOutcome records what became of a group in a part of the query: err is nil if it has
+// answered.
+func (l *Ledger) RecordOutcome(g Group, err error) {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	if l.standings == nil {
+		l.standings = map[string]standing{}
+	}
+	s := l.standings[g.Name]
+	if s.answered = s.answered || err == nil; err != nil {
+		s.failed = err
+	}
+	l.standings[g.Name] = s
+}
+
+// RecordFetch records what became of a group of which the samples from mint to maxt (ms) were
+// wanted.
+func (l *Ledger) RecordFetch(o Outcome, mint, maxt int64) {
+	if o.Missing() {
+		l.RecordOutcome(o.Group, o.err())
+	} else {
+		l.RecordOutcome(o.Group, nil)
+	}
+	l.RecordPartial(o, mint, maxt)
+}
+
+// RecordPartial records a gap if samples are missing from an outcome. Those from mint to maxt
+// (ms) were wanted.
+func (l *Ledger) RecordPartial(o Outcome, mint, maxt int64) {
+	if o.Partial() {
+		l.AddGap(o.Group, mint, maxt, o.String())
+	}
+}
+
+// AddGap records that the answer lacks data of a group: samples from mint to maxt (ms).
+func (l *Ledger) AddGap(g Group, mint, maxt int64, reason string) {
+	l.addGap(g, mint, maxt, reason, nil)
+}
+
+func (l *Ledger) addGap(g Group, mint, maxt int64, reason string, server *ServerWarning) {
+	l.record.add(Gap{Group: g.Name, Region: g.Region, From: mint, To: maxt, Reason: reason, server: server})
+}
+
+// AddUncovered records that no group holds some data of a group, as the configuration says.
+func (l *Ledger) AddUncovered(g Group, mint, maxt int64, reason string) {
+	l.record.add(Gap{Group: g.Name, Region: g.Region, From: mint, To: maxt, Reason: reason, uncovered: true})
+}
+
+// Gaps returns what the answer lacks so far, sorted by group.
+func (l *Ledger) Gaps() []Gap { return l.record.Gaps() }
+
+// Inconsistent returns the groups that have answered in one part of the query and failed in
+// another, with those that were missing from the beginning. There are none if all parts are of
+// the same groups.
+func (l *Ledger) Inconsistent() Missing {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	out := Missing{}
+	for name, s := range l.standings {
+		if s.answered && s.failed != nil {
+			out[name] = s.failed
+		}
+	}
+	if len(out) > 0 {
+		maps.Copy(out, l.Without)
+	}
+	return out
+}
+
+// Require is an error if a group is missing that concerned picks by name: the query needs it.
+func (l *Ledger) Require(concerned func(group string) bool) error {
+	missing := &UnavailableError{}
+	for _, gap := range l.Gaps() {
+		if !gap.uncovered && concerned(gap.Group) {
+			missing.Lacks = append(missing.Lacks, Lack{Group: gap.Group, Reason: gap.Reason})
+		}
+	}
+	if len(missing.Lacks) == 0 {
+		return nil
+	}
+	missing.Lacks[0].Reason = "this query needs every server group (absent, unless, or a comparison of an aggregation): " + missing.Lacks[0].Reason
+	return missing
+}
+
+// BrokenSamples records samples of a replica that cannot be decoded. That shows only while a
+// series is merged, when the warnings of its set have been read.
+func (l *Ledger) BrokenSamples(err error) {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	l.late.Add(fmt.Errorf("%w: samples of a replica are broken and were left out: %w", annotations.PromQLInfo, err))
+}
+
+// LostReplicas records how replicas of a group failed, in whose place others answered.
+func (l *Ledger) LostReplicas(o Outcome) {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	l.late.Add(&LostReplicas{o})
+}
+
+// LateWarnings returns what was found out after the series were handed out.
+func (l *Ledger) LateWarnings() annotations.Annotations {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	return maps.Clone(l.late)
+}

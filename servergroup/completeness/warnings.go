@@ -1,0 +1,182 @@
+package completeness
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/oneprom/oneprom/servergroup/transport"
+)
+
+// partialPrefix begins the warning of an answer that lacks data. The server behind a group
+// may be another oneprom, so that its warnings begin with it, too.
+const partialPrefix = "partial answer: "
+
+// PartialWarning is the warning that an answer lacks data of a group.
+type PartialWarning struct{ Lack Lack }
+
+func (w *PartialWarning) Error() string { return partialPrefix + w.Lack.Reason }
+
+// UncoveredWarning is the warning that no group holds some of the data of an answer.
+type UncoveredWarning struct{ Reason string }
+
+func (w *UncoveredWarning) Error() string { return partialPrefix + w.Reason }
+
+// LostReplicas is the info that replicas of a group failed, in whose place others answered.
+type LostReplicas struct{ Outcome Outcome }
+
+func (l *LostReplicas) Error() string {
+	return fmt.Sprintf("%s: %s", annotations.PromQLInfo, l.Outcome)
+}
+
+// Unwrap marks it as an info.
+func (l *LostReplicas) Unwrap() error { return annotations.PromQLInfo }
+
+// ServerWarning is a warning of a server's about its own answer.
+type ServerWarning struct {
+	Group Group
+	text  string
+	// partial reports whether the server is a oneprom that says that its answer is partial.
+	partial bool
+}
+
+func (w *ServerWarning) Error() string { return w.text }
+
+// Lack is what the answer of the server lacks.
+func (w *ServerWarning) Lack() Lack { return Lack{Group: w.Group.Name, Reason: w.text} }
+
+// Remarks collect what is to be said of one answer besides who did not answer. They are safe
+// for concurrent use.
+type Remarks struct {
+	mtx      sync.Mutex
+	warnings annotations.Annotations
+	partial  []*ServerWarning
+	said     map[string]bool
+}
+
+// Warn adds a warning.
+func (m *Remarks) Warn(text string) {
+	m.mtx.Lock()
+	defer m.mtx.Unlock()
+	m.warnings.Add(errors.New(text))
+}
+
+// Server adds a warning that the server at a URL gave with its answer to a selector: it
+// says that the answer is not whole.
+func (m *Remarks) Server(g Group, url, text string) {
+	if g.Restricted {
+		text = Withheld
+	}
+	w := &ServerWarning{Group: g, text: About(g.Name, url, text), partial: strings.Contains(text, partialPrefix)}
+	m.mtx.Lock()
+	defer m.mtx.Unlock()
+	m.warnings.Add(w)
+	m.partial = append(m.partial, w)
+}
+
+// About is a text about a group, and about its server at a URL unless that is "".
+func About(group, url, text string) string {
+	if url == "" {
+		return fmt.Sprintf("%s: %s", nameOf(group), text)
+	}
+	return fmt.Sprintf("%s: %s: %s", nameOf(group), url, text)
+}
+
+// First reports whether it is asked about this for the first time.
+func (m *Remarks) First(about string) bool {
+	m.mtx.Lock()
+	defer m.mtx.Unlock()
+	if m.said[about] {
+		return false
+	}
+	if m.said == nil {
+		m.said = map[string]bool{}
+	}
+	m.said[about] = true
+	return true
+}
+
+// Verdict returns the warnings, or an error where an answer must not be partial, and records
+// what is missing in the ledger. The samples from mint to maxt (ms) were wanted.
+func (m *Remarks) Verdict(l *Ledger, mint, maxt int64) (annotations.Annotations, error) {
+	m.mtx.Lock()
+	defer m.mtx.Unlock()
+	gone := &UnavailableError{}
+	strict := false
+	for _, w := range m.partial {
+		gone.Lacks = append(gone.Lacks, w.Lack())
+		strict = strict || w.Group.Strict
+		l.addGap(w.Group, mint, maxt, w.text, w)
+	}
+	if strict {
+		return m.warnings, gone
+	}
+	return m.warnings, nil
+}
+
+// Fold leaves one warning for each group that an answer lacks data of, and one info for each
+// of which replicas were lost: parts of a query may say in different words why, and so may a
+// oneprom of its selectors.
+func (l *Ledger) Fold(ws annotations.Annotations) {
+	foldLost(ws)
+	for _, g := range l.Gaps() {
+		found := false
+		for key, err := range ws {
+			var own *PartialWarning
+			var server *ServerWarning
+			if errors.As(err, &own) && own.Lack.Group == g.Group || errors.As(err, &server) && server.partial && server.Group.Name == g.Group {
+				delete(ws, key)
+				found = true
+			}
+		}
+		switch {
+		case !found:
+		case g.server != nil:
+			ws.Add(g.server)
+		default:
+			ws.Add(&PartialWarning{Lack{Group: g.Group, Reason: g.String()}})
+		}
+	}
+}
+
+// foldLost leaves one LostReplicas for each group, which has an error of each replica:
+// several fetches may have met different ones.
+func foldLost(ws annotations.Annotations) {
+	byGroup := map[string]*LostReplicas{}
+	for _, key := range slices.Sorted(maps.Keys(ws)) {
+		var l *LostReplicas
+		if !errors.As(ws[key], &l) {
+			continue
+		}
+		delete(ws, key)
+		o := l.Outcome
+		all := byGroup[o.Group.Name]
+		if all == nil {
+			all = &LostReplicas{Outcome{Group: o.Group, Asked: o.Asked}}
+			byGroup[o.Group.Name] = all
+		}
+		for _, err := range o.Failed {
+			if !slices.ContainsFunc(all.Outcome.Failed, func(known error) bool { return replicaOf(known) == replicaOf(err) }) {
+				all.Outcome.Failed = append(all.Outcome.Failed, err)
+			}
+		}
+	}
+	for _, l := range byGroup {
+		l.Outcome.Asked = max(l.Outcome.Asked, len(l.Outcome.Failed)+1) // some replica answered each time
+		ws.Add(l)
+	}
+}
+
+// replicaOf is the URL of the replica that an error is of, or its text.
+func replicaOf(err error) string {
+	var e *transport.Error
+	if errors.As(err, &e) {
+		return e.URL
+	}
+	return err.Error()
+}
