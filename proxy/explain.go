@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/prometheus/promql/parser"
 	upstreamfeatures "github.com/prometheus/prometheus/util/features"
 
 	"github.com/oneprom/oneprom/promqlx"
@@ -28,12 +27,9 @@ func ExplainOffline(o Options, q explain.OfflineQuestion) (string, error) {
 	if o.Now != nil {
 		now = o.Now()
 	}
-	// Not a server, but what a server makes an engine of.
-	s := &Server{opts: o, logger: slog.New(slog.DiscardHandler), registry: prometheus.NewRegistry(), featureRegistry: upstreamfeatures.NewRegistry()}
-	s.features = parseFeatures(o.EnableFeatures, s.logger)
-	s.parser = parser.NewParser(s.features.parser)
-	s.config.Store(cfg)
-	engine := promqlx.NewEngine(s.engineOptions(), nil)
+	options := engineOptions(o, parseFeatures(o.EnableFeatures, slog.New(slog.DiscardHandler)), func() *config.Config { return cfg })
+	options.Logger, options.Reg, options.FeatureRegistry = slog.New(slog.DiscardHandler), prometheus.NewRegistry(), upstreamfeatures.NewRegistry()
+	engine := promqlx.NewEngine(options, nil)
 	defer engine.Close()
 	return explain.Offline(engine, cfg, q, now)
 }

@@ -10,9 +10,16 @@ import (
 	"github.com/prometheus/common/route"
 )
 
-// lifecycle lets a handler act only if --web.enable-lifecycle is given.
-func (s *Server) lifecycle(h http.HandlerFunc) http.HandlerFunc {
-	if s.opts.EnableLifecycle {
+// lifecycle reloads and ends the server by request.
+type lifecycle struct {
+	enabled bool // --web.enable-lifecycle
+	reload  func() error
+	quit    func() (first bool) // has Run return
+}
+
+// ifEnabled lets a handler act only if --web.enable-lifecycle is given.
+func (l lifecycle) ifEnabled(h http.HandlerFunc) http.HandlerFunc {
+	if l.enabled {
 		return h
 	}
 	return func(w http.ResponseWriter, _ *http.Request) {
@@ -28,19 +35,18 @@ func onlyPostOrPut(w http.ResponseWriter, _ *http.Request) {
 
 // serveReload loads the configuration anew and answers with the outcome. A
 // client that does not wait does not stop the reload.
-func (s *Server) serveReload(w http.ResponseWriter, _ *http.Request) {
-	if err := s.Reload(s.life); err != nil {
+func (l lifecycle) serveReload(w http.ResponseWriter, _ *http.Request) {
+	if err := l.reload(); err != nil {
 		http.Error(w, fmt.Sprintf("failed to reload config: %s", err), http.StatusInternalServerError)
 	}
 }
 
-// serveQuit makes Run return.
-func (s *Server) serveQuit(w http.ResponseWriter, _ *http.Request) {
+// serveQuit has Run return.
+func (l lifecycle) serveQuit(w http.ResponseWriter, _ *http.Request) {
 	reply := "Termination already in progress."
-	s.quitOne.Do(func() {
-		close(s.quit)
+	if l.quit() {
 		reply = "Requesting termination... Goodbye!"
-	})
+	}
 	_, _ = io.WriteString(w, reply)
 }
 

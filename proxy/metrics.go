@@ -65,10 +65,3 @@ func (m *metrics) instrument(route string, h http.HandlerFunc) http.HandlerFunc 
 	return promhttp.InstrumentHandlerCounter(m.requests.MustCurryWith(l),
 		promhttp.InstrumentHandlerDuration(m.durations.MustCurryWith(l), tracing.NameSpan(route, h)))
 }
-
-// instrumentBelow instruments routes that are named without their prefix.
-func (m *metrics) instrumentBelow(prefix string) func(string, http.HandlerFunc) http.HandlerFunc {
-	return func(route string, h http.HandlerFunc) http.HandlerFunc {
-		return m.instrument(prefix+route, h)
-	}
-}

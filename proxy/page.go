@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"html/template"
+	"log/slog"
 	"net/http"
 
 	"github.com/oneprom/oneprom/servergroup"
@@ -40,14 +41,30 @@ var pageTemplate = template.Must(template.New("page").Parse(`<!DOCTYPE html>
 </html>
 `))
 
-// servePage shows the groups and a form that leads to the API.
-func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
+// page shows the groups and a form that leads to the API.
+type page struct {
+	base   string // the path of --web.external-url
+	groups func() []servergroup.GroupStatus
+	logger *slog.Logger
+}
+
+func (p page) serve(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	err := pageTemplate.Execute(w, struct {
 		Version, Base, Query string
 		Groups               []servergroup.GroupStatus
-	}{Version, s.externalURL.Path, r.FormValue("g0.expr"), s.set.Status()})
+	}{Version, p.base, r.FormValue("g0.expr"), p.groups()})
 	if err != nil {
-		s.logger.Debug("writing the page failed", "err", err)
+		p.logger.Debug("writing the page failed", "err", err)
 	}
+}
+
+// redirect leads to the page.
+func (p page) redirect(w http.ResponseWriter, r *http.Request) {
+	http.Redirect(w, r, p.base+"/query", http.StatusFound)
+}
+
+// redirectGraph is the same for links of old, with their parameters.
+func (p page) redirectGraph(w http.ResponseWriter, r *http.Request) {
+	http.Redirect(w, r, p.base+"/query?"+r.URL.RawQuery, http.StatusFound)
 }

@@ -18,22 +18,18 @@ import (
 	"github.com/grafana/regexp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/exporter-toolkit/web"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	upstreamfeatures "github.com/prometheus/prometheus/util/features"
 	"github.com/prometheus/prometheus/util/notifications"
-	v1 "github.com/prometheus/prometheus/web/api/v1"
 
 	"github.com/oneprom/oneprom/promqlx"
 	"github.com/oneprom/oneprom/proxy/admission"
 	"github.com/oneprom/oneprom/proxy/config"
-	"github.com/oneprom/oneprom/proxy/federate"
 	"github.com/oneprom/oneprom/proxy/gate"
 	"github.com/oneprom/oneprom/proxy/queries"
 	"github.com/oneprom/oneprom/proxy/ruler"
 	"github.com/oneprom/oneprom/proxy/tenant"
 	"github.com/oneprom/oneprom/proxy/tracing"
-	"github.com/oneprom/oneprom/proxy/views"
 	"github.com/oneprom/oneprom/servergroup"
 )
 
@@ -73,12 +69,8 @@ type Server struct {
 	ruler     *ruler.Ruler
 	listeners []net.Listener
 	handler   http.Handler
-	routes    []string // for which there must be a verdict
+	rows      []row // of the table of routes
 	http      *httpServers
-
-	// What /api/v1/rules, /alerts and /alertmanagers know of this oneprom itself.
-	selfRules         v1.RulesRetriever
-	selfAlertmanagers v1.AlertmanagerRetriever
 
 	reloading  sync.Mutex // one reload at a time, and none beside the end of set
 	steps      []step     // of a reload
@@ -180,23 +172,18 @@ func New(o Options) (_ *Server, err error) {
 	s.readiness.groupsKnown, s.readiness.answered = s.set.Ready, s.set.Answered
 	s.readiness.when = func() config.ReadyWhen { return s.config.Load().Global.ReadyWhen }
 
-	s.engine = promqlx.NewEngine(s.engineOptions(), s.set)
+	engine := engineOptions(o, s.features, s.config.Load)
+	engine.Logger, engine.Reg, engine.FeatureRegistry = s.logger.With("component", "query engine"), s.registry, s.featureRegistry
+	s.engine = promqlx.NewEngine(engine, s.set)
 	s.cleanup.add("close query engine", func(context.Context) error { return s.engine.Close() })
 	storage := promqlx.NewStorage(s.set)
 	if s.ruler, err = s.newRuler(storage); err != nil {
 		return nil, err
 	}
 	s.cleanup.add("stop rules", s.ruler.Stop)
-	s.selfRules, s.selfAlertmanagers = s.ruler.Rules(), s.ruler.Notifier()
-	upstream, self := s.upstreamAPI(s.engine, storage)
-	s.handler = s.router(upstream,
-		views.Lookups{Parser: s.parser, Groups: func(ctx context.Context) views.Groups { return s.set.View(ctx) }},
-		views.Merged{Self: self, Groups: s.set.View, Parser: s.parser},
-		&federate.Handler{
-			Storage: storage, Parser: s.parser, Lookback: time.Duration(o.LookbackDelta), Now: o.Now,
-			ExternalLabels: func() labels.Labels { return s.config.Load().Global.ExternalLabels },
-			Logger:         s.logger.With("component", "federation"),
-		})
+	if s.handler, err = s.wire(storage); err != nil {
+		return nil, err
+	}
 	s.http = newHTTPServers(s.handler, len(s.listeners), time.Duration(o.ReadTimeout), o.WebConfigFile, s.logger.With("component", "web"))
 	s.cleanup.add("drain HTTP servers", s.http.shutdown)
 	s.steps = s.reloadSteps()
@@ -223,6 +210,15 @@ func (s *Server) Start(ctx context.Context) error {
 	s.http.serve(s.listeners)
 	cfg := s.config.Load()
 	return s.loadConfig(ctx, func() (*config.Config, error) { return cfg, nil })
+}
+
+// requestQuit has Run return. It reports whether nobody has asked for that before.
+func (s *Server) requestQuit() (first bool) {
+	s.quitOne.Do(func() {
+		close(s.quit)
+		first = true
+	})
+	return first
 }
 
 // Stop ends readiness, lets the requests under way finish until ctx ends, and

@@ -1,129 +1,156 @@
 package proxy
 
 import (
+	"context"
+	"log/slog"
 	"net/http"
-	"strings"
 
-	"github.com/julienschmidt/httprouter"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"github.com/prometheus/common/route"
+	"github.com/grafana/regexp"
 
 	"github.com/oneprom/oneprom/proxy/api"
 	"github.com/oneprom/oneprom/proxy/explain"
+	"github.com/oneprom/oneprom/proxy/federate"
+	"github.com/oneprom/oneprom/proxy/gate"
 	"github.com/oneprom/oneprom/proxy/middleware"
 	"github.com/oneprom/oneprom/proxy/queries"
+	"github.com/oneprom/oneprom/proxy/tenant"
 	"github.com/oneprom/oneprom/proxy/views"
 )
 
-// router is the life of a request, top to bottom. What a single route adds is
-// told where the route is: metrics, whom it is for, admission, readiness, compression, cross-origin
-// headers.
-func (s *Server) router(upstream http.Handler, l views.Lookups, m views.Merged, federate http.Handler) http.Handler {
-	panics := &middleware.Panics{Count: s.metrics.panics, QueryText: queries.TextOf, Logger: s.logger}
-	return middleware.MergeSlashes(
-		panics.Recover(
-			s.tracing.Trace(
-				middleware.ForwardHeaders(s.config.Load, s.logger,
-					s.guard.Identify(
-						splitAt(s.routePrefix+"/api/v1",
-							s.queries.Observe(panics.Recover,
-								middleware.Completeness(
-									middleware.PartialResponse(s.logger,
-										middleware.Pushdown(s.logger,
-											s.apiRoutes(upstream, l, m))))),
-							s.webRoutes(federate)))))))
+// handlers answer the requests of all routes, except that upstream's API answers those whose
+// rows have no handler.
+type handlers struct {
+	upstream   http.Handler
+	lookups    views.Lookups
+	merged     views.Merged
+	explain    *explain.Handler
+	federate   *federate.Handler
+	queries    *queries.Queries
+	status     statusAPI
+	breakers   breakers
+	page       page
+	lifecycle  lifecycle
+	metrics    http.Handler
+	adminAPI   bool // --web.enable-admin-api
+	readiness  *readiness
+	corsOrigin *regexp.Regexp
+	life       context.Context // of the server
+	logger     *slog.Logger
 }
 
-// apiRoutes are the routes below /api/v1: ours, and then upstream's, which also
-// answers what nobody knows.
-func (s *Server) apiRoutes(upstream http.Handler, l views.Lookups, m views.Merged) http.Handler {
-	r := &httprouter.Router{NotFound: upstream}
-	instrument := s.metrics.instrumentBelow("/api/v1")
-	handle := func(method, path string, h http.HandlerFunc) {
-		r.HandlerFunc(method, path, instrument(path, s.permit("/api/v1"+path, s.gate.Admit(errands[path], h))))
-	}
-	open := func(method, path string, h http.HandlerFunc) {
-		handle(method, path, s.readiness.gate(middleware.Compress(middleware.AllowOrigin(s.corsOrigin, h))))
-	}
-	ours := func(method, path string, h api.Handler) { open(method, path, api.Serve(h, s.logger)) }
-	ours(http.MethodGet, "/query_exemplars", l.Exemplars)
-	ours(http.MethodPost, "/query_exemplars", l.Exemplars)
-	ours(http.MethodGet, "/metadata", l.Metadata)
-	ours(http.MethodGet, "/rules", m.Rules)
-	ours(http.MethodGet, "/alerts", m.Alerts)
-	ours(http.MethodGet, "/targets", m.Targets)
-	ours(http.MethodGet, "/targets/metadata", m.TargetMetadata)
-	ours(http.MethodGet, "/targets/relabel_steps", m.OfScrapePool("/targets/relabel_steps"))
-	ours(http.MethodGet, "/scrape_pools", m.ScrapePools)
-	ours(http.MethodGet, "/scrape_pools/config", m.OfScrapePool("/scrape_pools/config"))
-	ours(http.MethodGet, "/alertmanagers", m.Alertmanagers)
-	ours(http.MethodGet, "/features", m.Features)
-	ours(http.MethodGet, "/status/tsdb", m.TSDBStatus)
-	ours(http.MethodGet, "/status/tsdb/blocks", m.TSDBBlocks)
-	handle(http.MethodGet, "/notifications", middleware.Compress(middleware.AllowOrigin(s.corsOrigin, api.Serve(m.Notifications, s.logger)))) // also before oneprom is ready
-	explained := &explain.Handler{Engine: s.engine, Groups: s.set.View, Now: s.opts.Now, Logger: s.logger}
-	open(http.MethodGet, "/explain", explained.ServeHTTP)
-	open(http.MethodPost, "/explain", explained.ServeHTTP)
-	ours(http.MethodGet, "/status/config", s.serveConfig)
-	ours(http.MethodGet, "/status/groups", s.serveGroups)
-	ours(http.MethodGet, "/status/queries", s.queries.List)
-	ours(http.MethodDelete, "/status/queries/:id", s.adminOnly(s.queries.Cancel))
-	ours(http.MethodPost, "/admin/breaker", s.adminOnly(s.serveBreaker))
+// routes is the table of all routes: for whom each is where there are tenants, what its
+// requests want of the server groups, and what answers them.
+func (h *handlers) routes() []row {
+	l, m := h.lookups, h.merged
+	rows := []row{
+		// By the server groups as the tenant sees them.
+		{"GET POST", "/api/v1/query", tenant.ForTenants, gate.Query, nil},
+		{"GET POST", "/api/v1/query_range", tenant.ForTenants, gate.Query, nil},
+		{"GET POST", "/api/v1/query_exemplars", tenant.ForTenants, gate.Lookup, h.api(l.Exemplars)},
+		{"GET POST", "/api/v1/series", tenant.ForTenants, gate.Lookup, nil},
+		{"GET POST", "/api/v1/labels", tenant.ForTenants, gate.Lookup, nil},
+		{"GET", "/api/v1/label/:name/values", tenant.ForTenants, gate.Lookup, nil},
+		{"POST", "/api/v1/label/:name/values", tenant.ForTenants, gate.Lookup, middleware.AsGet(h.logger, h.upstream)},
+		{"POST", "/api/v1/read", tenant.ForTenants, gate.Read, middleware.WholeOnly(middleware.NeverInternal(h.upstream))},
+		{"GET", "/federate", tenant.ForTenants, gate.Scrape, h.readiness.gate(middleware.Compress(middleware.WholeOnly(h.federate)))},
 
-	// Upstream's handlers, with something changed before them.
-	r.Handler(http.MethodPost, "/label/:name/values", middleware.AsGet(s.logger, upstream))
-	r.Handler(http.MethodPost, "/status/buildinfo", middleware.AsGet(s.logger, upstream))
-	r.Handler(http.MethodPost, "/read", middleware.WholeOnly(middleware.NeverInternal(upstream)))
-	r.Handler(http.MethodGet, "/notifications/live", middleware.EndWith(s.life, upstream))
-	return r
+		// By the labels of rules, alerts and targets.
+		{"GET", "/api/v1/rules", tenant.ForTenants, gate.Lookup, h.api(m.Rules)},
+		{"GET", "/api/v1/alerts", tenant.ForTenants, gate.Lookup, h.api(m.Alerts)},
+		{"GET", "/api/v1/targets", tenant.ForTenants, gate.Lookup, h.api(m.Targets)},
+		{"GET", "/api/v1/targets/metadata", tenant.ForTenants, gate.Lookup, h.api(m.TargetMetadata)},
+
+		// Of metadata nobody knows whose it is: tenants are told none.
+		{"GET", "/api/v1/metadata", tenant.ForTenants, gate.Lookup, h.api(l.Metadata)},
+
+		// What a tenant's query becomes; what became of it, with the replicas' scrapes, is for
+		// administrators.
+		{"GET POST", "/api/v1/explain", tenant.ForTenants, gate.Explain, h.open(h.explain.ServeHTTP)},
+
+		// Their own queries.
+		{"GET", "/api/v1/status/queries", tenant.ForTenants, gate.NoWork, h.api(h.queries.List)},
+		{"DELETE", "/api/v1/status/queries/:id", tenant.ForTenants, gate.NoWork, h.api(h.admin(h.queries.Cancel))},
+
+		// By the request alone, or the same for everybody.
+		{"GET POST", "/api/v1/format_query", tenant.ForTenants, gate.NoWork, nil},
+		{"GET POST", "/api/v1/parse_query", tenant.ForTenants, gate.NoWork, nil},
+		{"GET", "/api/v1/status/buildinfo", tenant.ForTenants, gate.NoWork, nil},
+		{"POST", "/api/v1/status/buildinfo", tenant.ForTenants, gate.NoWork, middleware.AsGet(h.logger, h.upstream)},
+		{"GET", "/api/v1/openapi.yaml", tenant.ForTenants, gate.NoWork, nil},
+		{"OPTIONS", "/api/v1/*path", tenant.ForAll, gate.NoWork, nil}, // of other origins
+
+		// What is not told apart by tenant. Notifications are told before oneprom is ready, too.
+		{"GET", "/api/v1/features", tenant.ForAdmins, gate.Lookup, h.api(m.Features)},
+		{"GET", "/api/v1/notifications", tenant.ForAdmins, gate.Lookup, h.beforeReady(api.Serve(m.Notifications, h.logger))},
+		{"GET", "/api/v1/notifications/live", tenant.ForAdmins, gate.NoWork, middleware.EndWith(h.life, h.upstream)},
+		{"GET", "/api/v1/alertmanagers", tenant.ForAdmins, gate.Lookup, h.api(m.Alertmanagers)},
+		{"GET", "/api/v1/targets/relabel_steps", tenant.ForAdmins, gate.Lookup, h.api(m.OfScrapePool("/targets/relabel_steps"))},
+		{"GET", "/api/v1/scrape_pools", tenant.ForAdmins, gate.Lookup, h.api(m.ScrapePools)},
+		{"GET", "/api/v1/scrape_pools/config", tenant.ForAdmins, gate.Lookup, h.api(m.OfScrapePool("/scrape_pools/config"))},
+		{"GET POST", "/api/v1/search/metric_names", tenant.ForAdmins, gate.Lookup, nil},
+		{"GET POST", "/api/v1/search/label_names", tenant.ForAdmins, gate.Lookup, nil},
+		{"GET POST", "/api/v1/search/label_values", tenant.ForAdmins, gate.Lookup, nil},
+		{"GET", "/api/v1/status/config", tenant.ForAdmins, gate.NoWork, h.api(h.status.serveConfig)},
+		{"GET", "/api/v1/status/flags", tenant.ForAdmins, gate.NoWork, nil},
+		{"GET", "/api/v1/status/groups", tenant.ForAdmins, gate.NoWork, h.api(h.status.serveGroups)},
+		{"GET", "/api/v1/status/runtimeinfo", tenant.ForAdmins, gate.NoWork, nil},
+		{"GET", "/api/v1/status/walreplay", tenant.ForAdmins, gate.NoWork, nil},
+		{"GET", "/api/v1/status/self_metrics", tenant.ForAdmins, gate.NoWork, nil},
+		{"GET", "/api/v1/status/tsdb", tenant.ForAdmins, gate.Lookup, h.api(m.TSDBStatus)},
+		{"GET", "/api/v1/status/tsdb/blocks", tenant.ForAdmins, gate.Lookup, h.api(m.TSDBBlocks)},
+		{"POST", "/api/v1/write", tenant.ForAdmins, gate.NoWork, nil},
+		{"POST", "/api/v1/otlp/v1/metrics", tenant.ForAdmins, gate.NoWork, nil},
+		{"POST", "/api/v1/admin/breaker", tenant.ForAdmins, gate.NoWork, h.api(h.admin(h.breakers.serve))},
+		{"POST PUT", "/api/v1/admin/tsdb/delete_series", tenant.ForAdmins, gate.NoWork, nil},
+		{"POST PUT", "/api/v1/admin/tsdb/clean_tombstones", tenant.ForAdmins, gate.NoWork, nil},
+		{"POST PUT", "/api/v1/admin/tsdb/snapshot", tenant.ForAdmins, gate.NoWork, nil},
+
+		// These name the groups, and so perhaps tenants. There are neither series nor queries in
+		// them.
+		{"GET", "/metrics", tenant.ForAdmins, gate.NoWork, h.metrics.ServeHTTP},
+		{"POST PUT", "/-/reload", tenant.ForAdmins, gate.NoWork, h.lifecycle.ifEnabled(h.lifecycle.serveReload)},
+		{"GET", "/-/reload", tenant.ForAdmins, gate.NoWork, onlyPostOrPut},
+		{"POST PUT", "/-/quit", tenant.ForAdmins, gate.NoWork, h.lifecycle.ifEnabled(h.lifecycle.serveQuit)},
+		{"GET", "/-/quit", tenant.ForAdmins, gate.NoWork, onlyPostOrPut},
+		{"GET POST", "/debug/*subpath", tenant.ForAdmins, gate.NoWork, serveDebug},
+
+		// Without anything of anybody's. The first two lead to the page.
+		{"GET", "/", tenant.ForAll, gate.NoWork, h.page.redirect},
+		{"GET", "/graph", tenant.ForAll, gate.NoWork, h.page.redirectGraph},
+		{"GET", "/version", tenant.ForAll, gate.NoWork, serveVersion},
+		{"GET", "/-/healthy", tenant.ForAll, gate.NoWork, says("oneprom is Healthy.\n")},
+		{"HEAD", "/-/healthy", tenant.ForAll, gate.NoWork, says("")},
+		{"GET", "/-/ready", tenant.ForAll, gate.NoWork, h.readiness.gateReady(says("oneprom is Ready.\n"))},
+		{"HEAD", "/-/ready", tenant.ForAll, gate.NoWork, h.readiness.gateReady(says(""))},
+	}
+	for _, path := range pages { // the page shows the groups
+		rows = append(rows, row{"GET", path, tenant.ForAdmins, gate.NoWork, middleware.Compress(h.page.serve)})
+	}
+	return rows
 }
 
-// webRoutes are the routes outside of /api/v1.
-func (s *Server) webRoutes(federate http.Handler) http.Handler {
-	r := route.New().WithInstrumentation(func(route string, h http.HandlerFunc) http.HandlerFunc {
-		return s.metrics.instrument(route, s.permit(route, h))
-	})
-	if s.routePrefix != "" {
-		r.Get("/", func(w http.ResponseWriter, req *http.Request) {
-			http.Redirect(w, req, s.routePrefix, http.StatusFound)
-		})
-		r = r.WithPrefix(s.routePrefix)
-	}
-	query := s.externalURL.Path + "/query"
-	r.Get("/", func(w http.ResponseWriter, req *http.Request) { http.Redirect(w, req, query, http.StatusFound) })
-	r.Get("/graph", func(w http.ResponseWriter, req *http.Request) {
-		http.Redirect(w, req, query+"?"+req.URL.RawQuery, http.StatusFound)
-	})
-	for _, path := range pages {
-		r.Get(path, middleware.Compress(s.servePage))
-	}
-	r.Get("/federate", s.gate.Admit(errands["/federate"], s.readiness.gate(middleware.Compress(middleware.WholeOnly(federate)))))
-	r.Get("/metrics", promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{Registry: s.registry}).ServeHTTP)
-	r.Get("/version", serveVersion)
-
-	r.Get("/-/healthy", says("oneprom is Healthy.\n"))
-	r.Head("/-/healthy", says(""))
-	r.Get("/-/ready", s.readiness.gateReady(says("oneprom is Ready.\n")))
-	r.Head("/-/ready", s.readiness.gateReady(says("")))
-	for path, h := range map[string]http.HandlerFunc{"/-/reload": s.serveReload, "/-/quit": s.serveQuit} {
-		r.Post(path, s.lifecycle(h))
-		r.Put(path, s.lifecycle(h))
-		r.Get(path, onlyPostOrPut)
-	}
-	r.Get("/debug/*subpath", serveDebug)
-	r.Post("/debug/*subpath", serveDebug)
-	return r
+// api is a handler of oneprom's own API.
+func (h *handlers) api(answer api.Handler) http.HandlerFunc {
+	return h.open(api.Serve(answer, h.logger))
 }
 
-// splitAt sends requests below a prefix to one handler, which does not see the
-// prefix, and the others to another.
-func splitAt(prefix string, below, others http.Handler) http.Handler {
-	below = http.StripPrefix(prefix, below)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, prefix+"/") {
-			below.ServeHTTP(w, r)
-			return
+// open is a handler that answers as those of upstream's API do: once oneprom is ready,
+// compressed, and for other origins.
+func (h *handlers) open(answer http.HandlerFunc) http.HandlerFunc {
+	return h.readiness.gate(h.beforeReady(answer))
+}
+
+// beforeReady is the same for one that answers before oneprom is ready, too.
+func (h *handlers) beforeReady(answer http.HandlerFunc) http.HandlerFunc {
+	return middleware.Compress(middleware.AllowOrigin(h.corsOrigin, answer))
+}
+
+// admin lets a handler act only if --web.enable-admin-api is given.
+func (h *handlers) admin(answer api.Handler) api.Handler {
+	return func(r *http.Request) (api.Result, error) {
+		if !h.adminAPI {
+			return api.Result{}, errNoAdmin
 		}
-		others.ServeHTTP(w, r)
-	})
+		return answer(r)
+	}
 }

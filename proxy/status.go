@@ -13,6 +13,8 @@ import (
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
 	"github.com/oneprom/oneprom/proxy/api"
+	"github.com/oneprom/oneprom/proxy/config"
+	"github.com/oneprom/oneprom/servergroup"
 )
 
 // Version is the Prometheus whose PromQL and API oneprom speaks. Clients choose
@@ -32,8 +34,16 @@ func buildInfo() *v1.PrometheusVersion {
 	}
 }
 
+// statusAPI answers what is the matter with oneprom itself.
+type statusAPI struct {
+	born       time.Time
+	config     func() *config.Config // in use
+	groups     func() []servergroup.GroupStatus
+	lastReload func() *reloadOutcome
+}
+
 // runtimeInfo is /api/v1/status/runtimeinfo.
-func (s *Server) runtimeInfo() (v1.RuntimeInfo, error) {
+func (s statusAPI) runtimeInfo() (v1.RuntimeInfo, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		return v1.RuntimeInfo{}, fmt.Errorf("host name: %w", err)
@@ -42,7 +52,7 @@ func (s *Server) runtimeInfo() (v1.RuntimeInfo, error) {
 	if err != nil {
 		return v1.RuntimeInfo{}, fmt.Errorf("working directory: %w", err)
 	}
-	outcome := s.lastReload.Load()
+	outcome := s.lastReload()
 	return v1.RuntimeInfo{
 		StartTime:           s.born.UTC(),
 		CWD:                 cwd,
@@ -59,13 +69,13 @@ func (s *Server) runtimeInfo() (v1.RuntimeInfo, error) {
 }
 
 // serveConfig is /api/v1/status/config: the configuration in use, redacted.
-func (s *Server) serveConfig(*http.Request) (api.Result, error) {
-	return api.Result{Data: map[string]string{"yaml": s.config.Load().String()}}, nil
+func (s statusAPI) serveConfig(*http.Request) (api.Result, error) {
+	return api.Result{Data: map[string]string{"yaml": s.config().String()}}, nil
 }
 
 // serveGroups is /api/v1/status/groups.
-func (s *Server) serveGroups(*http.Request) (api.Result, error) {
-	return api.Result{Data: s.set.Status()}, nil
+func (s statusAPI) serveGroups(*http.Request) (api.Result, error) {
+	return api.Result{Data: s.groups()}, nil
 }
 
 // serveVersion is /version.

@@ -62,7 +62,7 @@ var ofBoth = func() map[string]string {
 // tenantsWorld are two tenants, a and b, whose data has the same names of metrics, and an
 // administrator. A pair of servers has data of both; its first one has missed something of
 // both. Two more have data of b only, and of neither.
-func tenantsWorld(t testing.TB) *Server {
+func tenantsWorld(t testing.TB, flags ...string) *Server {
 	t.Helper()
 	const both = `load 30s
  up{job="j", instance="a1", team="a"} 1x20
@@ -129,7 +129,7 @@ server_groups:
 `, serve(gap), serve(both), serve("load 30s\n m{job=\"j\", instance=\"x\"} 1x20\n"), serve(strings.ReplaceAll(both, `job="j"`, `job="k"`)))
 	file := filepath.Join(dir, "oneprom.yml")
 	require.NoError(t, os.WriteFile(file, []byte(config), 0o600))
-	s, err := New(tenantsOptions(t, file))
+	s, err := New(tenantsOptions(t, file, flags...))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Stop(context.Background())) })
 	require.NoError(t, s.Start(t.Context()))
@@ -159,22 +159,19 @@ func told(rec *httptest.ResponseRecorder) string {
 	return fmt.Sprint(rec.Code, rec.Header(), string(body))
 }
 
-func TestTenants_EveryRouteHasAVerdict(t *testing.T) {
+func TestTenants_EveryRouteHasAnAccess(t *testing.T) {
 	s, _ := newServer(t, oneGroup)
-	for _, route := range s.routes {
-		require.NotEqual(t, tenant.ForNobody, verdicts[route], "%s: say in verdicts for whom it is", route)
-	}
-	for route := range verdicts {
-		require.Contains(t, s.routes, route, "there is no such route")
+	for _, r := range s.rows {
+		require.NotEqual(t, tenant.ForNobody, r.access, "%s: say in the table of routes for whom it is", r.path)
 	}
 }
 
 func TestTenants_RoutesAreRefused(t *testing.T) {
 	s := tenantsWorld(t)
-	for _, route := range s.routes {
-		path := strings.NewReplacer(":name", "team", ":id", "1", "*subpath", "pprof/cmdline", "*path", "x").Replace(route)
+	for _, r := range s.rows {
+		path := strings.NewReplacer(":name", "team", ":id", "1", "*subpath", "pprof/cmdline", "*path", "x").Replace(r.path)
 		for name, refused := range map[string][]tenant.Access{"": {tenant.ForTenants, tenant.ForAdmins}, "unknown": {tenant.ForTenants, tenant.ForAdmins}, "a": {tenant.ForAdmins}} {
-			if !slices.Contains(refused, verdicts[route]) {
+			if !slices.Contains(refused, r.access) {
 				continue
 			}
 			for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
@@ -256,7 +253,7 @@ func TestTenants_RulesAlertsAndTargets(t *testing.T) {
 // tenantsRequest makes a request of numbers and texts, as a tenant would who wants to see
 // more.
 func tenantsRequest(s *Server, route, method uint8, expr, match, more string) *http.Request {
-	path := s.routes[int(route)%len(s.routes)]
+	path := s.rows[int(route)%len(s.rows)].path
 	names := []string{"team", "instance", "__name__", "U__team", "secret", "of"}
 	path = strings.NewReplacer(":name", names[int(method)%len(names)], ":id", "1", "*subpath", "pprof/cmdline", "*path", "labels").Replace(path)
 	params := url.Values{"query": {expr}, "match[]": {match}, "match_target": {match}, "metric": {more}, "time": {"300"}, "start": {"0"}, "end": {"600"}, "step": {"60"}, "analyze": {fmt.Sprint(method%3 == 0)}}
@@ -320,12 +317,12 @@ func TestTenants_SecretsAreKept(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	pick := func(list []string) string { return list[rng.IntN(len(list))] }
 	seen := map[string]bool{} // routes by which the other one is told
-	for i := range s.routes {
-		if strings.HasSuffix(s.routes[i], "/live") || strings.HasPrefix(s.routes[i], "/-/") {
+	for i, r := range s.rows {
+		if strings.HasSuffix(r.path, "/live") || strings.HasPrefix(r.path, "/-/") {
 			continue // which do not end, or end the server
 		}
 		texts := []string{breakOuts[0]}
-		if verdicts[s.routes[i]] == tenant.ForTenants {
+		if r.access == tenant.ForTenants {
 			texts = breakOuts
 		}
 		for _, expr := range texts {
@@ -334,15 +331,15 @@ func TestTenants_SecretsAreKept(t *testing.T) {
 			}
 			requireSecretKept(t, s, tenantsRequest(s, uint8(i), uint8(rng.IntN(256)), expr, pick(breakOuts), pick(moreTexts)))
 		}
-		if verdicts[s.routes[i]] == tenant.ForTenants {
+		if r.access == tenant.ForTenants {
 			req := tenantsRequest(s, uint8(i), 0, "m", `{team=~".+"}`, ".+")
-			if s.routes[i] == "/api/v1/read" {
+			if r.path == "/api/v1/read" {
 				req = tenantsRequest(s, uint8(i), 2, "", "", ".+")
 			}
 			req.Header.Set("X-Tenant", "b")
 			rec := httptest.NewRecorder()
 			s.Handler().ServeHTTP(rec, req)
-			seen[s.routes[i]] = seen[s.routes[i]] || strings.Contains(told(rec), secret)
+			seen[r.path] = seen[r.path] || strings.Contains(told(rec), secret)
 		}
 	}
 	for _, route := range []string{"rules", "alerts", "targets", "targets/metadata", "query", "query_range", "query_exemplars", "series", "labels", "label/:name/values", "read"} {
@@ -357,7 +354,7 @@ func FuzzTenants_SecretsAreKept(f *testing.F) {
 		f.Add(uint8(i), uint8(i), expr, breakOuts[(i+7)%len(breakOuts)], moreTexts[i%len(moreTexts)])
 	}
 	f.Fuzz(func(t *testing.T, route, method uint8, expr, match, more string) {
-		name := s.routes[int(route)%len(s.routes)]
+		name := s.rows[int(route)%len(s.rows)].path
 		if strings.Contains(expr+match+more, secret) || strings.HasSuffix(name, "/live") || strings.HasPrefix(name, "/-/") {
 			return
 		}
@@ -395,8 +392,7 @@ func TestTenants_OneTenantOnly(t *testing.T) {
 }
 
 func TestTenants_QueriesAreTheirOwn(t *testing.T) {
-	s := tenantsWorld(t)
-	s.opts.EnableAdminAPI = true
+	s := tenantsWorld(t, "--web.enable-admin-api")
 	ids, end := map[string]string{}, make(chan struct{})
 	var running sync.WaitGroup
 	for _, tenant := range []string{"a", "b"} {
@@ -438,12 +434,12 @@ func listedBy(t *testing.T, s *Server, tenant string) (list []struct{ ID, Tenant
 	return list
 }
 
-func tenantsOptions(t testing.TB, file string) Options {
+func tenantsOptions(t testing.TB, file string, flags ...string) Options {
 	t.Helper()
 	var o Options
 	app := kingpin.New("oneprom", "").Terminate(nil)
 	AddFlags(app, &o)
-	_, err := app.Parse([]string{"--config.file=" + file, "--web.listen-address=127.0.0.1:0"})
+	_, err := app.Parse(append([]string{"--config.file=" + file, "--web.listen-address=127.0.0.1:0"}, flags...))
 	require.NoError(t, err)
 	return o
 }

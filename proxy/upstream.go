@@ -2,14 +2,12 @@ package proxy
 
 import (
 	"context"
-	"net/http"
 	"regexp"
 	"time"
 
 	grafanaregexp "github.com/grafana/regexp"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/route"
-	"github.com/prometheus/prometheus/config"
+	promconfig "github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	upstreamfeatures "github.com/prometheus/prometheus/util/features"
@@ -17,59 +15,56 @@ import (
 
 	"github.com/oneprom/oneprom/promqlx"
 	"github.com/oneprom/oneprom/proxy/api"
+	"github.com/oneprom/oneprom/proxy/config"
 	"github.com/oneprom/oneprom/proxy/views"
 )
 
 // searchLimit is Prometheus' default for the highest limit of the search API.
 const searchLimit = 10000
 
-// engineOptions are the options of the PromQL engine, set as Prometheus does.
-func (s *Server) engineOptions() promql.EngineOpts {
-	f := s.features
+// engineOptions are the options of the PromQL engine, set as Prometheus does, but for where
+// it logs and registers what it has. cfg returns the configuration in use.
+func engineOptions(o Options, f features, cfg func() *config.Config) promql.EngineOpts {
 	return promql.EngineOpts{
-		Logger:                   s.logger.With("component", "query engine"),
-		Reg:                      s.registry,
-		MaxSamples:               s.opts.MaxSamples,
-		Timeout:                  time.Duration(s.opts.QueryTimeout),
-		LookbackDelta:            time.Duration(s.opts.LookbackDelta),
-		NoStepSubqueryIntervalFn: func(int64) int64 { return time.Duration(s.config.Load().Global.EvaluationInterval).Milliseconds() },
+		MaxSamples:               o.MaxSamples,
+		Timeout:                  time.Duration(o.QueryTimeout),
+		LookbackDelta:            time.Duration(o.LookbackDelta),
+		NoStepSubqueryIntervalFn: func(int64) int64 { return time.Duration(cfg().Global.EvaluationInterval).Milliseconds() },
 		EnableAtModifier:         true,
 		EnableNegativeOffset:     true,
 		EnablePerStepStats:       f.perStepStats,
 		EnableDelayedNameRemoval: f.delayedNameRemoval,
 		EnableTypeAndUnitLabels:  f.typeAndUnitLabels,
 		UseStartTimestamps:       f.startTimestamps,
-		FeatureRegistry:          s.featureRegistry,
-		Parser:                   s.parser,
+		Parser:                   parser.NewParser(f.parser),
 	}
 }
 
-// upstreamAPI is Prometheus' own API over the server groups. Its routes lack the
-// prefix /api/v1. Routes that need scraping or exemplar storage are never
-// reached: ours come before them. The second result is the same without admission,
-// which answers them with what is oneprom's own.
-func (s *Server) upstreamAPI(engine promql.QueryEngine, storage *promqlx.Storage) (*route.Router, views.SelfAPI) {
+// upstreamAPI is Prometheus' own API over the server groups. It lets everybody in: the table
+// of routes says who reaches it. Of what needs scraping or an exemplar storage, it answers
+// with what is oneprom's own (views.SelfAPI).
+func (s *Server) upstreamAPI(storage *promqlx.Storage, st statusAPI) *v1.API {
 	addr := s.listeners[0].Addr().String()
 	s.registerFeatures()
 	upstream := v1.NewAPI(
-		engine, storage,
+		s.engine, storage,
 		nil, nil, // no appenders
 		nil, // no exemplar storage
 		func(context.Context) v1.ScrapePoolsRetriever { return views.Noop{} },
 		func(context.Context) v1.TargetRetriever { return views.Noop{} },
-		func(context.Context) v1.AlertmanagerRetriever { return s.selfAlertmanagers },
-		func() config.Config { return config.Config{} }, // without external labels, which /read would add
+		func(context.Context) v1.AlertmanagerRetriever { return s.ruler.Notifier() },
+		func() promconfig.Config { return promconfig.Config{} }, // without external labels, which /read would add
 		s.opts.Flags,
 		v1.GlobalURLOptions{ListenAddress: addr, Host: s.externalURL.Host, Scheme: s.externalURL.Scheme},
 		s.readiness.gate,
 		views.Noop{}, "", // no TSDB
 		false, s.features.search, searchLimit, // no admin API
 		s.logger.With("component", "api"),
-		func(context.Context) v1.RulesRetriever { return s.selfRules },
+		func(context.Context) v1.RulesRetriever { return s.ruler.Rules() },
 		s.opts.ReadSampleLimit, s.opts.MaxConcurrency, s.opts.ReadMaxBytesInFrame, // the gate lets no more in
 		false, // no agent
 		s.corsOrigin,
-		s.runtimeInfo,
+		st.runtimeInfo,
 		buildInfo(),
 		s.notifications.Get, s.notifications.Sub,
 		prometheus.Gatherers{s.registry, views.NoChunks()},
@@ -86,14 +81,7 @@ func (s *Server) upstreamAPI(engine promql.QueryEngine, storage *promqlx.Storage
 	)
 	upstream.ClearCodecs()
 	upstream.InstallCodec(api.Codec{})
-	instrument := s.metrics.instrumentBelow("/api/v1")
-	r := route.New().WithInstrumentation(func(route string, h http.HandlerFunc) http.HandlerFunc {
-		return instrument(route, s.permit("/api/v1"+route, s.gate.Admit(errands[route], h)))
-	})
-	upstream.Register(r)
-	self := route.New()
-	upstream.Register(self)
-	return r, views.SelfAPI{Handler: self}
+	return upstream
 }
 
 // registerFeatures tells /api/v1/features what the HTTP API can do; the engine

@@ -83,8 +83,8 @@ func AllowOrigin(origin *regexp.Regexp, h http.HandlerFunc) http.HandlerFunc {
 }
 
 // AsGet lets a POST reach a handler that knows GET only: Grafana sends these.
-func AsGet(logger *slog.Logger, h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+func AsGet(logger *slog.Logger, h http.Handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		if err := r.ParseForm(); err != nil {
 			api.RespondError(w, api.NewError(http.StatusBadRequest, "bad_data", fmt.Errorf("error parsing form values: %w", err)), logger)
 			return
@@ -94,7 +94,7 @@ func AsGet(logger *slog.Logger, h http.Handler) http.Handler {
 		get.URL.RawQuery = r.Form.Encode() // the body's values come first, and win
 		get.Form, get.PostForm, get.Body = nil, nil, http.NoBody
 		h.ServeHTTP(w, get)
-	})
+	}
 }
 
 // WholeOnly is for answers that have no place for a warning: rather none than a
@@ -139,11 +139,11 @@ func NeverInternal(h http.Handler) http.Handler {
 
 // EndWith ends requests that would otherwise last as long as the client likes, when the
 // life of the server ends.
-func EndWith(life context.Context, h http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+func EndWith(life context.Context, h http.Handler) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithCancel(r.Context())
 		defer cancel()
 		defer context.AfterFunc(life, cancel)()
 		h.ServeHTTP(w, r.WithContext(ctx))
-	})
+	}
 }

@@ -18,7 +18,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/julienschmidt/httprouter"
+	"github.com/prometheus/common/route"
 	"github.com/prometheus/prometheus/util/annotations"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
@@ -274,7 +274,7 @@ func (qs *Queries) List(r *http.Request) (api.Result, error) {
 
 // Cancel is DELETE /api/v1/status/queries/:id.
 func (qs *Queries) Cancel(r *http.Request) (api.Result, error) {
-	text := httprouter.ParamsFromContext(r.Context()).ByName("id")
+	text := route.Param(r.Context(), "id")
 	id, err := strconv.ParseInt(text, 10, 64)
 	if err != nil {
 		return api.Result{}, api.BadData(fmt.Errorf("%q is not the id of a query", api.Clip(text, api.MaxHeaderText)))
