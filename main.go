@@ -37,6 +37,9 @@ func main() { os.Exit(run(os.Args[1:])) }
 
 // run returns the exit code: 0 is success, 1 a failure, 2 a wrong command line.
 func run(args []string) int {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		fillVersion(info)
+	}
 	var (
 		opts         proxy.Options
 		logConfig    promslog.Config

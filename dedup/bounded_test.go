@@ -21,7 +21,7 @@ func TestSeries_WhereAHolderEndsItMissesNothing(t *testing.T) {
 		}
 		return Bounded{Run: s, From: from, To: to}
 	}
-	f := func(want []int64, recent, archive []int64) {
+	f := func(want, recent, archive []int64) {
 		t.Helper()
 		a, b := run(60*sec, 1000*sec, recent...), run(0, 60*sec, archive...)
 		for _, runs := range [][]Run{{a, b}, {b, a}} {

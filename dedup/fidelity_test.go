@@ -95,24 +95,60 @@ func TestFidelityCases(t *testing.T) {
 		want     map[string]float64 // query to value
 		at       int64              // seconds
 	}{
-		{"8", []load{every(s15, 0, `foo{i="1"} 1+0x40`), every(s15, 0, `foo{i="1"} 1+0x40`, `foo{i="2"} 1+0x40`)},
-			map[string]float64{"sum(foo)": 2}, 300},
-		{"8 reversed", []load{every(s15, 0, `foo{i="1"} 1+0x40`, `foo{i="2"} 1+0x40`), every(s15, 0, `foo{i="1"} 1+0x40`)},
-			map[string]float64{"sum(foo)": 2}, 300},
-		{"9", []load{every(s15, 0, `foo{i="1"} 1+0x40`), every(s15, 0, `foo{i="2"} 1+0x40`)},
-			map[string]float64{"sum(foo)": 2, "count(foo)": 2}, 300},
-		{"10", []load{every(s15, 0, `c 0+15x10 _x10 315+15x19`), every(s15, 0, `c 0+15x40`)},
-			map[string]float64{"increase(c[5m])": 300, "count_over_time(c[5m])": 20}, 450},
-		{"11", []load{every(s60, 0, `s _x8 1 1 1`), every(s60, 0, `s 1 50 1+0x8`)},
-			map[string]float64{"max_over_time(s[10m])": 50}, 600},
-		{"13, two whole clocks", []load{every(s30, 0, `c 0+30x40`), every(s30, s15, `c 15+30x40`)},
-			map[string]float64{"increase(c[10m])": 600, "count_over_time(c[10m])": 20, "resets(c[10m])": 0}, 900},
-		{"13, A down 120-240, B down 300-420", []load{every(s30, 0, `c 0+30x3 _x5 270+30x20`), every(s30, s15, `c 15+30x9 _x4 435+30x20`)},
-			map[string]float64{"increase(c[10m])": 600, "resets(c[10m])": 0}, 600},
-		{"13, A misses two", []load{every(s30, 0, `c 0+30x6 _x2 270+30x20`), every(s30, s15, `c 15+30x40`)},
-			map[string]float64{"increase(c[10m])": 600, "resets(c[10m])": 0}, 600},
-		{"19", []load{every(s15, 0, `c 0+15x40`), every(s15, 0, `c 3+15x40`)},
-			map[string]float64{"count_over_time(c[5m])": 20, "resets(c[5m])": 0}, 450},
+		{
+			"8",
+			[]load{every(s15, 0, `foo{i="1"} 1+0x40`), every(s15, 0, `foo{i="1"} 1+0x40`, `foo{i="2"} 1+0x40`)},
+			map[string]float64{"sum(foo)": 2},
+			300,
+		},
+		{
+			"8 reversed",
+			[]load{every(s15, 0, `foo{i="1"} 1+0x40`, `foo{i="2"} 1+0x40`), every(s15, 0, `foo{i="1"} 1+0x40`)},
+			map[string]float64{"sum(foo)": 2},
+			300,
+		},
+		{
+			"9",
+			[]load{every(s15, 0, `foo{i="1"} 1+0x40`), every(s15, 0, `foo{i="2"} 1+0x40`)},
+			map[string]float64{"sum(foo)": 2, "count(foo)": 2},
+			300,
+		},
+		{
+			"10",
+			[]load{every(s15, 0, `c 0+15x10 _x10 315+15x19`), every(s15, 0, `c 0+15x40`)},
+			map[string]float64{"increase(c[5m])": 300, "count_over_time(c[5m])": 20},
+			450,
+		},
+		{
+			"11",
+			[]load{every(s60, 0, `s _x8 1 1 1`), every(s60, 0, `s 1 50 1+0x8`)},
+			map[string]float64{"max_over_time(s[10m])": 50},
+			600,
+		},
+		{
+			"13, two whole clocks",
+			[]load{every(s30, 0, `c 0+30x40`), every(s30, s15, `c 15+30x40`)},
+			map[string]float64{"increase(c[10m])": 600, "count_over_time(c[10m])": 20, "resets(c[10m])": 0},
+			900,
+		},
+		{
+			"13, A down 120-240, B down 300-420",
+			[]load{every(s30, 0, `c 0+30x3 _x5 270+30x20`), every(s30, s15, `c 15+30x9 _x4 435+30x20`)},
+			map[string]float64{"increase(c[10m])": 600, "resets(c[10m])": 0},
+			600,
+		},
+		{
+			"13, A misses two",
+			[]load{every(s30, 0, `c 0+30x6 _x2 270+30x20`), every(s30, s15, `c 15+30x40`)},
+			map[string]float64{"increase(c[10m])": 600, "resets(c[10m])": 0},
+			600,
+		},
+		{
+			"19",
+			[]load{every(s15, 0, `c 0+15x40`), every(s15, 0, `c 3+15x40`)},
+			map[string]float64{"count_over_time(c[5m])": 20, "resets(c[5m])": 0},
+			450,
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			engine := newEngine(t)

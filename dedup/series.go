@@ -168,7 +168,7 @@ type mergeIterator struct {
 
 func (m *mergeIterator) walk(out *Samples, s *Series) {
 	i, j := out.within(s.mint, s.maxt)
-	m.columnIterator.reset(out, i, j)
+	m.reset(out, i, j)
 }
 
 func (m *mergeIterator) giveBack() {

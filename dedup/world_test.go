@@ -2,7 +2,7 @@ package dedup
 
 import (
 	"math/rand/v2"
-	"sort"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
@@ -39,7 +39,7 @@ func newWorld(seed uint64, interval int64, flaps bool) *world {
 	for range w.rnd.IntN(4) {
 		w.resets = append(w.resets, w.at())
 	}
-	sort.Slice(w.resets, func(i, j int) bool { return w.resets[i] < w.resets[j] })
+	slices.Sort(w.resets)
 	for t := w.at(); flaps && t < w.to; t += 20*interval + w.rnd.Int64N(60*interval) {
 		d := span{t, t + 2*interval + w.rnd.Int64N(20*interval)}
 		w.down = append(w.down, d)

@@ -1,3 +1,5 @@
+// Package promqlx is PromQL over server groups: it plans a query (see plan), has upstream's
+// engine evaluate its parts over what the groups return, and puts their answers together.
 package promqlx
 
 import (
@@ -154,7 +156,7 @@ func (q *query) run(ctx context.Context) *promql.Result {
 		if err != nil {
 			return &promql.Result{Err: err}
 		}
-		q.Query.Close()
+		q.Close()
 		q.Query, q.planned = again, from
 	}
 }
@@ -254,7 +256,7 @@ type planned struct {
 
 // Querier implements storage.Queryable. The engine asks for it when it begins to
 // evaluate.
-func (p *planned) Querier(mint, maxt int64) (storage.Querier, error) {
+func (p *planned) Querier(_, _ int64) (storage.Querier, error) {
 	p.progress.begin()
 	return &planQuerier{execution: p.execution, leaves: p.plan.Leaves}, nil
 }
@@ -266,7 +268,7 @@ type pieceQueryable struct {
 	piece     *servergroup.Piece
 }
 
-func (p *pieceQueryable) Querier(mint, maxt int64) (storage.Querier, error) {
+func (p *pieceQueryable) Querier(_, _ int64) (storage.Querier, error) {
 	leaves := make([]plan.Leaf, len(p.selectors))
 	for i := range leaves {
 		leaves[i].Selector = &p.selectors[i]

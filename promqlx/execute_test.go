@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -173,7 +174,7 @@ func executed(t testing.TB, e *Engine, text string, at times) (*promql.Result, [
 	})
 }
 
-func resultOf(t testing.TB, text string, at times, query func() (promql.Query, error)) (*promql.Result, []string) {
+func resultOf(t testing.TB, text string, _ times, query func() (promql.Query, error)) (*promql.Result, []string) {
 	t.Helper()
 	q, err := query()
 	require.NoError(t, err)
@@ -224,9 +225,9 @@ func (q sortedQuerier) Select(ctx context.Context, _ bool, hints *storage.Select
 }
 
 // requireTruth compares an engine's answer with the truth.
-func requireTruth(t *testing.T, e *Engine, true truth, text string, at times) {
+func requireTruth(t *testing.T, e *Engine, reference truth, text string, at times) {
 	t.Helper()
-	want, wantSaid := true(text, at)
+	want, wantSaid := reference(text, at)
 	got, said := executed(t, e, text, at)
 	require.NoError(t, want.Err, text)
 	require.NotEmpty(t, enginetest.Lines(want.Value), "%s: nothing to compare", text)
@@ -245,7 +246,7 @@ func targets(lset string, whole bool) string {
 			gauge = fmt.Sprintf("%dx99 _x40 %[1]dx580", i+1)
 		}
 		target := fmt.Sprintf(`{instance="t%d",job="j"%s}`, i, lset)
-		fmt.Fprintf(&b, "\n  up%s %s\n  m_total%s %s\n  foo%s %s", target, strings.ReplaceAll(gauge, fmt.Sprint(i+1)+"x", "1x"), target, counter, target, gauge)
+		fmt.Fprintf(&b, "\n  up%s %s\n  m_total%s %s\n  foo%s %s", target, strings.ReplaceAll(gauge, strconv.Itoa(i+1)+"x", "1x"), target, counter, target, gauge)
 	}
 	return b.String()
 }

@@ -307,11 +307,10 @@ func ended(ctx context.Context) error {
 // whoever prints them, and several would do that at once.
 func settle(ws annotations.Annotations) {
 	for key, err := range ws {
-		var told interface {
-			error
+		if told, ok := errors.AsType[interface {
 			SetQuery(query string)
-		}
-		if errors.As(err, &told) {
+			error
+		}](err); ok {
 			ws[key] = &note{text: err.Error(), kind: errors.Unwrap(told), shown: true}
 		}
 	}

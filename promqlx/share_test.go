@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"runtime"
 	"slices"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -161,7 +162,7 @@ func requireNothingUnderWay(t *testing.T, e *Engine) {
 }
 
 // print has all that a client gets to see of a result.
-func print(text string, res *promql.Result) string {
+func printed(text string, res *promql.Result) string {
 	warnings, infos := res.Warnings.AsStrings(text, 0, 0)
 	return fmt.Sprint(res.Value, res.Err, warnings, infos)
 }
@@ -174,7 +175,7 @@ func TestShare_OneExecution(t *testing.T) {
 	for _, text := range []string{threeSeries, `time()`, `label_replace(vector(1), "a", "x", "", "") + on () (vector(1) or label_replace(vector(1), "b", "y", "", ""))`} {
 		for _, span := range []times{at(60, 70), instantAt(60)} {
 			alone := waiterFor(t, e, text, span)
-			want := print(text, alone.Exec(t.Context()))
+			want := printed(text, alone.Exec(t.Context()))
 			samples := alone.Stats().Samples.TotalSamples
 			alone.Close()
 			synctest.Test(t, func(t *testing.T) {
@@ -184,7 +185,7 @@ func TestShare_OneExecution(t *testing.T) {
 				synctest.Wait()
 				s.free(true)
 				for i, res := range results {
-					require.Equal(t, want, print(text, <-res), text)
+					require.Equal(t, want, printed(text, <-res), text)
 					require.Equal(t, text, ws[i].String())
 					require.Equal(t, samples, ws[i].Stats().Samples.TotalSamples)
 					require.Equal(t, ws[0].Statement().String(), ws[i].Statement().String())
@@ -207,7 +208,7 @@ func TestShare_Backends(t *testing.T) {
 	for range 100 { // at first replicas are probed, and looked at in the background
 		f.count()
 		w := waiterFor(t, e, text, at(60, 70))
-		want = print(text, w.Exec(t.Context()))
+		want = printed(text, w.Exec(t.Context()))
 		w.Close()
 		if seen, _ := f.count(); slices.Max(slices.Collect(maps.Values(seen))) == 1 {
 			break
@@ -222,7 +223,7 @@ func TestShare_Backends(t *testing.T) {
 	awaitHolders(e, n)
 	close(gate)
 	for i, res := range results {
-		require.Equal(t, want, print(text, <-res))
+		require.Equal(t, want, printed(text, <-res))
 		ws[i].Close()
 	}
 	seen, _ := f.count()
@@ -567,7 +568,7 @@ func TestShare_OwnResult(t *testing.T) {
 	e, s := heldEngine(t)
 	for _, span := range []times{at(60, 70), instantAt(60)} {
 		alone := waiterFor(t, e, threeSeries, span)
-		want := print(threeSeries, alone.Exec(t.Context()))
+		want := printed(threeSeries, alone.Exec(t.Context()))
 		require.Contains(t, want, "(1:10)")
 		alone.Close()
 		synctest.Test(t, func(t *testing.T) {
@@ -581,8 +582,8 @@ func TestShare_OwnResult(t *testing.T) {
 				done.Go(func() {
 					defer ws[i].Close()
 					res := <-res
-					if print(threeSeries, res) != want {
-						t.Errorf("%d: %s", i, print(threeSeries, res))
+					if printed(threeSeries, res) != want {
+						t.Errorf("%d: %s", i, printed(threeSeries, res))
 					}
 					spoil(res)
 				})
@@ -685,7 +686,7 @@ func TestShare_OtherPlan(t *testing.T) {
 		groupAt("us", map[string]string{"region": "us"}, newStore(t, custom)),
 	)
 	alone := waiterFor(t, e, text, at(5, 20))
-	want := print(text, alone.Exec(t.Context()))
+	want := printed(text, alone.Exec(t.Context()))
 	alone.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	q, err := e.NewRangeQuery(ctx, nil, nil, text, at(5, 20).start, at(5, 20).end, at(5, 20).interval)
@@ -699,7 +700,7 @@ func TestShare_OtherPlan(t *testing.T) {
 	cancel()
 	require.Error(t, (<-first).Err)
 	s.free(true)
-	require.Equal(t, want, print(text, <-second))
+	require.Equal(t, want, printed(text, <-second))
 	w.Close()
 	require.Equal(t, 3, s.count()) // an execution, a parse, another execution
 }
@@ -717,7 +718,7 @@ func TestShare_NotBetweenClientsOfWhomOtherHeadersArePassedOn(t *testing.T) {
 		executions, shared int
 	}{{"1", 1, 0}, {"1", 1, 1}, {"2", 2, 1}} {
 		ctx := servergroup.WithRequest(t.Context(), func(r *servergroup.Request) {
-			r.Header = http.Header{"X-Scope-Orgid": {next.tenant}, "X-Other": {fmt.Sprint(i)}}
+			r.Header = http.Header{"X-Scope-Orgid": {next.tenant}, "X-Other": {strconv.Itoa(i)}}
 		})
 		results = append(results, begin(ctx, waiters[i]))
 		require.Eventually(t, func() bool {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -272,9 +273,9 @@ func (c *cleanup) add(name string, do func(context.Context) error) {
 
 func (c *cleanup) run(ctx context.Context) error {
 	var errs []error
-	for i := len(c.steps) - 1; i >= 0; i-- {
-		if err := c.steps[i].do(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", c.steps[i].name, err))
+	for _, v := range slices.Backward(c.steps) {
+		if err := v.do(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", v.name, err))
 		}
 	}
 	return errors.Join(errs...)

@@ -22,7 +22,7 @@ func (s *Server) gateOptions() gate.Options {
 }
 
 // logged returns whether queries are logged, and how long one must take for that.
-func (s *Server) logged() (on bool, min time.Duration) {
+func (s *Server) logged() (on bool, atLeast time.Duration) {
 	global := &s.config.Load().Global
 	return global.QueryLogFile != "", time.Duration(global.QueryLogMinDuration)
 }

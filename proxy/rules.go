@@ -45,5 +45,5 @@ func (q ruleQueries) evaluate(ctx context.Context, from ruler.Origin, expr strin
 		}()
 		return rules.EngineQueryFunc(q.engine, nil)(ctx, expr, at)
 	}
-	return q.queries.EvaluateRule(ctx, from.Rule, expr, at, evaluate, slog.Group("ruleGroup", "file", from.File, "name", from.Group))
+	return q.queries.EvaluateRule(ctx, from.Rule, expr, at, evaluate, slog.Group("ruleGroup", "file", from.File, "name", from.Group)) //nolint:sloglint // as in the query log of Prometheus
 }

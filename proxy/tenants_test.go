@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -256,7 +257,7 @@ func tenantsRequest(s *Server, route, method uint8, expr, match, more string) *h
 	path := s.rows[int(route)%len(s.rows)].path
 	names := []string{"team", "instance", "__name__", "U__team", "secret", "of"}
 	path = strings.NewReplacer(":name", names[int(method)%len(names)], ":id", "1", "*subpath", "pprof/cmdline", "*path", "labels").Replace(path)
-	params := url.Values{"query": {expr}, "match[]": {match}, "match_target": {match}, "metric": {more}, "time": {"300"}, "start": {"0"}, "end": {"600"}, "step": {"60"}, "analyze": {fmt.Sprint(method%3 == 0)}}
+	params := url.Values{"query": {expr}, "match[]": {match}, "match_target": {match}, "metric": {more}, "time": {"300"}, "start": {"0"}, "end": {"600"}, "step": {"60"}, "analyze": {strconv.FormatBool(method%3 == 0)}}
 	if strings.HasSuffix(path, "/query") {
 		params.Del("step")
 	}

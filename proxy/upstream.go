@@ -50,14 +50,14 @@ func (s *Server) upstreamAPI(storage *promqlx.Storage, st statusAPI) *v1.API {
 		s.engine, storage,
 		nil, nil, // no appenders
 		nil, // no exemplar storage
-		func(context.Context) v1.ScrapePoolsRetriever { return views.Noop{} },
-		func(context.Context) v1.TargetRetriever { return views.Noop{} },
+		func(context.Context) v1.ScrapePoolsRetriever { return views.Noop },
+		func(context.Context) v1.TargetRetriever { return views.Noop },
 		func(context.Context) v1.AlertmanagerRetriever { return s.ruler.Notifier() },
 		func() promconfig.Config { return promconfig.Config{} }, // without external labels, which /read would add
 		s.opts.Flags,
 		v1.GlobalURLOptions{ListenAddress: addr, Host: s.externalURL.Host, Scheme: s.externalURL.Scheme},
 		s.readiness.gate,
-		views.Noop{}, "", // no TSDB
+		views.Noop, "", // no TSDB
 		false, s.features.search, searchLimit, // no admin API
 		s.logger.With("component", "api"),
 		func(context.Context) v1.RulesRetriever { return s.ruler.Rules() },

@@ -42,7 +42,7 @@ func teller(t *testing.T, tells map[string]string) string {
 }
 
 // euAndUS is a configuration of a pair and a single server, told apart by an injected label.
-func euAndUS(global string, eu1, eu2, us string) string {
+func euAndUS(global, eu1, eu2, us string) string {
 	return fmt.Sprintf(`
 global: {%s}
 server_groups:
@@ -206,7 +206,7 @@ func TestViews_Targets(t *testing.T) {
 		t.Helper()
 		data, said := shown(t, s, path)
 		require.Equal(t, want, data)
-		require.Equal(t, len(warnings), len(said), said)
+		require.Len(t, said, len(warnings), said)
 		for i := range warnings {
 			require.Equal(t, warnings[i], said[i])
 		}
@@ -249,7 +249,7 @@ func TestViews_Statistics(t *testing.T) {
 	s, _ := startedServer(t, euAndUS("", eu1, eu2, us))
 	data, said := shown(t, s, "/status/tsdb?limit=1")
 	require.Empty(t, said)
-	require.Equal(t, `{"headStats":{"numSeries":13,"numLabelPairs":2,"chunkCount":4,"minTime":5,"maxTime":6},"seriesCountByMetricName":[{"name":"up","value":7}],`+
+	require.JSONEq(t, `{"headStats":{"numSeries":13,"numLabelPairs":2,"chunkCount":4,"minTime":5,"maxTime":6},"seriesCountByMetricName":[{"name":"up","value":7}],`+
 		`"labelValueCountByLabelName":[{"name":"replica","value":9}],"memoryInBytesByLabelName":[],"seriesCountByLabelValuePair":[]}`, data)
 	data, _ = shown(t, s, "/status/tsdb/blocks")
 	require.Contains(t, data, `{"blocks":[{"ulid":"00000000000000000000000001","minTime":1,"maxTime":2,`)
@@ -274,10 +274,10 @@ func TestViews_MetadataAndExemplars(t *testing.T) {
 	s, _ := startedServer(t, euAndUS("partial_response: error", teller(t, tells("A", "a", "x")), teller(t, tells("A", "b", "y")), teller(t, tells("B", "c", "z"))))
 	data, said := shown(t, s, "/metadata")
 	require.Empty(t, said)
-	require.Equal(t, `{"up":[{"type":"gauge","help":"A","unit":""},{"type":"gauge","help":"B","unit":""}]}`, data)
+	require.JSONEq(t, `{"up":[{"type":"gauge","help":"A","unit":""},{"type":"gauge","help":"B","unit":""}]}`, data)
 	data, said = shown(t, s, "/query_exemplars?start=0&end=10&"+url.Values{"query": {`m{region="eu"}`}}.Encode())
 	require.Empty(t, said)
-	require.Equal(t, `[{"seriesLabels":{"__name__":"m","region":"eu"},"exemplars":[{"labels":{"trace_id":"both"},"value":"1","timestamp":4},`+
+	require.JSONEq(t, `[{"seriesLabels":{"__name__":"m","region":"eu"},"exemplars":[{"labels":{"trace_id":"both"},"value":"1","timestamp":4},`+
 		`{"labels":{"trace_id":"x"},"value":"1","timestamp":5},{"labels":{"trace_id":"y"},"value":"1","timestamp":5}]}]`, data)
 
 	none, _ := startedServer(t, singleConfig(teller(t, map[string]string{"/metadata": "404 no", "/query_exemplars": "404 no"}), "partial_response: error"))
@@ -343,7 +343,7 @@ func TestViews_PartialAnswers(t *testing.T) {
 			require.Equal(t, "us", w.Header().Get(api.MissingHeader))
 		}
 		data, _ := shown(t, s, "/scrape_pools")
-		require.Equal(t, `{"scrapePools":["p"]}`, data)
+		require.JSONEq(t, `{"scrapePools":["p"]}`, data)
 		w := get(s.Handler(), "/api/v1/scrape_pools/config?scrapePool=nope")
 		require.Equal(t, http.StatusBadRequest, w.Code, "%s %s", name, w.Body)
 		require.Contains(t, w.Body.String(), `scrape pool \"nope\" not found; server group \"us\" did not answer: `)
@@ -398,7 +398,7 @@ func TestSearch(t *testing.T) {
 
 	on, _ := startedServer(t, yaml, "--enable-feature=search-api")
 	require.Contains(t, get(on.Handler(), "/api/v1/features").Body.String(), `"search":true`)
-	f := func(query string, results string) {
+	f := func(query, results string) {
 		t.Helper()
 		w := get(on.Handler(), "/api/v1/search/"+query)
 		require.Equal(t, http.StatusOK, w.Code)

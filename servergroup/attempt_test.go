@@ -20,6 +20,7 @@ import (
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/health"
+	"github.com/oneprom/oneprom/servergroup/lifetime"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -59,8 +60,8 @@ func TestJudge(t *testing.T) {
 
 // trio are three replicas of a group that is asked nothing.
 func trio(t *testing.T) (*View, []*replica) {
-	life := newLifetime()
-	t.Cleanup(life.end)
+	life := lifetime.New()
+	t.Cleanup(life.End)
 	reg := prometheus.NewRegistry()
 	h := newHealths(Options{Now: time.Now, Logger: slog.New(slog.DiscardHandler), Registerer: reg}, life, newMetrics(reg, &Set{}))
 	cfg := DefaultConfig

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net/http/httptest"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -44,7 +45,7 @@ func shownPieces(pieces []*Piece) []string {
 	for _, p := range pieces {
 		who := fmt.Sprintf("[%d]", p.first)
 		if p.alone != nil {
-			who = fmt.Sprint(slices.Index(p.partition.members[0].replicas, p.alone))
+			who = strconv.Itoa(slices.Index(p.partition.members[0].replicas, p.alone))
 		}
 		var turns []string
 		for _, turn := range p.Turns {
@@ -139,7 +140,7 @@ func TestPieces_WhoElse(t *testing.T) {
 		var got []string
 		all := c.partition.members[0].replicas
 		for _, p := range c.pieces() {
-			text := fmt.Sprintf("%t", p.needed)
+			text := strconv.FormatBool(p.needed)
 			for _, r := range append(p.twins, p.whole...) {
 				text += fmt.Sprint(" ", slices.Index(all, r))
 			}

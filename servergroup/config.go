@@ -351,7 +351,7 @@ func (c *Config) validateRequests(errs *fieldErrors) {
 		case reserved:
 			errs.add("requests set this header themselves: remove it", "headers", name)
 		case spelt[canonical] != "":
-			errs.add(fmt.Sprintf("the same header as %s", spelt[canonical]), "headers", name)
+			errs.add("the same header as "+spelt[canonical], "headers", name)
 		case strings.ContainsFunc(string(c.Headers[name]), func(r rune) bool { return r != '\t' && unicode.IsControl(r) }):
 			errs.add("the value has control characters, which HTTP does not allow", "headers", name)
 		}

@@ -57,7 +57,7 @@ func TestTime_UnmarshalYAML(t *testing.T) {
 }
 
 func TestPath_String(t *testing.T) {
-	require.Equal(t, "", Path{}.String())
+	require.Empty(t, Path{}.String())
 	require.Equal(t, "static_configs[0].targets[1]", Path{"static_configs", 0, "targets", 1}.String())
 	require.Equal(t, `headers.X-A`, Path{"headers", "X-A"}.String())
 	require.Equal(t, `labels["a.b"]`, Path{"labels", "a.b"}.String())

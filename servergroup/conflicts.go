@@ -12,6 +12,7 @@ import (
 
 	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/findings"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -88,7 +89,7 @@ func oustedText(name, injected, value string) string {
 func (v *View) noteOusted(t *routedGroup, rules *labelRules, said *completeness.Remarks) {
 	for _, name := range sortedKeys(rules.ousted) {
 		text := oustedText(name, t.cfg.Labels[name], rules.ousted[name])
-		t.found.add("ousted "+name, text, v.now)
+		t.found.Add("ousted "+name, text, v.now)
 		said.Warn(completeness.About(t.cfg.Name, "", text))
 	}
 }
@@ -233,19 +234,10 @@ func (v *View) noteSame(series labels.Labels, a, b *routedGroup, said *completen
 		return
 	}
 	text := fmt.Sprintf("server groups %q and %q hold the same series, %s for one, and are merged as if they were replicas: if they are, make them one group, if not, tell them apart by `labels`, and if one is an archive, give it a `time_range`",
-		a.cfg.Name, b.cfg.Name, shorten(series.String()))
-	a.found.add(about, text, v.now)
-	b.found.add(about, text, v.now)
+		a.cfg.Name, b.cfg.Name, findings.Shorten(series.String()))
+	a.found.Add(about, text, v.now)
+	b.found.Add(about, text, v.now)
 	said.Warn(text)
-}
-
-// shorten cuts a long text for an example.
-func shorten(s string) string {
-	const most = 200
-	if len(s) > most {
-		return s[:most] + "…"
-	}
-	return s
 }
 
 // overlap tells whether two runs have samples at the same time.

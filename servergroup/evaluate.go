@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/bytelru"
 	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
@@ -36,7 +37,7 @@ func (p *Piece) Local(ctx context.Context, selector bool) (why string, err error
 		return "", err
 	case prof.local != "":
 		return prof.local, nil
-	case len(g.found.list(p.partition.view.now)) > 0 || slices.ContainsFunc(p.candidates(), (*replica).misfits):
+	case len(g.found.List(p.partition.view.now)) > 0 || slices.ContainsFunc(p.candidates(), (*replica).misfits):
 		return "its data does not fit the group's configuration", nil
 	case selector && p.Steps.Count() > 1 && prof.method == transport.StreamedRead:
 		return "its samples come cheaper than its values", nil
@@ -97,7 +98,7 @@ func (e *UnusableError) Error() string { return e.Why }
 // useless remembers the expressions of a group whose answers were of no use.
 type useless struct {
 	mtx   sync.Mutex
-	known *byteLRU[string, uselessAnswer]
+	known *bytelru.Cache[string, uselessAnswer]
 }
 
 type uselessAnswer struct {
@@ -113,20 +114,20 @@ const (
 )
 
 func newUseless() *useless {
-	return &useless{known: newByteLRU[string, uselessAnswer](keptUseless)}
+	return &useless{known: bytelru.New[string, uselessAnswer](keptUseless)}
 }
 
 func (u *useless) of(about string, now time.Time) (why string, known bool) {
 	u.mtx.Lock()
 	defer u.mtx.Unlock()
-	a, ok := u.known.get(about)
+	a, ok := u.known.Get(about)
 	return a.why, ok && now.Sub(a.at) < uselessAge
 }
 
 func (u *useless) add(about, why string, now time.Time) {
 	u.mtx.Lock()
 	defer u.mtx.Unlock()
-	u.known.put(about, uselessAnswer{why, now}, 64+len(about)+len(why))
+	u.known.Add(about, uselessAnswer{why, now}, 64+len(about)+len(why))
 }
 
 // atOnce goes before expressions whose answers at several turns have something to say.
@@ -168,8 +169,7 @@ func (p *Piece) Evaluate(ctx context.Context, about, text string, carries []stri
 		return nil, &UnusableError{why}
 	}
 	answer, err := p.evaluate(ctx, text, carries)
-	var unusable *UnusableError
-	if errors.As(err, &unusable) {
+	if unusable, ok := errors.AsType[*UnusableError](err); ok {
 		useless.add(about, unusable.Why, now)
 	}
 	return answer, err

@@ -228,7 +228,7 @@ func TestUseless_IsBounded(t *testing.T) {
 	why, known := u.of("299"+long, now)
 	require.True(t, known)
 	require.Equal(t, "why", why)
-	require.LessOrEqual(t, u.known.used, keptUseless)
+	require.LessOrEqual(t, u.known.Bytes(), keptUseless)
 }
 
 // TestMatchers are what a selector is for the replica.

@@ -66,8 +66,7 @@ func (v *View) evidence(ctx context.Context, g groupView, ms []*labels.Matcher, 
 		}
 	}
 	sh, err := g.scrapes.of(g, v.budget.Limit).show(ctx, ms, res.send, from, to)
-	var over *BudgetError
-	if errors.As(err, &over) {
+	if over, ok := errors.AsType[*BudgetError](err); ok {
 		return shown{none: fmt.Sprintf("the scrapes are more than %d bytes", over.Limit)}, nil
 	}
 	return sh, err

@@ -28,6 +28,7 @@ import (
 
 	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup/backendtest"
+	"github.com/oneprom/oneprom/servergroup/lifetime"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -192,8 +193,8 @@ func (f *fleet) frames(replica int, q *prompb.Query) ([]byte, error) {
 func (f *fleet) groupView(tb testing.TB, now func() time.Time) groupView {
 	cfg := DefaultConfig
 	cfg.Name = "fleet"
-	life := newLifetime()
-	tb.Cleanup(life.end)
+	life := lifetime.New()
+	tb.Cleanup(life.End)
 	e, err := newEntry(cfg, newHealths(Options{Now: now, Logger: slog.New(slog.DiscardHandler)}, life, newMetrics(prometheus.NewRegistry(), &Set{})))
 	require.NoError(tb, err)
 	e.begin(nil)
@@ -295,8 +296,8 @@ func BenchmarkEvidence_10000(b *testing.B) {
 			}
 			book := q.group.scrapes.book
 			with := heap()
-			b.ReportMetric(float64(book.slices.used)/float64(len(book.slices.entries)), "B/slice")
-			b.ReportMetric(float64(book.lookups.used)/float64(len(book.lookups.entries)), "B/lookup")
+			b.ReportMetric(float64(book.slices.Bytes())/float64(book.slices.Len()), "B/slice")
+			b.ReportMetric(float64(book.lookups.Bytes())/float64(book.lookups.Len()), "B/lookup")
 			b.ReportMetric(float64(book.table.size()), "B/table")
 			book, q.group.scrapes.book = nil, nil
 			b.ReportMetric(float64(with-heap()), "B/heap")

@@ -12,6 +12,8 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/bytelru"
+	"github.com/oneprom/oneprom/servergroup/lifetime"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -51,10 +53,10 @@ type evidenceBook struct {
 	table *targetTable
 
 	mtx     sync.Mutex // guards the fields below
-	slices  *byteLRU[int64, *sliceScrapes]
+	slices  *bytelru.Cache[int64, *sliceScrapes]
 	flights map[int64]*flight // the youngest under way, by slice
 	records []recordNames     // of the replicas
-	lookups *byteLRU[lookupKey, *lookedUp]
+	lookups *bytelru.Cache[lookupKey, *lookedUp]
 }
 
 // flight is a fetch of consecutive slices under way, or about to be.
@@ -83,10 +85,10 @@ func (c *evidenceCache) of(g groupView, limit int64) *evidenceBook {
 func newEvidenceBook(g groupView, urls string, limit int64) *evidenceBook {
 	return &evidenceBook{
 		group: g, urls: urls, limit: limit, table: newTargetTable(),
-		slices:  newByteLRU[int64, *sliceScrapes](keptSlices),
+		slices:  bytelru.New[int64, *sliceScrapes](keptSlices),
 		flights: map[int64]*flight{},
 		records: make([]recordNames, len(g.replicas)),
-		lookups: newByteLRU[lookupKey, *lookedUp](keptLookups),
+		lookups: bytelru.New[lookupKey, *lookedUp](keptLookups),
 	}
 }
 
@@ -166,7 +168,7 @@ func (b *evidenceBook) claim(out []*sliceScrapes, begin, to int64) []*flight {
 	var last *flight // the fresh one that ends with the slice before
 	for i := range out {
 		t := begin + int64(i)*scrapeSlice
-		if s, ok := b.slices.get(t); ok && b.holds(s, to, now) {
+		if s, ok := b.slices.Get(t); ok && b.holds(s, to, now) {
 			out[i], last = s, nil
 			continue
 		}
@@ -189,11 +191,11 @@ func (b *evidenceBook) claim(out []*sliceScrapes, begin, to int64) []*flight {
 		if len(f.after) == 0 {
 			f.depart(now)
 		}
-		if !b.group.replicas[0].life.run(func(ctx context.Context) {
+		if !b.group.replicas[0].life.Run(func(ctx context.Context) {
 			b.await(ctx, f)
 			b.land(f, b.fly(ctx, f.slices))
 		}) {
-			f.err = errClosed
+			f.err = lifetime.ErrEnded
 			close(f.done)
 		}
 	}
@@ -238,7 +240,7 @@ func (b *evidenceBook) land(f *flight, err error) {
 			delete(b.flights, s.begin)
 		}
 		if err == nil {
-			b.slices.put(s.begin, s, s.bytes())
+			b.slices.Add(s.begin, s, s.bytes())
 		}
 	}
 	close(f.done)

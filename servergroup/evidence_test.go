@@ -18,10 +18,11 @@ import (
 	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/promql/promqltest"
-	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/assert" //nolint:depguard // in goroutines
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
+	"github.com/oneprom/oneprom/servergroup/lifetime"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -71,10 +72,10 @@ func newScraper(t *testing.T, load string) *scraper {
 // readsUp tells whether remote read is asked for `up`. The body can be read again.
 func readsUp(t *testing.T, r *http.Request) bool {
 	body, err := io.ReadAll(r.Body)
-	assert.NoError(t, err)
+	assert.NoError(t, err) //nolint:testifylint // in goroutines
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	text, err := snappy.Decode(nil, body)
-	assert.NoError(t, err)
+	assert.NoError(t, err)                        //nolint:testifylint // in goroutines
 	return bytes.Contains(text, []byte("\x02up")) // with its length
 }
 
@@ -279,7 +280,7 @@ func TestEvidence_QueriesShareTheNextFetch(t *testing.T) {
 	<-next.done
 	require.EqualValues(t, 2, a.ups.Load())
 	require.Equal(t, c.ms.Load(), next.slices[0].asked)
-	_, known := book.slices.get(3 * hour)
+	_, known := book.slices.Get(3 * hour)
 	require.True(t, known)
 	require.Nil(t, claim(), "the newest is known")
 }
@@ -313,7 +314,7 @@ func TestEvidence_CloseEndsAFetch(t *testing.T) {
 	s.Close()
 	done.Wait()
 	_, err := v.groups[0].scrapes.book.between(t.Context(), 0, hour)
-	require.ErrorIs(t, err, errClosed)
+	require.ErrorIs(t, err, lifetime.ErrEnded)
 }
 
 func TestEvidence_FailedReplicaIsNotCompared(t *testing.T) {
@@ -356,7 +357,7 @@ func TestEvidence_BrokenSamplesAreAFailure(t *testing.T) {
 func TestEvidence_RecordedSeriesHaveNone(t *testing.T) {
 	a, b := newScraper(t, away), newScraper(t, there)
 	rules := `{"status":"success","data":{"groups":[{"rules":[{"type":"recording","name":"job:foo:sum"},{"type":"alerting","name":"foo"}]}]}}`
-	b.answerRules(func(w http.ResponseWriter, r *http.Request) {
+	b.answerRules(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte(rules))
 	})
@@ -388,7 +389,7 @@ func TestEvidence_RecordedSeriesHaveNone(t *testing.T) {
 func TestEvidence_UnknownRules(t *testing.T) {
 	a, b := newScraper(t, away), newScraper(t, there)
 	status := http.StatusNotFound
-	b.answerRules(func(w http.ResponseWriter, r *http.Request) { http.Error(w, "busy", status) })
+	b.answerRules(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "busy", status) })
 	s, c := evidenceSet(t, 3*hour, a.Server, b.Server)
 	require.Contains(t, evidenceOf(t, s, "foo", 0, hour).none, b.URL+": it does not tell its recording rules: ")
 	status = http.StatusServiceUnavailable

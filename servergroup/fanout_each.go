@@ -20,16 +20,14 @@ func Each(ctx context.Context, replicas []*replica, regardless bool, f func(ctx 
 	for i, r := range replicas {
 		wg.Go(func() {
 			errs[i] = r.attempt(ctx, regardless, func(ctx context.Context) error { return f(ctx, i) })
-			var over *BudgetError
-			if errors.As(errs[i], &over) {
+			if _, ok := errors.AsType[*BudgetError](errs[i]); ok {
 				cancel() // the others' answers are of no use any more
 			}
 		})
 	}
 	wg.Wait()
 	for _, err := range errs {
-		var over *BudgetError
-		if errors.As(err, &over) {
+		if over, ok := errors.AsType[*BudgetError](err); ok {
 			return nil, over
 		}
 	}

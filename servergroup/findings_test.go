@@ -2,14 +2,14 @@ package servergroup
 
 import (
 	"bytes"
-	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/oneprom/oneprom/servergroup/findings"
 )
 
 // logOf collects a log. It is safe for concurrent use.
@@ -32,58 +32,6 @@ func (l *logOf) count(text string) int {
 
 func (l *logOf) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
-func TestFindings_AgeOut(t *testing.T) {
-	var log logOf
-	f := &findings{logger: log.logger()}
-	at := func(minutes int) time.Time { return time.UnixMilli(0).Add(time.Duration(minutes) * time.Minute) }
-	require.Empty(t, f.list(at(0)))
-	f.add("a", "text a", at(0))
-	f.add("b", "text b", at(1))
-	f.add("a", "another example", at(30))
-	require.Equal(t, []string{"text a", "text b"}, f.list(at(61)))
-	require.Equal(t, []string{"text a"}, f.list(at(62)))
-	require.Equal(t, []string{"text a"}, f.list(at(90)), "an hour after it was last seen")
-	require.Empty(t, f.list(at(91)))
-	require.Equal(t, 1, log.count("text a"), "it is logged once")
-	require.Zero(t, log.count("another example"))
-
-	// It comes back: that is news, with what shows it now.
-	f.add("a", "third example", at(200))
-	require.Equal(t, []string{"third example"}, f.list(at(200)))
-	require.Equal(t, 1, log.count("third example"))
-}
-
-func TestFindings_AreBounded(t *testing.T) {
-	var log logOf
-	f := &findings{logger: log.logger()}
-	start := time.UnixMilli(0)
-	for i := range 3 * mostFindings {
-		f.add(fmt.Sprint(i), fmt.Sprintf("text %d", i), start)
-	}
-	require.Len(t, f.list(start), mostFindings)
-	require.Len(t, f.seen, mostFindings)
-	require.Equal(t, mostFindings, log.count("level=WARN"))
-	// What is told no more makes room for what is.
-	later := start.Add(findingAge + time.Second)
-	f.add("new", "new text", later)
-	require.Equal(t, []string{"new text"}, f.list(later))
-}
-
-func TestFindings_OfManyAnswersAtOnce(t *testing.T) {
-	f := &findings{logger: slog.New(slog.DiscardHandler)}
-	var wg sync.WaitGroup
-	for i := range 8 {
-		wg.Go(func() {
-			for j := range 100 {
-				f.add(fmt.Sprint(j%7), "text", time.UnixMilli(int64(i)))
-				f.list(time.UnixMilli(0))
-			}
-		})
-	}
-	wg.Wait()
-	require.Len(t, f.list(time.UnixMilli(8)), 7)
-}
-
 // loggedSet is a set whose log is kept, and whose clock stands at 60 s.
 func loggedSet(t *testing.T, cfgs ...Config) (*Set, *clock, *logOf) {
 	t.Helper()
@@ -104,7 +52,7 @@ func TestFindings_OfAnswersAreToldForAnHour(t *testing.T) {
 	require.Len(t, findingsOf(s, "a"), 1)
 	require.Equal(t, 2, log.count("hold the same series"), "once for each of the groups")
 	require.Equal(t, 1, log.count("group=b"))
-	c.ms.Add(findingAge.Milliseconds())
+	c.ms.Add(findings.Age.Milliseconds())
 	require.Len(t, findingsOf(s, "a"), 1)
 	c.ms.Add(1)
 	require.Empty(t, findingsOf(s, "a"))

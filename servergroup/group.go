@@ -7,6 +7,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/oneprom/oneprom/servergroup/findings"
+	"github.com/oneprom/oneprom/servergroup/lifetime"
 )
 
 // group is one server group with the replicas it has at the moment.
@@ -18,14 +21,14 @@ type group struct {
 	forwarding *http.Client
 	now        func() time.Time
 	logger     *slog.Logger
-	life       *lifetime
+	life       *lifetime.Lifetime
 
 	healths  *healths
 	features []string // of PromQL, enabled here
 	useless  *useless
 
 	replicas atomic.Pointer[[]*replica] // in order of preference
-	found    findings                   // what answers have shown
+	found    *findings.Recent           // what answers have shown
 	scrapes  evidenceCache              // what is known of targets' scrapes
 
 	mtx       sync.Mutex // guards the field below
@@ -36,7 +39,7 @@ type group struct {
 func newGroup(cfg Config, e *entry) *group {
 	o := e.healths.opts
 	g := &group{cfg: cfg, client: e.client, forwarding: e.forwarding, now: o.Now, logger: o.Logger.With("group", cfg.Name), life: e.healths.life, healths: e.healths, features: o.Features, useless: newUseless()}
-	g.found.logger = g.logger
+	g.found = findings.New(g.logger)
 	g.replicas.Store(&[]*replica{})
 	return g
 }

@@ -7,16 +7,15 @@ import (
 	"testing"
 	"time"
 
+	commoncfg "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/discovery"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/prometheus/prometheus/model/relabel"
 	"github.com/stretchr/testify/require"
-
-	commoncfg "github.com/prometheus/common/config"
 )
 
-// targetsAt are targets with labels, given as name, value, …
+// targetsAt are targets with labels, given as name, value, ….
 func targetsAt(address string, ls ...string) *targetgroup.Group {
 	tg := &targetgroup.Group{Source: address + strings.Join(ls, ","), Targets: []model.LabelSet{{model.AddressLabel: model.LabelValue(address)}}, Labels: model.LabelSet{}}
 	for i := 0; i < len(ls); i += 2 {

@@ -6,13 +6,14 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/oneprom/oneprom/servergroup/health"
+	"github.com/oneprom/oneprom/servergroup/lifetime"
 )
 
 // healths are the health of all replicas, by group and URL: what is known of a replica
 // outlives a reload of the configuration. Regions have slots of their own.
 type healths struct {
 	opts    Options
-	life    *lifetime
+	life    *lifetime.Lifetime
 	metrics *metrics
 	extra   health.Extra // budget of hedges and retries
 
@@ -23,7 +24,7 @@ type healths struct {
 
 type healthKey struct{ group, region, url string }
 
-func newHealths(o Options, life *lifetime, m *metrics) *healths {
+func newHealths(o Options, life *lifetime.Lifetime, m *metrics) *healths {
 	return &healths{opts: o, life: life, metrics: m, known: map[healthKey]*health.Replica{}, regions: map[string]*health.Slots{}}
 }
 
@@ -35,7 +36,7 @@ func (h *healths) of(r *replica) {
 	known, ok := h.known[key]
 	if !ok {
 		known = health.NewReplica(health.Options{
-			URL: r.url(), Concurrency: r.group.MaxConcurrency, Judge: judge, Run: h.life.run, Logger: r.logger,
+			URL: r.url(), Concurrency: r.group.MaxConcurrency, Judge: judge, Run: h.life.Run, Logger: r.logger,
 			Changed: func(to health.State) {
 				h.metrics.transitions.WithLabelValues(string(to), key.group, key.region, key.url).Inc()
 			},

@@ -140,7 +140,7 @@ func labelNamesOf(ctx context.Context, t *routedGroup, c *transport.Client, tl t
 		switch {
 		case slices.Contains(t.cfg.ReplicaLabels, n):
 		case injected:
-			ousted, more, err := oustedValuesOf(ctx, t, c, n, value, tl)
+			ousted, more, err := oustedValuesOf(ctx, c, n, value, tl)
 			ws = append(ws, more...)
 			if err != nil {
 				return nil, ws, err
@@ -167,7 +167,7 @@ func (c *Config) hides(name string) bool {
 
 // oustedValuesOf returns the values of an injected label in the data, other than the
 // injected one.
-func oustedValuesOf(ctx context.Context, t *routedGroup, c *transport.Client, name, injected string, tl transport.Lookup) ([]string, []string, error) {
+func oustedValuesOf(ctx context.Context, c *transport.Client, name, injected string, tl transport.Lookup) ([]string, []string, error) {
 	values, ws, err := c.LabelValues(ctx, name, tl)
 	return slices.DeleteFunc(values, func(s string) bool { return s == injected }), ws, err
 }
@@ -213,7 +213,7 @@ func exportedValuesOf(ctx context.Context, t *routedGroup, c *transport.Client, 
 	if injected == "" || t.cfg.exports(own) {
 		return valuesOfSeries(ctx, t, c, name, tl)
 	}
-	ousted, ws, err := oustedValuesOf(ctx, t, c, own, injected, tl)
+	ousted, ws, err := oustedValuesOf(ctx, c, own, injected, tl)
 	if err != nil {
 		return nil, ws, err
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -65,7 +66,7 @@ func TestApart_SetsShareNothing(t *testing.T) {
 			own := lset{}
 			for _, name := range []string{"r", "z"} {
 				if v := rnd.IntN(4); v > 0 {
-					own[name] = fmt.Sprint(v)
+					own[name] = strconv.Itoa(v)
 				}
 			}
 			lsets = append(lsets, own)
@@ -180,7 +181,7 @@ func TestPartitions(t *testing.T) {
 func thousand() *View {
 	v := &View{}
 	for i := range 1000 {
-		v.groups = append(v.groups, groupView{rank: i, cfg: &Config{Name: fmt.Sprint(i), Labels: lset{"cluster": fmt.Sprint(i), "env": "prod"}}})
+		v.groups = append(v.groups, groupView{rank: i, cfg: &Config{Name: strconv.Itoa(i), Labels: lset{"cluster": strconv.Itoa(i), "env": "prod"}}})
 	}
 	return v
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
+	"github.com/oneprom/oneprom/servergroup/findings"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -249,9 +250,9 @@ func TestLocal_DataThatDoesNotFit(t *testing.T) {
 	}
 	require.Empty(t, local())
 	g := s.current.Load().groups()[0]
-	g.found.add("x", "a finding", c.now())
+	g.found.Add("x", "a finding", c.now())
 	require.Equal(t, "its data does not fit the group's configuration", local())
-	c.ms.Add(findingAge.Milliseconds() + 1)
+	c.ms.Add(findings.Age.Milliseconds() + 1)
 	require.Empty(t, local())
 
 	r := (*g.replicas.Load())[0]

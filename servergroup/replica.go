@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/oneprom/oneprom/servergroup/health"
+	"github.com/oneprom/oneprom/servergroup/lifetime"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -20,7 +21,7 @@ type replica struct {
 	endpoint endpoint
 	client   *transport.Client
 	now      func() time.Time
-	life     *lifetime // probes end with it
+	life     *lifetime.Lifetime // probes end with it
 	logger   *slog.Logger
 	// features are those of PromQL that are enabled here.
 	features []string
@@ -75,7 +76,7 @@ func (r *replica) ready(ctx context.Context) (*profile, error) {
 	for {
 		r.mtx.Lock()
 		rested := r.now().Sub(r.probedAt) >= probeRest
-		if r.profile != nil && !(r.suspect && rested) {
+		if r.profile != nil && (!r.suspect || !rested) {
 			p := r.profile
 			r.mtx.Unlock()
 			return p, nil
@@ -91,7 +92,7 @@ func (r *replica) ready(ctx context.Context) (*profile, error) {
 		}
 		r.mtx.Unlock()
 		if wait == nil {
-			return nil, fmt.Errorf("%s: %w", r.url(), errClosed)
+			return nil, fmt.Errorf("%s: %w", r.url(), lifetime.ErrEnded)
 		}
 		select {
 		case <-wait:
@@ -127,7 +128,7 @@ func (r *replica) startProbe() chan struct{} {
 		return r.probing
 	}
 	done := make(chan struct{})
-	started := r.life.run(func(ctx context.Context) {
+	started := r.life.Run(func(ctx context.Context) {
 		ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(r.group.Timeout), r.timeoutError())
 		defer cancel()
 		p, err := r.probe(ctx)
@@ -170,7 +171,7 @@ func (r *replica) tellChange(before, now *profile) {
 	case before == nil:
 		before = &profile{}
 	case before.Identity != now.Identity:
-		r.logger.Warn("a backend has changed", "url", r.url(), "before", before.Identity.String(), "now", now.Identity.String())
+		r.logger.Warn("a backend has changed", "url", r.url(), "before", before.String(), "now", now.String())
 	}
 	r.tellNew(before.findings, now.findings)
 }
@@ -237,8 +238,7 @@ func (r *replica) failed(err error) {
 
 // tellPanic logs an error that is a bug.
 func (r *replica) tellPanic(err error) {
-	var bug *transport.PanicError
-	if errors.As(err, &bug) {
+	if bug, ok := errors.AsType[*transport.PanicError](err); ok {
 		r.logger.Error("what a replica answered made oneprom panic", "url", r.url(), "panic", bug.Value, "stack", string(bug.Stack))
 	}
 }

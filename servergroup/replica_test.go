@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
+	"github.com/oneprom/oneprom/servergroup/lifetime"
 )
 
 // override is a backend that answers some paths (below /api/v1) otherwise: with
@@ -236,5 +237,5 @@ func TestClose_EndsProbes(t *testing.T) {
 	<-ended
 	r.forget()
 	_, err = r.ready(t.Context())
-	require.ErrorIs(t, err, errClosed)
+	require.ErrorIs(t, err, lifetime.ErrEnded)
 }

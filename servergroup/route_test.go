@@ -12,7 +12,7 @@ func TestRoute_TimeRange(t *testing.T) {
 	now := time.Unix(100_000, 0)
 	hour := model.Duration(time.Hour)
 	at := func(sec int64) Time { return Time{time.Unix(sec, 0)} }
-	f := func(r TimeRange, from, to int64, wantFrom, wantTo int64, skipped string) {
+	f := func(r TimeRange, from, to, wantFrom, wantTo int64, skipped string) {
 		t.Helper()
 		cfg := &Config{Name: "g", TimeRange: r}
 		got := groupView{cfg: cfg}.route(nil, from*1000, to*1000, now)

@@ -79,8 +79,7 @@ func (v *View) fetchAlone(ctx context.Context, sel Selection, p *Piece, ts []rou
 	})
 	lost := completeness.Outcome{Group: v.about(ts[0].groupView), Asked: len(p.partition.members[0].replicas)}
 	for _, err := range errs {
-		var gone *completeness.UnavailableError
-		if errors.As(err, &gone) {
+		if gone, ok := errors.AsType[*completeness.UnavailableError](err); ok {
 			lost.Failed = append(lost.Failed, gone.Causes...)
 		}
 	}

@@ -15,6 +15,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/discovery"
+
+	"github.com/oneprom/oneprom/servergroup/lifetime"
 )
 
 // Options of a Set.
@@ -49,49 +51,13 @@ type Set struct {
 	current atomic.Pointer[generation]
 
 	discovery *discovery.Manager
-	life      *lifetime
+	life      *lifetime.Lifetime
 	healths   *healths
 
 	apply     sync.Mutex        // held while groups are changed; guards the field below
 	undecided bool              // a Change was committed, and is neither finished nor rolled back
 	mtx       sync.Mutex        // guards waiting; no groups are made while it is held elsewhere
 	waiting   map[string]*entry // entries whose targets discovery tells, by name
-}
-
-// lifetime is what runs in the background until it is ended.
-type lifetime struct {
-	ctx    context.Context
-	cancel context.CancelFunc
-
-	mtx     sync.Mutex // no work is begun while it is ended
-	running sync.WaitGroup
-}
-
-var errClosed = errors.New("shutting down")
-
-func newLifetime() *lifetime {
-	ctx, cancel := context.WithCancel(context.Background())
-	return &lifetime{ctx: ctx, cancel: cancel}
-}
-
-// run starts f, whose context ends with the lifetime. It tells whether it did:
-// nothing is started any more once the lifetime has ended.
-func (l *lifetime) run(f func(context.Context)) bool {
-	l.mtx.Lock()
-	defer l.mtx.Unlock()
-	if l.ctx.Err() != nil {
-		return false
-	}
-	l.running.Go(func() { f(l.ctx) })
-	return true
-}
-
-// end ends what runs and waits for it.
-func (l *lifetime) end() {
-	l.mtx.Lock()
-	l.cancel()
-	l.mtx.Unlock()
-	l.running.Wait()
 }
 
 // generation is what one configuration made. It is never changed, but its entries have
@@ -136,24 +102,24 @@ func NewSet(o Options) (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("service discovery: %w", err)
 	}
-	life := newLifetime()
+	life := lifetime.New()
 	s := &Set{opts: o, life: life, waiting: map[string]*entry{}}
 	s.healths = newHealths(o, life, newMetrics(o.Registerer, s))
-	s.discovery = discovery.NewManager(life.ctx, o.Logger, o.Registerer, sdMetrics, discovery.Name("server_groups"))
+	s.discovery = discovery.NewManager(life.Context(), o.Logger, o.Registerer, sdMetrics, discovery.Name("server_groups"))
 	if s.discovery == nil {
-		life.end()
+		life.End()
 		return nil, errors.New("service discovery: metrics cannot be registered")
 	}
-	life.run(func(context.Context) { _ = s.discovery.Run() })
-	life.run(func(context.Context) { s.receiveTargets() })
-	life.run(s.refreshProfiles)
+	life.Run(func(context.Context) { _ = s.discovery.Run() })
+	life.Run(func(context.Context) { s.receiveTargets() })
+	life.Run(s.refreshProfiles)
 	return s, nil
 }
 
 // Close ends the work in the background, probes too, waits for it and drops idle
 // connections.
 func (s *Set) Close() {
-	s.life.end()
+	s.life.End()
 	if gen := s.current.Load(); gen != nil {
 		for _, e := range gen.entries {
 			e.close()
@@ -230,7 +196,7 @@ func (s *Set) awaitTargets(ctx context.Context, fresh []*entry) {
 			return
 		case <-ctx.Done():
 			return
-		case <-s.life.ctx.Done():
+		case <-s.life.Context().Done():
 			return
 		}
 	}

@@ -74,7 +74,7 @@ func (g *group) status(now time.Time, about []string) GroupStatus {
 	if hi < maxTime {
 		st.MaxTime = timeOf(hi)
 	}
-	st.Findings = append(about, g.cfg.shown(g.found.list(now))...)
+	st.Findings = append(about, g.cfg.shown(g.found.List(now))...)
 	st.Findings = append(st.Findings, differentExternal(&g.cfg, *g.replicas.Load())...)
 	for _, r := range *g.replicas.Load() {
 		st.Replicas = append(st.Replicas, r.status())

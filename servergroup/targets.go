@@ -120,7 +120,7 @@ func targetURL(scheme, address, path string) (*url.URL, error) {
 func (c *Config) unused(e *endpoint) []string {
 	var names []string
 	e.labels.Range(func(l labels.Label) {
-		if v, ok := c.Labels[l.Name]; !(ok && v == l.Value) && !slices.Contains(c.ReplicaLabels, l.Name) && !slices.Contains(c.GroupBy, l.Name) {
+		if v, ok := c.Labels[l.Name]; (!ok || v != l.Value) && !slices.Contains(c.ReplicaLabels, l.Name) && !slices.Contains(c.GroupBy, l.Name) {
 			names = append(names, l.Name)
 		}
 	})

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/oneprom/oneprom/servergroup/findings"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -189,7 +190,7 @@ func (b *evidenceBook) pushed(ctx context.Context, send []*labels.Matcher, from,
 	for begin := first; begin <= last; begin += lookupSlice {
 		slice := *entry
 		slice.settled = entry.none == "" && len(entry.names) == 0 && len(failed) == 0 && begin+lookupSlice+settling < now
-		b.lookups.put(lookupKey{selector, begin}, &slice, size)
+		b.lookups.Add(lookupKey{selector, begin}, &slice, size)
 	}
 	return all, failed, nil
 }
@@ -202,7 +203,7 @@ func (b *evidenceBook) lookedUp(selector string, first, last int64, all *origins
 	b.mtx.Lock()
 	defer b.mtx.Unlock()
 	for begin := first; begin <= last; begin += lookupSlice {
-		l, ok := b.lookups.get(lookupKey{selector, begin})
+		l, ok := b.lookups.Get(lookupKey{selector, begin})
 		if !ok || !l.settled && now-l.at >= profileAge.Milliseconds() {
 			from, to = min(from, begin), begin
 			continue
@@ -274,7 +275,7 @@ func withoutLabel(ctx context.Context, c *transport.Client, name string, l trans
 	if list, _, err = c.Series(ctx, one); err != nil || len(list) == 0 {
 		return metrics, "", err
 	}
-	return nil, fmt.Sprintf("the series %s has no label %q, and so is of no target", shorten(list[0].String()), name), nil
+	return nil, fmt.Sprintf("the series %s has no label %q, and so is of no target", findings.Shorten(list[0].String()), name), nil
 }
 
 // ofNoTarget returns the values of a label, and finds one that no target has. What a backend knows of
@@ -303,7 +304,7 @@ func (b *evidenceBook) ofNoTarget(ctx context.Context, c *transport.Client, name
 		known[v] = true
 	}
 	if i := slices.IndexFunc(values, unknown); i >= 0 {
-		odd = fmt.Sprintf("there are series with %s=%q, and no target", name, shorten(values[i]))
+		odd = fmt.Sprintf("there are series with %s=%q, and no target", name, findings.Shorten(values[i]))
 	}
 	return values, odd, nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/findings"
 	"github.com/oneprom/oneprom/servergroup/health"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
@@ -37,7 +38,7 @@ type groupView struct {
 	cfg      *Config
 	rank     int // its place in the configuration
 	replicas []*replica
-	found    *findings
+	found    *findings.Recent
 	scrapes  *evidenceCache
 	useless  *useless
 	// shown are the matchers of the series that the request may be shown; none:
@@ -73,7 +74,7 @@ func (s *Set) View(ctx context.Context) *View {
 	if gen := s.current.Load(); gen != nil {
 		v.partial = gen.partial
 		for i, g := range gen.groups() {
-			v.groups = append(v.groups, groupView{cfg: &g.cfg, rank: i, replicas: *g.replicas.Load(), found: &g.found, scrapes: &g.scrapes, useless: g.useless})
+			v.groups = append(v.groups, groupView{cfg: &g.cfg, rank: i, replicas: *g.replicas.Load(), found: g.found, scrapes: &g.scrapes, useless: g.useless})
 		}
 	}
 	v.restrict()

@@ -25,8 +25,10 @@ var (
 	plain   = Layout{Partitions: []map[string]string{{}}}
 	regions = Layout{Partitions: []map[string]string{{"region": "eu"}, {"region": "us"}}}
 	grids   = Layout{Partitions: []map[string]string{
-		{"region": "eu", "env": "prod"}, {"region": "eu", "env": "dev"},
-		{"region": "us", "env": "prod"}, {"region": "us", "env": "dev"},
+		{"region": "eu", "env": "prod"},
+		{"region": "eu", "env": "dev"},
+		{"region": "us", "env": "prod"},
+		{"region": "us", "env": "dev"},
 	}}
 )
 
@@ -53,7 +55,7 @@ func expressions(t testing.TB) []string {
 	data, err := os.ReadFile("testdata/plans/expressions.txt")
 	require.NoError(t, err)
 	var out []string
-	for _, line := range strings.Split(string(data), "\n") {
+	for line := range strings.SplitSeq(string(data), "\n") {
 		if line != "" && !strings.HasPrefix(line, "#") {
 			out = append(out, line)
 		}

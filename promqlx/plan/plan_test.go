@@ -53,13 +53,13 @@ func TestPlan_WindowsAreTheEngines(t *testing.T) {
 	compared := 0
 	for _, expr := range exprs {
 		for _, interval := range []time.Duration{0, 37 * time.Second} {
-			start, end := time.UnixMilli(1000123), time.UnixMilli(1000123)
+			start := time.UnixMilli(1000123)
 			rec := &recorder{}
 			var q promql.Query
 			if interval == 0 {
 				q, err = engine.NewInstantQuery(context.Background(), rec, nil, expr, start)
 			} else {
-				end = start.Add(time.Hour)
+				end := start.Add(time.Hour)
 				q, err = engine.NewRangeQuery(context.Background(), rec, nil, expr, start, end, interval)
 			}
 			if err != nil {

@@ -3,8 +3,8 @@ package admission
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -373,7 +373,7 @@ func TestQueue_LimitsHoldAlways(t *testing.T) {
 				time.Sleep(time.Duration(i%40) * 7 * time.Millisecond)
 				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(1+i%7)*20*time.Millisecond)
 				defer cancel()
-				r := Request{Client: fmt.Sprint(i % 9), Arrived: time.Now()}
+				r := Request{Client: strconv.Itoa(i % 9), Arrived: time.Now()}
 				if i%5 == 0 {
 					r.Pools = []*Pool{rule}
 				}

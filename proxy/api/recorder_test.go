@@ -48,7 +48,7 @@ func TestRecorder_Hooks(t *testing.T) {
 			called = append(called, code)
 			return code, nil
 		})()
-		rec.OnBegin(func(_ http.Header, code int) (int, []byte) { panic("removed") })()
+		rec.OnBegin(func(http.Header, int) (int, []byte) { panic("removed") })()
 		defer rec.OnBegin(func(_ http.Header, code int) (int, []byte) {
 			called = append(called, code)
 			return http.StatusServiceUnavailable, nil

@@ -38,9 +38,9 @@ func TestJSONSchema_UpToDate(t *testing.T) {
 	}
 	file, err := os.ReadFile("oneprom.schema.json")
 	require.NoError(t, err)
-	require.True(t, b.String() == string(file), "oneprom.schema.json is not that of the types; run: go test ./proxy/config -run TestJSONSchema -update")
+	require.Equal(t, b.String(), string(file), "oneprom.schema.json is not that of the types; run: go test ./proxy/config -run TestJSONSchema -update")
 	if !*update {
-		require.True(t, b.String() == JSONSchema, "what is embedded is another file")
+		require.Equal(t, b.String(), JSONSchema, "what is embedded is another file") //nolint:testifylint // to the byte
 	}
 }
 
@@ -95,7 +95,7 @@ func TestJSONSchema_Validates(t *testing.T) {
 		require.Error(t, validate(data), path)
 	}
 	require.NoError(t, validate([]byte("server_groups: [{name: a, some_sd_configs: [{port: 9090}]}]")), "a binary may have it")
-	f := func(text string, want string) {
+	f := func(text, want string) {
 		t.Helper()
 		err := validate([]byte(text))
 		require.Error(t, err)

@@ -205,8 +205,7 @@ func (c *checker) readGroups(list *yaml.Node) []servergroup.Config {
 		}
 		read = append(read, i)
 		for _, err := range unjoin(groups[i].Validate()) {
-			var field *servergroup.FieldError
-			if errors.As(err, &field) {
+			if field, ok := errors.AsType[*servergroup.FieldError](err); ok {
 				c.add(locate(n, field.Path, n), append(path, field.Path...), "%s", field.Msg)
 			}
 		}

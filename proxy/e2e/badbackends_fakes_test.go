@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -90,7 +91,7 @@ func (a wire) send(w http.ResponseWriter) {
 			w.Header().Set(name, v)
 		}
 	}
-	w.Header().Set("Content-Length", fmt.Sprint(len(a.body)))
+	w.Header().Set("Content-Length", strconv.Itoa(len(a.body)))
 	w.WriteHeader(a.status)
 	_, _ = w.Write(a.body)
 }

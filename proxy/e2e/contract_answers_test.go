@@ -41,17 +41,23 @@ func TestContractNumbers(t *testing.T) {
 		{name: "string", path: "/api/v1/query?query=%22a%3Cb%22&time=4", want: `{"status":"success","data":{"resultType":"string","result":[4,"a\u003cb"]}}`},
 		{name: "huge vector", path: "/api/v1/query?query=vector(1e21)&time=600", want: oneSample("{}", "1e+21")},
 		{name: "tiny vector", path: "/api/v1/query?query=vector(1e-7)&time=600", want: oneSample("{}", "1e-07")},
-		{name: "native histogram", path: "/api/v1/query?query=nh&time=600",
-			want: `{"status":"success","data":{"resultType":"vector","result":[{"metric":{"__name__":"nh","job":"a"},"histogram":[600,{"count":"6","sum":"8","buckets":[[1,"-1","-0.5","2"],[3,"-0.001","0.001","1"],[0,"0.5","1","1"],[0,"1","2","2"]]}]}]}}`},
+		{
+			name: "native histogram", path: "/api/v1/query?query=nh&time=600",
+			want: `{"status":"success","data":{"resultType":"vector","result":[{"metric":{"__name__":"nh","job":"a"},"histogram":[600,{"count":"6","sum":"8","buckets":[[1,"-1","-0.5","2"],[3,"-0.001","0.001","1"],[0,"0.5","1","1"],[0,"1","2","2"]]}]}]}}`,
+		},
 		{name: "native histograms in a range", path: "/api/v1/query_range?query=nh&start=600&end=630&step=30"},
 	}
-	for name, value := range map[string]string{"tiny": "1e-07", "small": "0.000001", "huge": "1e+21", "large": "123456789012345680000",
-		"third": "0.3333333333333333", "inf": "+Inf", "neginf": "-Inf", "nan": "NaN", "negzero": "-0"} {
+	for name, value := range map[string]string{
+		"tiny": "1e-07", "small": "0.000001", "huge": "1e+21", "large": "123456789012345680000",
+		"third": "0.3333333333333333", "inf": "+Inf", "neginf": "-Inf", "nan": "NaN", "negzero": "-0",
+	} {
 		metric := `{"__name__":"numbers","case":"` + name + `"}`
 		probes = append(probes,
 			probe{name: "sample " + name, path: "/api/v1/query?time=600&" + q("query", `numbers{case="`+name+`"}`), want: oneSample(metric, value)},
-			probe{name: "raw " + name, path: "/api/v1/query?time=600&" + q("query", `numbers{case="`+name+`"}[1m]`),
-				want: `{"status":"success","data":{"resultType":"matrix","result":[{"metric":` + metric + `,"values":[[600,"` + value + `"]]}]}}`})
+			probe{
+				name: "raw " + name, path: "/api/v1/query?time=600&" + q("query", `numbers{case="`+name+`"}[1m]`),
+				want: `{"status":"success","data":{"resultType":"matrix","result":[{"metric":` + metric + `,"values":[[600,"` + value + `"]]}]}}`,
+			})
 	}
 	c.run(t, probes)
 }
@@ -72,21 +78,29 @@ func TestContractResults(t *testing.T) {
 		{name: "default subquery step", path: "/api/v1/query?time=600&" + q("query", "sum(m)[5m:]")},
 		{name: "11001 points", path: "/api/v1/query_range?query=vector(1)&start=0&end=11000&step=1"},
 		{name: "before the data", path: "/api/v1/query_range?query=m&start=-600&end=60&step=60"},
-		{name: "names with spaces and dots", path: "/api/v1/query?time=600&" + q("query", `{"utf8.metric","lab el"="x"}`),
-			want: oneSample(`{"__name__":"utf8.metric","job":"a","lab el":"x"}`, "1")},
+		{
+			name: "names with spaces and dots", path: "/api/v1/query?time=600&" + q("query", `{"utf8.metric","lab el"="x"}`),
+			want: oneSample(`{"__name__":"utf8.metric","job":"a","lab el":"x"}`, "1"),
+		},
 		{name: "durations as text", path: "/api/v1/query_range?query=gaps&start=0&end=120&step=1m0s&timeout=1h30m"},
 		{name: "at and offset", path: "/api/v1/query?time=4&" + q("query", "m @ 600 offset 1m"), like: sameElements},
 		{name: "lookback shortened", path: "/api/v1/query?query=gaps&time=331&lookback_delta=30s", want: `{"status":"success","data":{"resultType":"vector","result":[]}}`},
-		{name: "lookback as is", path: "/api/v1/query?query=gaps&time=331",
-			want: `{"status":"success","data":{"resultType":"vector","result":[{"metric":{"__name__":"gaps","job":"a"},"value":[331,"1"]}]}}`},
+		{
+			name: "lookback as is", path: "/api/v1/query?query=gaps&time=331",
+			want: `{"status":"success","data":{"resultType":"vector","result":[{"metric":{"__name__":"gaps","job":"a"},"value":[331,"1"]}]}}`,
+		},
 		{name: "stats", path: "/api/v1/query?query=m&time=600&stats=true", like: sameKeys},
 		{name: "all stats of a range", path: "/api/v1/query_range?query=m&start=0&end=60&step=15&stats=all", like: sameKeys},
-		{name: "format", path: "/api/v1/format_query?" + q("query", "sum by(job)(m{a='b'})/2"),
-			want: `{"status":"success","data":"sum by (job) (m{a=\"b\"}) / 2"}`},
+		{
+			name: "format", path: "/api/v1/format_query?" + q("query", "sum by(job)(m{a='b'})/2"),
+			want: `{"status":"success","data":"sum by (job) (m{a=\"b\"}) / 2"}`,
+		},
 		{name: "parse", path: "/api/v1/parse_query?" + q("query", `sum by(job)(rate(m{a=~"b"}[5m] offset 1m)) / on(x) group_left m`)},
 		{name: "parse a subquery", path: "/api/v1/parse_query?" + q("query", `max_over_time((m > bool 2)[5m:1m] @ end())`)},
-		{name: "exemplars", path: "/api/v1/query_exemplars?query=ex_total&start=0&end=900",
-			want: `{"status":"success","data":[{"seriesLabels":{"__name__":"ex_total","job":"a"},"exemplars":[{"labels":{"trace_id":"a"},"value":"0.5","timestamp":600.500}]},{"seriesLabels":{"__name__":"ex_total","job":"b"},"exemplars":[{"labels":{"trace_id":"b"},"value":"1.5","timestamp":600.500}]}]}`},
+		{
+			name: "exemplars", path: "/api/v1/query_exemplars?query=ex_total&start=0&end=900",
+			want: `{"status":"success","data":[{"seriesLabels":{"__name__":"ex_total","job":"a"},"exemplars":[{"labels":{"trace_id":"a"},"value":"0.5","timestamp":600.500}]},{"seriesLabels":{"__name__":"ex_total","job":"b"},"exemplars":[{"labels":{"trace_id":"b"},"value":"1.5","timestamp":600.500}]}]}`,
+		},
 		{name: "no exemplars", path: "/api/v1/query_exemplars?query=m&start=0&end=900", want: `{"status":"success","data":[]}`},
 		{name: "exemplars of the year 55000", path: "/api/v1/query_exemplars?query=test&start=1795341561502&end=1795345161502", want: `{"status":"success","data":[]}`},
 		{name: "exemplars without selector", path: "/api/v1/query_exemplars?query=1&start=0&end=900", status: http.StatusNoContent},
@@ -111,8 +125,10 @@ func TestContractLabelsAndSeries(t *testing.T) {
 		{name: "series", path: "/api/v1/series?" + within + q("match[]", "up"), like: sameElements},
 		{name: "series of everything", path: "/api/v1/series?" + within + q("match[]", `{__name__!=""}`, "limit", "40000"), like: sameElements},
 		{name: "no series", path: "/api/v1/series?match[]=nope", want: `{"status":"success","data":[]}`},
-		{name: "series until a formatted time", path: "/api/v1/series?match[]=gaps&" + q("start", "-292273086-05-16T16:47:06Z", "end", "292277025-08-18T07:12:54.999999999Z"),
-			want: `{"status":"success","data":[{"__name__":"gaps","job":"a"}]}`},
+		{
+			name: "series until a formatted time", path: "/api/v1/series?match[]=gaps&" + q("start", "-292273086-05-16T16:47:06Z", "end", "292277025-08-18T07:12:54.999999999Z"),
+			want: `{"status":"success","data":[{"__name__":"gaps","job":"a"}]}`,
+		},
 		{name: "metadata", path: "/api/v1/metadata", like: sameElements, want: metadataBody},
 		{name: "values by POST", method: "POST", path: "/api/v1/label/job/values?" + q("match[]", `m{job="b"}`), like: wider, want: `{"status":"success","data":["b"]}`},
 		{name: "buildinfo by POST", method: "POST", path: "/api/v1/status/buildinfo", like: wider},
@@ -129,10 +145,14 @@ func TestContractWhereParametersStand(t *testing.T) {
 		{name: "URL of a POST without body", method: "POST", path: "/api/v1/query?query=1%2B1&time=4", want: two},
 		{name: "half and half", method: "POST", path: "/api/v1/query?time=4", form: "query=1%2B1", want: two},
 		{name: "form wins", method: "POST", path: "/api/v1/query?query=5&time=9", form: "query=1%2B1&time=4", want: two},
-		{name: "union of matchers", method: "POST", path: "/api/v1/series?start=0&end=60&match[]=gaps", form: q("match[]", "nh"),
-			want: `{"status":"success","data":[{"__name__":"gaps","job":"a"},{"__name__":"nh","job":"a"}]}`, like: sameElements},
-		{name: "union of matchers for labels", method: "POST", path: "/api/v1/labels?start=0&end=60&match[]=lat_bucket", form: q("match[]", "nh"),
-			want: `{"status":"success","data":["__name__","job","le"]}`},
+		{
+			name: "union of matchers", method: "POST", path: "/api/v1/series?start=0&end=60&match[]=gaps", form: q("match[]", "nh"),
+			want: `{"status":"success","data":[{"__name__":"gaps","job":"a"},{"__name__":"nh","job":"a"}]}`, like: sameElements,
+		},
+		{
+			name: "union of matchers for labels", method: "POST", path: "/api/v1/labels?start=0&end=60&match[]=lat_bucket", form: q("match[]", "nh"),
+			want: `{"status":"success","data":["__name__","job","le"]}`,
+		},
 		{name: "range", method: "POST", path: "/api/v1/query_range", form: "query=gaps&start=0&end=60&step=15"},
 		{name: "exemplars", method: "POST", path: "/api/v1/query_exemplars", form: "query=ex_total&start=0&end=900"},
 		{name: "format", method: "POST", path: "/api/v1/format_query", form: "query=m", want: `{"status":"success","data":"m"}`},

@@ -103,8 +103,10 @@ func TestContractStatusPages(t *testing.T) {
 		{name: "notifications", path: "/api/v1/notifications", want: `{"status":"success","data":[]}`},
 		{name: "target metadata", path: "/api/v1/targets/metadata"},
 	}
-	for _, page := range []string{"targets", "scrape_pools", "alertmanagers", "features", "status/config", "status/flags",
-		"status/runtimeinfo", "status/tsdb", "status/tsdb/blocks", "status/walreplay", "status/self_metrics?metric_name_pattern=nope"} {
+	for _, page := range []string{
+		"targets", "scrape_pools", "alertmanagers", "features", "status/config", "status/flags",
+		"status/runtimeinfo", "status/tsdb", "status/tsdb/blocks", "status/walreplay", "status/self_metrics?metric_name_pattern=nope",
+	} {
 		probes = append(probes, probe{name: page, path: "/api/v1/" + page, like: sameStatus})
 	}
 	c.run(t, probes)

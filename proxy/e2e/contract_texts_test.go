@@ -65,8 +65,10 @@ func TestContractEvaluationErrors(t *testing.T) {
 	shows(t, byHTTP, 3, 21)
 	c := newContractPair(t)
 	c.run(t, []probe{
-		{name: "timeout zero", path: "/api/v1/query?query=m&timeout=0", status: http.StatusServiceUnavailable,
-			want: failure("timeout", "query timed out in query execution"), like: sameStatus},
+		{
+			name: "timeout zero", path: "/api/v1/query?query=m&timeout=0", status: http.StatusServiceUnavailable,
+			want: failure("timeout", "query timed out in query execution"), like: sameStatus,
+		},
 		{name: "many to many", path: "/api/v1/query?time=600&" + q("query", "m + on(job) m"), status: http.StatusUnprocessableEntity, like: sameStatus},
 		{name: "bad regexp in label_replace", path: "/api/v1/query?time=600&" + q("query", `label_replace(m, "a", "b", "job", "(")`), status: http.StatusUnprocessableEntity},
 	})
@@ -75,31 +77,45 @@ func TestContractEvaluationErrors(t *testing.T) {
 func TestContractTooManySamples(t *testing.T) {
 	shows(t, byHTTP, 3, 21)
 	c := newContractPair(t, "--query.max-samples=3")
-	c.run(t, []probe{{name: "max-samples", path: "/api/v1/query?time=600&query=" + url.QueryEscape("m[5m]"), status: http.StatusUnprocessableEntity,
-		want: failure("execution", "query processing would load too many samples into memory in query execution")}})
+	c.run(t, []probe{{
+		name: "max-samples", path: "/api/v1/query?time=600&query=" + url.QueryEscape("m[5m]"), status: http.StatusUnprocessableEntity,
+		want: failure("execution", "query processing would load too many samples into memory in query execution"),
+	}})
 }
 
 func TestContractWarnings(t *testing.T) {
 	shows(t, byHTTP, 4, 21)
 	c := newContractPair(t)
 	c.run(t, []probe{
-		{name: "limit of a vector", path: "/api/v1/query?query=sort(m)&time=600&limit=1",
-			want: `{"status":"success","data":{"resultType":"vector","result":[{"metric":{"__name__":"m","instance":"0","job":"b"},"value":[600,"5"]}]},"warnings":["results truncated due to limit"]}`},
-		{name: "limit of a matrix", path: "/api/v1/query_range?query=m&start=60&end=60&step=15&limit=1",
-			want: `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"m","instance":"0","job":"a"},"values":[[60,"2"]]}]},"warnings":["results truncated due to limit"]}`},
-		{name: "limit not reached", path: "/api/v1/query_range?query=gaps&start=60&end=60&step=15&limit=1",
-			want: `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"gaps","job":"a"},"values":[[60,"1"]]}]}}`},
+		{
+			name: "limit of a vector", path: "/api/v1/query?query=sort(m)&time=600&limit=1",
+			want: `{"status":"success","data":{"resultType":"vector","result":[{"metric":{"__name__":"m","instance":"0","job":"b"},"value":[600,"5"]}]},"warnings":["results truncated due to limit"]}`,
+		},
+		{
+			name: "limit of a matrix", path: "/api/v1/query_range?query=m&start=60&end=60&step=15&limit=1",
+			want: `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"m","instance":"0","job":"a"},"values":[[60,"2"]]}]},"warnings":["results truncated due to limit"]}`,
+		},
+		{
+			name: "limit not reached", path: "/api/v1/query_range?query=gaps&start=60&end=60&step=15&limit=1",
+			want: `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"gaps","job":"a"},"values":[[60,"1"]]}]}}`,
+		},
 		{name: "limit of labels", path: "/api/v1/labels?limit=1", want: `{"status":"success","data":["__name__"],"warnings":["results truncated due to limit"]}`},
 		{name: "limit of values", path: "/api/v1/label/job/values?limit=1", want: `{"status":"success","data":["a"],"warnings":["results truncated due to limit"]}`},
 		// Which of them is left is not promised.
 		{name: "limit of series", path: "/api/v1/series?match[]=m&start=0&end=60&limit=1", like: sameKeys},
-		{name: "sort in a range", path: "/api/v1/query_range?query=sort(gaps)&start=60&end=75&step=15",
-			want: `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"gaps","job":"a"},"values":[[60,"1"],[75,"1"]]}]},"warnings":["PromQL warning: sort is ineffective for range queries since results are always ordered by labels (1:1)"]}`},
-		{name: "rate of a gauge", path: "/api/v1/query?time=120&" + q("query", "rate(gaps[1m])"),
-			want: `{"status":"success","data":{"resultType":"vector","result":[{"metric":{"job":"a"},"value":[120,"0"]}]},"infos":["PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"gaps\" (1:6)"]}`},
+		{
+			name: "sort in a range", path: "/api/v1/query_range?query=sort(gaps)&start=60&end=75&step=15",
+			want: `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"gaps","job":"a"},"values":[[60,"1"],[75,"1"]]}]},"warnings":["PromQL warning: sort is ineffective for range queries since results are always ordered by labels (1:1)"]}`,
+		},
+		{
+			name: "rate of a gauge", path: "/api/v1/query?time=120&" + q("query", "rate(gaps[1m])"),
+			want: `{"status":"success","data":{"resultType":"vector","result":[{"metric":{"job":"a"},"value":[120,"0"]}]},"infos":["PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"gaps\" (1:6)"]}`,
+		},
 		{name: "odd stats", path: "/api/v1/query?query=1&time=4&stats=foo", like: sameKeys},
-		{name: "position in the user's query", path: "/api/v1/query?time=120&" + q("query", "sum by (job) (  rate(gaps[1m]))"),
-			want: `{"status":"success","data":{"resultType":"vector","result":[{"metric":{"job":"a"},"value":[120,"0"]}]},"infos":["PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"gaps\" (1:22)"]}`},
+		{
+			name: "position in the user's query", path: "/api/v1/query?time=120&" + q("query", "sum by (job) (  rate(gaps[1m]))"),
+			want: `{"status":"success","data":{"resultType":"vector","result":[{"metric":{"job":"a"},"value":[120,"0"]}]},"infos":["PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"gaps\" (1:22)"]}`,
+		},
 	})
 }
 
@@ -109,10 +125,14 @@ func TestContractDisabledFeatures(t *testing.T) {
 	const off = http.StatusInternalServerError
 	probes := []probe{
 		{name: "search", path: "/api/v1/search/metric_names", status: off},
-		{name: "write", method: "POST", path: "/api/v1/write", status: http.StatusNotFound,
-			want: "remote write receiver needs to be enabled with --web.enable-remote-write-receiver\n"},
-		{name: "otlp", method: "POST", path: "/api/v1/otlp/v1/metrics", status: http.StatusNotFound,
-			want: "otlp write receiver needs to be enabled with --web.enable-otlp-receiver\n"},
+		{
+			name: "write", method: "POST", path: "/api/v1/write", status: http.StatusNotFound,
+			want: "remote write receiver needs to be enabled with --web.enable-remote-write-receiver\n",
+		},
+		{
+			name: "otlp", method: "POST", path: "/api/v1/otlp/v1/metrics", status: http.StatusNotFound,
+			want: "otlp write receiver needs to be enabled with --web.enable-otlp-receiver\n",
+		},
 		{name: "reload by POST", method: "POST", path: "/-/reload", status: http.StatusForbidden, want: "Lifecycle API is not enabled."},
 		{name: "quit by PUT", method: "PUT", path: "/-/quit", status: http.StatusForbidden, want: "Lifecycle API is not enabled."},
 		{name: "reload by GET", path: "/-/reload", status: http.StatusMethodNotAllowed, want: "Only POST or PUT requests allowed"},
@@ -120,8 +140,10 @@ func TestContractDisabledFeatures(t *testing.T) {
 	}
 	for _, action := range []string{"delete_series", "clean_tombstones", "snapshot"} {
 		for _, method := range []string{"POST", "PUT"} {
-			probes = append(probes, probe{name: method + " " + action, method: method, path: "/api/v1/admin/tsdb/" + action, status: off,
-				want: failure("unavailable", "admin APIs disabled")})
+			probes = append(probes, probe{
+				name: method + " " + action, method: method, path: "/api/v1/admin/tsdb/" + action, status: off,
+				want: failure("unavailable", "admin APIs disabled"),
+			})
 		}
 	}
 	c.run(t, probes)

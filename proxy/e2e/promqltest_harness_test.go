@@ -7,14 +7,16 @@ import (
 	"net/http/httputil"
 	"net/url"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
-	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/stretchr/testify/require"
+
+	"github.com/oneprom/oneprom/servergroup/backendtest"
 )
 
 // The harness must see what is wrong: these tests give it wrong answers.
@@ -147,7 +149,7 @@ func TestTopologies_PartsAddUpToTheWhole(t *testing.T) {
 	for _, tp := range append([]topology{labelledShards}, topologies...) {
 		held := make([]int, tp.backends())
 		for i := range points {
-			series := labels.FromStrings("__name__", "foo", "i", fmt.Sprint(i%100))
+			series := labels.FromStrings("__name__", "foo", "i", strconv.Itoa(i%100))
 			ms := int64(i/100)*60_000 - 120_000 // some before 1970
 			at := tp.place(series, ms)
 			require.NotEmpty(t, at, "%s: a sample without a backend", tp.name)

@@ -5,10 +5,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/prometheus/prometheus/storage"
+
+	"github.com/oneprom/oneprom/servergroup/backendtest"
 )
 
 // pushedEngine asks a oneprom that pushes parts down everything twice, with push-down and without.

@@ -11,13 +11,14 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/stretchr/testify/require"
+
+	"github.com/oneprom/oneprom/servergroup/backendtest"
 )
 
 // placement tells which backends hold the sample of a series at t (ms).

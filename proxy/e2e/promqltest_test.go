@@ -11,10 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/stretchr/testify/require"
+
+	"github.com/oneprom/oneprom/servergroup/backendtest"
 )
 
 var updateKnown = flag.Bool("promqltest.update", false, "write the findings of TestPromqltest to testdata/promqltest instead of comparing them")

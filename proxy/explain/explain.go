@@ -72,8 +72,7 @@ func (h *Handler) explain(r *http.Request) (*promqlx.Explanation, annotations.An
 		return e, nil, nil
 	}
 	e, warnings, err := h.Engine.Analyze(ctx, q)
-	var bad *promqlx.QuestionError
-	if errors.As(err, &bad) {
+	if bad, ok := errors.AsType[*promqlx.QuestionError](err); ok {
 		err = api.BadParameter("query", bad.Unwrap())
 	}
 	return e, warnings, err

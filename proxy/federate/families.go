@@ -8,7 +8,6 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
-	"google.golang.org/protobuf/proto"
 )
 
 // family is one metric family of an exposition. A metric whose series are of
@@ -34,7 +33,7 @@ func families(samples []sample, external labels.Labels, protobuf bool) []*family
 		}
 		typ := metricType(s)
 		if len(list) == 0 || !list[len(list)-1].holds(name, typ) {
-			list = append(list, &family{&dto.MetricFamily{Name: proto.String(name), Type: typ.Enum()}})
+			list = append(list, &family{&dto.MetricFamily{Name: new(name), Type: typ.Enum()}})
 		}
 		fam := list[len(list)-1].dto
 		fam.Metric = append(fam.Metric, metric(s, added))
@@ -54,7 +53,7 @@ func addedLabels(external labels.Labels) []*dto.LabelPair {
 }
 
 func labelPair(name, value string) *dto.LabelPair {
-	return &dto.LabelPair{Name: proto.String(name), Value: proto.String(value)}
+	return &dto.LabelPair{Name: new(name), Value: new(value)}
 }
 
 func metricType(s sample) dto.MetricType {
@@ -69,7 +68,7 @@ func metricType(s sample) dto.MetricType {
 }
 
 func metric(s sample, added []*dto.LabelPair) *dto.Metric {
-	m := &dto.Metric{TimestampMs: proto.Int64(s.ts)}
+	m := &dto.Metric{TimestampMs: new(s.ts)}
 	s.labels.Range(func(l labels.Label) {
 		if l.Name != labels.MetricName && l.Value != "" {
 			m.Label = append(m.Label, labelPair(l.Name, l.Value))
@@ -82,7 +81,7 @@ func metric(s sample, added []*dto.LabelPair) *dto.Metric {
 	}
 	switch {
 	case s.hist == nil:
-		m.Untyped = &dto.Untyped{Value: proto.Float64(s.float)}
+		m.Untyped = &dto.Untyped{Value: new(s.float)}
 	case s.hist.UsesCustomBuckets():
 		m.Histogram = classicHistogram(s.hist)
 	default:
@@ -93,11 +92,11 @@ func metric(s sample, added []*dto.LabelPair) *dto.Metric {
 
 func nativeHistogram(h *histogram.FloatHistogram) *dto.Histogram {
 	return &dto.Histogram{
-		SampleCountFloat: proto.Float64(h.Count),
-		SampleSum:        proto.Float64(h.Sum),
-		Schema:           proto.Int32(h.Schema),
-		ZeroThreshold:    proto.Float64(h.ZeroThreshold),
-		ZeroCountFloat:   proto.Float64(h.ZeroCount),
+		SampleCountFloat: new(h.Count),
+		SampleSum:        new(h.Sum),
+		Schema:           new(h.Schema),
+		ZeroThreshold:    new(h.ZeroThreshold),
+		ZeroCountFloat:   new(h.ZeroCount),
 		PositiveSpan:     bucketSpans(h.PositiveSpans),
 		PositiveCount:    h.PositiveBuckets,
 		NegativeSpan:     bucketSpans(h.NegativeSpans),
@@ -108,7 +107,7 @@ func nativeHistogram(h *histogram.FloatHistogram) *dto.Histogram {
 func bucketSpans(spans []histogram.Span) []*dto.BucketSpan {
 	var list []*dto.BucketSpan
 	for _, s := range spans {
-		list = append(list, &dto.BucketSpan{Offset: proto.Int32(s.Offset), Length: proto.Uint32(s.Length)})
+		list = append(list, &dto.BucketSpan{Offset: new(s.Offset), Length: new(s.Length)})
 	}
 	return list
 }
@@ -121,11 +120,11 @@ func classicHistogram(h *histogram.FloatHistogram) *dto.Histogram {
 		b := it.At()
 		counts[b.Index] = b.Count
 	}
-	m := &dto.Histogram{SampleCountFloat: proto.Float64(h.Count), SampleSum: proto.Float64(h.Sum)}
+	m := &dto.Histogram{SampleCountFloat: new(h.Count), SampleSum: new(h.Sum)}
 	total := 0.0
 	for i, bound := range h.CustomValues {
 		total += counts[i]
-		m.Bucket = append(m.Bucket, &dto.Bucket{UpperBound: proto.Float64(bound), CumulativeCountFloat: proto.Float64(total)})
+		m.Bucket = append(m.Bucket, &dto.Bucket{UpperBound: new(bound), CumulativeCountFloat: new(total)})
 	}
 	return m
 }

@@ -38,8 +38,8 @@ var formats = []expfmt.Format{
 	expfmt.NewFormat(expfmt.TypeProtoDelim),
 	expfmt.NewFormat(expfmt.TypeProtoText),
 	expfmt.NewFormat(expfmt.TypeProtoCompact),
-	expfmt.FmtOpenMetrics_1_0_0,
-	expfmt.FmtOpenMetrics_0_0_1,
+	expfmt.FmtOpenMetrics_1_0_0, //nolint:staticcheck // NewFormat has the newest version only
+	expfmt.FmtOpenMetrics_0_0_1, //nolint:staticcheck // as above
 	expfmt.NewFormat(expfmt.TypeTextPlain),
 }
 

@@ -237,8 +237,7 @@ func (g *Gate) client(r *http.Request) string {
 // refuse answers a request that is not let in.
 func (g *Gate) refuse(w http.ResponseWriter, r *http.Request, class Class, err error) {
 	e := api.Classify(err)
-	var refusal *admission.Refusal
-	if errors.As(err, &refusal) {
+	if refusal, ok := errors.AsType[*admission.Refusal](err); ok {
 		e = api.NewError(http.StatusTooManyRequests, "unavailable", err)
 		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(refusal.RetryAfter.Seconds()))))
 	}

@@ -2,12 +2,12 @@ package gate
 
 import (
 	"context"
-	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -121,7 +121,7 @@ func TestAdmit_Burst(t *testing.T) {
 		began := time.Now()
 		var answers []<-chan *httptest.ResponseRecorder
 		for i := range 200 {
-			answers = append(answers, d.through("/query", queryRequest(fmt.Sprint(i))))
+			answers = append(answers, d.through("/query", queryRequest(strconv.Itoa(i))))
 		}
 		synctest.Wait()
 		require.EqualValues(t, 20, d.working.Load())

@@ -17,10 +17,10 @@ const maxForwarded = 6 << 10
 // ForwardHeaders has the server groups pass on the headers that any forward_headers name.
 func ForwardHeaders(cfg func() *config.Config, logger *slog.Logger, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		picked, size, any := http.Header{}, 0, false
+		picked, size, named := http.Header{}, 0, false
 		for _, g := range cfg().ServerGroups {
 			for _, name := range g.ForwardHeaders {
-				any = true
+				named = true
 				name = http.CanonicalHeaderKey(name)
 				if _, known := picked[name]; known || len(r.Header[name]) == 0 {
 					continue
@@ -34,7 +34,7 @@ func ForwardHeaders(cfg func() *config.Config, logger *slog.Logger, h http.Handl
 		switch {
 		case size > maxForwarded:
 			api.RespondError(w, api.NewError(http.StatusRequestHeaderFieldsTooLarge, "bad_data", fmt.Errorf("the headers of the request that are passed on to server groups have %d bytes, more than %d", size, maxForwarded)), logger)
-		case any:
+		case named:
 			h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(req *servergroup.Request) { req.Header = picked })))
 		default:
 			h.ServeHTTP(w, r)

@@ -340,7 +340,7 @@ func (m *migration) requests(g *settings, out *text) {
 }
 
 // headers writes headers. Credentials have keys of their own here.
-func (m *migration) headers(s setting, g *settings, out *text) {
+func (m *migration) headers(s setting, _ *settings, out *text) {
 	values, ok := s.strings()
 	if !ok {
 		out.was("Expected a mapping of names to values.", s)

@@ -22,7 +22,7 @@ func (t *text) blank() { t.lines = append(t.lines, "") }
 // note writes a comment.
 func (t *text) note(format string, args ...any) {
 	line := "#"
-	for _, word := range strings.Fields(fmt.Sprintf(format, args...)) {
+	for word := range strings.FieldsSeq(fmt.Sprintf(format, args...)) {
 		if len(line)+1+len(word) > width && line != "#" {
 			t.lines = append(t.lines, line)
 			line = "#"

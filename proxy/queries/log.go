@@ -49,7 +49,7 @@ func NewLog(logger *slog.Logger, r prometheus.Registerer) *Log {
 			Help: "Lines of the query log that were lost because the file could not be written, or not fast enough.",
 		}),
 	}
-	l.handler = slog.NewJSONHandler(lineWriter{l}, &slog.HandlerOptions{ReplaceAttr: func(groups []string, a slog.Attr) slog.Attr {
+	l.handler = slog.NewJSONHandler(lineWriter{l}, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 		if a.Key == slog.LevelKey || a.Key == slog.MessageKey {
 			return slog.Attr{} // the same in each line
 		}

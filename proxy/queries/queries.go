@@ -40,7 +40,7 @@ const (
 type Options struct {
 	Log *Log
 	// Logged returns whether queries are logged, and how long one must take for that.
-	Logged func() (on bool, min time.Duration)
+	Logged func() (on bool, atLeast time.Duration)
 	Now    func() time.Time // what queries without a time mean
 	Logger *slog.Logger
 }

@@ -2,11 +2,11 @@ package queries
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -37,7 +37,7 @@ func TestQueries_BoundedList(t *testing.T) {
 	for i := range maxListed + 2 {
 		q := &query{path: "/query"}
 		if i > 0 { // the first is not known to be one
-			q.asked = &promqlx.Question{Query: fmt.Sprint(i)}
+			q.asked = &promqlx.Question{Query: strconv.Itoa(i)}
 		}
 		qs.add(q)
 	}
@@ -46,7 +46,7 @@ func TestQueries_BoundedList(t *testing.T) {
 	list := found.Data.([]Listed)
 	require.Len(t, list, maxListed)
 	for i, q := range list {
-		require.Equal(t, fmt.Sprint(i+1), q.Query)
+		require.Equal(t, strconv.Itoa(i+1), q.Query)
 	}
 	require.Len(t, found.Warnings, 1)
 	require.ErrorContains(t, found.Warnings.AsErrors()[0], "1 younger queries are not listed")

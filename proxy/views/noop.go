@@ -15,42 +15,41 @@ import (
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 )
 
-// Noop stands for the parts of a Prometheus that a proxy does not have:
-// scraping and a TSDB. Each answer is empty, never absent, so
-// that clients find the schema that they know.
-type Noop struct{}
+// Noop stands for the parts of a Prometheus that a proxy does not have: scraping and a TSDB.
+// Each answer is empty, never absent, so that clients find the schema that they know.
+var Noop interface {
+	v1.ScrapePoolsRetriever
+	v1.TargetRetriever
+	v1.TSDBAdminStats
+} = noop{}
 
-var (
-	_ v1.ScrapePoolsRetriever = Noop{}
-	_ v1.TargetRetriever      = Noop{}
-	_ v1.TSDBAdminStats       = Noop{}
-)
+type noop struct{}
 
 var errNoStorage = errors.New("oneprom stores no samples")
 
-func (Noop) ScrapePools() []string                       { return []string{} }
-func (Noop) TargetsActive() map[string][]*scrape.Target  { return map[string][]*scrape.Target{} }
-func (Noop) TargetsDropped() map[string][]*scrape.Target { return map[string][]*scrape.Target{} }
-func (Noop) TargetsDroppedCounts() map[string]int        { return map[string]int{} }
+func (noop) ScrapePools() []string                       { return []string{} }
+func (noop) TargetsActive() map[string][]*scrape.Target  { return map[string][]*scrape.Target{} }
+func (noop) TargetsDropped() map[string][]*scrape.Target { return map[string][]*scrape.Target{} }
+func (noop) TargetsDroppedCounts() map[string]int        { return map[string]int{} }
 
-func (Noop) ScrapePoolConfig(pool string) (*config.ScrapeConfig, error) {
+func (noop) ScrapePoolConfig(pool string) (*config.ScrapeConfig, error) {
 	return nil, fmt.Errorf("scrape pool %q not found", pool)
 }
 
-func (Noop) CleanTombstones() error      { return errNoStorage }
-func (Noop) Snapshot(string, bool) error { return errNoStorage }
+func (noop) CleanTombstones() error      { return errNoStorage }
+func (noop) Snapshot(string, bool) error { return errNoStorage }
 
-func (Noop) Delete(context.Context, int64, int64, ...*labels.Matcher) error {
+func (noop) Delete(context.Context, int64, int64, ...*labels.Matcher) error {
 	return errNoStorage
 }
 
 // Stats has the time bounds that the empty head of a TSDB has.
-func (Noop) Stats(string, int) (*tsdb.Stats, error) {
+func (noop) Stats(string, int) (*tsdb.Stats, error) {
 	return &tsdb.Stats{MinTime: math.MaxInt64, MaxTime: math.MinInt64, IndexPostingStats: &index.PostingsStats{}}, nil
 }
 
-func (Noop) WALReplayStatus() (tsdb.WALReplayStatus, error) { return tsdb.WALReplayStatus{}, nil }
-func (Noop) BlockMetas() ([]tsdb.BlockMeta, error)          { return []tsdb.BlockMeta{}, nil }
+func (noop) WALReplayStatus() (tsdb.WALReplayStatus, error) { return tsdb.WALReplayStatus{}, nil }
+func (noop) BlockMetas() ([]tsdb.BlockMeta, error)          { return []tsdb.BlockMeta{}, nil }
 
 // NoChunks tells the API that there are no chunks; without this metric it would
 // show the integer that NaN happens to become.

@@ -174,8 +174,7 @@ func foldLost(ws annotations.Annotations) {
 
 // replicaOf is the URL of the replica that an error is of, or its text.
 func replicaOf(err error) string {
-	var e *transport.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*transport.Error](err); ok {
 		return e.URL
 	}
 	return err.Error()

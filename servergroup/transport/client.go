@@ -13,9 +13,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 )
@@ -95,9 +97,7 @@ func (c *Client) exchange(req *http.Request, wantTypes ...string) (*http.Respons
 	if c.dialect.Fronted {
 		req.Header.Set("Cache-Control", "no-store")
 	}
-	for k, v := range c.Header {
-		req.Header[k] = v
-	}
+	maps.Copy(req.Header, c.Header)
 	req.Header.Set("User-Agent", "oneprom")
 	if req.Header.Get("Accept-Encoding") == "" && c.Distance.near() {
 		req.Header.Set("Accept-Encoding", "identity") // the default is gzip
@@ -118,10 +118,8 @@ func (c *Client) exchange(req *http.Request, wantTypes ...string) (*http.Respons
 	if err != nil {
 		got = resp.Header.Get("Content-Type")
 	}
-	for _, want := range wantTypes {
-		if got == want {
-			return resp, nil
-		}
+	if slices.Contains(wantTypes, got) {
+		return resp, nil
 	}
 	resp.Body.Close()
 	return nil, c.contentError(fmt.Errorf("content type %q instead of %s", clip(got), strings.Join(wantTypes, " or ")))

@@ -98,8 +98,7 @@ func CannotCut(err error) bool {
 
 // ClassOf returns the class of err, "" if it has none.
 func ClassOf(err error) Class {
-	var e *Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*Error](err); ok {
 		return e.Class
 	}
 	return ""

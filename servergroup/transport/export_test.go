@@ -83,7 +83,7 @@ func TestExport_Values(t *testing.T) {
 }
 
 func TestExport_Labels(t *testing.T) {
-	f := func(want string, name, value string) {
+	f := func(want, name, value string) {
 		t.Helper()
 		metric, err := json.Marshal(map[string]string{"__name__": "m", name: value})
 		require.NoError(t, err)

@@ -12,7 +12,7 @@ import (
 
 // answers is a backend that answers paths below /api/v1/ with a body each, and 404 to others. All answers have the
 // headers; a body that begins with a number has it as its status.
-func answers(t *testing.T, headers map[string]string, bodies map[string]string) *Client {
+func answers(t *testing.T, headers, bodies map[string]string) *Client {
 	t.Helper()
 	statuses := map[string]int{"400 ": 400, "401 ": 401, "403 ": 403, "404 ": 404, "405 ": 405, "429 ": 429, "500 ": 500, "501 ": 501, "503 ": 503}
 	return served(t, func(w http.ResponseWriter, r *http.Request) {

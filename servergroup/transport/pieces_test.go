@@ -312,7 +312,7 @@ func TestQuery_GridIsCutWhereTheBackendFindsItTooMuch(t *testing.T) {
 	run := list[0].Run.(*dedup.Samples)
 	require.Equal(t, 21, run.Len())
 	require.True(t, slices.IsSorted(run.T))
-	require.Equal(t, run.F[20], 200.0)
+	require.Equal(t, 200.0, run.F[20])
 }
 
 func TestQuery_HopelessGridIsSoonGivenUp(t *testing.T) {

@@ -22,7 +22,7 @@ import (
 // columns reads `t:v` pairs in seconds; `x` is a stale marker.
 func columns(text string) *dedup.Samples {
 	s := &dedup.Samples{}
-	for _, pair := range strings.Fields(text) {
+	for pair := range strings.FieldsSeq(text) {
 		var t int64
 		var v string
 		_, _ = fmt.Sscanf(strings.Replace(pair, ":", " ", 1), "%d %s", &t, &v)

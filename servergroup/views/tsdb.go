@@ -2,6 +2,7 @@ package views
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 
@@ -114,9 +115,7 @@ func MergeBlocks(servers ...[]tsdb.BlockMeta) []tsdb.BlockMeta {
 // that it has itself is not heeded; of the others, a feature is there if some server has it.
 func MergeFeatures(own map[string]map[string]bool, servers ...map[string]map[string]bool) map[string]map[string]bool {
 	out := map[string]map[string]bool{}
-	for category, features := range own {
-		out[category] = features
-	}
+	maps.Copy(out, own)
 	for _, s := range servers {
 		for category, features := range s {
 			if own[category] != nil {

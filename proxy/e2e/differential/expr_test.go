@@ -387,7 +387,7 @@ func (g *exprs) binary(depth int) string {
 }
 
 // fill is a fill modifier, at times.
-func (g *exprs) fill(op string) string {
+func (g *exprs) fill(_ string) string {
 	if g.r.IntN(4) > 0 {
 		return ""
 	}

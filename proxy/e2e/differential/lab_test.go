@@ -13,6 +13,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -189,7 +191,7 @@ func (l *lab) start(w *world) (_ *running, err error) {
 	run.truth = over(l.handler(kind{early: w.early}), truth)
 	var addresses []string
 	for i, s := range w.servers {
-		db, err := run.open(w, filepath.Join(dir, fmt.Sprint(i)), i)
+		db, err := run.open(w, filepath.Join(dir, strconv.Itoa(i)), i)
 		if err != nil {
 			return nil, err
 		}
@@ -229,8 +231,8 @@ func (run *running) close() error {
 		f.serving = nil
 	}
 	var errs []error
-	for i := len(run.closers) - 1; i >= 0; i-- {
-		errs = append(errs, run.closers[i]())
+	for _, v := range slices.Backward(run.closers) {
+		errs = append(errs, v())
 	}
 	return errors.Join(errs...)
 }
@@ -299,7 +301,7 @@ func configOf(w *world, addresses []string, number int) ([]byte, error) {
 		if len(g.copies) == 0 {
 			continue
 		}
-		entry := m{"name": g.name, "region": fmt.Sprint(number), "labels": m{}}
+		entry := m{"name": g.name, "region": strconv.Itoa(number), "labels": m{}}
 		if g.inject != "" {
 			entry["labels"] = m{"shard": g.inject}
 		}
@@ -382,9 +384,9 @@ func (run *running) askTruth(q question) (a answer, body string, err error) {
 	rec := httptest.NewRecorder()
 	run.truth.ServeHTTP(rec, req)
 	if err := json.Unmarshal(rec.Body.Bytes(), &a); err != nil {
-		err = fmt.Errorf("the truth is not JSON: %w: %.200s", err, rec.Body)
+		return a, "", fmt.Errorf("the truth is not JSON: %w: %.200s", err, rec.Body)
 	}
-	return a, rec.Body.String(), err
+	return a, rec.Body.String(), nil
 }
 
 // askOneprom returns an error if there is no answer.

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -144,9 +145,7 @@ func (d *DataSource) method() string {
 // HTTP client, but here, and only as far as Grafana can.
 func (d *DataSource) call(ctx context.Context, method, path string, params url.Values, browser bool) (status int, header http.Header, body []byte, err error) {
 	inURL := url.Values{}
-	for k, v := range d.Custom {
-		inURL[k] = v
-	}
+	maps.Copy(inURL, d.Custom)
 	if d.Stats && (path == "/api/v1/query" || path == "/api/v1/query_range") {
 		inURL.Set("stats", "all")
 	}

@@ -2,6 +2,7 @@ package grafana
 
 import (
 	"compress/zlib"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -33,9 +34,7 @@ func (r *recorder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	r.asked = append(r.asked, line)
 	r.mu.Unlock()
-	for k, v := range r.header {
-		w.Header()[k] = v
-	}
+	maps.Copy(w.Header(), r.header)
 	w.WriteHeader(r.status)
 	_, _ = w.Write([]byte(r.body))
 }
@@ -59,24 +58,51 @@ func TestRequestsAreTheRecordedOnes(t *testing.T) {
 		call func(*DataSource)
 		want []string
 	}{
-		{"health", DataSource{}, func(d *DataSource) { _, _ = d.Check(t.Context()) },
-			[]string{"POST /api/v1/query query=1%2B1&time=4", "GET /api/v1/status/buildinfo"}},
-		{"health by GET", DataSource{Method: "GET"}, func(d *DataSource) { _, _ = d.Check(t.Context()) },
-			[]string{"GET /api/v1/query?query=1%2B1&time=4", "GET /api/v1/status/buildinfo"}},
-		{"range", DataSource{}, func(d *DataSource) { _, _ = d.Range(t.Context(), "up*0/0", from, to, step) },
-			[]string{"POST /api/v1/query_range end=1795345110&query=up%2A0%2F0&start=1795344510&step=15"}},
-		{"range by GET", DataSource{Method: "GET"}, func(d *DataSource) { _, _ = d.Range(t.Context(), "up", from, to, step) },
-			[]string{"GET /api/v1/query_range?end=1795345110&query=up&start=1795344510&step=15"}},
-		{"instant with everything", DataSource{Timeout: "30s", Stats: true, Custom: url.Values{"max_source_resolution": {"5m"}, "x": {"1"}}},
+		{
+			"health",
+			DataSource{},
+			func(d *DataSource) { _, _ = d.Check(t.Context()) },
+			[]string{"POST /api/v1/query query=1%2B1&time=4", "GET /api/v1/status/buildinfo"},
+		},
+		{
+			"health by GET",
+			DataSource{Method: "GET"},
+			func(d *DataSource) { _, _ = d.Check(t.Context()) },
+			[]string{"GET /api/v1/query?query=1%2B1&time=4", "GET /api/v1/status/buildinfo"},
+		},
+		{
+			"range",
+			DataSource{},
+			func(d *DataSource) { _, _ = d.Range(t.Context(), "up*0/0", from, to, step) },
+			[]string{"POST /api/v1/query_range end=1795345110&query=up%2A0%2F0&start=1795344510&step=15"},
+		},
+		{
+			"range by GET",
+			DataSource{Method: "GET"},
+			func(d *DataSource) { _, _ = d.Range(t.Context(), "up", from, to, step) },
+			[]string{"GET /api/v1/query_range?end=1795345110&query=up&start=1795344510&step=15"},
+		},
+		{
+			"instant with everything",
+			DataSource{Timeout: "30s", Stats: true, Custom: url.Values{"max_source_resolution": {"5m"}, "x": {"1"}}},
 			func(d *DataSource) { _, _ = d.Instant(t.Context(), "nh", to) },
-			[]string{"POST /api/v1/query?max_source_resolution=5m&stats=all&x=1 query=nh&time=1795345124.400775&timeout=30s"}},
-		{"exemplars", DataSource{}, func(d *DataSource) { _, _ = d.Exemplars(t.Context(), "1", from, to, step) },
-			[]string{"POST /api/v1/query_exemplars end=1795345110&query=1&start=1795344510"}},
+			[]string{"POST /api/v1/query?max_source_resolution=5m&stats=all&x=1 query=nh&time=1795345124.400775&timeout=30s"},
+		},
+		{
+			"exemplars",
+			DataSource{},
+			func(d *DataSource) { _, _ = d.Exemplars(t.Context(), "1", from, to, step) },
+			[]string{"POST /api/v1/query_exemplars end=1795345110&query=1&start=1795344510"},
+		},
 		{"suggested values", DataSource{}, func(d *DataSource) {
 			_, _ = d.Suggestions(t.Context(), "job", []string{`up{job="demo"}`}, 10)
 		}, []string{"POST /api/v1/label/job/values?limit=10&match%5B%5D=up%7Bjob%3D%22demo%22%7D"}},
-		{"rules in both spellings", DataSource{}, func(d *DataSource) { _, _ = d.ruleGroups(t.Context(), url.Values{"file": {"f"}}) },
-			[]string{"GET /api/v1/rules?file=f&file%5B%5D=f"}},
+		{
+			"rules in both spellings",
+			DataSource{},
+			func(d *DataSource) { _, _ = d.ruleGroups(t.Context(), url.Values{"file": {"f"}}) },
+			[]string{"GET /api/v1/rules?file=f&file%5B%5D=f"},
+		},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -132,16 +158,24 @@ func TestAnswersThatGrafanaAccepts(t *testing.T) {
 		name, body string
 		want       Result
 	}{
-		{"result before type", `{"data":{"result":[{"values":[[1.5,"1"]],"metric":{"a":"b"}}],"resultType":"matrix"},"infos":["i1"],"warnings":["w1"],"status":"success"}`,
-			Result{Type: "matrix", Notices: []string{"w1", "i1"}, Frames: []Frame{{Labels: map[string]string{"a": "b"}, Times: []int64{1500}, Values: []float64{1}}}}},
+		{
+			"result before type", `{"data":{"result":[{"values":[[1.5,"1"]],"metric":{"a":"b"}}],"resultType":"matrix"},"infos":["i1"],"warnings":["w1"],"status":"success"}`,
+			Result{Type: "matrix", Notices: []string{"w1", "i1"}, Frames: []Frame{{Labels: map[string]string{"a": "b"}, Times: []int64{1500}, Values: []float64{1}}}},
+		},
 		{"null result", `{"status":"success","data":{"resultType":"matrix","result":null}}`, Result{Type: "matrix", Frames: []Frame{}}},
-		{"unknown keys", `{"status":"success","x":1,"isPartial":true,"data":{"resultType":"scalar","result":[1,"2"],"stats":{"seriesFetched":"1"}}}`,
-			Result{Type: "scalar", Frames: []Frame{{Times: []int64{1000}, Values: []float64{2}}}}},
+		{
+			"unknown keys", `{"status":"success","x":1,"isPartial":true,"data":{"resultType":"scalar","result":[1,"2"],"stats":{"seriesFetched":"1"}}}`,
+			Result{Type: "scalar", Frames: []Frame{{Times: []int64{1000}, Values: []float64{2}}}},
+		},
 		{"string", `{"status":"success","data":{"resultType":"string","result":[1,"abc"]}}`, Result{Type: "string", Text: "abc"}},
-		{"floats and histograms become cells", `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[[1,"1"]],"histograms":[[2,{"count":"1","sum":"1","buckets":[[3,"-1","1","4"]]}]]}]}}`,
-			Result{Type: "matrix", Frames: []Frame{{Labels: map[string]string{}, Cells: []Cell{{Time: 2000, Layout: 3, Lower: -1, Upper: 1, Num: 4}}}}}},
-		{"exemplars", `{"status":"success","data":[{"seriesLabels":{"a":"b"},"exemplars":[{"labels":{"t":"1"},"value":"0.5","timestamp":1.5}]}]}`,
-			Result{Type: "exemplar", Frames: []Frame{{Labels: map[string]string{"a": "b"}, Times: []int64{1500}, Values: []float64{0.5}}}}},
+		{
+			"floats and histograms become cells", `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"values":[[1,"1"]],"histograms":[[2,{"count":"1","sum":"1","buckets":[[3,"-1","1","4"]]}]]}]}}`,
+			Result{Type: "matrix", Frames: []Frame{{Labels: map[string]string{}, Cells: []Cell{{Time: 2000, Layout: 3, Lower: -1, Upper: 1, Num: 4}}}}},
+		},
+		{
+			"exemplars", `{"status":"success","data":[{"seriesLabels":{"a":"b"},"exemplars":[{"labels":{"t":"1"},"value":"0.5","timestamp":1.5}]}]}`,
+			Result{Type: "exemplar", Frames: []Frame{{Labels: map[string]string{"a": "b"}, Times: []int64{1500}, Values: []float64{0.5}}}},
+		},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {

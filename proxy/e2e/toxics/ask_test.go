@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -29,9 +30,7 @@ func questions(round int) []question {
 	window := url.Values{"start": {fmt.Sprint(end - 900)}, "end": {fmt.Sprint(end)}}
 	with := func(path string, pairs ...string) string {
 		form := url.Values{"timeout": {queryTimeout.String()}}
-		for name, values := range window {
-			form[name] = values
-		}
+		maps.Copy(form, window)
 		for i := 0; i < len(pairs); i += 2 {
 			form.Set(pairs[i], pairs[i+1])
 		}

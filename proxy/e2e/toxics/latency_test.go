@@ -40,6 +40,9 @@ const latencyHeader = "| Fault | At | Before, ms | First, ms | Lasting, ms | Las
 // TestLatency prints what answers take. Only that none is wrong or late is required: the times are
 // those of a machine that has other things to do.
 func TestLatency(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test-race runs it")
+	}
 	w := sharedWorld()
 	table := latencyHeader
 	for _, s := range []*spells{

@@ -69,7 +69,7 @@ func checkTable(t *testing.T, name, table string) {
 // words are the cells of a line but for those that begin with a digit and end with one: times.
 func words(line string) string {
 	var kept []string
-	for _, c := range strings.Split(strings.TrimSpace(line), "|") {
+	for c := range strings.SplitSeq(strings.TrimSpace(line), "|") {
 		c = strings.TrimSpace(c)
 		if c == "" || isDigit(c[0]) && isDigit(c[len(c)-1]) && len(kept) > 0 {
 			continue

@@ -31,7 +31,7 @@ func (k Kind) fed() bool { return k == VictoriaMetrics || k == InfluxDB }
 func (k Kind) holds(v sample) bool {
 	switch k {
 	case Prometheus2: // knows no custom buckets
-		return !(v.h != nil && v.h.UsesCustomBuckets() || v.fh != nil && v.fh.UsesCustomBuckets())
+		return (v.h == nil || !v.h.UsesCustomBuckets()) && (v.fh == nil || !v.fh.UsesCustomBuckets())
 	case VictoriaMetrics:
 		return v.h == nil && v.fh == nil
 	case InfluxDB: // refuses a whole request for one infinity

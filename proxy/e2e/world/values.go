@@ -85,7 +85,7 @@ func sum(counts []uint64) uint64 {
 }
 
 // exponential makes an integer native histogram with positive and a few negative buckets.
-func exponential(schema int32, offset int32, positive, negative []uint64, zero uint64, total float64) *histogram.Histogram {
+func exponential(schema, offset int32, positive, negative []uint64, zero uint64, total float64) *histogram.Histogram {
 	h := &histogram.Histogram{
 		Schema:          schema,
 		ZeroThreshold:   0x1p-128,

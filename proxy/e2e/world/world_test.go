@@ -61,16 +61,16 @@ func TestAligned_UnionOfReplicasIsTruth(t *testing.T) {
 	pair := w.Groups[0]
 	keep := pair.Replicas[0].Keep
 	truth := samplesOf(t, w.Truth, w.End, keep, labels.MustNewMatcher(labels.MatchEqual, "region", "eu"))
-	any := labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, ".+")
-	union := samplesOf(t, pair.Replicas[0], w.End, keep, any)
+	everything := labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, ".+")
+	union := samplesOf(t, pair.Replicas[0], w.End, keep, everything)
 	require.Less(t, len(union), len(truth))
-	for k, v := range samplesOf(t, pair.Replicas[1], w.End, keep, any) {
+	for k, v := range samplesOf(t, pair.Replicas[1], w.End, keep, everything) {
 		if had, ok := union[k]; ok {
 			require.Equal(t, had, v, "the replicas disagree at %v", k)
 		}
 		union[k] = v
 	}
-	require.Equal(t, len(truth), len(union))
+	require.Len(t, union, len(truth))
 	for k, v := range truth {
 		require.Equal(t, v, union[k], "at %v", k)
 	}

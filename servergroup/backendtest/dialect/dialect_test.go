@@ -124,7 +124,7 @@ func TestThanos(t *testing.T) {
 	a.expect("/api/v1/label/replica/values", 200, `["a","b"]`)
 	a.expect("/api/v1/labels", 200, `["__name__","cluster","i","replica"]`)
 
-	require.Equal(t, `[{"metric":{"__name__":"m","cluster":"eu","i":"1"},"value":[60,"2"]}]`, a.result("/api/v1/query?query=m&time=60"))
+	require.JSONEq(t, `[{"metric":{"__name__":"m","cluster":"eu","i":"1"},"value":[60,"2"]}]`, a.result("/api/v1/query?query=m&time=60"))
 	require.Contains(t, a.result("/api/v1/query?query=m&time=60&dedup=false"), `"replica":"b"},"value":[60,"2"]`)
 	require.Equal(t, `[]`, a.result(`/api/v1/query?time=60&query=m{cluster="us"}`))
 	require.Contains(t, a.result(`/api/v1/query?time=60&dedup=false&query=count(m{replica="a"})`), `"1"`)

@@ -188,7 +188,12 @@ func (q lossyQuerier) Select(ctx context.Context, sorted bool, hints *storage.Se
 
 type lossySet struct{ storage.SeriesSet }
 
-func (s lossySet) Next() bool { return s.SeriesSet.Next() && s.SeriesSet.Next() }
+func (s lossySet) Next() bool {
+	if !s.SeriesSet.Next() {
+		return false
+	}
+	return s.SeriesSet.Next() // every second series
+}
 
 func (s lossySet) Warnings() annotations.Annotations {
 	ws := s.SeriesSet.Warnings()

@@ -2,7 +2,6 @@ package fault
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -136,7 +135,7 @@ func TestProxy_EndsRequestsUnderWay(t *testing.T) {
 		require.NoError(t, end(p))
 		err := <-ended
 		require.Error(t, err)
-		require.False(t, errors.Is(err, context.DeadlineExceeded))
+		require.NotErrorIs(t, err, context.DeadlineExceeded)
 		require.Zero(t, p.Open())
 		p.Close()
 		require.NoError(t, p.Set(Fault{}), "it stays closed")

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -120,9 +121,7 @@ func Garbage() Fault {
 // Says sends the same response to every request.
 func Says(status int, header http.Header, body string) Fault {
 	return Fault{answer: func(w http.ResponseWriter, _ *http.Request, _ http.Handler) {
-		for name, values := range header {
-			w.Header()[name] = values
-		}
+		maps.Copy(w.Header(), header)
 		w.WriteHeader(status)
 		_, _ = io.WriteString(w, body)
 	}}
@@ -162,8 +161,6 @@ func (a *recorded) Flush() {}
 
 // begin sends status and header.
 func (a *recorded) begin(w http.ResponseWriter) {
-	for name, values := range a.header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), a.header)
 	w.WriteHeader(a.status)
 }

@@ -35,40 +35,48 @@ var responses = []struct {
 			{Labels: labels.FromStrings("__name__", "up", "job", "a"), Samples: floats(1435781430781, 1, 1435781445781, .5)},
 			{Samples: floats(4000, math.Copysign(0, -1))},
 		}},
-	}, {
+	},
+	{
 		name: "vector",
 		body: `{"status":"success","data":{"resultType":"vector","result":[{"metric":{"b":"2","a":"1"},"value":[-59.200,"+Inf"]},{"metric":{"c":"3"},"value":[1.7e9,"NaN"]}]}}`,
 		want: Result{ResultType: "vector", Series: []Series{
 			{Labels: labels.FromStrings("a", "1", "b", "2"), Samples: floats(-59200, math.Inf(1))},
 			{Labels: labels.FromStrings("c", "3"), Samples: floats(1700000000000, math.NaN())},
 		}},
-	}, {
+	},
+	{
 		name: "scalar",
 		body: `{"status":"success","data":{"resultType":"scalar","result":[1435781451.781,"1e300"]}}`,
 		want: Result{ResultType: "scalar", Series: []Series{{Samples: floats(1435781451781, 1e300)}}},
-	}, {
+	},
+	{
 		name: "string",
 		body: `{"status":"success","data":{"resultType":"string","result":[4,"a\"b\\\/\b\f\n\r\t\u00e9\uD83D\ude00\ud83dx\ude00\ud800\ud83d\ude00"]}}`,
 		want: Result{ResultType: "string", Text: "a\"b\\/\b\f\n\r\té😀\ufffdx\ufffd\ufffd😀"},
-	}, {
+	},
+	{
 		name: "scalar, type after result, status last",
 		body: `{"data":{"result":[1,"2"],"resultType":"scalar"},"status":"success"}`,
 		want: Result{ResultType: "scalar", Series: []Series{{Samples: floats(1000, 2)}}},
-	}, {
+	},
+	{
 		name: "any order, white space, escaped keys, unknown keys",
 		body: " {\t\"infos\" : [ \"i\" ] , \"warnings\":[\"w1\",\"w2\"],\r\n\"x\":{\"y\":[1,-2.5e+3,true,false,null,\"s\",[],{}]}, \"d\\u0061ta\":{\"stats\":{},\"result\":[ { \"values\" : [ [ 1 , \"2\" ] , [2,\"\\u0033\"] ,[3.5,\"4\"]], \"metric\" : { \"a\" : \"b\" , \"empty\":\"\" } , \"z\":0} ],\"resultType\":\"matrix\"},\"status\":\"success\"} \n",
 		want: Result{ResultType: "matrix", Warnings: []string{"w1", "w2"}, Infos: []string{"i"}, Series: []Series{
 			{Labels: labels.FromStrings("a", "b"), Samples: floats(1000, 2, 2000, 3, 3500, 4)},
 		}},
-	}, {
+	},
+	{
 		name: "partial, as VictoriaMetrics says it",
 		body: `{"status":"success","isPartial":true,"data":{"resultType":"vector","result":[]}}`,
 		want: Result{ResultType: "vector", IsPartial: true},
-	}, {
+	},
+	{
 		name: "not partial",
 		body: `{"status":"success","isPartial":false,"data":{"resultType":"vector","result":[]}}`,
 		want: Result{ResultType: "vector"},
-	}, {
+	},
+	{
 		name: "histograms and floats",
 		body: `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{},"histograms":[[2,{"count":"6","sum":"8","buckets":[[0,"0.5","1","1"],[0,"1","2","5"]]}],[4,{"sum":"0","count":"0"}]],"values":[[1,"1"],[3,"3"]]}]}}`,
 		want: Result{ResultType: "matrix", Series: []Series{{Samples: dedup.Samples{
@@ -80,7 +88,8 @@ var responses = []struct {
 				{Schema: histogram.ExponentialSchemaMax},
 			},
 		}}}},
-	}, {
+	},
+	{
 		name: "histogram in a vector",
 		body: `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"histogram":[2,{"count":"1","sum":"8","x":1,"buckets":[[3,"-Inf","2","1"]]}]}]}}`,
 		want: Result{ResultType: "vector", Series: []Series{{Samples: dedup.Samples{
@@ -98,11 +107,13 @@ var responses = []struct {
 		name: "series without samples",
 		body: `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"a":"b"}},{"metric":null,"values":null}]}}`,
 		want: Result{ResultType: "matrix", Series: []Series{{Labels: labels.FromStrings("a", "b")}, {}}},
-	}, {
+	},
+	{
 		name: "bytes that are not UTF-8",
 		body: "{\"status\":\"success\",\"data\":{\"resultType\":\"vector\",\"result\":[{\"metric\":{\"a\":\"\xff\xfe\xc3\\u00e9é\"},\"value\":[1,\"1\"]}]}}",
 		want: Result{ResultType: "vector", Series: []Series{{Labels: labels.FromStrings("a", "\ufffd\ufffd\ufffdéé"), Samples: floats(1000, 1)}}},
-	}, {
+	},
+	{
 		name: "error",
 		body: `{"status":"error","errorType":"execution","error":"no \"x\"","data":{"resultType":"","result":null}}`,
 		want: Result{Status: "error", ErrorType: "execution", Error: `no "x"`},

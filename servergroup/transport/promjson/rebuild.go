@@ -2,6 +2,7 @@ package promjson
 
 import (
 	"math"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/histogram"
 )
@@ -73,7 +74,7 @@ func (b *layout) sort(buckets []bucket) (reason string) {
 	}
 	b.positive = buckets
 	for i, c := range buckets {
-		if c.code == lowerClosed || c.code == closed && !(i == 0 && b.custom) {
+		if c.code == lowerClosed || c.code == closed && (i != 0 || !b.custom) {
 			return "buckets in disorder"
 		}
 	}
@@ -156,9 +157,9 @@ func exponential(h *histogram.FloatHistogram, n int32, negative, positive []buck
 	}
 	h.PositiveSpans, h.PositiveBuckets = spans.spans, spans.counts
 	spans.reset()
-	for i := len(negative) - 1; i >= 0; i-- {
-		idx, _ := index(-negative[i].lo, n)
-		if !spans.add(idx, negative[i].count) {
+	for _, n0 := range slices.Backward(negative) {
+		idx, _ := index(-n0.lo, n)
+		if !spans.add(idx, n0.count) {
 			return "buckets in disorder"
 		}
 	}

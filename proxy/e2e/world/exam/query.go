@@ -3,6 +3,7 @@ package exam
 
 import (
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"strconv"
@@ -75,9 +76,7 @@ func (e Evaluation) Path() string {
 // Form is the body of the request for q at this evaluation.
 func (e Evaluation) Form(q Query) url.Values {
 	v := url.Values{"query": {q.Text}}
-	for name, values := range q.Params {
-		v[name] = values
-	}
+	maps.Copy(v, q.Params)
 	if e.Step == 0 {
 		v.Set("time", seconds(e.Start))
 		return v

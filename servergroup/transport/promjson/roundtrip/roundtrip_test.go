@@ -71,8 +71,10 @@ func TestHistogramExact(t *testing.T) {
 		"gaps":                   {Schema: 3, Count: 6, Sum: 8, PositiveSpans: spans{span(-5, 2), span(7, 1)}, PositiveBuckets: []float64{1, 5, .1}},
 		"zero bucket":            {Schema: 2, Count: 6, Sum: 8, ZeroThreshold: 0.001, ZeroCount: 2.5, PositiveSpans: spans{span(1, 1)}, PositiveBuckets: []float64{1}},
 		"zero bucket of width 0": {Schema: 2, Count: 6, Sum: 8, ZeroCount: 2, PositiveSpans: spans{span(1, 1)}, PositiveBuckets: []float64{1}},
-		"negative": {Schema: 1, Count: 6, Sum: -8, ZeroThreshold: 0.25, ZeroCount: 2, NegativeSpans: spans{span(-1, 1), span(2, 2)}, NegativeBuckets: []float64{1, 2, 3},
-			PositiveSpans: spans{span(1, 1)}, PositiveBuckets: []float64{1}},
+		"negative": {
+			Schema: 1, Count: 6, Sum: -8, ZeroThreshold: 0.25, ZeroCount: 2, NegativeSpans: spans{span(-1, 1), span(2, 2)}, NegativeBuckets: []float64{1, 2, 3},
+			PositiveSpans: spans{span(1, 1)}, PositiveBuckets: []float64{1},
+		},
 		"only negative":                   {Schema: -2, Count: 6, Sum: -8, NegativeSpans: spans{span(-1, 3)}, NegativeBuckets: []float64{1, 2, 3}},
 		"cut by zero":                     {Schema: 0, Count: 6, Sum: 8, ZeroThreshold: 0.3, ZeroCount: 2, PositiveSpans: spans{span(-1, 2)}, PositiveBuckets: []float64{1, 2}, NegativeSpans: spans{span(-1, 2)}, NegativeBuckets: []float64{1, 2}},
 		"cut by zero, which is empty":     {Schema: 2, Count: 6, Sum: 8, ZeroThreshold: 0.45, PositiveSpans: spans{span(-4, 3)}, PositiveBuckets: []float64{1, 2, 3}},
@@ -110,18 +112,28 @@ func TestHistogramLost(t *testing.T) {
 		name    string
 		h, want *fh
 	}{
-		{"hint", &fh{CounterResetHint: histogram.GaugeType, Count: 1, Sum: 1, PositiveSpans: spans{span(0, 1)}, PositiveBuckets: []float64{1}},
-			&fh{Count: 1, Sum: 1, PositiveSpans: spans{span(0, 1)}, PositiveBuckets: []float64{1}}},
-		{"empty buckets, width of an empty zero bucket", &fh{Count: 1, ZeroThreshold: .001, PositiveSpans: spans{span(0, 3)}, PositiveBuckets: []float64{0, 1, 0}, NegativeSpans: spans{span(0, 1)}, NegativeBuckets: []float64{0}},
-			&fh{Count: 1, PositiveSpans: spans{span(1, 1)}, PositiveBuckets: []float64{1}}},
+		{
+			"hint", &fh{CounterResetHint: histogram.GaugeType, Count: 1, Sum: 1, PositiveSpans: spans{span(0, 1)}, PositiveBuckets: []float64{1}},
+			&fh{Count: 1, Sum: 1, PositiveSpans: spans{span(0, 1)}, PositiveBuckets: []float64{1}},
+		},
+		{
+			"empty buckets, width of an empty zero bucket", &fh{Count: 1, ZeroThreshold: .001, PositiveSpans: spans{span(0, 3)}, PositiveBuckets: []float64{0, 1, 0}, NegativeSpans: spans{span(0, 1)}, NegativeBuckets: []float64{0}},
+			&fh{Count: 1, PositiveSpans: spans{span(1, 1)}, PositiveBuckets: []float64{1}},
+		},
 		{"schema without buckets", &fh{Schema: 3, Count: 2, ZeroCount: 2, ZeroThreshold: .5}, &fh{Schema: 8, Count: 2, ZeroCount: 2, ZeroThreshold: .5}},
 		{"custom without buckets", &fh{Schema: -53, Count: 0, CustomValues: []float64{1, 2}}, &fh{Schema: 8}},
-		{"custom bounds", &fh{Schema: -53, Count: 3, CustomValues: []float64{1, 2.5, 4, 8, 10}, PositiveSpans: spans{span(0, 1), span(2, 1)}, PositiveBuckets: []float64{1, 2}},
-			&fh{Schema: -53, Count: 3, CustomValues: []float64{1, 4, 8}, PositiveSpans: spans{span(0, 1), span(1, 1)}, PositiveBuckets: []float64{1, 2}}},
-		{"custom powers", &fh{Schema: -53, Count: 3, CustomValues: []float64{1, 2, 4}, PositiveSpans: spans{span(1, 2)}, PositiveBuckets: []float64{1, 2}},
-			&fh{Count: 3, PositiveSpans: spans{span(1, 2)}, PositiveBuckets: []float64{1, 2}}},
-		{"cut into", &fh{Count: 3, ZeroThreshold: .3, PositiveSpans: spans{span(-1, 2)}, PositiveBuckets: []float64{1, 2}},
-			&fh{Schema: -53, Count: 3, CustomValues: []float64{.3, .5, 1}, PositiveSpans: spans{span(1, 2)}, PositiveBuckets: []float64{1, 2}}},
+		{
+			"custom bounds", &fh{Schema: -53, Count: 3, CustomValues: []float64{1, 2.5, 4, 8, 10}, PositiveSpans: spans{span(0, 1), span(2, 1)}, PositiveBuckets: []float64{1, 2}},
+			&fh{Schema: -53, Count: 3, CustomValues: []float64{1, 4, 8}, PositiveSpans: spans{span(0, 1), span(1, 1)}, PositiveBuckets: []float64{1, 2}},
+		},
+		{
+			"custom powers", &fh{Schema: -53, Count: 3, CustomValues: []float64{1, 2, 4}, PositiveSpans: spans{span(1, 2)}, PositiveBuckets: []float64{1, 2}},
+			&fh{Count: 3, PositiveSpans: spans{span(1, 2)}, PositiveBuckets: []float64{1, 2}},
+		},
+		{
+			"cut into", &fh{Count: 3, ZeroThreshold: .3, PositiveSpans: spans{span(-1, 2)}, PositiveBuckets: []float64{1, 2}},
+			&fh{Schema: -53, Count: 3, CustomValues: []float64{.3, .5, 1}, PositiveSpans: spans{span(1, 2)}, PositiveBuckets: []float64{1, 2}},
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) { requireRoundTrip(t, tc.h, tc.want) })
 	}
