@@ -21,7 +21,7 @@ type readiness struct {
 	was      atomic.Bool // enough had answered once
 }
 
-// enough tells whether as many groups have answered as ready_when wants. Once that was
+// enough reports whether as many groups have answered as ready_when wants. Once that was
 // so it stays: a region that is gone must not take oneprom out of rotation.
 func (r *readiness) enough() bool {
 	if r.was.Load() {

@@ -51,8 +51,8 @@ func (h *handlers) routes() []row {
 		{"GET POST", "/api/v1/labels", tenant.ForTenants, gate.Lookup, nil},
 		{"GET", "/api/v1/label/:name/values", tenant.ForTenants, gate.Lookup, nil},
 		{"POST", "/api/v1/label/:name/values", tenant.ForTenants, gate.Lookup, middleware.AsGet(h.logger, h.upstream)},
-		{"POST", "/api/v1/read", tenant.ForTenants, gate.Read, middleware.WholeOnly(middleware.NeverInternal(h.upstream))},
-		{"GET", "/federate", tenant.ForTenants, gate.Scrape, h.readiness.gate(middleware.Compress(middleware.WholeOnly(h.federate)))},
+		{"POST", "/api/v1/read", tenant.ForTenants, gate.Read, middleware.RefusePartial(middleware.NeverInternal(h.upstream))},
+		{"GET", "/federate", tenant.ForTenants, gate.Scrape, h.readiness.gate(middleware.Compress(middleware.RefusePartial(h.federate)))},
 
 		// By the labels of rules, alerts and targets.
 		{"GET", "/api/v1/rules", tenant.ForTenants, gate.Lookup, h.api(m.Rules)},

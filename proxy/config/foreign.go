@@ -114,7 +114,7 @@ func noDiscovery(key string) string {
 // prometheusKeys are those that only a file of Prometheus has.
 var prometheusKeys = []string{"scrape_configs", "scrape_config_files"}
 
-// IsPrometheus tells whether the root of a file is one of a configuration of Prometheus.
+// IsPrometheus reports whether the root of a file is one of a configuration of Prometheus.
 func IsPrometheus(root *yaml.Node) bool { return firstOf(root, prometheusKeys) != nil }
 
 // strangers are files that are given by mistake: what they are, what to do with them, and

@@ -97,9 +97,9 @@ func AsGet(logger *slog.Logger, h http.Handler) http.HandlerFunc {
 	}
 }
 
-// WholeOnly is for answers that have no place for a warning: rather none than a
-// part of one.
-func WholeOnly(h http.Handler) http.HandlerFunc {
+// RefusePartial has requests fail whose responses would be partial: these have no place for
+// a warning.
+func RefusePartial(h http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(req *servergroup.Request) { req.Partial = servergroup.PartialError })))
 	}

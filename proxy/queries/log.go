@@ -202,10 +202,10 @@ func (qs *Queries) log(ctx context.Context, q *query, o outcome, more ...slog.At
 	qs.Log.log(time.Now().UTC(), append(attrs, more...))
 }
 
-// outcomeOf is what was answered; whole says that it was answered to the end.
-func outcomeOf(rec *api.Recorder, whole bool) outcome {
+// outcomeOf is what was answered; complete says that it was answered to the end.
+func outcomeOf(rec *api.Recorder, complete bool) outcome {
 	o := outcome{rec.Status(), rec.Failure(), rec.Header().Get(api.CompletenessHeader), rec.Header().Get(api.MissingHeader)}
-	if !whole {
+	if !complete {
 		o.failure = "the answer was cut off"
 	}
 	return o

@@ -65,7 +65,7 @@ type query struct {
 	id     int64 // unique within the server
 	came   time.Time
 	path   string // of the API
-	from   origin
+	from   caller
 	cancel context.CancelFunc
 	record promqlx.Record
 
@@ -73,17 +73,17 @@ type query struct {
 	asked *promqlx.Question
 }
 
-// origin is who asks, as far as the request says it: nobody has checked that. There
+// caller is who asks, as far as the request says it: nobody has checked that. There
 // are no secrets in it.
-type origin struct {
+type caller struct {
 	client, tenant, user, userAgent           string
 	dashboard, panel, grafanaOrg, grafanaUser string
 }
 
-func originOf(r *http.Request) origin {
+func callerOf(r *http.Request) caller {
 	said := func(header string) string { return api.Clip(r.Header.Get(header), api.MaxHeaderText) }
 	user, _, _ := r.BasicAuth()
-	return origin{
+	return caller{
 		client: api.RemoteAddress(r), tenant: tenant.NameOf(r.Context()), user: api.Clip(user, api.MaxHeaderText), userAgent: said("User-Agent"),
 		dashboard: said("X-Dashboard-Uid"), panel: said("X-Panel-Id"), grafanaOrg: said("X-Grafana-Org-Id"), grafanaUser: said("X-Grafana-User"),
 	}
@@ -173,7 +173,7 @@ func (qs *Queries) Observe(recovered func(http.Handler) http.Handler, h http.Han
 			h.ServeHTTP(w, r)
 			return
 		}
-		q := &query{came: time.Now(), path: r.URL.Path, from: originOf(r)}
+		q := &query{came: time.Now(), path: r.URL.Path, from: callerOf(r)}
 		ctx, cancel := context.WithCancel(context.WithValue(promqlx.WithRecord(r.Context(), &q.record), runningKey{}, q))
 		defer cancel()
 		q.cancel = cancel
@@ -185,15 +185,15 @@ func (qs *Queries) Observe(recovered func(http.Handler) http.Handler, h http.Han
 			qs.Asked(r)
 		}
 		rec, w := api.RecorderOf(w)
-		whole := false
+		complete := false
 		defer func() {
 			if span := trace.SpanFromContext(ctx); span.IsRecording() {
 				span.SetAttributes(attribute.String("query", q.text()))
 			}
-			qs.log(ctx, q, outcomeOf(rec, whole))
+			qs.log(ctx, q, outcomeOf(rec, complete))
 		}()
 		watched.ServeHTTP(w, r)
-		whole = true
+		complete = true
 	})
 }
 

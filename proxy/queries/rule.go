@@ -18,7 +18,7 @@ import (
 // of requests are, but there is no request that would need to be let in. more is what else
 // its line in the log has.
 func (qs *Queries) EvaluateRule(ctx context.Context, rule, expr string, at time.Time, evaluate func(context.Context) (promql.Vector, error), more ...slog.Attr) (v promql.Vector, err error) {
-	q := &query{came: time.Now(), path: "/rule", from: origin{client: "rule " + rule}}
+	q := &query{came: time.Now(), path: "/rule", from: caller{client: "rule " + rule}}
 	q.asked = &promqlx.Question{Query: api.Clip(expr, maxQueryText), Start: at, End: at}
 	complete := &completeness.Record{}
 	ctx, q.cancel = context.WithCancel(servergroup.WithRequest(promqlx.WithRecord(ctx, &q.record), func(r *servergroup.Request) { r.Record = complete }))

@@ -17,11 +17,10 @@ import (
 	"github.com/oneprom/oneprom/proxy/config"
 )
 
-// This file is the alert for rules that could not be evaluated: an alert that cannot be
-// judged does not fire, and somebody has to know. It is a rule like all others, of a
-// file that does not exist and over a metric that nobody scrapes, so that pending,
-// firing, sending and resolving it is upstream's business.
-
+// Rules that could not be evaluated have an alert: an alert that cannot be judged does not
+// fire, and somebody has to know. It is a rule like all others, of a file that does not exist
+// and over a metric that nobody scrapes, so that pending, firing, sending and resolving it is
+// upstream's business.
 const (
 	// builtIn names the file and the group of the built-in rule.
 	builtIn = "oneprom"

@@ -16,15 +16,15 @@ type Faults struct {
 	Forgotten map[string][]Span // per target: not in this replica's service discovery, so its series got stale markers
 }
 
-// away tells whether the replica missed the scrape of a target that is due at t.
+// away reports whether the replica missed the scrape of a target that is due at t.
 func (f *Faults) away(target string, t int64) bool {
 	return f != nil && anyHas(f.Lost[target], t)
 }
 
-// down tells whether the whole replica was away at t.
+// down reports whether the whole replica was away at t.
 func (f *Faults) down(t int64) bool { return f != nil && anyHas(f.Outages, t) }
 
-// forgot tells whether the replica did not know the target at t.
+// forgot reports whether the replica did not know the target at t.
 func (f *Faults) forgot(target string, t int64) bool {
 	return f != nil && anyHas(f.Forgotten[target], t)
 }

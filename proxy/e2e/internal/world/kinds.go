@@ -23,10 +23,10 @@ const (
 	Oneprom         Kind = "oneprom" // started by the test itself
 )
 
-// fed tells whether servers of the kind get their data by remote write, as a Prometheus beside them would send it.
+// fed reports whether servers of the kind get their data by remote write, as a Prometheus beside them would send it.
 func (k Kind) fed() bool { return k == VictoriaMetrics || k == InfluxDB }
 
-// holds tells whether a server of the kind can be given the sample. What they drop by themselves is given to them all the same: ordinary
+// holds reports whether a server of the kind can be given the sample. What they drop by themselves is given to them all the same: ordinary
 // NaN, and in InfluxDB stale markers.
 func (k Kind) holds(v sample) bool {
 	switch k {

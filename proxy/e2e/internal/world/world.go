@@ -24,10 +24,10 @@ const Begin = 1773121200 * second
 // Span is the half-open window [From, To) of unix milliseconds.
 type Span struct{ From, To int64 }
 
-// Has tells whether t lies in the span.
+// Has reports whether t lies in the span.
 func (s Span) Has(t int64) bool { return s.From <= t && t < s.To }
 
-// near tells whether two spans touch or are closer than margin milliseconds.
+// near reports whether two spans touch or are closer than margin milliseconds.
 func (s Span) near(o Span, margin int64) bool { return s.From < o.To+margin && o.From < s.To+margin }
 
 func anyHas(spans []Span, t int64) bool {
@@ -93,7 +93,7 @@ type Server struct {
 	*Process // set by Start
 }
 
-// startTimes tells whether the server stores start timestamps, and with them uses the chunk encodings XOR2 and *_ST.
+// startTimes reports whether the server stores start timestamps, and with them uses the chunk encodings XOR2 and *_ST.
 func (s *Server) startTimes() bool {
 	return slices.ContainsFunc(s.Regions, func(r *Region) bool { return r.StartTimes })
 }

@@ -112,7 +112,7 @@ func samplesOf(t *testing.T, s *Server, end int64, window Span, m *labels.Matche
 	return out
 }
 
-// textOf prints the sample under the iterator, and tells whether it is a stale marker.
+// textOf prints the sample under the iterator, and reports whether it is a stale marker.
 func textOf(it chunkenc.Iterator, kind chunkenc.ValueType) (string, bool) {
 	if kind == chunkenc.ValFloat {
 		_, v := it.At()
