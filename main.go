@@ -23,6 +23,7 @@ import (
 	_ "github.com/prometheus/prometheus/plugins" // the service discoveries
 
 	"github.com/oneprom/oneprom/proxy"
+	"github.com/oneprom/oneprom/proxy/api"
 	"github.com/oneprom/oneprom/proxy/config"
 	"github.com/oneprom/oneprom/proxy/demo"
 	"github.com/oneprom/oneprom/proxy/explain"
@@ -52,7 +53,7 @@ func run(args []string) int {
 		verification verify.Command
 	)
 	app := kingpin.New("oneprom", "One Prometheus URL in front of many Prometheus.").UsageWriter(os.Stdout)
-	app.Version(version.Print("oneprom") + "\n  promql version:   " + proxy.Version)
+	app.Version(version.Print("oneprom") + "\n  promql version:   " + api.Version)
 	app.HelpFlag.Short('h')
 	proxy.AddFlags(app, &opts)
 	promslogflag.AddFlags(app, &logConfig)
@@ -142,7 +143,7 @@ func serveAPI(opts proxy.Options) error {
 		// than it saves time.
 		debug.SetGCPercent(200)
 	}
-	opts.Logger.Info("starting oneprom", "promql", proxy.Version, "version", version.Info(), "build_context", version.BuildContext())
+	opts.Logger.Info("starting oneprom", "promql", api.Version, "version", version.Info(), "build_context", version.BuildContext())
 	server, err := proxy.New(opts)
 	if err != nil {
 		return err

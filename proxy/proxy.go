@@ -27,7 +27,9 @@ import (
 	"github.com/oneprom/oneprom/proxy/admission"
 	"github.com/oneprom/oneprom/proxy/config"
 	"github.com/oneprom/oneprom/proxy/gate"
+	"github.com/oneprom/oneprom/proxy/middleware"
 	"github.com/oneprom/oneprom/proxy/queries"
+	"github.com/oneprom/oneprom/proxy/routes"
 	"github.com/oneprom/oneprom/proxy/ruler"
 	"github.com/oneprom/oneprom/proxy/tenant"
 	"github.com/oneprom/oneprom/proxy/tracing"
@@ -56,9 +58,10 @@ type Server struct {
 
 	registry        *prometheus.Registry
 	metrics         *metrics
+	httpMetrics     *routes.Metrics
 	featureRegistry upstreamfeatures.Collector
 	notifications   *notifications.Notifications
-	readiness       readiness
+	readiness       middleware.Readiness
 
 	gate      *gate.Gate
 	guard     *tenant.Guard
@@ -69,8 +72,7 @@ type Server struct {
 	engine    *promqlx.Engine
 	ruler     *ruler.Ruler
 	listeners []net.Listener
-	handler   http.Handler
-	rows      []row // of the table of routes
+	router    *routes.Router
 	http      *httpServers
 
 	reloading  sync.Mutex // one reload at a time, and none beside the end of set
@@ -147,7 +149,7 @@ func New(o Options) (_ *Server, err error) {
 	s.routePrefix = routePrefix(o.RoutePrefix, s.externalURL)
 
 	s.registry = prometheus.NewRegistry()
-	s.metrics = newMetrics(s.registry)
+	s.metrics, s.httpMetrics = newMetrics(s.registry), routes.NewMetrics(s.registry)
 	s.featureRegistry = upstreamfeatures.NewRegistry()
 	s.notifications = notifications.NewNotifications(maxSubscribers, s.registry)
 
@@ -170,8 +172,8 @@ func New(o Options) (_ *Server, err error) {
 		s.set.Close()
 		return nil
 	})
-	s.readiness.groupsKnown, s.readiness.answered = s.set.Ready, s.set.Answered
-	s.readiness.when = func() config.ReadyWhen { return s.config.Load().Global.ReadyWhen }
+	s.readiness.GroupsKnown, s.readiness.Answered = s.set.Ready, s.set.Answered
+	s.readiness.When = func() config.ReadyWhen { return s.config.Load().Global.ReadyWhen }
 
 	engine := engineOptions(o, s.features, s.config.Load)
 	engine.Logger, engine.Reg, engine.FeatureRegistry = s.logger.With("component", "query engine"), s.registry, s.featureRegistry
@@ -182,10 +184,10 @@ func New(o Options) (_ *Server, err error) {
 		return nil, err
 	}
 	s.cleanup.add("stop rules", s.ruler.Stop)
-	if s.handler, err = s.wire(storage); err != nil {
+	if s.router, err = s.newRouter(storage); err != nil {
 		return nil, err
 	}
-	s.http = newHTTPServers(s.handler, len(s.listeners), time.Duration(o.ReadTimeout), o.WebConfigFile, s.logger.With("component", "web"))
+	s.http = newHTTPServers(s.router, len(s.listeners), time.Duration(o.ReadTimeout), o.WebConfigFile, s.logger.With("component", "web"))
 	s.cleanup.add("drain HTTP servers", s.http.shutdown)
 	s.steps = s.reloadSteps()
 	s.cleanup.add("begin to stop rules", func(context.Context) error { s.ruler.Interrupt(); return nil })
@@ -196,7 +198,7 @@ func New(o Options) (_ *Server, err error) {
 func (s *Server) Addr() string { return s.listeners[0].Addr().String() }
 
 // Handler serves everything, without a listener. Before Start it is not ready.
-func (s *Server) Handler() http.Handler { return s.handler }
+func (s *Server) Handler() http.Handler { return s.router }
 
 // Start begins to serve and puts the configuration to use that New has read. It
 // returns when requests are answered, which is bounded even if discovery finds
@@ -227,7 +229,7 @@ func (s *Server) requestQuit() (first bool) {
 func (s *Server) Stop(ctx context.Context) error {
 	s.stop.Do(func() {
 		began := time.Now()
-		s.readiness.stopping.Store(true)
+		s.readiness.End()
 		s.endLife()
 		s.stopErr = s.cleanup.run(ctx)
 		s.logger.Info("server stopped", "duration", time.Since(began))

@@ -150,7 +150,7 @@ func TestStart_QueryLogThatCannotBeWritten(t *testing.T) {
 func TestQueryLog_Panic(t *testing.T) {
 	s, file := startedServer(t, singleConfig("127.0.0.1:1", "query_log_file: queries.log"))
 	var logged bytes.Buffer
-	panics := &middleware.Panics{Count: s.metrics.panics, QueryText: queries.TextOf, Logger: slog.New(slog.NewTextHandler(&logged, nil))}
+	panics := &middleware.Panics{Count: s.httpMetrics.Panics, QueryText: queries.TextOf, Logger: slog.New(slog.NewTextHandler(&logged, nil))}
 	h := panics.Recover(s.queries.Observe(panics.Recover, s.gate.Admit(gate.Query, func(w http.ResponseWriter, r *http.Request) {
 		if r.FormValue("begin") != "" {
 			_, _ = io.WriteString(w, "half")
@@ -161,7 +161,7 @@ func TestQueryLog_Panic(t *testing.T) {
 	require.Equal(t, http.StatusInternalServerError, w.Code)
 	require.Equal(t, apiFailure("internal", "panic while answering: boom"), w.Body.String())
 	require.Contains(t, logged.String(), "query=up panic=boom")
-	require.Equal(t, 1.0, testutil.ToFloat64(s.metrics.panics))
+	require.Equal(t, 1.0, testutil.ToFloat64(s.httpMetrics.Panics))
 	require.PanicsWithValue(t, http.ErrAbortHandler, func() { ask(h, http.MethodPost, "/query", "query=up&begin=1") })
 	require.Empty(t, listedIn(t, s))
 

@@ -87,7 +87,7 @@ func TestPost_WhereUpstreamKnowsGetOnly(t *testing.T) {
 	var build struct{ Data map[string]string }
 	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &build))
 	require.Len(t, build.Data, 6)
-	require.Equal(t, Version, build.Data["version"])
+	require.Equal(t, api.Version, build.Data["version"])
 
 	// What the handler sees: a GET with the parameters of both, the body's first.
 	var seen *http.Request
@@ -129,11 +129,11 @@ func TestUnavailableGroups_Are503(t *testing.T) {
 
 func TestPanic_FailsItsRequestOnly(t *testing.T) {
 	s, _ := newServer(t, oneGroup)
-	panics := &middleware.Panics{Count: s.metrics.panics, QueryText: queries.TextOf, Logger: s.logger}
+	panics := &middleware.Panics{Count: s.httpMetrics.Panics, QueryText: queries.TextOf, Logger: s.logger}
 	w := get(panics.Recover(middleware.Compress(func(http.ResponseWriter, *http.Request) { panic("boom") })), "/")
 	require.Equal(t, http.StatusInternalServerError, w.Code)
 	require.Equal(t, apiFailure("internal", "panic while answering: boom"), w.Body.String())
-	require.Equal(t, 1.0, testutil.ToFloat64(s.metrics.panics))
+	require.Equal(t, 1.0, testutil.ToFloat64(s.httpMetrics.Panics))
 
 	// Half an answer must not look like a whole one.
 	for _, begin := range []func(http.ResponseWriter){
@@ -155,7 +155,7 @@ func TestPage(t *testing.T) {
 	w := get(s.Handler(), `/prom/query?g0.expr=up%7Ba%3D%22%3Cb%3E%22%7D`)
 	require.Equal(t, http.StatusOK, w.Code)
 	require.Equal(t, "text/html; charset=utf-8", w.Header().Get("Content-Type"))
-	for _, text := range []string{Version, `action="/prom/api/v1/query"`, `value="up{a=&#34;&lt;b&gt;&#34;}"`, "<td>a</td>", "http://127.0.0.1:1"} {
+	for _, text := range []string{api.Version, `action="/prom/api/v1/query"`, `value="up{a=&#34;&lt;b&gt;&#34;}"`, "<td>a</td>", "http://127.0.0.1:1"} {
 		require.Contains(t, w.Body.String(), text)
 	}
 }

@@ -18,7 +18,7 @@ import (
 
 // newRuler makes what evaluates rules. It has none before the first configuration.
 func (s *Server) newRuler(storage *promqlx.Storage) (*ruler.Ruler, error) {
-	q := ruleQueries{engine: s.engine, queries: s.queries, panics: s.metrics.panics, logger: s.logger}
+	q := ruleQueries{engine: s.engine, queries: s.queries, panics: s.httpMetrics.Panics, logger: s.logger}
 	return ruler.New(ruler.Options{
 		Flags: s.opts.Ruler, Logger: s.logger, Registerer: s.registry, Features: s.featureRegistry, Parser: s.parser,
 		Query: q.evaluate, Storage: storage, ExternalURL: s.externalURL, TypeAndUnitLabels: s.features.typeAndUnitLabels,

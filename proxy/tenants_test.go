@@ -162,17 +162,17 @@ func told(rec *httptest.ResponseRecorder) string {
 
 func TestTenants_EveryRouteHasAnAccess(t *testing.T) {
 	s, _ := newServer(t, oneGroup)
-	for _, r := range s.rows {
-		require.NotEqual(t, tenant.ForNobody, r.access, "%s: say in the table of routes for whom it is", r.path)
+	for _, r := range s.router.Rows() {
+		require.NotEqual(t, tenant.ForNobody, r.Access, "%s: say in the table of routes for whom it is", r.Path)
 	}
 }
 
 func TestTenants_RoutesAreRefused(t *testing.T) {
 	s := tenantsWorld(t)
-	for _, r := range s.rows {
-		path := strings.NewReplacer(":name", "team", ":id", "1", "*subpath", "pprof/cmdline", "*path", "x").Replace(r.path)
+	for _, r := range s.router.Rows() {
+		path := strings.NewReplacer(":name", "team", ":id", "1", "*subpath", "pprof/cmdline", "*path", "x").Replace(r.Path)
 		for name, refused := range map[string][]tenant.Access{"": {tenant.ForTenants, tenant.ForAdmins}, "unknown": {tenant.ForTenants, tenant.ForAdmins}, "a": {tenant.ForAdmins}} {
-			if !slices.Contains(refused, r.access) {
+			if !slices.Contains(refused, r.Access) {
 				continue
 			}
 			for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
@@ -254,7 +254,7 @@ func TestTenants_RulesAlertsAndTargets(t *testing.T) {
 // tenantsRequest makes a request of numbers and texts, as a tenant would who wants to see
 // more.
 func tenantsRequest(s *Server, route, method uint8, expr, match, more string) *http.Request {
-	path := s.rows[int(route)%len(s.rows)].path
+	path := s.router.Rows()[int(route)%len(s.router.Rows())].Path
 	names := []string{"team", "instance", "__name__", "U__team", "secret", "of"}
 	path = strings.NewReplacer(":name", names[int(method)%len(names)], ":id", "1", "*subpath", "pprof/cmdline", "*path", "labels").Replace(path)
 	params := url.Values{"query": {expr}, "match[]": {match}, "match_target": {match}, "metric": {more}, "time": {"300"}, "start": {"0"}, "end": {"600"}, "step": {"60"}, "analyze": {strconv.FormatBool(method%3 == 0)}}
@@ -318,12 +318,12 @@ func TestTenants_SecretsAreKept(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	pick := func(list []string) string { return list[rng.IntN(len(list))] }
 	seen := map[string]bool{} // routes by which the other one is told
-	for i, r := range s.rows {
-		if strings.HasSuffix(r.path, "/live") || strings.HasPrefix(r.path, "/-/") {
+	for i, r := range s.router.Rows() {
+		if strings.HasSuffix(r.Path, "/live") || strings.HasPrefix(r.Path, "/-/") {
 			continue // which do not end, or end the server
 		}
 		texts := []string{breakOuts[0]}
-		if r.access == tenant.ForTenants {
+		if r.Access == tenant.ForTenants {
 			texts = breakOuts
 		}
 		for _, expr := range texts {
@@ -332,15 +332,15 @@ func TestTenants_SecretsAreKept(t *testing.T) {
 			}
 			requireSecretKept(t, s, tenantsRequest(s, uint8(i), uint8(rng.IntN(256)), expr, pick(breakOuts), pick(moreTexts)))
 		}
-		if r.access == tenant.ForTenants {
+		if r.Access == tenant.ForTenants {
 			req := tenantsRequest(s, uint8(i), 0, "m", `{team=~".+"}`, ".+")
-			if r.path == "/api/v1/read" {
+			if r.Path == "/api/v1/read" {
 				req = tenantsRequest(s, uint8(i), 2, "", "", ".+")
 			}
 			req.Header.Set("X-Tenant", "b")
 			rec := httptest.NewRecorder()
 			s.Handler().ServeHTTP(rec, req)
-			seen[r.path] = seen[r.path] || strings.Contains(told(rec), secret)
+			seen[r.Path] = seen[r.Path] || strings.Contains(told(rec), secret)
 		}
 	}
 	for _, route := range []string{"rules", "alerts", "targets", "targets/metadata", "query", "query_range", "query_exemplars", "series", "labels", "label/:name/values", "read"} {
@@ -355,7 +355,7 @@ func FuzzTenants_SecretsAreKept(f *testing.F) {
 		f.Add(uint8(i), uint8(i), expr, breakOuts[(i+7)%len(breakOuts)], moreTexts[i%len(moreTexts)])
 	}
 	f.Fuzz(func(t *testing.T, route, method uint8, expr, match, more string) {
-		name := s.rows[int(route)%len(s.rows)].path
+		name := s.router.Rows()[int(route)%len(s.router.Rows())].Path
 		if strings.Contains(expr+match+more, secret) || strings.HasSuffix(name, "/live") || strings.HasPrefix(name, "/-/") {
 			return
 		}

@@ -7,7 +7,9 @@ import (
 
 	grafanaregexp "github.com/grafana/regexp"
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	promconfig "github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	upstreamfeatures "github.com/prometheus/prometheus/util/features"
@@ -16,6 +18,9 @@ import (
 	"github.com/oneprom/oneprom/promqlx"
 	"github.com/oneprom/oneprom/proxy/api"
 	"github.com/oneprom/oneprom/proxy/config"
+	"github.com/oneprom/oneprom/proxy/explain"
+	"github.com/oneprom/oneprom/proxy/federate"
+	"github.com/oneprom/oneprom/proxy/routes"
 	"github.com/oneprom/oneprom/proxy/views"
 )
 
@@ -43,7 +48,7 @@ func engineOptions(o Options, f features, cfg func() *config.Config) promql.Engi
 // upstreamAPI is Prometheus' own API over the server groups. It lets everybody in: the table
 // of routes says who reaches it. Of what needs scraping or an exemplar storage, it answers
 // with what is oneprom's own (views.SelfAPI).
-func (s *Server) upstreamAPI(storage *promqlx.Storage, st statusAPI) *v1.API {
+func (s *Server) upstreamAPI(storage *promqlx.Storage, st routes.Status) *v1.API {
 	addr := s.listeners[0].Addr().String()
 	s.registerFeatures()
 	upstream := v1.NewAPI(
@@ -56,7 +61,7 @@ func (s *Server) upstreamAPI(storage *promqlx.Storage, st statusAPI) *v1.API {
 		func() promconfig.Config { return promconfig.Config{} }, // without external labels, which /read would add
 		s.opts.Flags,
 		v1.GlobalURLOptions{ListenAddress: addr, Host: s.externalURL.Host, Scheme: s.externalURL.Scheme},
-		s.readiness.gate,
+		s.readiness.Gate,
 		views.Noop, "", // no TSDB
 		false, s.features.search, searchLimit, // no admin API
 		s.logger.With("component", "api"),
@@ -64,8 +69,8 @@ func (s *Server) upstreamAPI(storage *promqlx.Storage, st statusAPI) *v1.API {
 		s.opts.ReadSampleLimit, s.opts.MaxConcurrency, s.opts.ReadMaxBytesInFrame, // the gate lets no more in
 		false, // no agent
 		s.corsOrigin,
-		st.runtimeInfo,
-		buildInfo(),
+		st.RuntimeInfo,
+		api.BuildInfo(),
 		s.notifications.Get, s.notifications.Sub,
 		prometheus.Gatherers{s.registry, views.NoChunks()},
 		s.registry,
@@ -76,12 +81,40 @@ func (s *Server) upstreamAPI(storage *promqlx.Storage, st statusAPI) *v1.API {
 		false, // no metadata appended
 		api.OverrideErrorCode,
 		s.featureRegistry,
-		v1.OpenAPIOptions{ExternalURL: s.externalURL.String(), Version: Version, MaxSearchLimit: searchLimit},
+		v1.OpenAPIOptions{ExternalURL: s.externalURL.String(), Version: api.Version, MaxSearchLimit: searchLimit},
 		parser.NewParser(allSyntax),
 	)
 	upstream.ClearCodecs()
 	upstream.InstallCodec(api.Codec{})
 	return upstream
+}
+
+// newRouter makes what answers requests, of what New has made before.
+func (s *Server) newRouter(storage *promqlx.Storage) (*routes.Router, error) {
+	o, view := s.opts, s.set.View
+	status := routes.Status{
+		Born: s.born, Config: s.config.Load, Groups: s.set.Status,
+		LastReload: func() (bool, time.Time) { last := s.lastReload.Load(); return last.ok, last.success },
+	}
+	return routes.New(routes.Options{
+		Prefix: s.routePrefix, ExternalPath: s.externalURL.Path, AdminAPI: o.EnableAdminAPI, CORSOrigin: s.corsOrigin,
+		Config: s.config.Load, Life: s.life, Logger: s.logger,
+		Metrics: s.httpMetrics, Tracing: &s.tracing, Guard: s.guard, Gate: s.gate, Readiness: &s.readiness,
+		Upstream: s.upstreamAPI(storage, status),
+		Lookups:  views.Lookups{Parser: s.parser, Groups: func(ctx context.Context) views.Groups { return view(ctx) }},
+		Merged:   views.Merged{Groups: view, Parser: s.parser},
+		Explain:  &explain.Handler{Engine: s.engine, Groups: view, Now: o.Now, Logger: s.logger},
+		Federate: &federate.Handler{
+			Storage: storage, Parser: s.parser, Lookback: time.Duration(o.LookbackDelta), Now: o.Now,
+			ExternalLabels: func() labels.Labels { return s.config.Load().Global.ExternalLabels },
+			Logger:         s.logger.With("component", "federation"),
+		},
+		Queries:   s.queries,
+		Status:    status,
+		Breakers:  routes.Breakers{Force: s.set.ForceBreaker, Logger: s.logger},
+		Lifecycle: routes.Lifecycle{Enabled: o.EnableLifecycle, Reload: func() error { return s.Reload(s.life) }, Quit: s.requestQuit},
+		Gathered:  promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{Registry: s.registry}),
+	})
 }
 
 // registerFeatures tells /api/v1/features what the HTTP API can do; the engine

@@ -1,4 +1,4 @@
-package proxy
+package routes
 
 import (
 	"fmt"
@@ -10,16 +10,16 @@ import (
 	"github.com/prometheus/common/route"
 )
 
-// lifecycle reloads and ends the server by request.
-type lifecycle struct {
-	enabled bool // --web.enable-lifecycle
-	reload  func() error
-	quit    func() (first bool) // has Run return
+// Lifecycle reloads and ends the server by request.
+type Lifecycle struct {
+	Enabled bool // --web.enable-lifecycle
+	Reload  func() error
+	Quit    func() (first bool) // has Run return
 }
 
 // ifEnabled lets a handler act only if --web.enable-lifecycle is given.
-func (l lifecycle) ifEnabled(h http.HandlerFunc) http.HandlerFunc {
-	if l.enabled {
+func (l Lifecycle) ifEnabled(h http.HandlerFunc) http.HandlerFunc {
+	if l.Enabled {
 		return h
 	}
 	return func(w http.ResponseWriter, _ *http.Request) {
@@ -35,16 +35,16 @@ func onlyPostOrPut(w http.ResponseWriter, _ *http.Request) {
 
 // serveReload loads the configuration anew and answers with the outcome. A
 // client that does not wait does not stop the reload.
-func (l lifecycle) serveReload(w http.ResponseWriter, _ *http.Request) {
-	if err := l.reload(); err != nil {
+func (l Lifecycle) serveReload(w http.ResponseWriter, _ *http.Request) {
+	if err := l.Reload(); err != nil {
 		http.Error(w, fmt.Sprintf("failed to reload config: %s", err), http.StatusInternalServerError)
 	}
 }
 
 // serveQuit has Run return.
-func (l lifecycle) serveQuit(w http.ResponseWriter, _ *http.Request) {
+func (l Lifecycle) serveQuit(w http.ResponseWriter, _ *http.Request) {
 	reply := "Termination already in progress."
-	if l.quit() {
+	if l.Quit() {
 		reply = "Requesting termination... Goodbye!"
 	}
 	_, _ = io.WriteString(w, reply)

@@ -1,4 +1,4 @@
-package proxy
+package routes
 
 import (
 	"errors"
@@ -13,26 +13,26 @@ import (
 // errNoAdmin is the answer to what only --web.enable-admin-api allows.
 var errNoAdmin = api.NewError(http.StatusServiceUnavailable, "unavailable", errors.New("admin APIs are disabled: start oneprom with --web.enable-admin-api"))
 
-// breakers holds circuit breakers open or closed.
-type breakers struct {
-	// force reports whether there is such a replica (servergroup.Set.ForceBreaker).
-	force  func(group, replica string, state health.State) bool
-	logger *slog.Logger
+// Breakers holds circuit breakers open or closed.
+type Breakers struct {
+	// Force reports whether there is such a replica (servergroup.Set.ForceBreaker).
+	Force  func(group, replica string, state health.State) bool
+	Logger *slog.Logger
 }
 
 // serve is POST /api/v1/admin/breaker: it holds the circuit breaker of a replica open or
 // closed, until it is told auto.
-func (b breakers) serve(r *http.Request) (api.Result, error) {
+func (b Breakers) serve(r *http.Request) (api.Result, error) {
 	group, replica, state := r.FormValue("group"), r.FormValue("replica"), health.State(r.FormValue("state"))
 	switch state {
 	case health.Open, health.Closed, health.Auto:
 	default:
 		return api.Result{}, api.BadParameter("state", fmt.Errorf("%q is none of open, closed, auto", api.Clip(string(state), api.MaxHeaderText)))
 	}
-	if !b.force(group, replica, state) {
+	if !b.Force(group, replica, state) {
 		return api.Result{}, api.NewError(http.StatusNotFound, "not_found", fmt.Errorf(
 			"no replica %q in a server group %q: /api/v1/status/groups has the names and URLs", api.Clip(replica, api.MaxHeaderText), api.Clip(group, api.MaxHeaderText)))
 	}
-	b.logger.Warn("circuit breaker forced", "group", group, "replica", replica, "state", state)
+	b.Logger.Warn("circuit breaker forced", "group", group, "replica", replica, "state", state)
 	return api.Result{}, nil
 }

@@ -1,4 +1,4 @@
-package proxy
+package routes
 
 import (
 	"net/http"
@@ -12,9 +12,9 @@ import (
 
 func TestCheckRows(t *testing.T) {
 	upstream := []endpoint{{"GET", "/api/v1/a"}, {"POST", "/api/v1/a"}}
-	all := row{methods: "GET POST", path: "/api/v1/a", access: tenant.ForTenants}
-	own := row{methods: "GET", path: "/b", access: tenant.ForAll, handler: says("b")}
-	f := func(want string, rows ...row) {
+	all := Row{Methods: "GET POST", Path: "/api/v1/a", Access: tenant.ForTenants}
+	own := Row{Methods: "GET", Path: "/b", Access: tenant.ForAll, handler: says("b")}
+	f := func(want string, rows ...Row) {
 		t.Helper()
 		if err := checkRows(rows, upstream); want == "" {
 			require.NoError(t, err)
@@ -23,10 +23,10 @@ func TestCheckRows(t *testing.T) {
 		}
 	}
 	f("", all, own)
-	f("POST /api/v1/a, a route of Prometheus, has no row", row{methods: "GET", path: "/api/v1/a", access: tenant.ForTenants}, own)
+	f("POST /api/v1/a, a route of Prometheus, has no row", Row{Methods: "GET", Path: "/api/v1/a", Access: tenant.ForTenants}, own)
 	f("GET /b has two rows", all, own, own)
-	f("the row of GET /b does not say for whom it is", all, row{methods: "GET", path: "/b", handler: says("b")})
-	f("the row of PUT /api/v1/a has no handler, and Prometheus has no such route", all, row{methods: "PUT", path: "/api/v1/a", access: tenant.ForAdmins})
+	f("the row of GET /b does not say for whom it is", all, Row{Methods: "GET", Path: "/b", handler: says("b")})
+	f("the row of PUT /api/v1/a has no handler, and Prometheus has no such route", all, Row{Methods: "PUT", Path: "/api/v1/a", Access: tenant.ForAdmins})
 }
 
 func TestEndpointsOf(t *testing.T) {

@@ -1,10 +1,11 @@
-package proxy
+package routes
 
 import (
 	"html/template"
 	"log/slog"
 	"net/http"
 
+	"github.com/oneprom/oneprom/proxy/api"
 	"github.com/oneprom/oneprom/servergroup"
 )
 
@@ -53,7 +54,7 @@ func (p page) serve(w http.ResponseWriter, r *http.Request) {
 	err := pageTemplate.Execute(w, struct {
 		Version, Base, Query string
 		Groups               []servergroup.GroupStatus
-	}{Version, p.base, r.FormValue("g0.expr"), p.groups()})
+	}{api.Version, p.base, r.FormValue("g0.expr"), p.groups()})
 	if err != nil {
 		p.logger.Debug("writing the page failed", "err", err)
 	}
