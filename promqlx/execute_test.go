@@ -36,6 +36,7 @@ import (
 	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -116,8 +117,8 @@ func busy(status int) http.HandlerFunc {
 }
 
 // groupAt is the configuration of a group of backends.
-func groupAt(name string, lset map[string]string, stores ...*store) servergroup.Config {
-	cfg := servergroup.DefaultConfig
+func groupAt(name string, lset map[string]string, stores ...*store) config.Group {
+	cfg := config.DefaultGroup
 	cfg.Name, cfg.Labels = name, lset
 	tg := &targetgroup.Group{Source: "0"}
 	for _, s := range stores {
@@ -127,8 +128,8 @@ func groupAt(name string, lset map[string]string, stores ...*store) servergroup.
 	return cfg
 }
 
-func pushdownOff(c *servergroup.Config) { c.Pushdown = servergroup.PushdownOff }
-func mergeAll(c *servergroup.Config)    { c.Replicas = servergroup.MergeAll }
+func pushdownOff(c *config.Group) { c.Pushdown = config.PushdownOff }
+func mergeAll(c *config.Group)    { c.Replicas = config.MergeAll }
 
 func executionOpts() promql.EngineOpts {
 	o := enginetest.Options()
@@ -137,7 +138,7 @@ func executionOpts() promql.EngineOpts {
 }
 
 // engineOver is an engine over groups, three hours after the first sample.
-func engineOver(t testing.TB, partial servergroup.PartialResponse, cfgs ...servergroup.Config) *Engine {
+func engineOver(t testing.TB, partial config.PartialResponse, cfgs ...config.Group) *Engine {
 	t.Helper()
 	set, err := servergroup.NewSet(servergroup.Options{
 		Now: func() time.Time { return time.UnixMilli(3 * 3600_000) }, Features: []string{"use-start-timestamps"},
@@ -268,13 +269,13 @@ var executedQueries = []string{
 func TestExecute_PairOfWhichOneWasAway(t *testing.T) {
 	a, b := newStore(t, targets("", false)), newStore(t, targets("", true))
 	all := truthOf(t, targets("", true))
-	for name, change := range map[string]func(*servergroup.Config){
-		"push-down": func(*servergroup.Config) {}, "no push-down": pushdownOff, "merged": mergeAll,
+	for name, change := range map[string]func(*config.Group){
+		"push-down": func(*config.Group) {}, "no push-down": pushdownOff, "merged": mergeAll,
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := groupAt("g", nil, a, b)
 			change(&cfg)
-			e := engineOver(t, servergroup.PartialWarn, cfg)
+			e := engineOver(t, config.PartialWarn, cfg)
 			for _, text := range executedQueries {
 				requireTruth(t, e, all, text, at(15, 60))
 				requireTruth(t, e, all, text, instantAt(30))
@@ -287,12 +288,12 @@ func TestExecute_PairOfWhichOneWasAway(t *testing.T) {
 // the first was away, both where all is merged.
 func TestExecute_WhoIsAsked(t *testing.T) {
 	const text, sent = `sum(rate(m_total[5m]))`, `sum(rate({__name__="m_total"}[5m]))`
-	f := func(change func(*servergroup.Config), span times, want ...string) {
+	f := func(change func(*config.Group), span times, want ...string) {
 		t.Helper()
 		a, b := newStore(t, targets("", false)), newStore(t, targets("", true))
 		cfg := groupAt("g", nil, a, b)
 		change(&cfg)
-		res, said := executed(t, engineOver(t, servergroup.PartialWarn, cfg), text, span)
+		res, said := executed(t, engineOver(t, config.PartialWarn, cfg), text, span)
 		require.NoError(t, res.Err)
 		require.Empty(t, said)
 		var got []string
@@ -309,7 +310,7 @@ func TestExecute_WhoIsAsked(t *testing.T) {
 		}
 		require.Equal(t, want, got)
 	}
-	on := func(*servergroup.Config) {}
+	on := func(*config.Group) {}
 	whole, gone := at(60, 90), at(27, 33)
 	f(on, whole, "0 "+sent)
 	f(on, gone, "1 "+sent)
@@ -326,9 +327,9 @@ func TestExecute_Turns(t *testing.T) {
 	a, b := newStore(t, short.Replace(targets("", false))), newStore(t, targets("", true))
 	all := truthOf(t, targets("", true))
 	span := at(15, 60)
-	f := func(cfg servergroup.Config, text string, queries ...int) {
+	f := func(cfg config.Group, text string, queries ...int) {
 		t.Helper()
-		e := engineOver(t, servergroup.PartialWarn, cfg)
+		e := engineOver(t, config.PartialWarn, cfg)
 		requireTruth(t, e, all, text, span)
 		for i, s := range []*store{a, b} {
 			asked, _ := s.asked()
@@ -366,7 +367,7 @@ func TestExecute_TargetsCutOut(t *testing.T) {
 	}
 	a, b := newStore(t, load("0+7x99 _x40 980+7x580")), newStore(t, load(""))
 	all := truthOf(t, load(""))
-	e := engineOver(t, servergroup.PartialWarn, groupAt("g", nil, a, b))
+	e := engineOver(t, config.PartialWarn, groupAt("g", nil, a, b))
 	for _, text := range []string{`sum(rate(m_total[5m]))`, `rate(m_total[5m])`, `topk(3, m_total)`, `count(m_total > 3000)`} {
 		requireTruth(t, e, all, text, at(15, 60))
 		queries, _ := b.asked()
@@ -388,7 +389,7 @@ func TestExecute_OtherNames(t *testing.T) {
 	const alert = "\n  a:b{job=\"j\"} 1x720\n  ALERTS{alertname=\"x\",instance=\"t0\",job=\"j\"} "
 	a, b := newStore(t, targets("", true)+alert+"1x99 _x40 1x580"), newStore(t, targets("", true)+alert+"_x50 1x670")
 	all := truthOf(t, targets("", true)+alert+"1x720")
-	e := engineOver(t, servergroup.PartialWarn, groupAt("g", nil, a, b))
+	e := engineOver(t, config.PartialWarn, groupAt("g", nil, a, b))
 	f := func(text, want string) {
 		t.Helper()
 		requireTruth(t, e, all, text, at(15, 60))
@@ -414,7 +415,7 @@ func TestExecute_BackendThatRefuses(t *testing.T) {
 	for _, status := range []int{422, 500} {
 		a := newStore(t, targets("", true))
 		a.queryRange = busy(status)
-		e := engineOver(t, servergroup.PartialWarn, groupAt("g", nil, a))
+		e := engineOver(t, config.PartialWarn, groupAt("g", nil, a))
 		requireTruth(t, e, all, `sum(rate(m_total[5m]))`, at(60, 90))
 		queries, reads := a.asked()
 		require.Len(t, queries, 1, status)
@@ -437,7 +438,7 @@ func TestExecute_Regions(t *testing.T) {
 		if off {
 			pushdownOff(&local)
 		}
-		e := engineOver(t, servergroup.PartialWarn, groupAt("eu", map[string]string{"region": "eu"}, eu), local)
+		e := engineOver(t, config.PartialWarn, groupAt("eu", map[string]string{"region": "eu"}, eu), local)
 		for _, text := range []string{
 			`m_total`, `sum(rate(m_total[5m]))`, `sum by (region) (m_total)`, `avg(m_total)`, `count_values("v", foo)`, `topk(2, m_total)`,
 			`m_total{region="us"} - ignoring (region) m_total{region="eu"}`, `sum by (instance) (foo{region!="us"})`, `quantile by (region) (0.3, m_total)`,
@@ -452,22 +453,22 @@ func TestExecute_GroupThatDoesNotAnswer(t *testing.T) {
 	eu, us, _ := regionsOf(t)
 	us.Close()
 	only := truthOf(t, targets(`,region="eu"`, true))
-	groups := []servergroup.Config{groupAt("eu", map[string]string{"region": "eu"}, eu), groupAt("us", map[string]string{"region": "us"}, us)}
+	groups := []config.Group{groupAt("eu", map[string]string{"region": "eu"}, eu), groupAt("us", map[string]string{"region": "us"}, us)}
 	for _, text := range []string{`sum(rate(m_total[5m]))`, `sum by (region) (m_total)`, `m_total`} {
 		want, _ := only(text, at(60, 70))
-		got, said := executed(t, engineOver(t, servergroup.PartialWarn, groups...), text, at(60, 70))
+		got, said := executed(t, engineOver(t, config.PartialWarn, groups...), text, at(60, 70))
 		enginetest.RequireSame(t, want, got, 1e-13, false, text)
 		require.Len(t, said, 1)
 		require.Contains(t, said[0], `partial answer: server group "us" did not answer: `+us.URL)
 
-		got, _ = executed(t, engineOver(t, servergroup.PartialError, groups...), text, at(60, 70))
+		got, _ = executed(t, engineOver(t, config.PartialError, groups...), text, at(60, 70))
 		var unavailable *completeness.UnavailableError
 		require.ErrorAs(t, got.Err, &unavailable, text)
 		require.ErrorContains(t, got.Err, `server group "us" did not answer`)
 	}
 	// It is no empty answer, nor is that of a part that it alone concerns.
 	for _, text := range []string{`absent(m_total{region="us"})`, `sum(m_total{region="us"}) or sum(m_total{region="eu"})`} {
-		got, _ := executed(t, engineOver(t, servergroup.PartialWarn, groups...), text, at(60, 70))
+		got, _ := executed(t, engineOver(t, config.PartialWarn, groups...), text, at(60, 70))
 		var unavailable *completeness.UnavailableError
 		require.ErrorAs(t, got.Err, &unavailable, text)
 	}
@@ -476,16 +477,16 @@ func TestExecute_GroupThatDoesNotAnswer(t *testing.T) {
 // TestExecute_WhatIsSaid is said in upstream's words of the whole query, once.
 func TestExecute_WhatIsSaid(t *testing.T) {
 	eu, us, all := regionsOf(t)
-	for name, change := range map[string][2]func(*servergroup.Config){
-		"remote":    {func(*servergroup.Config) {}, func(*servergroup.Config) {}},
+	for name, change := range map[string][2]func(*config.Group){
+		"remote":    {func(*config.Group) {}, func(*config.Group) {}},
 		"here":      {pushdownOff, pushdownOff},
-		"one there": {pushdownOff, func(*servergroup.Config) {}},
+		"one there": {pushdownOff, func(*config.Group) {}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a, b := groupAt("eu", map[string]string{"region": "eu"}, eu), groupAt("us", map[string]string{"region": "us"}, us)
 			change[0](&a)
 			change[1](&b)
-			e := engineOver(t, servergroup.PartialWarn, a, b)
+			e := engineOver(t, config.PartialWarn, a, b)
 			for text, where := range map[string]string{
 				`sum(rate(foo[5m])) + 1`:                                   "(1:10)",
 				`1 + max by (region) (increase( foo{job="j"}[5m] ))`:       "(1:32)",
@@ -514,7 +515,7 @@ func TestExecute_CountedInfos(t *testing.T) {
 	}
 	eu, us := newStore(t, buckets("")), newStore(t, buckets(""))
 	all := truthOf(t, buckets(`,region="eu"`)+buckets(`,region="us"`))
-	e := engineOver(t, servergroup.PartialWarn, groupAt("eu", map[string]string{"region": "eu"}, eu), groupAt("us", map[string]string{"region": "us"}, us))
+	e := engineOver(t, config.PartialWarn, groupAt("eu", map[string]string{"region": "eu"}, eu), groupAt("us", map[string]string{"region": "us"}, us))
 	const text = `histogram_quantile(0.5, b_bucket)`
 	_, said := all(text, at(60, 62))
 	require.Len(t, said, 1)
@@ -525,7 +526,7 @@ func TestExecute_CountedInfos(t *testing.T) {
 // TestExecute_VarianceOfTimestamps depends on their order from the seventh digit on: that
 // of the truth is by the names of metrics first.
 func TestExecute_VarianceOfTimestamps(t *testing.T) {
-	var groups []servergroup.Config
+	var groups []config.Group
 	var data strings.Builder
 	for i, shard := range []string{"a", "b", "c"} {
 		load := func(lset string) string {
@@ -534,7 +535,7 @@ func TestExecute_VarianceOfTimestamps(t *testing.T) {
 		groups = append(groups, groupAt(shard, map[string]string{"shard": shard}, newStore(t, load(""))))
 		data.WriteString(load(fmt.Sprintf(",shard=%q", shard)))
 	}
-	all, e := truthOf(t, data.String()), engineOver(t, servergroup.PartialWarn, groups...)
+	all, e := truthOf(t, data.String()), engineOver(t, config.PartialWarn, groups...)
 	for _, text := range []string{
 		`stdvar(max_over_time({__name__=~"foo|up"}[5m]))`,
 		`stddev by (job) (-{__name__=~"foo|up"})`,
@@ -560,7 +561,7 @@ func TestExecute_SumsThatCancelOut(t *testing.T) {
 	in := func(p string) string { return strings.ReplaceAll(load(p), "{i=", "{p=\""+p+"\",i=") }
 	a, b := newStore(t, load("a")), newStore(t, load("b"))
 	all := truthOf(t, in("a")+in("b"))
-	e := engineOver(t, servergroup.PartialWarn, groupAt("a", map[string]string{"p": "a"}, a), groupAt("b", map[string]string{"p": "b"}, b))
+	e := engineOver(t, config.PartialWarn, groupAt("a", map[string]string{"p": "a"}, a), groupAt("b", map[string]string{"p": "b"}, b))
 	for _, text := range []string{`avg(big)`, `histogram_count(avg(h))`, `sum(ten)`, `avg(ten)`, `2 * sum by (x) (ten)`, `sum(fine)`} {
 		requireTruth(t, e, all, text, at(15, 20))
 		requireTruth(t, e, all, text, instantAt(20))
@@ -580,7 +581,7 @@ func TestExecute_ConflictingResets(t *testing.T) {
 	lines := strings.SplitAfter(load("", ""), "\n  h{i=\"3\"")
 	first, second := strings.TrimSuffix(lines[0], "\n  h{i=\"3\""), "\n  h{i=\"3\""+lines[1]
 	all := truthOf(t, load(`,p="a"`, `,p="b"`))
-	e := engineOver(t, servergroup.PartialWarn, groupAt("a", map[string]string{"p": "a"}, newStore(t, first)), groupAt("b", map[string]string{"p": "b"}, newStore(t, second)))
+	e := engineOver(t, config.PartialWarn, groupAt("a", map[string]string{"p": "a"}, newStore(t, first)), groupAt("b", map[string]string{"p": "b"}, newStore(t, second)))
 	span := times{start: time.Unix(15, 0)}
 	for _, text := range []string{`histogram_count(sum(h))`, `histogram_count(avg(h))`} {
 		_, said := all(text, span)
@@ -593,12 +594,12 @@ func TestExecute_ConflictingResets(t *testing.T) {
 // tells the last.
 func TestExecute_SaidInTwoPlaces(t *testing.T) {
 	eu, us, all := regionsOf(t)
-	for name, change := range map[string]func(*servergroup.Config){"remote": func(*servergroup.Config) {}, "here": pushdownOff} {
+	for name, change := range map[string]func(*config.Group){"remote": func(*config.Group) {}, "here": pushdownOff} {
 		t.Run(name, func(t *testing.T) {
 			a, b := groupAt("eu", map[string]string{"region": "eu"}, eu), groupAt("us", map[string]string{"region": "us"}, us)
 			change(&a)
 			change(&b)
-			e := engineOver(t, servergroup.PartialWarn, a, b)
+			e := engineOver(t, config.PartialWarn, a, b)
 			for _, text := range []string{
 				`sum(rate(foo[5m])) + sum(rate(foo[5m]))`,
 				`rate(foo{region="us"}[5m]) or rate(foo{region="eu"}[6m])`,
@@ -620,7 +621,7 @@ func TestExecute_PairsThatDoNotGoTogether(t *testing.T) {
 	}
 	eu, us := newStore(t, load("", histograms, floats)), newStore(t, load("", floats, histograms))
 	all := truthOf(t, load(`,region="eu"`, histograms, floats)+load(`,region="us"`, floats, histograms))
-	e := engineOver(t, servergroup.PartialWarn, groupAt("eu", map[string]string{"region": "eu"}, eu), groupAt("us", map[string]string{"region": "us"}, us))
+	e := engineOver(t, config.PartialWarn, groupAt("eu", map[string]string{"region": "eu"}, eu), groupAt("us", map[string]string{"region": "us"}, us))
 	const text = `(m > bool n) or up`
 	_, said := all(text, at(20, 22))
 	require.Len(t, said, 1)
@@ -631,11 +632,11 @@ func TestExecute_PairsThatDoNotGoTogether(t *testing.T) {
 // TestExecute_ErrorsAreUpstreams, of the whole query.
 func TestExecute_ErrorsAreUpstreams(t *testing.T) {
 	eu, us, all := regionsOf(t)
-	for _, change := range []func(*servergroup.Config){func(*servergroup.Config) {}, pushdownOff} {
+	for _, change := range []func(*config.Group){func(*config.Group) {}, pushdownOff} {
 		a, b := groupAt("eu", map[string]string{"region": "eu"}, eu), groupAt("us", map[string]string{"region": "us"}, us)
 		change(&a)
 		change(&b)
-		e := engineOver(t, servergroup.PartialWarn, a, b)
+		e := engineOver(t, config.PartialWarn, a, b)
 		for _, text := range []string{
 			`sum(foo{region="eu"} * on (region, job) m_total{region="eu"})`,
 			`1 + sum by (region) (foo * on (region) group_left () m_total)`,
@@ -656,10 +657,10 @@ func TestExecute_ErrorsAreUpstreams(t *testing.T) {
 func TestExecute_FloatAndHistogramAtOnce(t *testing.T) {
 	load := "\n  up{instance=\"t\",job=\"j\"} 1x720\n  h{instance=\"t\",job=\"j\"} {{schema:0 sum:5 count:4 buckets:[1 2 1]}}x720"
 	a, all := newStore(t, load), truthOf(t, load)
-	for _, change := range []func(*servergroup.Config){func(*servergroup.Config) {}, pushdownOff} {
+	for _, change := range []func(*config.Group){func(*config.Group) {}, pushdownOff} {
 		g := groupAt("g", nil, a)
 		change(&g)
-		requireTruth(t, engineOver(t, servergroup.PartialWarn, g), all, `-{__name__=~"h|up"}`, at(60, 62))
+		requireTruth(t, engineOver(t, config.PartialWarn, g), all, `-{__name__=~"h|up"}`, at(60, 62))
 	}
 }
 
@@ -667,7 +668,7 @@ func TestExecute_FloatAndHistogramAtOnce(t *testing.T) {
 func TestExecute_HistogramsAreReadNextTime(t *testing.T) {
 	load := "\n  up{instance=\"t\",job=\"j\"} 1x720\n  h{instance=\"t\",job=\"j\"} {{schema:0 sum:5 count:4 buckets:[1 2 1]}}x720"
 	a, all := newStore(t, load), truthOf(t, load)
-	e := engineOver(t, servergroup.PartialWarn, groupAt("g", nil, a))
+	e := engineOver(t, config.PartialWarn, groupAt("g", nil, a))
 	for n, want := range []int{1, 0, 0} {
 		requireTruth(t, e, all, `sum(h)`, at(60+int64(n), 90))
 		queries, reads := a.asked()
@@ -761,11 +762,11 @@ func TestExecute_HistogramsOfTwoKinds(t *testing.T) {
 	const exponential = "\n  h{job=\"a\"} {{schema:0 sum:1 count:1 buckets:[1]}}x100"
 	const custom = "\n  h{job=\"b\"} {{schema:-53 custom_values:[5 10] sum:1 count:1 buckets:[1]}}x100"
 	const floats = "\n  f{job=\"a\"} 1x100"
-	cfgs := []servergroup.Config{
+	cfgs := []config.Group{
 		groupAt("eu", map[string]string{"region": "eu"}, newStore(t, exponential+floats)),
 		groupAt("us", map[string]string{"region": "us"}, newStore(t, custom)),
 	}
-	e := engineOver(t, servergroup.PartialWarn, cfgs...)
+	e := engineOver(t, config.PartialWarn, cfgs...)
 	all := truthOf(t, strings.NewReplacer(`"a"`, `"a",region="eu"`, `"b"`, `"b",region="us"`).Replace(exponential+floats+custom))
 	for _, text := range []string{`sum(h) or sum(f)`, `sum(rate(h[5m])) or sum(f)`, `sum by (job) (h)`} {
 		requireTruth(t, e, all, text, at(5, 20))

@@ -18,14 +18,15 @@ import (
 	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/promqlx/enginetest"
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 var update = flag.Bool("update", false, "write the golden explanations")
 
 // groupOf is the configuration of a group whose replicas are so many.
-func groupOf(name string, replicas int, lset map[string]string) servergroup.Config {
-	cfg := servergroup.DefaultConfig
+func groupOf(name string, replicas int, lset map[string]string) config.Group {
+	cfg := config.DefaultGroup
 	cfg.Name, cfg.Labels = name, lset
 	tg := &targetgroup.Group{}
 	for i := range replicas {
@@ -37,21 +38,21 @@ func groupOf(name string, replicas int, lset map[string]string) servergroup.Conf
 
 // explained are topologies and queries of the golden explanations.
 func explained() map[string]struct {
-	groups  []servergroup.Config
+	groups  []config.Group
 	queries []string
 } {
 	region := func(name string) map[string]string { return map[string]string{"region": name} }
 	off, merge, archive := groupOf("us", 2, region("us")), groupOf("ap", 2, region("ap")), groupOf("archive", 1, nil)
-	off.Pushdown, merge.Replicas = servergroup.PushdownOff, servergroup.MergeAll
+	off.Pushdown, merge.Replicas = config.PushdownOff, config.MergeAll
 	archive.TimeRange.MinAge = model.Duration(time.Minute)
 	old := groupOf("old", 1, region("old"))
 	old.TimeRange.MinAge = model.Duration(time.Hour)
 	return map[string]struct {
-		groups  []servergroup.Config
+		groups  []config.Group
 		queries []string
 	}{
 		"regions": {
-			[]servergroup.Config{groupOf("eu", 2, region("eu")), off, merge, groupOf("sa", 1, region("sa")), old},
+			[]config.Group{groupOf("eu", 2, region("eu")), off, merge, groupOf("sa", 1, region("sa")), old},
 			[]string{
 				`sum(rate(m{region!="us"}[5m]))`,
 				`m{exported_region="x"} + on (instance) group_left () n smoothed`,
@@ -59,8 +60,8 @@ func explained() map[string]struct {
 				`time()`,
 			},
 		},
-		"pair":    {[]servergroup.Config{groupOf("main", 2, nil)}, []string{`quantile(0.9, rate(m[5m]))`, `info(m, {x="y"})`}},
-		"archive": {[]servergroup.Config{groupOf("main", 2, nil), archive}, []string{`sum(m)`}},
+		"pair":    {[]config.Group{groupOf("main", 2, nil)}, []string{`quantile(0.9, rate(m[5m]))`, `info(m, {x="y"})`}},
+		"archive": {[]config.Group{groupOf("main", 2, nil), archive}, []string{`sum(m)`}},
 	}
 }
 
@@ -72,7 +73,7 @@ func TestExplain_Golden(t *testing.T) {
 	var b strings.Builder
 	for _, name := range []string{"regions", "pair", "archive"} {
 		c := explained()[name]
-		view := servergroup.Offline(c.groups, servergroup.PartialWarn, time.Unix(7200, 0))
+		view := servergroup.Offline(c.groups, config.PartialWarn, time.Unix(7200, 0))
 		for _, query := range c.queries {
 			got, err := e.Explain(context.Background(), view, Question{Query: query, Start: time.Unix(7080, 0), End: time.Unix(7200, 0), Interval: time.Minute})
 			require.NoError(t, err)
@@ -94,7 +95,7 @@ func TestExplain_NamesRemovedAtTheEnd(t *testing.T) {
 	opts.EnableDelayedNameRemoval = true
 	e := NewEngine(opts, nil)
 	t.Cleanup(func() { require.NoError(t, e.Close()) })
-	view := servergroup.Offline([]servergroup.Config{groupOf("a", 1, nil)}, servergroup.PartialWarn, time.Unix(7200, 0))
+	view := servergroup.Offline([]config.Group{groupOf("a", 1, nil)}, config.PartialWarn, time.Unix(7200, 0))
 	at := time.Unix(7200, 0)
 	got, err := e.Explain(context.Background(), view, Question{Query: `rate(m[5m])`, Start: at, End: at})
 	require.NoError(t, err)

@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/config"
 )
 
 // wounded is the data of a fleet of targets over 80 minutes. From minute 10 on, in
@@ -35,7 +35,7 @@ func wounded(fleet, first int) string {
 func TestExecute_LargeFleet(t *testing.T) {
 	const fleet = 1000
 	a, b := newStore(t, wounded(fleet, 100)), newStore(t, wounded(fleet, 600))
-	e, all := engineOver(t, servergroup.PartialWarn, groupAt("g", nil, a, b)), truthOf(t, wounded(fleet, -1))
+	e, all := engineOver(t, config.PartialWarn, groupAt("g", nil, a, b)), truthOf(t, wounded(fleet, -1))
 	for _, text := range []string{`sum(rate(m_total[5m]))`, `topk(3, rate(m_total[5m]))`, `count by (job) (m_total > 1000)`, `avg(m_total) + count(m_total)`, `quantile(0.9, rate(m_total[5m]))`} {
 		for _, span := range []times{at(15, 75), at(30, 40), instantAt(42)} {
 			requireTruth(t, e, all, text, span)

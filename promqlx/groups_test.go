@@ -16,8 +16,8 @@ import (
 
 	"github.com/oneprom/oneprom/promqlx/enginetest"
 	"github.com/oneprom/oneprom/promqlx/plan"
-	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/backendtest"
+	"github.com/oneprom/oneprom/servergroup/config"
 )
 
 // fleetOfGroups serves any number of groups of two replicas, each below a path of its
@@ -102,8 +102,8 @@ func (f *fleetOfGroups) count() (seen map[string]int, most int) {
 }
 
 // groups are the configurations of so many.
-func (f *fleetOfGroups) groups(n int) []servergroup.Config {
-	cfgs := make([]servergroup.Config, n)
+func (f *fleetOfGroups) groups(n int) []config.Group {
+	cfgs := make([]config.Group, n)
 	for i := range cfgs {
 		cfgs[i] = groupAt(fmt.Sprintf("g%d", i), map[string]string{"region": fmt.Sprintf("r%d", i)}, &store{Server: f.replicas[0]}, &store{Server: f.replicas[1]})
 		cfgs[i].PathPrefix = "/" + cfgs[i].Name
@@ -116,7 +116,7 @@ func (f *fleetOfGroups) groups(n int) []servergroup.Config {
 func TestManyGroups(t *testing.T) {
 	const n = 150
 	f := newFleetOfGroups(t)
-	e := engineOver(t, servergroup.PartialError, f.groups(n)...)
+	e := engineOver(t, config.PartialError, f.groups(n)...)
 	requests := func(text string, groups int) (seen map[string]int, most int) {
 		for range 100 { // replicas are probed, and looked at, in the background
 			f.count()
@@ -148,7 +148,7 @@ func TestManyGroups(t *testing.T) {
 func BenchmarkGroups(b *testing.B) {
 	f := newFleetOfGroups(b)
 	for _, n := range []int{1, 10, 100, 1000} {
-		e := engineOver(b, servergroup.PartialError, f.groups(n)...)
+		e := engineOver(b, config.PartialError, f.groups(n)...)
 		for name, text := range map[string]string{
 			"one": `sum(rate(m_total{region="r0"}[5m]))`,
 			"all": `sum(rate(m_total[5m]))`,
@@ -181,7 +181,7 @@ func BenchmarkGroups(b *testing.B) {
 // and of one that concerns all.
 func BenchmarkPlan_1000(b *testing.B) {
 	f := newFleetOfGroups(b)
-	e := engineOver(b, servergroup.PartialError, f.groups(1000)...)
+	e := engineOver(b, config.PartialError, f.groups(1000)...)
 	for name, text := range map[string]string{
 		"one": `sum(rate(m_total{region="r0"}[5m]))`,
 		"all": `sum(rate(m_total[5m]))`,

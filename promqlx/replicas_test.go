@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/promqlx/enginetest"
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/config"
 )
 
 // everywhere has a store answer whatever it is asked by f.
@@ -36,12 +36,12 @@ var failing = map[string]http.HandlerFunc{
 func TestExecute_ReplicaThatFailsAfterTheChoice(t *testing.T) {
 	all := truthOf(t, targets("", true))
 	for name, how := range failing {
-		for mode, change := range map[string]func(*servergroup.Config){"there": func(*servergroup.Config) {}, "here": pushdownOff} {
+		for mode, change := range map[string]func(*config.Group){"there": func(*config.Group) {}, "here": pushdownOff} {
 			t.Run(name+" "+mode, func(t *testing.T) {
 				a, b := newStore(t, targets("", true)), newStore(t, targets("", true))
 				cfg := groupAt("g", nil, a, b)
 				change(&cfg)
-				e := engineOver(t, servergroup.PartialError, cfg)
+				e := engineOver(t, config.PartialError, cfg)
 				for _, text := range executedQueries {
 					requireTruth(t, e, all, text, at(60, 90))
 				}
@@ -69,7 +69,7 @@ func TestExecute_ReplicaThatOthersNeedFails(t *testing.T) {
 	}
 	a, b := newStore(t, missing(99)), newStore(t, missing(119)) // 25:00 to 29:45, and 30:00 to 34:45
 	cfg := groupAt("g", nil, a, b)
-	warn, strict := engineOver(t, servergroup.PartialWarn, cfg), engineOver(t, servergroup.PartialError, cfg)
+	warn, strict := engineOver(t, config.PartialWarn, cfg), engineOver(t, config.PartialError, cfg)
 	const text = `sum(count_over_time(foo[2m]))`
 	for _, e := range []*Engine{warn, strict} {
 		_, said := executed(t, e, text, at(30, 31))
@@ -87,12 +87,12 @@ func TestExecute_ReplicaThatOthersNeedFails(t *testing.T) {
 // is a partial one.
 func TestExecute_OnlyWholeReplicaFails(t *testing.T) {
 	for name, how := range failing {
-		for mode, change := range map[string]func(*servergroup.Config){"there": func(*servergroup.Config) {}, "here": pushdownOff} {
+		for mode, change := range map[string]func(*config.Group){"there": func(*config.Group) {}, "here": pushdownOff} {
 			t.Run(name+" "+mode, func(t *testing.T) {
 				a, b := newStore(t, targets("", true)), newStore(t, targets("", false))
 				cfg := groupAt("g", nil, a, b)
 				change(&cfg)
-				warn, strict := engineOver(t, servergroup.PartialWarn, cfg), engineOver(t, servergroup.PartialError, cfg)
+				warn, strict := engineOver(t, config.PartialWarn, cfg), engineOver(t, config.PartialError, cfg)
 				const text = `sum(count_over_time(foo[2m]))`
 				for _, e := range []*Engine{warn, strict} {
 					_, said := executed(t, e, text, at(20, 40))
@@ -115,7 +115,7 @@ func TestExecute_OnlyWholeReplicaFails(t *testing.T) {
 // the same ones.
 func TestExecute_GroupThatDiesMeanwhile(t *testing.T) {
 	a, b := newStore(t, targets("", true)), newStore(t, targets("", true))
-	e := engineOver(t, servergroup.PartialWarn, groupAt("a", map[string]string{"zone": "a"}, a), groupAt("b", map[string]string{"zone": "b"}, b))
+	e := engineOver(t, config.PartialWarn, groupAt("a", map[string]string{"zone": "a"}, a), groupAt("b", map[string]string{"zone": "b"}, b))
 	rest := truthOf(t, targets(`,zone="a"`, true))
 	b.everywhere(func(w http.ResponseWriter, r *http.Request) { // it still answers what counts, and reads of m_total
 		body, _ := io.ReadAll(r.Body)
@@ -139,7 +139,7 @@ func TestExecute_GroupThatDiesMeanwhile(t *testing.T) {
 // TestExplain_WhoAnsweredInstead: the plan says one replica, the record another.
 func TestExplain_WhoAnsweredInstead(t *testing.T) {
 	a, b := newStore(t, targets("", true)), newStore(t, targets("", true))
-	e := engineOver(t, servergroup.PartialError, groupAt("g", nil, a, b))
+	e := engineOver(t, config.PartialError, groupAt("g", nil, a, b))
 	analyzed := func(when times) ExplainedPiece {
 		x, _, err := e.Analyze(t.Context(), Question{Query: `sum(foo)`, Start: when.start, End: when.end, Interval: when.interval})
 		require.NoError(t, err)

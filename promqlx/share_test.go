@@ -21,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/config"
 )
 
 // threeSeries asks nobody and warns of its first number.
@@ -80,11 +81,11 @@ func (s *slots) count() int {
 }
 
 // heldEngine is an engine over groups with slots.
-func heldEngine(t *testing.T, cfgs ...servergroup.Config) (*Engine, *slots) {
+func heldEngine(t *testing.T, cfgs ...config.Group) (*Engine, *slots) {
 	t.Helper()
 	s, o := &slots{}, executionOpts()
 	o.ActiveQueryTracker = s
-	e := NewEngine(o, engineOver(t, servergroup.PartialWarn, cfgs...).groups)
+	e := NewEngine(o, engineOver(t, config.PartialWarn, cfgs...).groups)
 	t.Cleanup(func() { require.NoError(t, e.Close()) })
 	return e, s
 }
@@ -203,7 +204,7 @@ func TestShare_OneExecution(t *testing.T) {
 func TestShare_Backends(t *testing.T) {
 	const n, groups, text = 20, 3, `sum(rate(m_total[5m]))`
 	f := newFleetOfGroups(t)
-	e := engineOver(t, servergroup.PartialError, f.groups(groups)...)
+	e := engineOver(t, config.PartialError, f.groups(groups)...)
 	var want string
 	for range 100 { // at first replicas are probed, and looked at in the background
 		f.count()
@@ -292,13 +293,13 @@ func TestShare_Unequal(t *testing.T) {
 		context func(context.Context) context.Context
 	}{
 		{2, func(ctx context.Context) context.Context {
-			return servergroup.WithRequest(ctx, func(r *servergroup.Request) { r.Pushdown = servergroup.PushdownOff })
+			return servergroup.WithRequest(ctx, func(r *servergroup.Request) { r.Pushdown = config.PushdownOff })
 		}},
 		{2, func(ctx context.Context) context.Context {
-			return servergroup.WithRequest(ctx, func(r *servergroup.Request) { r.Partial = servergroup.PartialError })
+			return servergroup.WithRequest(ctx, func(r *servergroup.Request) { r.Partial = config.PartialError })
 		}},
 		{1, func(ctx context.Context) context.Context {
-			return servergroup.WithRequest(ctx, func(r *servergroup.Request) { r.Partial = servergroup.PartialWarn }) // as configured
+			return servergroup.WithRequest(ctx, func(r *servergroup.Request) { r.Partial = config.PartialWarn }) // as configured
 		}},
 		{1, func(ctx context.Context) context.Context {
 			return promql.NewOriginContext(ctx, map[string]any{"client": "another"})
@@ -336,10 +337,10 @@ func TestShare_SubqueryStep(t *testing.T) {
 // groups before.
 func TestShare_Reload(t *testing.T) {
 	backend := newStore(t, "\n  m 1x720")
-	region := func(name string) servergroup.Config { return groupAt("g", map[string]string{"region": name}, backend) }
+	region := func(name string) config.Group { return groupAt("g", map[string]string{"region": name}, backend) }
 	e, s := heldEngine(t, region("old"))
-	reload := func(cfgs ...servergroup.Config) {
-		require.NoError(t, e.groups.Apply(t.Context(), cfgs, servergroup.PartialWarn))
+	reload := func(cfgs ...config.Group) {
+		require.NoError(t, e.groups.Apply(t.Context(), cfgs, config.PartialWarn))
 	}
 	ws := waitersFor(t, 4, e, `m`, instantAt(60))
 	s.hold()

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/dedup"
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -94,7 +94,7 @@ func TestExecute_FetchedOnce(t *testing.T) {
 	pair, one := groupAt("g", map[string]string{"group": "g"}, a, b), groupAt("h", map[string]string{"group": "h"}, c)
 	mergeAll(&pair)
 	pushdownOff(&one)
-	e := engineOver(t, servergroup.PartialWarn, pair, one)
+	e := engineOver(t, config.PartialWarn, pair, one)
 	all := truthOf(t, targets(`,group="g"`, true)+targets(`,group="h"`, true))
 	asked := func(s *store) int {
 		_, reads := s.asked()

@@ -16,7 +16,7 @@ import (
 	"github.com/oneprom/oneprom/proxy/queries"
 	"github.com/oneprom/oneprom/proxy/tenant"
 	"github.com/oneprom/oneprom/proxy/tracing"
-	"github.com/oneprom/oneprom/servergroup"
+	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 )
 
 // reloadOutcome is what came of loading the configuration.
@@ -54,7 +54,7 @@ func (s *Server) reloadSteps() []step {
 			return change{commit: c.Commit, rollback: c.Rollback, discard: c.Discard}, err
 		}},
 		{"server groups", func(cfg *config.Config) (change, error) {
-			c, err := s.set.Prepare(cfg.Groups(), servergroup.PartialResponse(cfg.Global.PartialResponse))
+			c, err := s.set.Prepare(cfg.Groups(), groupconfig.PartialResponse(cfg.Global.PartialResponse))
 			return change{commit: c.Commit, rollback: c.Rollback, finish: c.Finish}, err
 		}},
 		{"query rules", func(cfg *config.Config) (change, error) {

@@ -19,8 +19,10 @@ import (
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/health"
 	"github.com/oneprom/oneprom/servergroup/lifetime"
+	"github.com/oneprom/oneprom/servergroup/targets"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -64,7 +66,7 @@ func trio(t *testing.T) (*View, []*replica) {
 	t.Cleanup(life.End)
 	reg := prometheus.NewRegistry()
 	h := newHealths(Options{Now: time.Now, Logger: slog.New(slog.DiscardHandler), Registerer: reg}, life, newMetrics(reg, &Set{}))
-	cfg := DefaultConfig
+	cfg := config.DefaultGroup
 	cfg.Name = "g"
 	e, err := newEntry(cfg, h)
 	require.NoError(t, err)
@@ -72,7 +74,7 @@ func trio(t *testing.T) (*View, []*replica) {
 	g := (*e.groups.Load())[0]
 	var list []*replica
 	for _, host := range []string{"a", "b", "c"} {
-		r := newReplica(g, endpoint{url: &url.URL{Scheme: "http", Host: host}})
+		r := newReplica(g, targets.Endpoint{URL: &url.URL{Scheme: "http", Host: host}})
 		r.health.SetProbe(func(context.Context) error { return nil })
 		list = append(list, r)
 	}
@@ -220,7 +222,7 @@ func TestBreaker_GroupWithoutAnyReplicaIsSkipped(t *testing.T) {
 	eu, us := groupOf("eu", a.Server), groupOf("us", b.Server)
 	eu.Region, us.Region = "eu-west", "us-east"
 	eu.Labels, us.Labels = map[string]string{"region": "eu"}, map[string]string{"region": "us"}
-	s := newTestSet(t, PartialWarn, eu, us)
+	s := newTestSet(t, config.PartialWarn, eu, us)
 	open(t, s, a)
 	require.Equal(t, map[string]bool{"eu-west": false, "us-east": true}, s.current.Load().regions())
 
@@ -244,7 +246,7 @@ func TestBreaker_GroupWithoutAnyReplicaIsSkipped(t *testing.T) {
 // TestBreaker_FailsOpen: where there is nobody else, everybody is asked.
 func TestBreaker_FailsOpen(t *testing.T) {
 	a := newEvaluator(t, there)
-	s := newTestSet(t, PartialWarn, groupOf("eu", a.Server))
+	s := newTestSet(t, config.PartialWarn, groupOf("eu", a.Server))
 	r := open(t, s, a)
 	a.everywhere.Store(nil)
 	r.health.SetProbe(func(context.Context) error {
@@ -260,10 +262,10 @@ func TestBreaker_FailsOpen(t *testing.T) {
 func TestBreaker_OutlivesAReload(t *testing.T) {
 	a := newEvaluator(t, there)
 	cfg := groupOf("eu", a.Server)
-	s := newTestSet(t, PartialWarn, cfg)
+	s := newTestSet(t, config.PartialWarn, cfg)
 	before := open(t, s, a)
 	cfg.Timeout *= 2
-	require.NoError(t, s.Apply(t.Context(), []Config{cfg}, PartialWarn))
+	require.NoError(t, s.Apply(t.Context(), []config.Group{cfg}, config.PartialWarn))
 	after := (*s.current.Load().groups()[0].replicas.Load())[0]
 	require.NotSame(t, before, after)
 	require.Equal(t, health.Open, after.health.State())
@@ -271,7 +273,7 @@ func TestBreaker_OutlivesAReload(t *testing.T) {
 
 	// What is not there any more is forgotten, in the metrics too.
 	cfg.Name = "other"
-	require.NoError(t, s.Apply(t.Context(), []Config{cfg}, PartialWarn))
+	require.NoError(t, s.Apply(t.Context(), []config.Group{cfg}, config.PartialWarn))
 	require.Equal(t, "closed", s.Status()[0].Replicas[0].Breaker)
 	require.Len(t, s.healths.known, 1)
 }
@@ -284,7 +286,7 @@ func TestMetrics_OfReplicas(t *testing.T) {
 	t.Cleanup(s.Close)
 	cfg := groupOf("g", a.Server)
 	cfg.Region = "r"
-	require.NoError(t, s.Apply(t.Context(), []Config{cfg}, PartialWarn))
+	require.NoError(t, s.Apply(t.Context(), []config.Group{cfg}, config.PartialWarn))
 	_, _, err = selectText(t, s, "foo", 0, hour)
 	require.NoError(t, err)
 	of := fmt.Sprintf(`group="g",region="r",replica="%s"`, a.URL)
@@ -307,7 +309,7 @@ oneprom_replica_fetched_samples_total{`+of+`,transport="remote_read_streamed"} 4
 	for _, p := range problems {
 		require.NotContains(t, p.Metric, "oneprom_", p.Text)
 	}
-	require.NoError(t, s.Apply(t.Context(), nil, PartialWarn))
+	require.NoError(t, s.Apply(t.Context(), nil, config.PartialWarn))
 	n, err := testutil.GatherAndCount(reg, "oneprom_replica_attempts_total", "oneprom_replica_breaker_open", "oneprom_replica_fetched_bytes_total", "oneprom_replica_fetched_samples_total")
 	require.NoError(t, err)
 	require.Zero(t, n)
@@ -357,7 +359,7 @@ func TestAttempt_OthersFailuresAreNotItsOwn(t *testing.T) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		<-r.Context().Done()
 	}))
-	s := newTestSet(t, PartialWarn, groupOf("g", hung))
+	s := newTestSet(t, config.PartialWarn, groupOf("g", hung))
 	r := s.View(t.Context()).groups[0].replicas[0]
 	p, err := r.ready(t.Context())
 	require.NoError(t, err)

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+
+	"github.com/oneprom/oneprom/servergroup/config"
 )
 
 // Change replaces the groups of a Set by others. What can fail because of their
@@ -22,7 +24,7 @@ type Change struct {
 // Prepare makes what the groups of cfgs need, and touches nothing that is in use. Groups
 // whose configuration did not change stay as they are, with their connections and what was
 // found out about their backends.
-func (s *Set) Prepare(cfgs []Config, partial PartialResponse) (*Change, error) {
+func (s *Set) Prepare(cfgs []config.Group, partial config.PartialResponse) (*Change, error) {
 	c := &Change{set: s, before: s.current.Load(), next: &generation{partial: partial}, gone: map[string]*entry{}}
 	for _, e := range c.before.all() {
 		c.gone[e.cfg.Name] = e

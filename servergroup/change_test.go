@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
+	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/health"
 )
 
@@ -20,10 +21,10 @@ import (
 func TestChange_PrepareTouchesNothing(t *testing.T) {
 	a, b := backend(t, ""), backend(t, "")
 	cfg := groupOf("a", a)
-	s := newTestSet(t, PartialWarn, cfg)
+	s := newTestSet(t, config.PartialWarn, cfg)
 	before := s.current.Load()
 	cfg = groupOf("a", a, b)
-	_, err := s.Prepare([]Config{cfg}, PartialError)
+	_, err := s.Prepare([]config.Group{cfg}, config.PartialError)
 	require.NoError(t, err)
 	require.Same(t, before, s.current.Load())
 	require.Len(t, s.healths.known, 1)
@@ -47,13 +48,13 @@ func TestChange_Rollback(t *testing.T) {
 		}
 		h.ServeHTTP(w, r)
 	}))
-	s := newTestSet(t, PartialWarn, groupOf("a", srv))
+	s := newTestSet(t, config.PartialWarn, groupOf("a", srv))
 	before := s.current.Load()
 	r := (*before.groups()[0].replicas.Load())[0]
 	next, other := groupOf("a", srv), groupOf("b", backend(t, ""))
 	next.Headers = map[string]commoncfg.Secret{"X-Next": "1"}
 
-	c, err := s.Prepare([]Config{next, other}, PartialError)
+	c, err := s.Prepare([]config.Group{next, other}, config.PartialError)
 	require.NoError(t, err)
 	require.NoError(t, c.Commit(t.Context()))
 	require.Len(t, s.Status(), 2)
@@ -77,9 +78,9 @@ func TestChange_Rollback(t *testing.T) {
 }
 
 func TestChange_RollbackOfTheFirst(t *testing.T) {
-	s := newTestSet(t, PartialWarn)
+	s := newTestSet(t, config.PartialWarn)
 	s.current.Store(nil)
-	c, err := s.Prepare([]Config{groupOf("a", backend(t, ""))}, PartialWarn)
+	c, err := s.Prepare([]config.Group{groupOf("a", backend(t, ""))}, config.PartialWarn)
 	require.NoError(t, err)
 	require.NoError(t, c.Commit(t.Context()))
 	require.True(t, s.Ready())
@@ -96,11 +97,11 @@ func TestChange_RollbackOfDiscovery(t *testing.T) {
 	sd <- targetsOf(old.URL)
 	cfg := groupOf("a")
 	cfg.ServiceDiscoveryConfigs = discovery.Configs{sd}
-	s := newTestSet(t, PartialWarn, cfg)
+	s := newTestSet(t, config.PartialWarn, cfg)
 
 	changed := groupOf("a")
 	changed.ServiceDiscoveryConfigs = discovery.Configs{make(toldSD)}
-	c, err := s.Prepare([]Config{changed}, PartialWarn)
+	c, err := s.Prepare([]config.Group{changed}, config.PartialWarn)
 	require.NoError(t, err)
 	impatient, cancel := context.WithCancel(t.Context())
 	cancel()

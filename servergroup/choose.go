@@ -5,14 +5,14 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -138,7 +138,7 @@ func (p *Partition) Choose(ctx context.Context, n Need) ([]*Piece, error) {
 		return merged(fmt.Sprintf("more than %d steps", mostSteps)), nil
 	}
 	g := p.members[0]
-	lo, hi := g.cfg.TimeRange.bounds(p.view.now)
+	lo, hi := g.cfg.TimeRange.Bounds(p.view.now)
 	for _, r := range n.Reaches {
 		if from, to := r.window(n.Steps.Start, n.Steps.End); from < lo || to > hi {
 			return merged("its time_range does not hold the whole window"), nil
@@ -153,7 +153,7 @@ func (p *Partition) Choose(ctx context.Context, n Need) ([]*Piece, error) {
 		return []*Piece{only}, nil
 	case len(g.replicas) == 1:
 		return merged("it stores what several replicas have written"), nil
-	case g.cfg.Replicas == MergeAll:
+	case g.cfg.Replicas == config.MergeAll:
 		return merged("replicas: merge"), nil
 	}
 	c := chooser{partition: p, need: n, steps: int(n.Steps.Count()), targets: 1, lost: map[int]error{}}
@@ -295,7 +295,7 @@ func (c *chooser) withOthers(pieces []*Piece) []*Piece {
 	if len(c.others) == 0 {
 		return pieces
 	}
-	text := anyOf(c.others)
+	text := labelmap.AnyOf(c.others)
 	for _, p := range pieces {
 		p.narrowed = append(p.narrowed, labels.MustNewMatcher(labels.MatchNotRegexp, labels.MetricName, text))
 	}
@@ -421,12 +421,12 @@ func (c *chooser) divide(s share) []*Piece {
 	if len(cut) == 0 {
 		return []*Piece{alone}
 	}
-	text := anyOf(cut)
+	text := labelmap.AnyOf(cut)
 	alone.Why = fmt.Sprintf("whole but for %d of %d targets", len(cut), c.targets)
-	alone.narrowed = []*labels.Matcher{labels.MustNewMatcher(labels.MatchNotRegexp, targetLabel, text)}
+	alone.narrowed = []*labels.Matcher{labels.MustNewMatcher(labels.MatchNotRegexp, labelmap.TargetLabel, text)}
 	rest := c.merged("targets cut out", s.main, turns...)
 	rest.whole = c.whole(s, isCut)
-	rest.narrowed = []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, targetLabel, text)}
+	rest.narrowed = []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, labelmap.TargetLabel, text)}
 	return []*Piece{alone, rest}
 }
 
@@ -462,18 +462,6 @@ func (c *chooser) cut(s share) []string {
 }
 
 func (u run) meets(o run) bool { return u.from <= o.to && u.to >= o.from }
-
-// targetLabel is the label by which targets are cut out.
-const targetLabel = "instance"
-
-// anyOf is the regular expression that matches some values and no others.
-func anyOf(values []string) string {
-	quoted := make([]string, len(values))
-	for i, v := range values {
-		quoted[i] = regexp.QuoteMeta(v)
-	}
-	return strings.Join(quoted, "|")
-}
 
 // routedGroups are the groups that a selection of the piece is fetched from.
 func (p *Piece) routedGroups(sel Selection) []routedGroup {

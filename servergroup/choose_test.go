@@ -17,6 +17,8 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 
+	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -28,7 +30,7 @@ func stepsTo(n int64) transport.Steps {
 // chooserOf chooses among n replicas that nobody has asked. spoiled are the runs by
 // replica and instance.
 func chooserOf(steps, targets int, byTarget bool, spoiled ...map[string][]run) *chooser {
-	p := &Partition{view: &View{}, members: []groupView{{cfg: &Config{Name: "g"}}}}
+	p := &Partition{view: &View{}, members: []groupView{{cfg: &config.Group{Name: "g"}}}}
 	for range spoiled {
 		p.members[0].replicas = append(p.members[0].replicas, &replica{})
 	}
@@ -231,14 +233,14 @@ func TestStepsOf(t *testing.T) {
 func TestAnyOf(t *testing.T) {
 	odd := []string{"a.b:9090", "a+b", "(", "x|y", "[::1]:80", `back\slash`, "new\nline", "ü", "^$", "a*"}
 	for i, value := range odd {
-		m := labels.MustNewMatcher(labels.MatchRegexp, targetLabel, anyOf([]string{"other", value}))
+		m := labels.MustNewMatcher(labels.MatchRegexp, labelmap.TargetLabel, labelmap.AnyOf([]string{"other", value}))
 		require.True(t, m.Matches("other"))
 		for j, o := range odd {
 			require.Equal(t, i == j, m.Matches(o), "%s %s", value, o)
 		}
 	}
 	for value, unlike := range map[string]string{"a.b:9090": "axb:9090", "x|y": "x", "a*": "aa", "ü": "u"} {
-		require.False(t, labels.MustNewMatcher(labels.MatchRegexp, targetLabel, anyOf([]string{value})).Matches(unlike))
+		require.False(t, labels.MustNewMatcher(labels.MatchRegexp, labelmap.TargetLabel, labelmap.AnyOf([]string{value})).Matches(unlike))
 	}
 }
 
@@ -444,7 +446,7 @@ func pieceText(t *testing.T, s *Set, p *Piece, selector string, mint, maxt int64
 // TestChoose_Merged says why a partition is merged as a whole.
 func TestChoose_Merged(t *testing.T) {
 	a, b := newEvaluator(t, there).Server, newEvaluator(t, there).Server
-	f := func(want, who string, change func(*Config), servers ...*httptest.Server) {
+	f := func(want, who string, change func(*config.Group), servers ...*httptest.Server) {
 		t.Helper()
 		cfg := groupOf("g", servers...)
 		change(&cfg)
@@ -454,19 +456,19 @@ func TestChoose_Merged(t *testing.T) {
 		require.Equal(t, []string{who}, shownPieces(pieces))
 		require.Contains(t, pieces[0].Why, want)
 	}
-	f("the only replica", "10-60 0", func(*Config) {}, a)
-	f("whole", "10-60 0", func(*Config) {}, a, b)
-	f("replicas: merge", "10-60 [0]", func(c *Config) { c.Replicas = MergeAll }, a, b)
-	f("the only replica", "10-60 0", func(c *Config) { c.Replicas = MergeAll }, a)
-	f("it stores what several replicas have written", "10-60 [0]", func(c *Config) { c.ReplicaLabels = []string{"replica"} }, a)
-	f("no replicas", "10-60 [0]", func(*Config) {})
-	f("no evidence: the group's configuration takes", "10-60 [0]", func(c *Config) { c.Labels = map[string]string{"job": "x"} }, a, b)
+	f("the only replica", "10-60 0", func(*config.Group) {}, a)
+	f("whole", "10-60 0", func(*config.Group) {}, a, b)
+	f("replicas: merge", "10-60 [0]", func(c *config.Group) { c.Replicas = config.MergeAll }, a, b)
+	f("the only replica", "10-60 0", func(c *config.Group) { c.Replicas = config.MergeAll }, a)
+	f("it stores what several replicas have written", "10-60 [0]", func(c *config.Group) { c.ReplicaLabels = []string{"replica"} }, a)
+	f("no replicas", "10-60 [0]", func(*config.Group) {})
+	f("no evidence: the group's configuration takes", "10-60 [0]", func(c *config.Group) { c.Labels = map[string]string{"job": "x"} }, a, b)
 	// The window reaches from 5:00.001 to 60:00, and now is 3 h.
-	old := func(d time.Duration) func(*Config) {
-		return func(c *Config) { c.TimeRange.MinAge = model.Duration(d) }
+	old := func(d time.Duration) func(*config.Group) {
+		return func(c *config.Group) { c.TimeRange.MinAge = model.Duration(d) }
 	}
-	young := func(d time.Duration) func(*Config) {
-		return func(c *Config) { c.TimeRange.MaxAge = model.Duration(d) }
+	young := func(d time.Duration) func(*config.Group) {
+		return func(c *config.Group) { c.TimeRange.MaxAge = model.Duration(d) }
 	}
 	f("whole", "10-60 0", old(2*time.Hour), a, b)
 	f("its time_range does not hold", "10-60 [0]", old(2*time.Hour+time.Millisecond), a, b)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/oneprom/oneprom/servergroup/backendtest/fault"
+	"github.com/oneprom/oneprom/servergroup/config"
 )
 
 // Samples of a server whose clock is wrong are not where they belong, and nothing in them shows it.
@@ -24,7 +25,7 @@ func TestView_WrongClockIsSaid(t *testing.T) {
 	f := func(wrong time.Duration, want string) {
 		t.Helper()
 		require.NoError(t, p.Set(fault.Clock(wrong, h)))
-		s := newTestSet(t, PartialWarn, groupOf("a", &httptest.Server{URL: "http://" + p.Addr()}))
+		s := newTestSet(t, config.PartialWarn, groupOf("a", &httptest.Server{URL: "http://" + p.Addr()}))
 		got, ws, err := selectText(t, s, `foo`, 0, 0)
 		require.NoError(t, err)
 		require.Equal(t, `{__name__="foo"} 0:1`+"\n", got)

@@ -12,7 +12,10 @@ import (
 
 	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/findings"
+	"github.com/oneprom/oneprom/servergroup/labelmap"
+	"github.com/oneprom/oneprom/servergroup/routing"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -73,7 +76,7 @@ const checkedTime = 60 * 60 * 1000
 // valuesInData returns some values of a label in the newest of a backend's data that
 // the group is asked for.
 func (r *replica) valuesInData(ctx context.Context, p *profile, name string) ([]string, error) {
-	lo, hi := r.group.TimeRange.bounds(r.now())
+	lo, hi := r.group.TimeRange.Bounds(r.now())
 	newest := min(hi, r.now().UnixMilli())
 	values, _, err := p.client.LabelValues(ctx, name, transport.Lookup{MinT: max(lo, newest-checkedTime), MaxT: newest, Limit: 10})
 	return values, err
@@ -82,13 +85,13 @@ func (r *replica) valuesInData(ctx context.Context, p *profile, name string) ([]
 // oustedText tells of a label of the data that has the name of an injected one.
 func oustedText(name, injected, value string) string {
 	return fmt.Sprintf("series carry %s=%q already, and `labels` injects %q: they are shown with %s%s; if the data tells its %s itself, name it under `intrinsic_labels` instead",
-		name, value, injected, exportedPrefix, name, name)
+		name, value, injected, labelmap.ExportedPrefix, name, name)
 }
 
 // noteOusted notes the labels that injected ones have ousted in an answer.
-func (v *View) noteOusted(t *routedGroup, rules *labelRules, said *completeness.Remarks) {
-	for _, name := range sortedKeys(rules.ousted) {
-		text := oustedText(name, t.cfg.Labels[name], rules.ousted[name])
+func (v *View) noteOusted(t *routedGroup, rules *labelmap.Rules, said *completeness.Remarks) {
+	for _, name := range sortedKeys(rules.Conflicts()) {
+		text := oustedText(name, t.cfg.Labels[name], rules.Conflicts()[name])
 		t.found.Add("ousted "+name, text, v.now)
 		said.Warn(completeness.About(t.cfg.Name, "", text))
 	}
@@ -98,7 +101,7 @@ func (v *View) noteOusted(t *routedGroup, rules *labelRules, said *completeness.
 // doubtful, nil if nothing can.
 func (v *View) auditor(sources []source, sel Selection, said *completeness.Remarks) func(labels.Labels, []dedup.Run, []origin) {
 	lossy, several := false, false // several groups that hold the newest data
-	var newest *Config
+	var newest *config.Group
 	for _, s := range sources {
 		lossy = lossy || s.profile.dialect.Lacks.StaleMarkers && sel.Steps != nil
 		if s.current() {
@@ -127,10 +130,10 @@ func (v *View) noteHistograms(sources []source, sel Selection, said *completenes
 		if !s.profile.dialect.Lacks.Histograms {
 			continue
 		}
-		lo, _ := s.from.cfg.TimeRange.bounds(v.now)
+		lo, _ := s.from.cfg.TimeRange.Bounds(v.now)
 		first, found := int64(math.MaxInt64), false
 		for _, o := range sources {
-			if t, ok := o.firstHistogram(); ok && (len(s.series) > 0 || !disjoint(s.from.cfg, o.from.cfg)) {
+			if t, ok := o.firstHistogram(); ok && (len(s.series) > 0 || !routing.Disjoint(s.from.cfg, o.from.cfg)) {
 				first, found = min(first, t), true
 			}
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -47,7 +48,7 @@ func asInfluxDB(h http.Handler) http.Handler {
 func samplesOnly(o *backendtest.Options) { o.RemoteRead = backendtest.SamplesOnly }
 
 // as returns a backend of another kind.
-func as(t *testing.T, kind func(http.Handler) http.Handler, load string, change ...func(*backendtest.Options)) Config {
+func as(t *testing.T, kind func(http.Handler) http.Handler, load string, change ...func(*backendtest.Options)) config.Group {
 	t.Helper()
 	return groupOf("archive", serve(t, kind(overridden(t, load, change...))))
 }
@@ -120,7 +121,7 @@ func sameSeries(a, b string) string {
 }
 
 // recent returns a group of one Prometheus.
-func recent(t *testing.T, name, load string) Config {
+func recent(t *testing.T, name, load string) config.Group {
 	t.Helper()
 	return groupOf(name, backend(t, load))
 }
@@ -154,7 +155,7 @@ func TestConflict_OfThreeGroupsEachPairIsNamed(t *testing.T) {
 
 // TestConflict_IsFoundAroundAnArchive: wherever that is in the configuration.
 func TestConflict_IsFoundAroundAnArchive(t *testing.T) {
-	groups := []Config{recent(t, "a", twenty), recent(t, "b", twenty), as(t, asVictoriaMetrics, twenty, noRemoteRead)}
+	groups := []config.Group{recent(t, "a", twenty), recent(t, "b", twenty), as(t, asVictoriaMetrics, twenty, noRemoteRead)}
 	for _, order := range [][]int{{0, 1, 2}, {0, 2, 1}, {2, 0, 1}} {
 		s, _ := setAt(t, groups[order[0]], groups[order[1]], groups[order[2]])
 		ws := warningsOf(t, s, "foo")
@@ -173,7 +174,7 @@ func TestConflict_ReplicasOfAGroupAreNone(t *testing.T) {
 }
 
 func TestConflict_OverlapOfAnArchiveIsNone(t *testing.T) {
-	f := func(archive Config) {
+	f := func(archive config.Group) {
 		t.Helper()
 		archive.Name = "archive"
 		s, _ := setAt(t, recent(t, "a", twenty), archive)
@@ -187,7 +188,7 @@ func TestConflict_OverlapOfAnArchiveIsNone(t *testing.T) {
 	old.TimeRange.MinAge = model.Duration(15 * time.Second)
 	f(old)
 	ended := recent(t, "x", twenty)
-	ended.TimeRange.End = Time{time.UnixMilli(61_000)}
+	ended.TimeRange.End = config.Time{Time: time.UnixMilli(61_000)}
 	f(ended)
 
 	// A bound at the other end makes no archive.
@@ -211,7 +212,7 @@ func TestConflict_GroupsThatLabelsTellApartAreNone(t *testing.T) {
 }
 
 func TestConflict_ReplicaLabelIsNowhere(t *testing.T) {
-	f := func(found bool, cfg Config) {
+	f := func(found bool, cfg config.Group) {
 		t.Helper()
 		cfg.ReplicaLabels = []string{"replica"}
 		s, _ := setAt(t, cfg)
@@ -233,7 +234,7 @@ func TestConflict_ReplicaLabelIsNowhere(t *testing.T) {
 	f(false, as(t, asInfluxDB, twenty, samplesOnly))
 
 	// A backend that does not show its configuration.
-	hidden := func(load string, status map[string]int) Config {
+	hidden := func(load string, status map[string]int) config.Group {
 		o := overridden(t, load, external("replica", "r1"))
 		o.status = status
 		return groupOf("a", serve(t, o))
@@ -242,7 +243,7 @@ func TestConflict_ReplicaLabelIsNowhere(t *testing.T) {
 	f(false, hidden(twenty, map[string]int{"/status/config": 403}))
 	never := hidden(twenty, map[string]int{"/status/config": 403, "/read": 404})
 	f(false, never)
-	never.RemoteRead = RemoteReadNever
+	never.RemoteRead = config.RemoteReadNever
 	f(false, never)
 	// One that does not answer the question.
 	f(false, hidden(twenty, map[string]int{"/status/config": 404, "/label/replica/values": 404}))
@@ -250,7 +251,7 @@ func TestConflict_ReplicaLabelIsNowhere(t *testing.T) {
 }
 
 func TestConflict_ExternalLabelDisagrees(t *testing.T) {
-	f := func(found bool, cfg Config) {
+	f := func(found bool, cfg config.Group) {
 		t.Helper()
 		cfg.Labels = map[string]string{"region": "eu"}
 		s, _ := setAt(t, cfg)
@@ -316,7 +317,7 @@ func TestConflict_ExternalLabelsDifferBetweenReplicas(t *testing.T) {
 }
 
 func TestConflict_KindIsNotTheBackends(t *testing.T) {
-	f := func(kind transport.Kind, want string, cfg Config) {
+	f := func(kind transport.Kind, want string, cfg config.Group) {
 		t.Helper()
 		cfg.Kind = kind
 		s, _ := setAt(t, cfg)
@@ -347,8 +348,8 @@ func TestPartial_WarningsOfBackendsAreErrorsWhereAnswersMustBeWhole(t *testing.T
 		_, _ = io.WriteString(w, `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"foo"},"values":[[1,"1"]]}]},"warnings":["a store\nis away"]}`)
 	}))
 	cfg := groupOf("a", srv)
-	cfg.RemoteRead = RemoteReadNever
-	s := newTestSet(t, PartialError, cfg)
+	cfg.RemoteRead = config.RemoteReadNever
+	s := newTestSet(t, config.PartialError, cfg)
 	_, ws, err := selectText(t, s, `foo`, 0, 60_000)
 	var partial *completeness.UnavailableError
 	require.ErrorAs(t, err, &partial)
@@ -356,7 +357,7 @@ func TestPartial_WarningsOfBackendsAreErrorsWhereAnswersMustBeWhole(t *testing.T
 	require.False(t, partial.Late)
 	require.NotNil(t, ws)
 
-	v := s.View(WithRequest(t.Context(), func(r *Request) { r.Partial = PartialWarn }))
+	v := s.View(WithRequest(t.Context(), func(r *Request) { r.Partial = config.PartialWarn }))
 	list, more, err := v.fetch(t.Context(), Selection{Matchers: matchersOf(t, `foo`), MaxT: 60_000})
 	require.NoError(t, err)
 	require.Len(t, list, 1)
@@ -367,7 +368,7 @@ func TestPartial_WarningsOfBackendsAreErrorsWhereAnswersMustBeWhole(t *testing.T
 func TestPartial_DoubtsAreNoErrors(t *testing.T) {
 	cfg := groupOf("a", backend(t, "load 15s\n foo{region=\"x\"} 1x3", external("region", "us")))
 	cfg.Labels = map[string]string{"region": "eu"}
-	s := newTestSet(t, PartialError, cfg, recent(t, "b", twenty), recent(t, "c", twenty))
+	s := newTestSet(t, config.PartialError, cfg, recent(t, "b", twenty), recent(t, "c", twenty))
 	require.Len(t, warningsOf(t, s, "foo"), 3)
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/oneprom/oneprom/servergroup/backendtest/fault"
+	"github.com/oneprom/oneprom/servergroup/config"
 )
 
 // A request that is under way when its group goes keeps its connection, but no longer than it needs
@@ -18,7 +19,7 @@ func TestApply_ConnectionsOfAGoneGroupEnd(t *testing.T) {
 	p, err := fault.New(backendtest.NewHandler(backendtest.Options{Queryable: backendtest.Empty{}}))
 	require.NoError(t, err)
 	t.Cleanup(p.Close)
-	s := newTestSet(t, PartialWarn, groupOf("a", &httptest.Server{URL: "http://" + p.Addr()}))
+	s := newTestSet(t, config.PartialWarn, groupOf("a", &httptest.Server{URL: "http://" + p.Addr()}))
 	v := s.View(t.Context())
 	names := func() error {
 		_, _, err := v.LabelNames(t.Context(), Lookup{MaxT: 1})
@@ -32,7 +33,7 @@ func TestApply_ConnectionsOfAGoneGroupEnd(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- names() }()
 	require.Eventually(t, func() bool { return p.Requests() > before }, time.Minute, time.Millisecond)
-	require.NoError(t, s.Apply(t.Context(), nil, PartialWarn))
+	require.NoError(t, s.Apply(t.Context(), nil, config.PartialWarn))
 	require.NoError(t, <-ended)
 	// A view of the gone group may still ask.
 	require.NoError(t, names())

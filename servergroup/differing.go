@@ -3,11 +3,13 @@ package servergroup
 import (
 	"fmt"
 	"slices"
+
+	"github.com/oneprom/oneprom/servergroup/config"
 )
 
 // differentExternal tells of replicas of a group whose external labels are not the
 // same, but for the replica labels: they may not be replicas.
-func differentExternal(cfg *Config, replicas []*replica) []string {
+func differentExternal(cfg *config.Group, replicas []*replica) []string {
 	var texts []string
 	var first *profile
 	var firstURL string

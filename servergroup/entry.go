@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -13,12 +14,15 @@ import (
 
 	commoncfg "github.com/prometheus/common/config"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
+
+	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/targets"
 )
 
 // entry is an entry of server_groups with the groups that its targets make: one, or with
 // group_by any number. They share its connections.
 type entry struct {
-	cfg         Config
+	cfg         config.Group
 	client      *http.Client
 	connections *connections // the transport of client
 	// forwarding sends requests with a client's Authorization, where client would send the
@@ -39,13 +43,13 @@ type entry struct {
 
 // newEntry makes an entry, without groups. It does what can fail, and touches nothing that
 // is in use.
-func newEntry(cfg Config, h *healths) (*entry, error) {
+func newEntry(cfg config.Group, h *healths) (*entry, error) {
 	client, conns, err := newHTTPClient(cfg.HTTPClientConfig, cfg.Name)
 	if err != nil {
 		return nil, err
 	}
 	e := &entry{cfg: cfg, client: client, connections: conns, healths: h, logger: h.opts.Logger.With("group", cfg.Name), gone: map[*group]time.Time{}, discovered: make(chan struct{})}
-	if cfg.forwardsAuthorization() {
+	if cfg.ForwardsAuthorization() {
 		if e.forwarding, e.forwardedConnections, err = newHTTPClient(withoutCredentials(cfg.HTTPClientConfig), cfg.Name); err != nil {
 			return nil, err
 		}
@@ -57,7 +61,7 @@ func newEntry(cfg Config, h *healths) (*entry, error) {
 // begin makes the groups. The entry has the targets that discovery told its predecessor
 // (nil if there is none) until discovery tells its own.
 func (e *entry) begin(predecessor *entry) {
-	if predecessor != nil && e.cfg.discovers() {
+	if predecessor != nil && targets.Discovers(&e.cfg) {
 		predecessor.mtx.Lock()
 		e.targets = predecessor.targets
 		predecessor.mtx.Unlock()
@@ -69,7 +73,7 @@ func (e *entry) begin(predecessor *entry) {
 // over the health of its replicas. Discovery begins anew, too: its targets stay until it has
 // answered.
 func (e *entry) resume() {
-	if e.cfg.discovers() {
+	if targets.Discovers(&e.cfg) {
 		e.discovered = make(chan struct{})
 	}
 	for _, g := range *e.groups.Load() {
@@ -97,6 +101,12 @@ func newHTTPClient(cfg commoncfg.HTTPClientConfig, group string) (*http.Client, 
 		client.CheckRedirect = stayWithHost
 	}
 	return client, conns, nil
+}
+
+// withoutCredentials returns a client's configuration without its Authorization.
+func withoutCredentials(h commoncfg.HTTPClientConfig) commoncfg.HTTPClientConfig {
+	h.BasicAuth, h.Authorization, h.OAuth2 = nil, nil, nil
+	return h
 }
 
 // setTargets takes over what service discovery tells. Before a provider has
@@ -136,10 +146,10 @@ func (e *entry) regroup() {
 	for _, g := range *e.groups.Load() {
 		known[g.cfg.Name] = g
 	}
-	shards, findings := e.cfg.shards(append(e.cfg.staticTargets(), e.targets...))
-	shards, all := e.cfg.limited(shards, known)
+	shards, findings := targets.Shards(&e.cfg, append(targets.Static(&e.cfg), e.targets...))
+	shards, all := targets.Limit(&e.cfg, shards, func(name string) bool { return known[name] != nil })
 	list := make([]*group, 0, len(shards)+1)
-	add := func(cfg Config, endpoints []endpoint) {
+	add := func(cfg config.Group, endpoints []targets.Endpoint) {
 		g := known[cfg.Name]
 		if g == nil {
 			g = newGroup(cfg, e)
@@ -150,7 +160,7 @@ func (e *entry) regroup() {
 		list = append(list, g)
 	}
 	for _, s := range shards {
-		add(e.cfg.made(s.values), s.endpoints)
+		add(targets.GroupOf(&e.cfg, s.Values), s.Endpoints)
 	}
 	missed := e.missed(known, e.cfg.GroupLimit-len(list))
 	list = append(list, missed...)
@@ -236,7 +246,7 @@ func (e *entry) findingsOf(g *group) []string {
 		texts = append(texts, e.findings...)
 	}
 	if since, is := e.gone[g]; is {
-		texts = append(texts, fmt.Sprintf("its last target has gone at %s: its data is missed, until the group is forgotten after %s", formatMS(since.UnixMilli()), e.cfg.ForgetAfter))
+		texts = append(texts, fmt.Sprintf("its last target has gone at %s: its data is missed, until the group is forgotten after %s", config.FormatTime(since.UnixMilli()), e.cfg.ForgetAfter))
 	}
 	return texts
 }
@@ -266,4 +276,8 @@ func stayWithHost(req *http.Request, via []*http.Request) error {
 		return errors.New("redirected ten times")
 	}
 	return nil
+}
+
+func sortedKeys[K ~string, V any](m map[K]V) []K {
+	return slices.Sorted(maps.Keys(m))
 }

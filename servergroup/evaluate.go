@@ -16,6 +16,8 @@ import (
 	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup/bytelru"
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -26,7 +28,7 @@ func (p *Piece) Local(ctx context.Context, selector bool) (why string, err error
 		return p.Why, nil
 	}
 	g := p.partition.members[0]
-	if g.cfg.Pushdown == PushdownOff || p.partition.view.request.Pushdown == PushdownOff {
+	if g.cfg.Pushdown == config.PushdownOff || p.partition.view.request.Pushdown == config.PushdownOff {
 		return "pushdown: off", nil
 	}
 	ctx, cancel := QueryContext(ctx)
@@ -77,10 +79,10 @@ func (p *Piece) profile(ctx context.Context) (*profile, error) {
 // series.
 func (p *Piece) Matchers(ms []*labels.Matcher) (send []*labels.Matcher, ok bool) {
 	r := p.partition.members[0].resolve(ms)
-	if r.none != "" || len(r.check) > 0 {
+	if r.None != "" || len(r.Check) > 0 {
 		return nil, false
 	}
-	return selectable(slices.Concat(r.send, p.narrowed)), true
+	return labelmap.Selectable(slices.Concat(r.Send, p.narrowed)), true
 }
 
 // retryable reports whether another replica may do what one has failed to do.
@@ -240,7 +242,7 @@ func (p *Piece) evaluateAt(ctx context.Context, r *replica, text string, carries
 
 // evaluation takes an answer in.
 type evaluation struct {
-	cfg     *Config
+	cfg     *config.Group
 	carries []string
 	builder labels.ScratchBuilder
 	backend func(text string) // takes what the backend says of its data

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -88,14 +89,14 @@ func TestEvaluate_WhatOthersSay(t *testing.T) {
 func TestEvaluate_WhatIsMissingBelow(t *testing.T) {
 	e := newEvaluator(t, there)
 	s, _ := featuredSet(t, stockFeatures, groupOf("g", e.Server))
-	ask := func(partial PartialResponse, more string) (*Answer, error) {
+	ask := func(partial config.PartialResponse, more string) (*Answer, error) {
 		e.saying(matrix(`{"metric":{"i":"1"},"values":[[600,"1"]]}`, more))
 		p := onlyPiece(WithRequest(t.Context(), func(r *Request) { r.Partial = partial }), t, s)
 		return p.Evaluate(t.Context(), "x", `foo`, nil)
 	}
 	f := func(more string, ofPromQL []string, want string) {
 		t.Helper()
-		got, err := ask(PartialWarn, more)
+		got, err := ask(config.PartialWarn, more)
 		require.NoError(t, err)
 		require.Len(t, got.Series, 1)
 		n := len(ofPromQL)
@@ -103,7 +104,7 @@ func TestEvaluate_WhatIsMissingBelow(t *testing.T) {
 		require.Equal(t, ofPromQL, got.Warnings[:n])
 		require.Contains(t, got.Warnings[n], fmt.Sprintf("server group %q: %s: %s", "g", e.URL, want))
 
-		got, err = ask(PartialError, more)
+		got, err = ask(config.PartialError, more)
 		var unavailable *completeness.UnavailableError
 		require.ErrorAs(t, err, &unavailable)
 		require.Contains(t, err.Error(), want)
@@ -115,7 +116,7 @@ func TestEvaluate_WhatIsMissingBelow(t *testing.T) {
 	f(`,"isPartial":true`, []string{}, "the answer is partial")
 
 	// It may be whole the next time. A replica that is missing below is not spoken of.
-	got, err := ask(PartialError, `,"infos":["PromQL info: i","PromQL info: server group \"us\" answered without a replica: b"]`)
+	got, err := ask(config.PartialError, `,"infos":["PromQL info: i","PromQL info: server group \"us\" answered without a replica: b"]`)
 	require.NoError(t, err)
 	require.Empty(t, got.Warnings)
 	require.Equal(t, []string{"PromQL info: i"}, got.Infos)
@@ -233,7 +234,7 @@ func TestUseless_IsBounded(t *testing.T) {
 
 // TestMatchers are what a selector is for the replica.
 func TestMatchers(t *testing.T) {
-	cfg := &Config{Labels: lset{"region": "eu"}, ReplicaLabels: []string{"replica"}}
+	cfg := &config.Group{Labels: lset{"region": "eu"}, ReplicaLabels: []string{"replica"}}
 	p := &Piece{partition: &Partition{members: []groupView{{cfg: cfg}}}}
 	f := func(selector, want string) {
 		t.Helper()
@@ -263,31 +264,31 @@ func TestVerdict(t *testing.T) {
 	gone := func(late bool, groups ...string) error {
 		return fmt.Errorf("it is: %w", &completeness.UnavailableError{Lacks: lacks(groups...), Late: late})
 	}
-	f := func(partial PartialResponse, errs ...error) ([]string, error) {
+	f := func(partial config.PartialResponse, errs ...error) ([]string, error) {
 		t.Helper()
 		asked := make([]*Partition, len(errs))
 		for i := range asked {
-			asked[i] = &Partition{view: &View{partial: partial, request: &Request{}}, members: []groupView{{cfg: &Config{}}}}
+			asked[i] = &Partition{view: &View{partial: partial, request: &Request{}}, members: []groupView{{cfg: &config.Group{}}}}
 		}
 		ws, err := Verdict(asked, errs)
 		return strs(ws), err
 	}
-	ws, err := f(PartialWarn, nil, nil)
+	ws, err := f(config.PartialWarn, nil, nil)
 	require.NoError(t, err)
 	require.Empty(t, ws)
-	ws, err = f(PartialWarn, nil, gone(true, "a", "b"), gone(false, "c"))
+	ws, err = f(config.PartialWarn, nil, gone(true, "a", "b"), gone(false, "c"))
 	require.NoError(t, err)
 	require.ElementsMatch(t, []string{"partial answer: a", "partial answer: b", "partial answer: c"}, ws)
 
 	var all *completeness.UnavailableError
-	_, err = f(PartialWarn, gone(true, "a"), gone(true, "b"))
+	_, err = f(config.PartialWarn, gone(true, "a"), gone(true, "b"))
 	require.ErrorAs(t, err, &all)
 	require.Equal(t, &completeness.UnavailableError{Lacks: lacks("a", "b"), Late: true}, all)
-	_, err = f(PartialError, nil, gone(true, "a"), gone(false, "b"))
+	_, err = f(config.PartialError, nil, gone(true, "a"), gone(false, "b"))
 	require.ErrorAs(t, err, &all)
 	require.Equal(t, &completeness.UnavailableError{Lacks: lacks("a", "b")}, all)
 
 	over := &BudgetError{Limit: 1}
-	_, err = f(PartialWarn, gone(true, "a"), over)
+	_, err = f(config.PartialWarn, gone(true, "a"), over)
 	require.Equal(t, error(over), err)
 }

@@ -9,6 +9,9 @@ import (
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/labelmap"
 )
 
 // shown is what the scrapes of a group show for a selector over a range of time.
@@ -47,25 +50,25 @@ const (
 func (v *View) evidence(ctx context.Context, g groupView, ms []*labels.Matcher, from, to int64) (shown, error) {
 	to = min(to, v.now.UnixMilli()+aheadOfUs)
 	ms = g.with(ms)
-	res := g.cfg.resolve(ms)
+	res := labelmap.Resolve(g.cfg, ms)
 	switch {
-	case res.none != "":
-		return shown{none: res.none}, nil
+	case res.None != "":
+		return shown{none: res.None}, nil
 	case len(g.replicas) == 0:
 		return shown{none: "the group has no replicas"}, nil
-	case g.cfg.forwards():
+	case g.cfg.Forwards():
 		return shown{none: "what its replicas have may depend on who asks (forward_headers)"}, nil
 	case from > to:
 		return shown{none: "there are no scrapes yet"}, nil
-	case from < minTime || to-from > longestEvidence:
+	case from < config.MinTime || to-from > longestEvidence:
 		return shown{none: "the range is longer than 32 days"}, nil
 	}
 	for _, name := range targetLabels {
-		if g.cfg.hides(name) {
+		if labelmap.Hides(g.cfg, name) {
 			return shown{none: fmt.Sprintf("the group's configuration takes the label %q from targets", name)}, nil
 		}
 	}
-	sh, err := g.scrapes.of(g, v.budget.Limit).show(ctx, ms, res.send, from, to)
+	sh, err := g.scrapes.of(g, v.budget.Limit).show(ctx, ms, res.Send, from, to)
 	if over, ok := errors.AsType[*BudgetError](err); ok {
 		return shown{none: fmt.Sprintf("the scrapes are more than %d bytes", over.Limit)}, nil
 	}
@@ -80,7 +83,7 @@ func (b *evidenceBook) show(ctx context.Context, ms, send []*labels.Matcher, fro
 		return shown{none: none}, err
 	}
 	if len(written) > 0 {
-		send = append(slices.Clip(send), labels.MustNewMatcher(labels.MatchNotRegexp, labels.MetricName, anyOf(written)))
+		send = append(slices.Clip(send), labels.MustNewMatcher(labels.MatchNotRegexp, labels.MetricName, labelmap.AnyOf(written)))
 	}
 	list, err := b.between(ctx, from, to)
 	if err != nil {
@@ -139,7 +142,7 @@ func (b *evidenceBook) sumUp(list []*sliceScrapes, ms []*labels.Matcher, instanc
 			for _, m := range missed {
 				lo, hi := max(from, s.begin+int64(m.from)), min(to, s.begin+int64(m.to))
 				if lo <= hi && concerned.has(m.target) {
-					instance := table[m.target].Get(targetLabel)
+					instance := table[m.target].Get(labelmap.TargetLabel)
 					sh.missed[r][instance] = append(sh.missed[r][instance], span{lo, hi})
 				}
 			}

@@ -28,7 +28,9 @@ import (
 
 	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup/backendtest"
+	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/lifetime"
+	"github.com/oneprom/oneprom/servergroup/targets"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -191,7 +193,7 @@ func (f *fleet) frames(replica int, q *prompb.Query) ([]byte, error) {
 
 // groupView is a group of the fleet's replicas, which nothing is known of.
 func (f *fleet) groupView(tb testing.TB, now func() time.Time) groupView {
-	cfg := DefaultConfig
+	cfg := config.DefaultGroup
 	cfg.Name = "fleet"
 	life := lifetime.New()
 	tb.Cleanup(life.End)
@@ -202,7 +204,7 @@ func (f *fleet) groupView(tb testing.TB, now func() time.Time) groupView {
 	g.client.Transport = f
 	var replicas []*replica
 	for _, host := range []string{"a", "b"} {
-		replicas = append(replicas, newReplica(g, endpoint{url: &url.URL{Scheme: "http", Host: host}}))
+		replicas = append(replicas, newReplica(g, targets.Endpoint{URL: &url.URL{Scheme: "http", Host: host}}))
 	}
 	return groupView{cfg: &g.cfg, replicas: replicas, scrapes: &g.scrapes}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup/bytelru"
+	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/lifetime"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
@@ -305,7 +306,7 @@ func (b *evidenceBook) fetchUp(ctx context.Context, r *replica, from, to int64, 
 		}
 		return p.client.AllowPartial(false).Fetch(ctx, p.method, transport.Request{
 			Matchers: matchUp, MinT: from, MaxT: to,
-			Labels: newLabelRules(b.group.cfg, p.external).apply,
+			Labels: labelmap.NewRules(b.group.cfg, p.external).Apply,
 			Charge: held.Charge,
 		})
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/util/annotations"
 
+	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -84,18 +85,18 @@ func compareExemplars(a, b exemplar.QueryResult) int {
 // exemplarsOf asks one replica and returns one result for each exemplar.
 func exemplarsOf(ctx context.Context, t *routedGroup, c *transport.Client, tl transport.Lookup) ([]exemplar.QueryResult, []string, error) {
 	var data []exemplarSeries
-	warnings, err := c.Exemplars(ctx, transport.Selector(selectable(tl.Matchers)), tl, &data)
+	warnings, err := c.Exemplars(ctx, transport.Selector(labelmap.Selectable(tl.Matchers)), tl, &data)
 	if err != nil {
 		return nil, nil, err
 	}
 	if doubt := clockDoubt(c); doubt != "" {
 		warnings = append(warnings, fmt.Sprintf("server group %q: %s: %s", t.cfg.Name, c.URL(), doubt))
 	}
-	rules := newLabelRules(t.cfg, nil)
+	rules := labelmap.NewRules(t.cfg, nil)
 	var out []exemplar.QueryResult
 	for _, s := range data {
-		shown, _ := rules.applyTo(s.SeriesLabels)
-		if !matchesAll(shown, t.route.resolved.check) {
+		shown, _ := rules.ApplyTo(s.SeriesLabels)
+		if !labelmap.MatchesAll(shown, t.route.Resolved.Check) {
 			continue
 		}
 		for _, e := range s.Exemplars {

@@ -7,6 +7,9 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/routing"
+	"github.com/oneprom/oneprom/servergroup/targets"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -16,18 +19,18 @@ import (
 // Offline returns the groups of a configuration as a view for explanations: they
 // have the replicas that the configuration names, of which nothing is known. It
 // must not be asked for samples.
-func Offline(cfgs []Config, partial PartialResponse, now time.Time) *View {
+func Offline(cfgs []config.Group, partial config.PartialResponse, now time.Time) *View {
 	v := &View{now: now, budget: &Budget{}, request: &Request{}, partial: partial}
 	for i := range cfgs {
-		shards, _ := cfgs[i].shards(cfgs[i].staticTargets())
-		if len(shards) == 0 || len(cfgs[i].GroupBy) > 0 && cfgs[i].discovers() {
-			shards = append(shards, shard{}) // stands for those that only discovery knows
+		shards, _ := targets.Shards(&cfgs[i], targets.Static(&cfgs[i]))
+		if len(shards) == 0 || len(cfgs[i].GroupBy) > 0 && targets.Discovers(&cfgs[i]) {
+			shards = append(shards, targets.Shard{}) // stands for those that only discovery knows
 		}
 		for _, s := range shards {
-			cfg := cfgs[i].made(s.values)
+			cfg := targets.GroupOf(&cfgs[i], s.Values)
 			g := groupView{cfg: &cfg, rank: len(v.groups)}
-			for _, e := range s.endpoints {
-				g.replicas = append(g.replicas, &replica{group: &cfg, client: &transport.Client{Base: e.url}})
+			for _, e := range s.Endpoints {
+				g.replicas = append(g.replicas, &replica{group: &cfg, client: &transport.Client{Base: e.URL}})
 			}
 			v.groups = append(v.groups, g)
 		}
@@ -38,7 +41,7 @@ func Offline(cfgs []Config, partial PartialResponse, now time.Time) *View {
 // undiscovered tells whether the replicas are not known: this is an offline view, and
 // service discovery tells them.
 func (g groupView) undiscovered() bool {
-	return g.found == nil && g.cfg.discovers()
+	return g.found == nil && targets.Discovers(g.cfg)
 }
 
 // FetchedBytes is how many bytes of backends' answers were charged to the query of
@@ -47,14 +50,14 @@ func (v *View) FetchedBytes() int64 { return v.budget.Used() }
 
 // Routes says of each group, in the order of the configuration, whether it is asked
 // for samples of the selection, and if not, why.
-func (v *View) Routes(sel Selection) []Route {
-	asked := map[*Config]bool{}
+func (v *View) Routes(sel Selection) []routing.Route {
+	asked := map[*config.Group]bool{}
 	for _, t := range v.routeMerge(sel.Matchers, sel.MinT, sel.MaxT) {
 		asked[t.cfg] = true
 	}
-	out := make([]Route, len(v.groups))
+	out := make([]routing.Route, len(v.groups))
 	for i, g := range v.groups {
-		out[i] = g.route(sel.Matchers, sel.MinT, sel.MaxT, v.now)
+		out[i] = routing.To(g.cfg, g.with(sel.Matchers), sel.MinT, sel.MaxT, v.now)
 		if asked[g.cfg] {
 			out[i].Skipped = ""
 		}
@@ -85,7 +88,7 @@ func (p *Partition) Members() []Member {
 // may.
 func (p *Partition) Unconcerned(sel Selection) (why string) {
 	for _, g := range p.members {
-		if why = g.resolve(sel.Matchers).none; why == "" {
+		if why = g.resolve(sel.Matchers).None; why == "" {
 			return ""
 		}
 	}
@@ -109,9 +112,9 @@ const evaluatesAsHere = ", if probing shows that it evaluates as here"
 // it.
 func (p *Partition) Outlook(n Need) Outlook {
 	g := p.members[0]
-	off := g.cfg.Pushdown == PushdownOff || p.view.request.Pushdown == PushdownOff
+	off := g.cfg.Pushdown == config.PushdownOff || p.view.request.Pushdown == config.PushdownOff
 	switch {
-	case len(p.members) == 1 && p.holds(n) && g.undiscovered() && g.cfg.Replicas == MergeAll:
+	case len(p.members) == 1 && p.holds(n) && g.undiscovered() && g.cfg.Replicas == config.MergeAll:
 		return p.remote(off, "the only replica, if service discovery finds just one"+evaluatesAsHere)
 	case len(p.members) == 1 && p.holds(n) && g.undiscovered():
 		return p.remote(off, "at each step the first discovered replica that is whole"+evaluatesAsHere)
@@ -138,12 +141,12 @@ func (p *Partition) remote(off bool, why string) Outlook {
 // compares tells whether Choose compares what replicas have missed.
 func (p *Partition) compares(n Need) bool {
 	g := p.members[0]
-	return len(p.members) == 1 && len(g.replicas) > 1 && g.cfg.Replicas != MergeAll && p.holds(n)
+	return len(p.members) == 1 && len(g.replicas) > 1 && g.cfg.Replicas != config.MergeAll && p.holds(n)
 }
 
 // holds tells whether the time_range of the first group holds all that is needed.
 func (p *Partition) holds(n Need) bool {
-	lo, hi := p.members[0].cfg.TimeRange.bounds(p.view.now)
+	lo, hi := p.members[0].cfg.TimeRange.Bounds(p.view.now)
 	for _, r := range n.Reaches {
 		if from, to := r.window(n.Steps.Start, n.Steps.End); from < lo || to > hi {
 			return false

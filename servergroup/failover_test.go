@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/config"
 )
 
 // selectedPiece fetches a piece of foo at a time, as text, with what is said of it.
@@ -46,7 +47,7 @@ func TestFailover(t *testing.T) {
 	require.Contains(t, said[0], `partial answer: server group "g" answered without a replica: `+b.URL)
 	require.Contains(t, said[0], `, and the others have missed something`)
 
-	pieces[1].partition.view.partial = PartialError
+	pieces[1].partition.view.partial = config.PartialError
 	_, _, err = selectedPiece(t, pieces[1], 30*minute)
 	var gone *completeness.UnavailableError
 	require.ErrorAs(t, err, &gone)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/findings"
 )
 
@@ -33,14 +34,14 @@ func (l *logOf) count(text string) int {
 func (l *logOf) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 
 // loggedSet is a set whose log is kept, and whose clock stands at 60 s.
-func loggedSet(t *testing.T, cfgs ...Config) (*Set, *clock, *logOf) {
+func loggedSet(t *testing.T, cfgs ...config.Group) (*Set, *clock, *logOf) {
 	t.Helper()
 	log, c := &logOf{}, &clock{}
 	c.ms.Store(60_000)
 	s, err := NewSet(Options{Now: c.now, Logger: log.logger()})
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
-	require.NoError(t, s.Apply(t.Context(), cfgs, PartialWarn))
+	require.NoError(t, s.Apply(t.Context(), cfgs, config.PartialWarn))
 	return s, c, log
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
+	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/health"
 )
 
@@ -67,7 +68,7 @@ func TestForwardHeaders_NamedOnesOnly(t *testing.T) {
 	cfg.ForwardHeaders = []string{"x-scope-orgid", "Authorization", "Cookie"}
 	cfg.Headers = map[string]commoncfg.Secret{"X-Scope-OrgID": "probes", "X-Own": "always"}
 	cfg.HTTPClientConfig.BasicAuth = &commoncfg.BasicAuth{Username: "own", Password: "hunter2"}
-	s := newTestSet(t, PartialWarn, cfg)
+	s := newTestSet(t, config.PartialWarn, cfg)
 	ask := func(header http.Header) {
 		ctx := WithRequest(t.Context(), func(r *Request) { r.Header = header })
 		_, _, err := s.View(ctx).Series(ctx, Lookup{Matchers: named("foo"), MaxT: 60_000})
@@ -96,7 +97,7 @@ func TestForwardHeaders_NamedOnesOnly(t *testing.T) {
 
 func TestForwardHeaders_NoneUnlessConfigured(t *testing.T) {
 	var h heard
-	s := newTestSet(t, PartialWarn, groupOf("a", serve(t, listening(t, &h))))
+	s := newTestSet(t, config.PartialWarn, groupOf("a", serve(t, listening(t, &h))))
 	ctx := WithRequest(t.Context(), func(r *Request) { r.Header = http.Header{"Authorization": {"Bearer mine"}, "Cookie": {"a=b"}} })
 	_, _, err := s.View(ctx).Series(ctx, Lookup{Matchers: named("foo"), MaxT: 60_000})
 	require.NoError(t, err)
@@ -108,7 +109,7 @@ func TestForwardHeaders_NoneUnlessConfigured(t *testing.T) {
 func TestForwardHeaders_Alike(t *testing.T) {
 	cfg := groupOf("a", backend(t, "load 1m\n foo 1\n"))
 	cfg.ForwardHeaders = []string{"X-Scope-OrgID"}
-	s := newTestSet(t, PartialWarn, cfg, groupOf("b"))
+	s := newTestSet(t, config.PartialWarn, cfg, groupOf("b"))
 	of := func(header http.Header) *View {
 		return s.View(WithRequest(t.Context(), func(r *Request) { r.Header = header }))
 	}
@@ -126,8 +127,8 @@ func TestForwardHeaders_NoEvidence(t *testing.T) {
  foo{job="a", instance="a"} 1 1 1
 `
 	cfg := groupOf("a", backend(t, load), backend(t, load))
-	none := func(cfg Config) string {
-		s := newTestSet(t, PartialWarn, cfg)
+	none := func(cfg config.Group) string {
+		s := newTestSet(t, config.PartialWarn, cfg)
 		v := s.View(t.Context())
 		sh, err := v.evidence(t.Context(), v.groups[0], named("foo"), 0, 120_000)
 		require.NoError(t, err)
@@ -151,7 +152,7 @@ func TestForwardHeaders_RefusedClientIsNoFailure(t *testing.T) {
 	}))
 	cfg := groupOf("a", srv)
 	cfg.ForwardHeaders = []string{"Authorization"}
-	s := newTestSet(t, PartialWarn, cfg)
+	s := newTestSet(t, config.PartialWarn, cfg)
 	ask := func(ctx context.Context) error {
 		_, _, err := s.View(ctx).Series(ctx, Lookup{Matchers: named("foo"), MaxT: 60_000})
 		return err
@@ -171,7 +172,7 @@ func TestForwardHeaders_FindingsAreNotShown(t *testing.T) {
 	cfg := groupOf("a", backend(t, load))
 	cfg.Labels = map[string]string{"region": "eu"}
 	cfg.ForwardHeaders = []string{"Cookie"}
-	s := newTestSet(t, PartialWarn, cfg)
+	s := newTestSet(t, config.PartialWarn, cfg)
 	ctx := WithRequest(t.Context(), func(r *Request) { r.Header = http.Header{"Cookie": {"a=b"}} })
 	v := s.View(ctx)
 	_, ws, err := v.fetch(ctx, Selection{Matchers: named("foo"), MaxT: 60_000})

@@ -8,13 +8,15 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/findings"
 	"github.com/oneprom/oneprom/servergroup/lifetime"
+	"github.com/oneprom/oneprom/servergroup/targets"
 )
 
 // group is one server group with the replicas it has at the moment.
 type group struct {
-	cfg    Config
+	cfg    config.Group
 	client *http.Client
 	// forwarding sends requests with a client's Authorization, where client would send the
 	// group's own. Nil: it would not.
@@ -36,7 +38,7 @@ type group struct {
 }
 
 // newGroup makes a group of an entry, without replicas.
-func newGroup(cfg Config, e *entry) *group {
+func newGroup(cfg config.Group, e *entry) *group {
 	o := e.healths.opts
 	g := &group{cfg: cfg, client: e.client, forwarding: e.forwarding, now: o.Now, logger: o.Logger.With("group", cfg.Name), life: e.healths.life, healths: e.healths, features: o.Features, useless: newUseless()}
 	g.found = findings.New(g.logger)
@@ -55,15 +57,15 @@ func (g *group) values() []string {
 
 // setReplicas makes the endpoints the replicas. Those that were there before are kept
 // with what is known of them.
-func (g *group) setReplicas(endpoints []endpoint) {
+func (g *group) setReplicas(endpoints []targets.Endpoint) {
 	before := *g.replicas.Load()
 	known := map[string]*replica{}
 	for _, r := range before {
-		known[r.endpoint.key()] = r
+		known[r.endpoint.Key()] = r
 	}
 	list := make([]*replica, len(endpoints))
 	for i, e := range endpoints {
-		if list[i] = known[e.key()]; list[i] == nil {
+		if list[i] = known[e.Key()]; list[i] == nil {
 			list[i] = newReplica(g, e)
 		}
 	}

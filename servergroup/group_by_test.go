@@ -1,18 +1,19 @@
 package servergroup
 
 import (
-	"fmt"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
 
-	commoncfg "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/discovery"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/prometheus/prometheus/model/relabel"
 	"github.com/stretchr/testify/require"
+
+	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/targets"
 )
 
 // targetsAt are targets with labels, given as name, value, ….
@@ -29,108 +30,11 @@ func shardOf(srv *httptest.Server, value string) *targetgroup.Group {
 }
 
 // byShard groups what discovery tells by the label shard.
-func byShard(sd discovery.Config) Config {
-	cfg := DefaultConfig
+func byShard(sd discovery.Config) config.Group {
+	cfg := config.DefaultGroup
 	cfg.Name, cfg.GroupBy, cfg.ReplicaLabels = "shards", []string{"shard"}, []string{"replica"}
 	cfg.ServiceDiscoveryConfigs = discovery.Configs{sd}
 	return cfg
-}
-
-func shardsText(cfg *Config, tgs ...*targetgroup.Group) string {
-	list, findings := cfg.shards(tgs)
-	var b strings.Builder
-	for _, s := range list {
-		b.WriteString(cfg.made(s.values).Name + ":")
-		for _, e := range s.endpoints {
-			b.WriteString(" " + e.key())
-		}
-		b.WriteByte('\n')
-	}
-	for _, f := range findings {
-		b.WriteString("! " + f + "\n")
-	}
-	return b.String()
-}
-
-func relabeling(t *testing.T, cfg *Config, rules ...relabel.Config) {
-	t.Helper()
-	for _, r := range rules {
-		r.Separator = ";"
-		if r.Regex.Regexp == nil {
-			r.Regex = relabel.DefaultRelabelConfig.Regex
-		}
-		if r.Action == "" {
-			r.Action, r.Replacement = relabel.Replace, "$1"
-		}
-		cfg.RelabelConfigs = append(cfg.RelabelConfigs, &r)
-	}
-	require.NoError(t, cfg.Validate())
-}
-
-func TestShards(t *testing.T) {
-	cfg := byShard(make(toldSD))
-	require.Equal(t, `shards/1: http://a:1? http://b:1?
-shards/2: http://c:1?
-! label "color" of discovered targets is not used: labels of the whole group belong under its `+"`labels`"+`
-! target "e:x" is not of the form host:port; it is left out
-! target http://a:1 is in group "shards/1" and in "shards/2"; the second one does without it
-! target http://d:1 lacks the label "shard" of `+"`group_by`"+`; it is left out
-`, shardsText(&cfg,
-		targetsAt("c:1", "shard", "2", "replica", "x"), targetsAt("a:1", "shard", "1"), targetsAt("b:1", "shard", "1", "__meta_x", "y"),
-		targetsAt("A:1", "shard", "1", "color", "red"), targetsAt("a:1", "shard", "2"), targetsAt("d:1"), targetsAt("e:x", "shard", "1")))
-
-	cfg.GroupBy = nil
-	require.Equal(t, "shards:\n", shardsText(&cfg))
-}
-
-func TestShards_Relabeling(t *testing.T) {
-	cfg := byShard(make(toldSD))
-	cfg.PathPrefix = "/p"
-	cfg.QueryParams = map[string][]commoncfg.Secret{"tenant": {"1", "2"}}
-	relabeling(t, &cfg,
-		relabel.Config{SourceLabels: model.LabelNames{"__meta_drop"}, Regex: relabel.MustNewRegexp("yes"), Action: relabel.Drop},
-		relabel.Config{SourceLabels: model.LabelNames{"__meta_host"}, Regex: relabel.MustNewRegexp("(.+)"), TargetLabel: "__address__"},
-		relabel.Config{SourceLabels: model.LabelNames{"__path_prefix__", "__meta_n"}, Regex: relabel.MustNewRegexp("(.+);(.+)"), TargetLabel: "__path_prefix__", Action: relabel.Replace, Replacement: "$1/$2"},
-		relabel.Config{SourceLabels: model.LabelNames{"__param_tenant", "__meta_n"}, Regex: relabel.MustNewRegexp("1;(.+)"), TargetLabel: "__param_tenant"},
-		relabel.Config{SourceLabels: model.LabelNames{"__scheme__"}, TargetLabel: "shard"},
-	)
-	require.Equal(t, `shards/http: http://b:1/p?tenant=1&tenant=2 http://c:1/p/7?tenant=7&tenant=2
-shards/https: https://d/p?tenant=1&tenant=2
-! target "e:1": its scheme "ftp" is neither http nor https; it is left out
-! target "http://f:1/p": label __param_query: requests set this parameter themselves; it is left out
-`, shardsText(&cfg,
-		targetsAt("a:1", "__meta_drop", "yes"), targetsAt("x:1", "__meta_host", "b:1"), targetsAt("c:1", "__meta_n", "7"),
-		targetsAt("d:443", "__scheme__", "https"), targetsAt("e:1", "__scheme__", "ftp"), targetsAt("f:1", "__param_query", "up")))
-}
-
-func TestShards_NamesAreUniqueAndPrintable(t *testing.T) {
-	cfg := &Config{Name: "g", GroupBy: []string{"a", "b"}}
-	for want, values := range map[string][]string{
-		"g/a/b":                {"a", "b"},
-		"g/a%2Fb/c":            {"a/b", "c"},
-		"g/a/b%2Fc":            {"a", "b/c"},
-		"g/a%252Fb/c":          {"a%2Fb", "c"},
-		"g/größe/%0A%E2%80%A8": {"größe", "\n\u2028"},
-	} {
-		require.Equal(t, want, cfg.nameOf(values))
-		require.True(t, printable(cfg.nameOf(values)))
-	}
-	require.True(t, cfg.Makes("g/x"))
-	require.False(t, cfg.Makes("gx"))
-	long := targetsAt("a:1", "a", strings.Repeat("x", 257), "b", "y")
-	cfg.Scheme = "http"
-	require.Equal(t, "! target http://a:1 has a label \"a\" that is not UTF-8, or longer than 256 bytes; it is left out\n", shardsText(cfg, long))
-}
-
-func TestShards_FindingsAreBounded(t *testing.T) {
-	cfg := byShard(make(toldSD))
-	var tgs []*targetgroup.Group
-	for i := range 100 {
-		tgs = append(tgs, targetsAt(fmt.Sprintf("a:%d", i+1)))
-	}
-	_, findings := cfg.shards(tgs)
-	require.Len(t, findings, mostTargetFindings+1)
-	require.Equal(t, "80 more targets are left out, or have labels that are not used", findings[mostTargetFindings])
 }
 
 // tellTargets has discovery tell the only entry of a set, as receiveTargets does.
@@ -180,7 +84,7 @@ func TestGroupBy_GroupsComeAndGo(t *testing.T) {
 	require.Empty(t, strs(ws))
 	require.Equal(t, 2, strings.Count(got, "\n"))
 
-	now.ms.Add(time.Duration(DefaultConfig.ForgetAfter).Milliseconds() - 1)
+	now.ms.Add(time.Duration(config.DefaultGroup.ForgetAfter).Milliseconds() - 1)
 	s.refresh()
 	require.Len(t, names(s), 3)
 	now.ms.Add(1)
@@ -206,12 +110,12 @@ func TestGroupBy_GroupsComeAndGo(t *testing.T) {
 func TestGroupBy_NoGroupIsNotNoData(t *testing.T) {
 	cfg := byShard(make(toldSD))
 	cfg.ForgetAfter = 0
-	s := newTestSet(t, PartialWarn, groupOf("other", backend(t, "load 15s\n foo 1x3")))
+	s := newTestSet(t, config.PartialWarn, groupOf("other", backend(t, "load 15s\n foo 1x3")))
 	e, err := newEntry(cfg, s.healths)
 	require.NoError(t, err)
 	e.begin(nil)
 	gen := s.current.Load()
-	s.current.Store(&generation{entries: append([]*entry{e}, gen.entries...), partial: PartialWarn})
+	s.current.Store(&generation{entries: append([]*entry{e}, gen.entries...), partial: config.PartialWarn})
 	for _, step := range []struct {
 		tgs  []*targetgroup.Group
 		want []string
@@ -257,12 +161,12 @@ func TestGroupBy_Limit(t *testing.T) {
 // TestGroupBy_GroupsAreDisjoint: what is provable of groups that the configuration names
 // is so of those that are made, and matchers decide which of them are asked.
 func TestGroupBy_GroupsAreDisjoint(t *testing.T) {
-	cfg := DefaultConfig
+	cfg := config.DefaultGroup
 	cfg.Name, cfg.GroupBy = "shards", []string{"shard"}
 	cfg.Labels = map[string]string{"site": "x"}
 	cfg.ServiceDiscoveryConfigs = discovery.Configs{discovery.StaticConfig{targetsAt("a:1", "shard", "1"), targetsAt("b:1", "shard", "2"), targetsAt("c:1", "shard", "1")}}
-	s := newTestSet(t, PartialWarn, cfg)
-	for name, v := range map[string]*View{"live": s.View(t.Context()), "offline": Offline([]Config{cfg}, PartialWarn, time.UnixMilli(0))} {
+	s := newTestSet(t, config.PartialWarn, cfg)
+	for name, v := range map[string]*View{"live": s.View(t.Context()), "offline": Offline([]config.Group{cfg}, config.PartialWarn, time.UnixMilli(0))} {
 		ps := v.Partitions([]Selection{{Matchers: matchersOf(t, "foo"), MaxT: 1}})
 		require.Len(t, ps, 2, name)
 		require.Equal(t, []Member{{"shards/1", 2}}, ps[0].Members())
@@ -277,18 +181,20 @@ func TestGroupBy_GroupsAreDisjoint(t *testing.T) {
 func TestGroupBy_ReloadKeepsGroups(t *testing.T) {
 	sd := make(toldSD, 1)
 	sd <- []*targetgroup.Group{shardOf(backend(t, ""), "a")}
-	load := func() Config {
+	load := func() config.Group {
 		cfg := byShard(sd)
-		relabeling(t, &cfg, relabel.Config{SourceLabels: model.LabelNames{"shard"}, Regex: relabel.MustNewRegexp("(.+)"), TargetLabel: "shard"})
+		cfg.RelabelConfigs = []*relabel.Config{{SourceLabels: model.LabelNames{"shard"}, Separator: ";", Regex: relabel.MustNewRegexp("(.+)"), TargetLabel: "shard", Action: relabel.Replace, Replacement: "$1"}}
+		require.NoError(t, cfg.Validate())
+		require.NoError(t, targets.Validate(&cfg))
 		return cfg
 	}
-	s := newTestSet(t, PartialWarn, load())
+	s := newTestSet(t, config.PartialWarn, load())
 	before := s.current.Load().groups()[0]
-	require.NoError(t, s.Apply(t.Context(), []Config{load()}, PartialWarn))
+	require.NoError(t, s.Apply(t.Context(), []config.Group{load()}, config.PartialWarn))
 	require.Same(t, before, s.current.Load().groups()[0])
 	changed := load()
 	changed.Region = "elsewhere"
 	sd <- []*targetgroup.Group{shardOf(backend(t, ""), "b")}
-	require.NoError(t, s.Apply(t.Context(), []Config{changed}, PartialWarn))
+	require.NoError(t, s.Apply(t.Context(), []config.Group{changed}, config.PartialWarn))
 	require.Equal(t, "elsewhere", s.Status()[0].Region)
 }

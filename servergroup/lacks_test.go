@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
+	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -18,15 +19,15 @@ import (
 const withHistograms = "load 15s\n foo{i=\"h\"} {{schema:0 sum:1 count:1 buckets:[1]}}x3\n foo{i=\"f\"} 1x3\n floats 1x3"
 
 func TestConflict_NativeHistogramsBesideAStoreWithoutThem(t *testing.T) {
-	var others []Config
+	var others []config.Group
 	for _, change := range []func(*backendtest.Options){func(*backendtest.Options) {}, samplesOnly, noRemoteRead} {
 		others = append(others, groupOf("a", backend(t, withHistograms, change)))
 	}
-	f := func(want int, selector string, archive Config) {
+	f := func(want int, selector string, archive config.Group) {
 		t.Helper()
 		for _, other := range others {
 			for _, first := range []bool{true, false} {
-				groups := []Config{other, archive}
+				groups := []config.Group{other, archive}
 				if first {
 					slices.Reverse(groups)
 				}
@@ -137,9 +138,9 @@ func TestConflict_StaleMarkersAreNotStored(t *testing.T) {
 // TestConflict_OthersTellWhereSeriesEnd: an archive whose series go on in a group that is asked too.
 func TestConflict_OthersTellWhereSeriesEnd(t *testing.T) {
 	archive := as(t, asInfluxDB, "load 15s\n foo 1x20\n gap 1x4 _x6 1x9", samplesOnly)
-	archive.TimeRange.End = Time{time.UnixMilli(300_000)}
+	archive.TimeRange.End = config.Time{Time: time.UnixMilli(300_000)}
 	live := recent(t, "a", "load 15s\n foo _x15 1x25\n gap _x15 1x25")
-	for _, groups := range [][]Config{{archive, live}, {live, archive}} {
+	for _, groups := range [][]config.Group{{archive, live}, {live, archive}} {
 		s, c := setAt(t, groups...)
 		c.ms.Store(600_000)
 		require.Empty(t, selectSteps(t, s, "foo", 0, 600_000), "it goes on")

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -37,9 +38,9 @@ func gather[T any](ctx context.Context, v *View, l Lookup, compare func(a, b T) 
 	}
 	outcomes, err := v.each(ctx, ts, func(ctx context.Context, i, j int) (err error) {
 		t := &ts[i]
-		send := t.route.resolved.send
+		send := t.route.Resolved.Send
 		if len(send) > 0 {
-			send = selectable(send)
+			send = labelmap.Selectable(send)
 		}
 		tl := transport.Lookup{Matchers: send, MinT: t.route.MinT, MaxT: t.route.MaxT, Limit: l.Limit, Charge: v.budget.Charge}
 		p, err := t.replicas[j].ready(ctx)
@@ -99,23 +100,23 @@ func (v *View) Series(ctx context.Context, l Lookup) ([]labels.Labels, annotatio
 // seriesOf returns the labels to show of the series of one replica, the same ones
 // perhaps several times.
 func seriesOf(ctx context.Context, t *routedGroup, c *transport.Client, tl transport.Lookup) ([]labels.Labels, []string, error) {
-	if len(t.cfg.ReplicaLabels) > 0 || len(t.route.resolved.check) > 0 {
+	if len(t.cfg.ReplicaLabels) > 0 || len(t.route.Resolved.Check) > 0 {
 		tl.Limit = 0 // the backend would count series that are one here, or none
 	}
-	tl.Matchers = selectable(tl.Matchers)
+	tl.Matchers = labelmap.Selectable(tl.Matchers)
 	series, ws, err := c.Series(ctx, tl)
 	if err != nil {
 		return nil, nil, err
 	}
-	rules := newLabelRules(t.cfg, nil)
+	rules := labelmap.NewRules(t.cfg, nil)
 	shown := series[:0]
 	for _, s := range series {
-		ls, dropped := rules.applyTo(s)
+		ls, dropped := rules.ApplyTo(s)
 		if dropped != "" && tl.Limit > 0 {
 			tl.Limit = 0
 			return seriesOf(ctx, t, c, tl)
 		}
-		if matchesAll(ls, t.route.resolved.check) {
+		if labelmap.MatchesAll(ls, t.route.Resolved.Check) {
 			shown = append(shown, ls)
 		}
 	}
@@ -124,7 +125,7 @@ func seriesOf(ctx context.Context, t *routedGroup, c *transport.Client, tl trans
 
 // labelNamesOf returns the names of the labels to show of one replica's series.
 func labelNamesOf(ctx context.Context, t *routedGroup, c *transport.Client, tl transport.Lookup) ([]string, []string, error) {
-	if len(t.route.resolved.check) > 0 {
+	if len(t.route.Resolved.Check) > 0 {
 		return namesOfSeries(ctx, t, c, tl)
 	}
 	if len(t.cfg.ReplicaLabels)+len(t.cfg.Labels) > 0 {
@@ -148,8 +149,8 @@ func labelNamesOf(ctx context.Context, t *routedGroup, c *transport.Client, tl t
 			if len(ousted) == 0 {
 				continue
 			}
-			exported := exportedPrefix + n
-			if slices.Contains(names, exported) || t.cfg.hides(exported) {
+			exported := labelmap.ExportedPrefix + n
+			if slices.Contains(names, exported) || labelmap.Hides(t.cfg, exported) {
 				return namesOfSeries(ctx, t, c, tl)
 			}
 			shown = append(shown, exported)
@@ -158,11 +159,6 @@ func labelNamesOf(ctx context.Context, t *routedGroup, c *transport.Client, tl t
 		}
 	}
 	return shown, ws, nil
-}
-
-// hides tells whether the group's configuration takes a label of this name away.
-func (c *Config) hides(name string) bool {
-	return c.Labels[name] != "" || slices.Contains(c.ReplicaLabels, name)
 }
 
 // oustedValuesOf returns the values of an injected label in the data, other than the
@@ -187,7 +183,7 @@ func labelValuesOf(ctx context.Context, t *routedGroup, c *transport.Client, nam
 	switch {
 	case slices.Contains(t.cfg.ReplicaLabels, name):
 		return nil, nil, nil
-	case len(t.route.resolved.check) > 0:
+	case len(t.route.Resolved.Check) > 0:
 		return valuesOfSeries(ctx, t, c, name, tl)
 	case injected:
 		// Every series of the group has it, if there is one. A limit would earn a
@@ -198,7 +194,7 @@ func labelValuesOf(ctx context.Context, t *routedGroup, c *transport.Client, nam
 			return nil, ws, err
 		}
 		return []string{value}, ws, nil
-	case t.cfg.exports(name):
+	case labelmap.MayBeExported(t.cfg, name):
 		tl.Limit = 0 // the backend would count values that are not shown
 		return exportedValuesOf(ctx, t, c, name, tl)
 	}
@@ -208,9 +204,9 @@ func labelValuesOf(ctx context.Context, t *routedGroup, c *transport.Client, nam
 // exportedValuesOf returns the values of a label that may be one of this name in
 // the data or one that was renamed, or now this and now that.
 func exportedValuesOf(ctx context.Context, t *routedGroup, c *transport.Client, name string, tl transport.Lookup) ([]string, []string, error) {
-	own := strings.TrimPrefix(name, exportedPrefix)
+	own := strings.TrimPrefix(name, labelmap.ExportedPrefix)
 	injected := t.cfg.Labels[own]
-	if injected == "" || t.cfg.exports(own) {
+	if injected == "" || labelmap.MayBeExported(t.cfg, own) {
 		return valuesOfSeries(ctx, t, c, name, tl)
 	}
 	ousted, ws, err := oustedValuesOf(ctx, c, own, injected, tl)

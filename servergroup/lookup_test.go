@@ -9,18 +9,19 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
+	"github.com/oneprom/oneprom/servergroup/config"
 )
 
 // clusterView is a view of one group with the injected label cluster="eu" over
 // series without samples of note.
-func clusterView(t *testing.T, series string, change ...func(*Config)) *View {
+func clusterView(t *testing.T, series string, change ...func(*config.Group)) *View {
 	t.Helper()
 	cfg := groupOf("a", backend(t, "load 15s\n"+series))
 	cfg.Labels = map[string]string{"cluster": "eu"}
 	for _, c := range change {
 		c(&cfg)
 	}
-	return newTestSet(t, PartialWarn, cfg).View(t.Context())
+	return newTestSet(t, config.PartialWarn, cfg).View(t.Context())
 }
 
 func lookup(t *testing.T, selector string, limit int) Lookup {
@@ -119,7 +120,7 @@ func TestLookup_MatchersOnExportedLabelsHold(t *testing.T) {
 
 func TestLookup_LimitCountsWhatIsShown(t *testing.T) {
 	load := "foo{a_replica=\"1\",i=\"1\"} 1x3\n foo{a_replica=\"2\",i=\"1\"} 1x3\n foo{a_replica=\"1\",i=\"2\"} 1x3"
-	v := clusterView(t, load, func(c *Config) { c.Labels, c.ReplicaLabels = nil, []string{"a_replica"} })
+	v := clusterView(t, load, func(c *config.Group) { c.Labels, c.ReplicaLabels = nil, []string{"a_replica"} })
 	l := lookup(t, `foo`, 2)
 	require.Equal(t, []string{`{__name__="foo", i="1"}`, `{__name__="foo", i="2"}`}, seriesShown(t, v, l))
 	require.Equal(t, []string{"__name__", "i"}, namesOf(t, v, l))
@@ -140,7 +141,7 @@ func TestLookup_LimitIsSentWhereItCountsTheSame(t *testing.T) {
 		}
 		h.ServeHTTP(w, r)
 	})))
-	v := newTestSet(t, PartialWarn, cfg).View(t.Context())
+	v := newTestSet(t, config.PartialWarn, cfg).View(t.Context())
 	l := lookup(t, `foo`, 7)
 	namesOf(t, v, l)
 	require.Equal(t, "/api/v1/labels 7", <-limits)
@@ -159,7 +160,7 @@ func TestSelect_ExportedLabels(t *testing.T) {
 			same{cluster="eu"} 4x3
 			same _ _ _ 5`, change))
 		cfg.Labels = map[string]string{"cluster": "eu"}
-		s := newTestSet(t, PartialWarn, cfg)
+		s := newTestSet(t, config.PartialWarn, cfg)
 		var warnings int
 		f := func(selector, want string) {
 			t.Helper()

@@ -7,6 +7,7 @@ import (
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/views"
 )
 
@@ -21,7 +22,7 @@ func (v *View) restrict() {
 	}
 	var seen []groupView
 	for _, g := range v.groups {
-		if len(v.request.Shown) > 0 && !g.cfg.excludes(v.request.Shown) {
+		if len(v.request.Shown) > 0 && !labelmap.Excludes(g.cfg, v.request.Shown) {
 			g.shown, g.rank = v.request.Shown, len(seen)
 			seen = append(seen, g)
 		}
@@ -31,7 +32,9 @@ func (v *View) restrict() {
 
 // resolve decides what a selector is for the group's replicas, of what the request may
 // be shown.
-func (g groupView) resolve(ms []*labels.Matcher) resolved { return g.cfg.resolve(g.with(ms)) }
+func (g groupView) resolve(ms []*labels.Matcher) labelmap.Resolved {
+	return labelmap.Resolve(g.cfg, g.with(ms))
+}
 
 // with adds the matchers that restrict the request.
 func (g groupView) with(ms []*labels.Matcher) []*labels.Matcher {
@@ -102,5 +105,5 @@ func (v *View) shownTargets(all v1.TargetDiscovery) v1.TargetDiscovery {
 
 // shows tells whether the request may be shown what has these labels.
 func (v *View) shows(ls labels.Labels) bool {
-	return !v.request.Restricted || len(v.request.Shown) > 0 && matchesAll(ls, v.request.Shown)
+	return !v.request.Restricted || len(v.request.Shown) > 0 && labelmap.MatchesAll(ls, v.request.Shown)
 }

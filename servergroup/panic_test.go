@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 	"github.com/stretchr/testify/require"
 
+	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -24,7 +25,7 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 func TestView_PanicOverOneReplicaIsItsFailure(t *testing.T) {
 	a, b := backend(t, "load 15s\n foo 1+1x3"), backend(t, "load 15s\n foo 1+1x3")
 	var logged bytes.Buffer
-	s := newTestSet(t, PartialError, groupOf("a", a, b))
+	s := newTestSet(t, config.PartialError, groupOf("a", a, b))
 	first := (*s.current.Load().groups()[0].replicas.Load())[0]
 	_, err := first.ready(t.Context())
 	require.NoError(t, err)

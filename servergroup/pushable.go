@@ -14,15 +14,6 @@ import (
 // This file finds out whether a backend may be asked to evaluate: whether what it
 // makes of its samples is what upstream's engine makes of them here.
 
-// Pushdown says whether backends are asked to evaluate.
-type Pushdown string
-
-// The values of pushdown.
-const (
-	PushdownProvable Pushdown = "provable" // what is provably equal
-	PushdownOff      Pushdown = "off"      // nothing: all is evaluated here
-)
-
 // telling are the features of Prometheus that change what an expression is worth.
 var telling = []string{"promql-delayed-name-removal", "type-and-unit-labels", "use-start-timestamps"}
 

@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
+	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/findings"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
@@ -84,14 +85,14 @@ var stockFeatures = []string{"use-start-timestamps"}
 
 // featuredSet is a set whose features are those of its backends, three hours after
 // the first sample.
-func featuredSet(t *testing.T, features []string, cfgs ...Config) (*Set, *clock) {
+func featuredSet(t *testing.T, features []string, cfgs ...config.Group) (*Set, *clock) {
 	t.Helper()
 	c := &clock{}
 	c.ms.Store(3 * hour)
 	s, err := NewSet(Options{Now: c.now, Features: features})
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
-	require.NoError(t, s.Apply(t.Context(), cfgs, PartialWarn))
+	require.NoError(t, s.Apply(t.Context(), cfgs, config.PartialWarn))
 	return s, c
 }
 
@@ -128,7 +129,7 @@ const buildinfo = `{"status":"success","data":{"version":"%s","goVersion":"go1"}
 // TestLocal says why a replica does not evaluate.
 func TestLocal(t *testing.T) {
 	ctx := t.Context()
-	f := func(want string, selector bool, ctx context.Context, features []string, e *evaluator, change ...func(*Config)) {
+	f := func(want string, selector bool, ctx context.Context, features []string, e *evaluator, change ...func(*config.Group)) {
 		t.Helper()
 		cfg := groupOf("g", e.Server)
 		for _, c := range change {
@@ -144,15 +145,15 @@ func TestLocal(t *testing.T) {
 	}
 	stock := newEvaluator(t, there)
 	f("", false, ctx, stockFeatures, stock)
-	f("", false, WithRequest(ctx, func(r *Request) { r.Pushdown = PushdownProvable }), stockFeatures, stock)
-	f("pushdown: off", false, WithRequest(ctx, func(r *Request) { r.Pushdown = PushdownOff }), stockFeatures, stock)
-	off := func(c *Config) { c.Pushdown = PushdownOff }
+	f("", false, WithRequest(ctx, func(r *Request) { r.Pushdown = config.PushdownProvable }), stockFeatures, stock)
+	f("pushdown: off", false, WithRequest(ctx, func(r *Request) { r.Pushdown = config.PushdownOff }), stockFeatures, stock)
+	off := func(c *config.Group) { c.Pushdown = config.PushdownOff }
 	f("pushdown: off", false, ctx, stockFeatures, stock, off)
-	f("pushdown: off", false, WithRequest(ctx, func(r *Request) { r.Pushdown = PushdownProvable }), stockFeatures, stock, off)
+	f("pushdown: off", false, WithRequest(ctx, func(r *Request) { r.Pushdown = config.PushdownProvable }), stockFeatures, stock, off)
 
 	// A selector's samples are fewer bytes than its values, in chunks.
 	f("its samples come cheaper", true, ctx, stockFeatures, stock)
-	f("", true, ctx, stockFeatures, stock, func(c *Config) { c.RemoteRead = RemoteReadNever })
+	f("", true, ctx, stockFeatures, stock, func(c *config.Group) { c.RemoteRead = config.RemoteReadNever })
 
 	f("the feature use-start-timestamps is not the same", false, ctx, nil, stock)
 	f("the feature type-and-unit-labels is not the same", false, ctx, append([]string{"type-and-unit-labels"}, stockFeatures...), stock)
@@ -165,7 +166,7 @@ func TestLocal(t *testing.T) {
 		e := newEvaluator(t, there)
 		e.replace["/status/buildinfo"] = answering(fmt.Sprintf(buildinfo, version))
 		for _, kind := range []transport.Kind{transport.Prometheus, transport.Oneprom} {
-			f(want, false, ctx, stockFeatures, e, func(c *Config) { c.Kind = kind })
+			f(want, false, ctx, stockFeatures, e, func(c *config.Group) { c.Kind = kind })
 		}
 	}
 	oneprom := newEvaluator(t, there)
@@ -173,9 +174,9 @@ func TestLocal(t *testing.T) {
 	f("", false, ctx, stockFeatures, oneprom)
 	f("the feature use-start-timestamps is not the same", false, ctx, nil, oneprom)
 	f("its samples come cheaper", true, ctx, stockFeatures, oneprom)
-	f("pushdown: off", false, WithRequest(ctx, func(r *Request) { r.Pushdown = PushdownOff }), stockFeatures, oneprom)
+	f("pushdown: off", false, WithRequest(ctx, func(r *Request) { r.Pushdown = config.PushdownOff }), stockFeatures, oneprom)
 	for _, kind := range []transport.Kind{transport.Thanos, transport.Mimir, transport.VictoriaMetrics} {
-		f(" has its own PromQL", false, ctx, stockFeatures, newEvaluator(t, there), func(c *Config) { c.Kind = kind })
+		f(" has its own PromQL", false, ctx, stockFeatures, newEvaluator(t, there), func(c *config.Group) { c.Kind = kind })
 	}
 	hidden := newEvaluator(t, there)
 	hidden.replace["/status/flags"] = refusing(http.StatusForbidden)
@@ -185,7 +186,7 @@ func TestLocal(t *testing.T) {
 // TestLocal_LabelsOfItsOwn: series of any time that carry an injected label or a
 // replica label themselves, which is found out by asking.
 func TestLocal_LabelsOfItsOwn(t *testing.T) {
-	f := func(want, load string, change func(*Config), replace map[string]http.HandlerFunc) {
+	f := func(want, load string, change func(*config.Group), replace map[string]http.HandlerFunc) {
 		t.Helper()
 		a, b := newEvaluator(t, load), newEvaluator(t, load)
 		a.replace, b.replace = replace, replace
@@ -197,8 +198,8 @@ func TestLocal_LabelsOfItsOwn(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, want, p.local)
 	}
-	region := func(c *Config) { c.Labels = map[string]string{"region": "eu"} }
-	replicas := func(c *Config) { c.ReplicaLabels = []string{"replica"} }
+	region := func(c *config.Group) { c.Labels = map[string]string{"region": "eu"} }
+	replicas := func(c *config.Group) { c.ReplicaLabels = []string{"replica"} }
 	// Hours before now, and for a moment only.
 	own := there + "\n  old{%s=\"x\"} 1"
 	f("", there, region, nil)
@@ -224,7 +225,7 @@ func TestLocal_LabelsOfItsOwn(t *testing.T) {
 	f(`its series carry the label "region" themselves`, fmt.Sprintf(own, "region"), region, below("", nil))
 	f("the backend does not tell the labels of its series", there, region, below("", values(refusing(http.StatusServiceUnavailable))))
 	f("the backend would have to read samples to tell the labels of its series", there, region, below(fmt.Sprintf(kinds, "influxdb"), nil))
-	f("", there, func(*Config) {}, below(fmt.Sprintf(kinds, "influxdb"), nil))
+	f("", there, func(*config.Group) {}, below(fmt.Sprintf(kinds, "influxdb"), nil))
 }
 
 // TestProbe_FailsWhereItCannotTell whether the backend evaluates: it may be what it

@@ -10,15 +10,17 @@ import (
 	"sync"
 	"time"
 
+	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/health"
 	"github.com/oneprom/oneprom/servergroup/lifetime"
+	"github.com/oneprom/oneprom/servergroup/targets"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 // replica is one endpoint of a group with what is known of it.
 type replica struct {
-	group    *Config
-	endpoint endpoint
+	group    *config.Group
+	endpoint targets.Endpoint
 	client   *transport.Client
 	now      func() time.Time
 	life     *lifetime.Lifetime // probes end with it
@@ -304,7 +306,7 @@ func (r *replica) chooseMethod(ctx context.Context, p *profile) error {
 		}
 		p.why = "no export API: " + err.Error()
 	}
-	if r.group.RemoteRead == RemoteReadNever {
+	if r.group.RemoteRead == config.RemoteReadNever {
 		p.why = "remote_read: never"
 		return nil
 	}
@@ -313,7 +315,7 @@ func (r *replica) chooseMethod(ctx context.Context, p *profile) error {
 		method, err = transport.StreamedRead, nil // it has it, and something behind it is gone
 	}
 	if err != nil {
-		if r.group.RemoteRead == RemoteReadAlways {
+		if r.group.RemoteRead == config.RemoteReadAlways {
 			return fmt.Errorf("remote_read: always, but: %w", err)
 		}
 		var e *transport.Error
@@ -331,13 +333,13 @@ func (r *replica) chooseMethod(ctx context.Context, p *profile) error {
 	}
 	// Series that keep an external label would not merge with their twins.
 	// Whoever insists on remote read says that there are none.
-	if r.group.RemoteRead != RemoteReadAlways {
+	if r.group.RemoteRead != config.RemoteReadAlways {
 		p.method, p.why = transport.QueryAPI, "external labels unknown: "+unknown.why
 	}
 	return nil
 }
 
-func newReplica(g *group, e endpoint) *replica {
+func newReplica(g *group, e targets.Endpoint) *replica {
 	cfg := &g.cfg
 	header := http.Header{}
 	for k, v := range cfg.Headers {
@@ -353,12 +355,12 @@ func newReplica(g *group, e endpoint) *replica {
 		features: g.features,
 		client: &transport.Client{
 			HTTP:     g.client,
-			Base:     e.url,
+			Base:     e.URL,
 			ReadPath: cfg.RemoteReadPath,
 			Header:   header,
-			Params:   e.params,
+			Params:   e.Params,
 
-			Forward:    canonical(cfg.ForwardHeaders),
+			Forward:    cfg.ForwardedHeaders(),
 			Forwarding: g.forwarding,
 
 			Group:    cfg.Name,

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
+	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/lifetime"
 )
 
@@ -63,19 +64,19 @@ type clock struct{ ms atomic.Int64 }
 func (c *clock) now() time.Time { return time.UnixMilli(c.ms.Load()) }
 
 // setAt returns a set whose clock stands at 60 s.
-func setAt(t *testing.T, cfgs ...Config) (*Set, *clock) {
+func setAt(t *testing.T, cfgs ...config.Group) (*Set, *clock) {
 	t.Helper()
 	c := &clock{}
 	c.ms.Store(60_000)
 	s, err := NewSet(Options{Now: c.now})
 	require.NoError(t, err)
 	t.Cleanup(s.Close)
-	require.NoError(t, s.Apply(t.Context(), cfgs, PartialWarn))
+	require.NoError(t, s.Apply(t.Context(), cfgs, config.PartialWarn))
 	return s, c
 }
 
 // probedStatus probes the only replica of a group of the server.
-func probedStatus(t *testing.T, mode RemoteRead, srv *httptest.Server) (ReplicaStatus, error) {
+func probedStatus(t *testing.T, mode config.RemoteRead, srv *httptest.Server) (ReplicaStatus, error) {
 	t.Helper()
 	cfg := groupOf("a", srv)
 	cfg.RemoteRead = mode
@@ -110,7 +111,7 @@ func TestProbe_PassingFailureIsNotTakenForNoExternalLabels(t *testing.T) {
 // of the name of the external label, and so does not show that.
 func TestProbe_ConfigurationIsBelievedFirst(t *testing.T) {
 	srv := backend(t, "load 15s\n up{region=\"us\"} 1x10\n foo 1x3", external("region", "eu"))
-	st, err := probedStatus(t, RemoteReadAuto, srv)
+	st, err := probedStatus(t, config.RemoteReadAuto, srv)
 	require.NoError(t, err)
 	require.Equal(t, map[string]string{"region": "eu"}, st.ExternalLabels)
 	require.Equal(t, "remote_read_streamed", st.Transport)
@@ -120,13 +121,13 @@ func TestProbe_SampleWhereTheConfigurationIsNotShown(t *testing.T) {
 	whole := overridden(t, "load 15s\n up{job=\"a\"} 1x10", external("region", "eu"))
 	for _, status := range []int{400, 401, 403, 404, 405, 501} {
 		o := whole.without(map[string]int{"/status/config": status})
-		st, err := probedStatus(t, RemoteReadAuto, serve(t, o))
+		st, err := probedStatus(t, config.RemoteReadAuto, serve(t, o))
 		require.NoError(t, err)
 		require.Equal(t, map[string]string{"region": "eu"}, st.ExternalLabels, status)
 		require.Equal(t, "remote_read_streamed", st.Transport, status)
 
 		o = whole.without(map[string]int{"/status/config": status, "/query": 503})
-		_, err = probedStatus(t, RemoteReadAuto, serve(t, o))
+		_, err = probedStatus(t, config.RemoteReadAuto, serve(t, o))
 		require.ErrorContains(t, err, "status 503")
 	}
 }
@@ -134,13 +135,13 @@ func TestProbe_SampleWhereTheConfigurationIsNotShown(t *testing.T) {
 func TestProbe_ExternalLabelsUnknown(t *testing.T) {
 	o := overridden(t, "load 15s\n foo 1x10", external("region", "eu"))
 	o.status = map[string]int{"/status/config": 404}
-	st, err := probedStatus(t, RemoteReadAuto, serve(t, o))
+	st, err := probedStatus(t, config.RemoteReadAuto, serve(t, o))
 	require.NoError(t, err)
 	require.Equal(t, "query_api", st.Transport)
 	require.Contains(t, st.TransportReason, "external labels unknown: ")
 	require.Contains(t, st.TransportReason, "no series `up`")
 
-	st, err = probedStatus(t, RemoteReadAlways, serve(t, o))
+	st, err = probedStatus(t, config.RemoteReadAlways, serve(t, o))
 	require.NoError(t, err)
 	require.Equal(t, "remote_read_streamed", st.Transport)
 	require.Empty(t, st.ExternalLabels)
@@ -153,7 +154,7 @@ func TestProbe_OnepromAddsNoExternalLabels(t *testing.T) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte(`{"status": "success", "data": [{"name": "a", "replicas": []}]}`))
 	}}
-	st, err := probedStatus(t, RemoteReadAuto, serve(t, o))
+	st, err := probedStatus(t, config.RemoteReadAuto, serve(t, o))
 	require.NoError(t, err)
 	require.Equal(t, "oneprom", st.Kind)
 	require.Empty(t, st.ExternalLabels)
@@ -164,12 +165,12 @@ func TestProbe_WhatIsForbiddenIsNotThere(t *testing.T) {
 	whole := overridden(t, "load 15s\n foo 1x3")
 	for _, status := range []int{401, 403, 404} {
 		o := whole.without(map[string]int{"/read": status, "/status/buildinfo": status})
-		st, err := probedStatus(t, RemoteReadAuto, serve(t, o))
+		st, err := probedStatus(t, config.RemoteReadAuto, serve(t, o))
 		require.NoError(t, err)
 		require.Equal(t, "unknown", st.Kind)
 		require.Equal(t, "query_api", st.Transport)
 		require.Contains(t, st.TransportReason, fmt.Sprintf("no remote read: status %d", status))
-		_, err = probedStatus(t, RemoteReadAlways, serve(t, o))
+		_, err = probedStatus(t, config.RemoteReadAlways, serve(t, o))
 		require.ErrorContains(t, err, "remote_read: always, but: ")
 	}
 }

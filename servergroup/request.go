@@ -8,15 +8,16 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/config"
 )
 
 // Request is what a request to oneprom wishes of the answers of server groups. It is not
 // changed once it is in a context.
 type Request struct {
 	// Partial overrides partial_response; "" leaves it to the configuration.
-	Partial PartialResponse
+	Partial config.PartialResponse
 	// Pushdown can switch pushdown off, but not on where the configuration says off.
-	Pushdown Pushdown
+	Pushdown config.Pushdown
 	// Restricted says that the request is shown those series only that satisfy all of
 	// Shown. Without any matcher it is shown no group at all.
 	Restricted bool
@@ -53,8 +54,8 @@ func (r *Request) alike(o *Request) bool {
 }
 
 // passesOnLike reports whether a group is passed the same headers of both requests.
-func (r *Request) passesOnLike(o *Request, g *Config) bool {
-	return !slices.ContainsFunc(canonical(g.ForwardHeaders), func(name string) bool {
+func (r *Request) passesOnLike(o *Request, g *config.Group) bool {
+	return !slices.ContainsFunc(g.ForwardedHeaders(), func(name string) bool {
 		return !slices.Equal(r.Header[name], o.Header[name])
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -85,7 +86,7 @@ func (t *targetTable) number(ls labels.Labels) uint32 {
 	}
 	id := uint32(len(t.list))
 	t.list = append(t.list, ls)
-	t.instances = append(t.instances, t.name(ls.Get(targetLabel)))
+	t.instances = append(t.instances, t.name(ls.Get(labelmap.TargetLabel)))
 	t.ids[h] = append(t.ids[h], id)
 	t.bytes += 68 + int(ls.ByteSize())
 	return id

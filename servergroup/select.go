@@ -7,12 +7,12 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/routing"
 )
 
 // Select starts to fetch the selection and returns at once. The series are sorted by
@@ -40,7 +40,7 @@ func (v *View) fetchPiece(ctx context.Context, sel Selection, p *Piece) ([]*dedu
 	if len(p.narrowed) > 0 {
 		sel.Matchers = slices.Concat(sel.Matchers, p.narrowed)
 		for i := range ts {
-			ts[i].route = ts[i].groupView.route(sel.Matchers, ts[i].route.MinT, ts[i].route.MaxT, v.now)
+			ts[i].route = routing.To(ts[i].cfg, ts[i].with(sel.Matchers), ts[i].route.MinT, ts[i].route.MaxT, v.now)
 		}
 	}
 	switch {
@@ -169,5 +169,3 @@ func (s *seriesSet) Warnings() annotations.Annotations {
 	<-s.ready
 	return s.warnings
 }
-
-var anySeries = []*labels.Matcher{labels.MustNewMatcher(labels.MatchNotEqual, labels.MetricName, "")}

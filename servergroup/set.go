@@ -16,7 +16,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/discovery"
 
+	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/lifetime"
+	"github.com/oneprom/oneprom/servergroup/targets"
 )
 
 // Options of a Set.
@@ -35,15 +37,6 @@ type Options struct {
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 }
-
-// PartialResponse says what becomes of an answer when a group is missing.
-type PartialResponse string
-
-// The values of partial_response.
-const (
-	PartialWarn  PartialResponse = "warn"  // answer from the others, with a warning
-	PartialError PartialResponse = "error" // fail
-)
 
 // Set is all server groups. Queries see them through a View.
 type Set struct {
@@ -64,7 +57,7 @@ type Set struct {
 // other groups as discovery tells other targets.
 type generation struct {
 	entries []*entry
-	partial PartialResponse
+	partial config.PartialResponse
 }
 
 // all are the entries; none of a generation that is nil.
@@ -148,7 +141,7 @@ func (s *Set) Answered() (groups, all int) {
 
 // Apply makes the groups of cfgs the ones that queries see: it prepares a Change, commits
 // and finishes it. After an error the old groups stay.
-func (s *Set) Apply(ctx context.Context, cfgs []Config, partial PartialResponse) error {
+func (s *Set) Apply(ctx context.Context, cfgs []config.Group, partial config.PartialResponse) error {
 	c, err := s.Prepare(cfgs, partial)
 	if err != nil {
 		return err
@@ -165,7 +158,7 @@ func (s *Set) discover(all []*entry) error {
 	pools := map[string]discovery.Configs{}
 	waiting := map[string]*entry{}
 	for _, e := range all {
-		if cfgs := e.cfg.dynamicConfigs(); len(cfgs) > 0 {
+		if cfgs := targets.Dynamic(&e.cfg); len(cfgs) > 0 {
 			pools[e.cfg.Name] = cfgs
 			waiting[e.cfg.Name] = e
 		}
@@ -186,13 +179,13 @@ func (s *Set) awaitTargets(ctx context.Context, fresh []*entry) {
 	timeout := time.NewTimer(discoveryWait)
 	defer timeout.Stop()
 	for _, e := range fresh {
-		if !e.cfg.discovers() {
+		if !targets.Discovers(&e.cfg) {
 			continue
 		}
 		select {
 		case <-e.discovered:
 		case <-timeout.C:
-			s.opts.Logger.Warn("service discovery has not told the targets of a server group in time; it is answered as they come", "group", e.cfg.Name)
+			s.opts.Logger.Warn("no targets discovered yet; continuing without them", "group", e.cfg.Name)
 			return
 		case <-ctx.Done():
 			return

@@ -21,35 +21,36 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
+	"github.com/oneprom/oneprom/servergroup/config"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestApply_UnchangedGroupKeepsItsReplicas(t *testing.T) {
 	a, b := groupOf("a", backend(t, "")), groupOf("b", backend(t, ""))
-	s := newTestSet(t, PartialWarn, a, b)
+	s := newTestSet(t, config.PartialWarn, a, b)
 	before := s.current.Load().groups()
 	b.Region = "elsewhere"
-	require.NoError(t, s.Apply(t.Context(), []Config{b, a}, PartialWarn))
+	require.NoError(t, s.Apply(t.Context(), []config.Group{b, a}, config.PartialWarn))
 	after := s.current.Load().groups()
 	require.Same(t, before[0], after[1])
 	require.NotSame(t, before[1], after[0])
 }
 
 func TestApply_RunningViewDoesNotNotice(t *testing.T) {
-	s := newTestSet(t, PartialWarn, groupOf("a", backend(t, "")))
+	s := newTestSet(t, config.PartialWarn, groupOf("a", backend(t, "")))
 	v := s.View(t.Context())
-	require.NoError(t, s.Apply(t.Context(), nil, PartialError))
+	require.NoError(t, s.Apply(t.Context(), nil, config.PartialError))
 	require.Len(t, v.groups, 1)
-	require.Equal(t, PartialWarn, v.partial)
+	require.Equal(t, config.PartialWarn, v.partial)
 }
 
 func TestApply_BadConfigurationChangesNothing(t *testing.T) {
 	good := groupOf("a", backend(t, ""))
-	s := newTestSet(t, PartialWarn, good)
+	s := newTestSet(t, config.PartialWarn, good)
 	bad := groupOf("b", backend(t, ""))
 	bad.HTTPClientConfig.TLSConfig.CAFile = "/does/not/exist"
-	require.ErrorContains(t, s.Apply(t.Context(), []Config{good, bad}, PartialWarn), `server group "b"`)
+	require.ErrorContains(t, s.Apply(t.Context(), []config.Group{good, bad}, config.PartialWarn), `server group "b"`)
 	require.Len(t, s.Status(), 1)
 }
 
@@ -57,12 +58,12 @@ func TestApply_FileDiscoveryTellsTargetsBeforeItReturns(t *testing.T) {
 	srv := backend(t, "load 15s\n foo 1x3")
 	path := filepath.Join(t.TempDir(), "targets.json")
 	require.NoError(t, os.WriteFile(path, []byte(`[{"targets": ["`+strings.TrimPrefix(srv.URL, "http://")+`"], "labels": {"odd": "x"}}]`), 0o600))
-	cfg := DefaultConfig
+	cfg := config.DefaultGroup
 	cfg.Name = "a"
 	sd := file.DefaultSDConfig
 	sd.Files = []string{path}
 	cfg.ServiceDiscoveryConfigs = discovery.Configs{&sd}
-	s := newTestSet(t, PartialWarn, cfg)
+	s := newTestSet(t, config.PartialWarn, cfg)
 	got, _, err := selectText(t, s, `foo`, 0, 0)
 	require.NoError(t, err)
 	require.Equal(t, `{__name__="foo"} 0:1`+"\n", got)
@@ -77,17 +78,17 @@ func TestApply_UsedOAuth2DoesNotMakeAGroupChanged(t *testing.T) {
 		_, _ = io.WriteString(w, `{"access_token": "x", "token_type": "Bearer", "expires_in": 3600}`)
 	}))
 	srv := backend(t, "load 15s\n foo 1x3")
-	load := func() Config {
+	load := func() config.Group {
 		cfg := groupOf("a", srv)
 		cfg.HTTPClientConfig.OAuth2 = &commoncfg.OAuth2{ClientID: "id", ClientSecret: "s", TokenURL: tokens.URL}
 		cfg.HTTPClientConfig.OAuth2.ProxyFromEnvironment = true
 		return cfg
 	}
-	s := newTestSet(t, PartialWarn, load())
+	s := newTestSet(t, config.PartialWarn, load())
 	_, _, err := selectText(t, s, `foo`, 0, 0)
 	require.NoError(t, err)
 	before := s.current.Load().groups()[0]
-	require.NoError(t, s.Apply(t.Context(), []Config{load()}, PartialWarn))
+	require.NoError(t, s.Apply(t.Context(), []config.Group{load()}, config.PartialWarn))
 	require.Same(t, before, s.current.Load().groups()[0])
 }
 
@@ -140,14 +141,14 @@ func TestApply_ChangedGroupHasItsTargetsThroughout(t *testing.T) {
 	sd <- targetsOf(old.URL)
 	cfg := groupOf("a")
 	cfg.ServiceDiscoveryConfigs = discovery.Configs{sd}
-	s := newTestSet(t, PartialWarn, cfg)
+	s := newTestSet(t, config.PartialWarn, cfg)
 	require.Equal(t, []string{old.URL}, urls(s.current.Load().groups()[0]))
 
 	sd = make(toldSD)
 	cfg.ServiceDiscoveryConfigs = discovery.Configs{sd}
 	impatient, cancel := context.WithCancel(t.Context())
 	cancel()
-	require.NoError(t, s.Apply(impatient, []Config{cfg}, PartialWarn))
+	require.NoError(t, s.Apply(impatient, []config.Group{cfg}, config.PartialWarn))
 	got, _, err := selectText(t, s, `foo`, 0, 0)
 	require.NoError(t, err)
 	require.Equal(t, `{__name__="foo"} 0:1`+"\n", got)
@@ -159,7 +160,7 @@ func TestApply_ChangedGroupHasItsTargetsThroughout(t *testing.T) {
 	require.Equal(t, `{__name__="foo"} 0:2`+"\n", got)
 
 	// A group without discovery has nothing to wait for.
-	require.NoError(t, s.Apply(t.Context(), []Config{groupOf("a")}, PartialWarn))
+	require.NoError(t, s.Apply(t.Context(), []config.Group{groupOf("a")}, config.PartialWarn))
 	require.Empty(t, urls(s.current.Load().groups()[0]))
 }
 
@@ -169,7 +170,7 @@ func TestGroup_EmptyListsBeforeTheFirstTargets(t *testing.T) {
 	static, told := backend(t, ""), backend(t, "")
 	cfg := groupOf("a", static)
 	cfg.ServiceDiscoveryConfigs = append(cfg.ServiceDiscoveryConfigs, make(toldSD))
-	s := newTestSet(t, PartialWarn)
+	s := newTestSet(t, config.PartialWarn)
 	e, err := newEntry(cfg, s.healths)
 	require.NoError(t, err)
 	e.begin(nil)
@@ -198,7 +199,7 @@ func TestStatus_TellsWhatProbingFound(t *testing.T) {
 	b := groupOf("b", backend(t, "load 15s\n foo 1x3", noRemoteRead))
 	gone := backend(t, "")
 	gone.Close()
-	s := newTestSet(t, PartialWarn, a, b, groupOf("c", gone))
+	s := newTestSet(t, config.PartialWarn, a, b, groupOf("c", gone))
 	_, _, err := selectText(t, s, `foo`, 0, 0)
 	require.NoError(t, err)
 	st := s.Status()
@@ -222,7 +223,7 @@ func TestReplica_ProbedAgainWhenTheBackendChanges(t *testing.T) {
 		h.Store(&next)
 	}
 	use(backendtest.Streamed)
-	s := newTestSet(t, PartialWarn, groupOf("a", serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*h.Load()).ServeHTTP(w, r) }))))
+	s := newTestSet(t, config.PartialWarn, groupOf("a", serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { (*h.Load()).ServeHTTP(w, r) }))))
 	for _, mode := range []backendtest.RemoteRead{backendtest.Streamed, backendtest.NoRemoteRead} {
 		use(mode)
 		got, ws, err := selectText(t, s, `foo`, 0, 0)
@@ -240,7 +241,7 @@ func TestClient_SecretsStayWithTheHostTheyAreFor(t *testing.T) {
 	other := serve(t, http.HandlerFunc(func(http.ResponseWriter, *http.Request) { reached.Store(true) }))
 	cfg := groupOf("a", serve(t, http.RedirectHandler(other.URL, http.StatusTemporaryRedirect)))
 	cfg.Headers = map[string]commoncfg.Secret{"X-Key": "hunter2"}
-	s := newTestSet(t, PartialWarn, cfg)
+	s := newTestSet(t, config.PartialWarn, cfg)
 	_, _, err := selectText(t, s, `foo`, 0, 0)
 	require.ErrorContains(t, err, "redirected to another host, "+strings.TrimPrefix(other.URL, "http://"))
 	require.False(t, reached.Load())

@@ -3,6 +3,8 @@ package servergroup
 import (
 	"slices"
 	"time"
+
+	"github.com/oneprom/oneprom/servergroup/config"
 )
 
 // GroupStatus is what /api/v1/status/groups tells of a group.
@@ -59,7 +61,7 @@ func (s *Set) Status() []GroupStatus {
 
 // status tells of the group; about are the findings about its targets.
 func (g *group) status(now time.Time, about []string) GroupStatus {
-	lo, hi := g.cfg.TimeRange.bounds(now)
+	lo, hi := g.cfg.TimeRange.Bounds(now)
 	st := GroupStatus{
 		Name:            g.cfg.Name,
 		Region:          g.cfg.Region,
@@ -68,13 +70,13 @@ func (g *group) status(now time.Time, about []string) GroupStatus {
 		ReplicaLabels:   g.cfg.ReplicaLabels,
 		Replicas:        []ReplicaStatus{},
 	}
-	if lo > minTime {
+	if lo > config.MinTime {
 		st.MinTime = timeOf(lo)
 	}
-	if hi < maxTime {
+	if hi < config.MaxTime {
 		st.MaxTime = timeOf(hi)
 	}
-	st.Findings = append(about, g.cfg.shown(g.found.List(now))...)
+	st.Findings = append(about, g.cfg.PublicFindings(g.found.List(now))...)
 	st.Findings = append(st.Findings, differentExternal(&g.cfg, *g.replicas.Load())...)
 	for _, r := range *g.replicas.Load() {
 		st.Replicas = append(st.Replicas, r.status())
@@ -95,7 +97,7 @@ func (r *replica) status() ReplicaStatus {
 		st.Kind, st.Version = string(p.Kind), p.Version
 		st.Transport, st.TransportReason = string(p.method), p.why
 		st.ExternalLabels = p.external
-		st.Findings = slices.Concat(p.findings, r.group.shown(r.inData))
+		st.Findings = slices.Concat(p.findings, r.group.PublicFindings(r.inData))
 		if doubt := clockDoubt(r.client); doubt != "" {
 			st.Findings = append(st.Findings, doubt)
 		}
@@ -103,7 +105,7 @@ func (r *replica) status() ReplicaStatus {
 	if r.probeErr != nil {
 		st.Health = "down"
 	}
-	if r.lastErr != nil && (!r.group.forwards() || r.lastErr == r.probeErr) {
+	if r.lastErr != nil && (!r.group.Forwards() || r.lastErr == r.probeErr) {
 		at := r.lastErrAt.UTC()
 		st.LastError, st.LastErrorTime = r.lastErr.Error(), &at
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -23,9 +24,9 @@ type statements[T any] struct {
 
 // show returns the labels to show of what the group has.
 func (s statements[T]) show() func(labels.Labels) labels.Labels {
-	rules := newLabelRules(s.cfg, nil)
+	rules := labelmap.NewRules(s.cfg, nil)
 	return func(ls labels.Labels) labels.Labels {
-		shown, _ := rules.applyTo(ls)
+		shown, _ := rules.ApplyTo(ls)
 		return shown
 	}
 }

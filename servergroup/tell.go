@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/prometheus/util/notifications"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
+	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/transport"
 	"github.com/oneprom/oneprom/servergroup/views"
 )
@@ -82,8 +83,8 @@ func (v *View) TargetMetadata(ctx context.Context, ms []*labels.Matcher, metric 
 		if metric != "" {
 			params.Set("metric", metric)
 		}
-		if len(t.route.resolved.send) > 0 {
-			params.Set("match_target", transport.Selector(selectable(t.route.resolved.send)))
+		if len(t.route.Resolved.Send) > 0 {
+			params.Set("match_target", transport.Selector(labelmap.Selectable(t.route.Resolved.Send)))
 		}
 		return params
 	})
@@ -92,7 +93,7 @@ func (v *View) TargetMetadata(ctx context.Context, ms []*labels.Matcher, metric 
 		show := g.show()
 		for _, list := range g.data {
 			for _, m := range list {
-				if m.Target = show(m.Target); matchesAll(m.Target, g.route.resolved.check) && v.shows(m.Target) {
+				if m.Target = show(m.Target); labelmap.MatchesAll(m.Target, g.route.Resolved.Check) && v.shows(m.Target) {
 					all = append(all, m)
 				}
 			}

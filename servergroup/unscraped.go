@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/oneprom/oneprom/servergroup/findings"
+	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -163,7 +164,7 @@ func (b *evidenceBook) pushed(ctx context.Context, send []*labels.Matcher, from,
 		return all, nil, nil
 	}
 	now := b.now()
-	l := transport.Lookup{Matchers: selectable(send), MinT: first, MaxT: last + lookupSlice - 1}
+	l := transport.Lookup{Matchers: labelmap.Selectable(send), MinT: first, MaxT: last + lookupSlice - 1}
 	var mtx sync.Mutex
 	found := origins{names: map[string]bool{}}
 	failed, err = b.ask(ctx, before, func(ctx context.Context, _ int, r *replica) error {
@@ -233,7 +234,7 @@ func (b *evidenceBook) lookUp(ctx context.Context, r *replica, l transport.Looku
 		wg.Go(func() {
 			defer transport.Guard(&errs[2*i+1])
 			var values []string
-			if values, texts[2*i+1], errs[2*i+1] = b.ofNoTarget(ctx, client, name, l); name == targetLabel {
+			if values, texts[2*i+1], errs[2*i+1] = b.ofNoTarget(ctx, client, name, l); name == labelmap.TargetLabel {
 				instances = values
 			}
 		})
@@ -271,7 +272,7 @@ func withoutLabel(ctx context.Context, c *transport.Client, name string, l trans
 	if metrics, _, err = c.LabelValues(ctx, labels.MetricName, l); err != nil {
 		return nil, "", err
 	}
-	one.Matchers = append(one.Matchers, labels.MustNewMatcher(labels.MatchNotRegexp, labels.MetricName, anyOf(metrics)))
+	one.Matchers = append(one.Matchers, labels.MustNewMatcher(labels.MatchNotRegexp, labels.MetricName, labelmap.AnyOf(metrics)))
 	if list, _, err = c.Series(ctx, one); err != nil || len(list) == 0 {
 		return metrics, "", err
 	}

@@ -13,8 +13,11 @@ import (
 
 	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/findings"
 	"github.com/oneprom/oneprom/servergroup/health"
+	"github.com/oneprom/oneprom/servergroup/labelmap"
+	"github.com/oneprom/oneprom/servergroup/routing"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -26,7 +29,7 @@ type View struct {
 	Ledger completeness.Ledger
 
 	groups  []groupView
-	partial PartialResponse
+	partial config.PartialResponse
 	request *Request
 	now     time.Time
 	budget  *Budget
@@ -35,7 +38,7 @@ type View struct {
 }
 
 type groupView struct {
-	cfg      *Config
+	cfg      *config.Group
 	rank     int // its place in the configuration
 	replicas []*replica
 	found    *findings.Recent
@@ -55,8 +58,8 @@ func (v *View) Alike(o *View) bool {
 }
 
 // strict reports whether an answer must not lack data of a group.
-func (v *View) strict(g *Config) bool {
-	return cmp.Or(v.request.Partial, g.PartialResponse, v.partial) == PartialError
+func (v *View) strict(g *config.Group) bool {
+	return cmp.Or(v.request.Partial, g.PartialResponse, v.partial) == config.PartialError
 }
 
 // about is what the completeness of an answer depends on of a group.
@@ -67,7 +70,7 @@ func (v *View) about(g groupView) completeness.Group {
 // View returns the groups of the moment. There are none before the first Apply.
 func (s *Set) View(ctx context.Context) *View {
 	v := &View{
-		request: RequestOf(ctx), now: s.opts.Now(), partial: PartialWarn,
+		request: RequestOf(ctx), now: s.opts.Now(), partial: config.PartialWarn,
 		budget: &Budget{Limit: s.opts.MaxFetchedBytes, Exceeded: s.healths.metrics.overBudget.Inc},
 		extra:  &s.healths.extra, metrics: s.healths.metrics,
 	}
@@ -95,14 +98,14 @@ func (v *View) Report() {
 func (v *View) Require(ms []*labels.Matcher) error {
 	return v.Ledger.Require(func(group string) bool {
 		i := slices.IndexFunc(v.groups, func(g groupView) bool { return g.cfg.Name == group })
-		return i >= 0 && !v.groups[i].cfg.excludes(ms)
+		return i >= 0 && !labelmap.Excludes(v.groups[i].cfg, ms)
 	})
 }
 
 // routedGroup is one group that is asked, with what it is asked for.
 type routedGroup struct {
 	groupView
-	route Route
+	route routing.Route
 	// holders is how many replicas may hold a series of this group, those of other
 	// groups included. It is 1 if nothing has to be merged.
 	holders int
@@ -120,7 +123,7 @@ func (v *View) route(ms []*labels.Matcher, mint, maxt int64) []routedGroup {
 func (v *View) routeAmong(groups []groupView, ms []*labels.Matcher, mint, maxt int64) []routedGroup {
 	var ts []routedGroup
 	for _, g := range groups {
-		r := g.route(ms, mint, maxt, v.now)
+		r := routing.To(g.cfg, g.with(ms), mint, maxt, v.now)
 		if r.Skipped == "" {
 			ts = append(ts, routedGroup{groupView: g, route: r})
 		}
@@ -139,7 +142,7 @@ func (v *View) routeMerge(ms []*labels.Matcher, mint, maxt int64) []routedGroup 
 func (v *View) routeMergeAmong(groups []groupView, ms []*labels.Matcher, mint, maxt int64) []routedGroup {
 	var concerned []groupView
 	for _, g := range groups {
-		if !g.cfg.excludes(ms) {
+		if !labelmap.Excludes(g.cfg, ms) {
 			concerned = append(concerned, g)
 		}
 	}
@@ -154,7 +157,7 @@ func (v *View) routeMergeAmong(groups []groupView, ms []*labels.Matcher, mint, m
 		countHolders(with)
 		last := &with[len(ts)]
 		lo, hi := around(mint, maxt, last.holders)
-		last.route = g.route(ms, lo, hi, v.now)
+		last.route = routing.To(g.cfg, g.with(ms), lo, hi, v.now)
 		if last.route.Skipped == "" && last.holders > g.runs() {
 			ts = with
 		}
@@ -175,11 +178,11 @@ func around(mint, maxt int64, holders int) (lo, hi int64) {
 }
 
 func countHolders(ts []routedGroup) {
-	groups := make([]groupView, len(ts))
+	cfgs := make([]*config.Group, len(ts))
 	for i, t := range ts {
-		groups[i] = t.groupView
+		cfgs[i] = t.cfg
 	}
-	if tellApart(groups) {
+	if routing.AllDisjoint(cfgs) {
 		for i := range ts {
 			ts[i].holders = min(ts[i].runs(), mostHolders)
 		}
@@ -188,7 +191,7 @@ func countHolders(ts []routedGroup) {
 	for i := range ts {
 		ts[i].holders = 0
 		for j := range ts {
-			if i == j || !disjoint(ts[i].cfg, ts[j].cfg) {
+			if i == j || !routing.Disjoint(ts[i].cfg, ts[j].cfg) {
 				ts[i].holders += ts[j].runs()
 			}
 		}
@@ -336,20 +339,20 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *routedGroup, r 
 		}
 		said.Warn(completeness.About(t.cfg.Name, r.url(), doubt))
 	}
-	rules := newLabelRules(t.cfg, p.external)
+	rules := labelmap.NewRules(t.cfg, p.external)
 	req := transport.Request{
-		Matchers: selectable(t.route.resolved.send),
+		Matchers: labelmap.Selectable(t.route.Resolved.Send),
 		Steps:    sel.Steps,
 		Alone:    t.holders == 1 && !sel.Every,
-		Labels:   rules.apply,
+		Labels:   rules.Apply,
 		Charge:   v.charging(r, p.method),
 		Warn:     func(text string) { said.Server(v.about(t.groupView), r.url(), text) },
 	}
 	if p.method != transport.QueryAPI {
-		req.Matchers = forRead(req.Matchers, p.external)
+		req.Matchers = labelmap.ForRead(req.Matchers, p.external)
 	}
 	// The merge looks at what is around the window, too.
-	lo, hi := t.cfg.TimeRange.bounds(v.now)
+	lo, hi := t.cfg.TimeRange.Bounds(v.now)
 	from, to := around(sel.MinT, sel.MaxT, t.holders)
 	req.MinT, req.MaxT = max(lo, from), min(hi, to)
 	client, method := v.clientOf(t.cfg, p), p.method
@@ -363,7 +366,7 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *routedGroup, r 
 		return source{}, err
 	}
 	v.metrics.read(r, method, list)
-	list = slices.DeleteFunc(list, func(s transport.Series) bool { return !matchesAll(s.Labels, t.route.resolved.check) })
+	list = slices.DeleteFunc(list, func(s transport.Series) bool { return !labelmap.MatchesAll(s.Labels, t.route.Resolved.Check) })
 	if list, err = arrange(r.url(), list); err != nil {
 		return source{}, err
 	}
@@ -390,7 +393,7 @@ func (v *View) charging(r *replica, by transport.Method) func(bytes int) error {
 
 // clientOf returns the client for a replica's profile that follows the query's
 // partial_response, and passes the headers of its client on.
-func (v *View) clientOf(g *Config, p *profile) *transport.Client {
+func (v *View) clientOf(g *config.Group, p *profile) *transport.Client {
 	return p.client.AllowPartial(!v.strict(g)).ForClient(v.request.Header)
 }
 

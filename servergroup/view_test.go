@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/prometheus/discovery"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
@@ -24,6 +25,8 @@ import (
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/targets"
 )
 
 // backend serves promqltest `load` data as a Prometheus would.
@@ -50,8 +53,8 @@ func external(name, value string) func(*backendtest.Options) {
 func noRemoteRead(o *backendtest.Options) { o.RemoteRead = backendtest.NoRemoteRead }
 
 // groupOf returns a valid group with the servers as replicas.
-func groupOf(name string, servers ...*httptest.Server) Config {
-	cfg := DefaultConfig
+func groupOf(name string, servers ...*httptest.Server) config.Group {
+	cfg := config.DefaultGroup
 	cfg.Name = name
 	tg := &targetgroup.Group{Source: "0"}
 	for _, s := range servers {
@@ -61,10 +64,11 @@ func groupOf(name string, servers ...*httptest.Server) Config {
 	return cfg
 }
 
-func newTestSet(t *testing.T, partial PartialResponse, cfgs ...Config) *Set {
+func newTestSet(t *testing.T, partial config.PartialResponse, cfgs ...config.Group) *Set {
 	t.Helper()
 	for _, c := range cfgs {
 		require.NoError(t, c.Validate())
+		require.NoError(t, targets.Validate(&c))
 	}
 	s, err := NewSet(Options{MaxFetchedBytes: 1 << 20})
 	require.NoError(t, err)
@@ -102,6 +106,13 @@ func seriesText(t *testing.T, set storage.SeriesSet) string {
 	return b.String()
 }
 
+func matchersOf(t *testing.T, selector string) []*labels.Matcher {
+	t.Helper()
+	ms, err := parser.NewParser(parser.Options{}).ParseMetricSelector(selector)
+	require.NoError(t, err)
+	return ms
+}
+
 func strs(ws annotations.Annotations) []string {
 	warnings, infos := ws.AsStrings("", 0, 0)
 	return append(warnings, infos...)
@@ -110,7 +121,7 @@ func strs(ws annotations.Annotations) []string {
 func TestView_ShardsWithoutLabelsAreAllAnswered(t *testing.T) {
 	a := backend(t, "load 15s\n foo{i=\"1\"} 3+0x3")
 	b := backend(t, "load 15s\n foo{i=\"2\"} 4+0x3")
-	s := newTestSet(t, PartialWarn, groupOf("a", a), groupOf("b", b))
+	s := newTestSet(t, config.PartialWarn, groupOf("a", a), groupOf("b", b))
 	got, ws, err := selectText(t, s, `foo`, 0, 30000)
 	require.NoError(t, err)
 	require.Empty(t, strs(ws))
@@ -130,7 +141,7 @@ func TestView_EachTransportGivesTheSameSeries(t *testing.T) {
 			cfg := groupOf("eu", backend(t, load, external("prometheus", "p1"), change))
 			cfg.Labels = map[string]string{"region": "eu"}
 			cfg.ReplicaLabels = []string{"replica"}
-			s := newTestSet(t, PartialWarn, cfg)
+			s := newTestSet(t, config.PartialWarn, cfg)
 			got, ws, err := selectText(t, s, `foo{region="eu"}`, 15000, 45000)
 			require.NoError(t, err)
 			require.Empty(t, strs(ws))
@@ -146,7 +157,7 @@ func TestView_LostReplicaIsSaidAndItsTwinAnswers(t *testing.T) {
 	a := backend(t, "load 15s\n foo 1+1x3")
 	b := backend(t, "load 15s\n foo 1+1x3")
 	b.Close()
-	s := newTestSet(t, PartialError, groupOf("a", b, a))
+	s := newTestSet(t, config.PartialError, groupOf("a", b, a))
 	got, ws, err := selectText(t, s, `foo`, 0, 15000)
 	require.NoError(t, err)
 	require.Equal(t, `{__name__="foo"} 0:1 15:2`+"\n", got)
@@ -161,14 +172,14 @@ func TestView_LostGroupIsPartialOrAnError(t *testing.T) {
 	lost := groupOf("b", b)
 	lost.Region = "us"
 
-	s := newTestSet(t, PartialWarn, groupOf("a", a), lost)
+	s := newTestSet(t, config.PartialWarn, groupOf("a", a), lost)
 	got, ws, err := selectText(t, s, `foo`, 0, 0)
 	require.NoError(t, err)
 	require.Equal(t, `{__name__="foo", i="1"} 0:1`+"\n", got)
 	require.Len(t, strs(ws), 1)
 	require.Contains(t, strs(ws)[0], `partial answer: server group "b" (region "us") did not answer: `+b.URL)
 
-	s = newTestSet(t, PartialError, groupOf("a", a), lost)
+	s = newTestSet(t, config.PartialError, groupOf("a", a), lost)
 	_, _, err = selectText(t, s, `foo`, 0, 0)
 	var unavailable *completeness.UnavailableError
 	require.ErrorAs(t, err, &unavailable)
@@ -179,8 +190,8 @@ func TestView_NoGroupAnsweringIsNeverAnEmptySuccess(t *testing.T) {
 	b := backend(t, "")
 	b.Close()
 	noTargets := groupOf("empty")
-	for _, cfg := range []Config{groupOf("b", b), noTargets} {
-		s := newTestSet(t, PartialWarn, cfg)
+	for _, cfg := range []config.Group{groupOf("b", b), noTargets} {
+		s := newTestSet(t, config.PartialWarn, cfg)
 		_, _, err := selectText(t, s, `foo`, 0, 0)
 		var unavailable *completeness.UnavailableError
 		require.ErrorAs(t, err, &unavailable)
@@ -199,8 +210,8 @@ func TestView_GroupOfAnotherRegionIsNotAsked(t *testing.T) {
 	eu := backend(t, "load 15s\n foo 2x3")
 	cu, ce := groupOf("us", us), groupOf("eu", eu)
 	cu.Labels, ce.Labels = map[string]string{"region": "us"}, map[string]string{"region": "eu"}
-	cu.RemoteRead = RemoteReadNever
-	s := newTestSet(t, PartialWarn, cu, ce)
+	cu.RemoteRead = config.RemoteReadNever
+	s := newTestSet(t, config.PartialWarn, cu, ce)
 	got, _, err := selectText(t, s, `foo{region="eu"}`, 0, 0)
 	require.NoError(t, err)
 	require.Equal(t, `{__name__="foo", region="eu"} 0:2`+"\n", got)
@@ -229,11 +240,11 @@ func TestView_BudgetEndsTheQuery(t *testing.T) {
 		}
 	}))
 	cfg, other, twins := groupOf("a", endless), groupOf("b", hung), groupOf("c", hung, endless)
-	for _, c := range []*Config{&cfg, &other, &twins} {
-		c.RemoteRead, c.Timeout = RemoteReadNever, model.Duration(time.Hour)
+	for _, c := range []*config.Group{&cfg, &other, &twins} {
+		c.RemoteRead, c.Timeout = config.RemoteReadNever, model.Duration(time.Hour)
 	}
-	for _, groups := range [][]Config{{cfg}, {cfg, other}, {twins}} {
-		s := newTestSet(t, PartialWarn, groups...)
+	for _, groups := range [][]config.Group{{cfg}, {cfg, other}, {twins}} {
+		s := newTestSet(t, config.PartialWarn, groups...)
 		_, _, err := selectText(t, s, `foo`, 0, 1<<50)
 		requireOverBudget(t, err)
 	}
@@ -256,7 +267,7 @@ func TestView_HangingReplicaDoesNotOutliveTheQuery(t *testing.T) {
 	a := backend(t, "load 15s\n foo 1x3")
 	cfg := groupOf("a", hung, a)
 	cfg.Timeout = model.Duration(time.Second)
-	s := newTestSet(t, PartialWarn, cfg)
+	s := newTestSet(t, config.PartialWarn, cfg)
 	got, ws, err := selectText(t, s, `foo`, 0, 0)
 	require.NoError(t, err)
 	require.Equal(t, `{__name__="foo"} 0:1`+"\n", got)
@@ -269,7 +280,7 @@ func TestView_Lookups(t *testing.T) {
 	eu.Labels, eu.ReplicaLabels = map[string]string{"region": "eu"}, []string{"replica"}
 	us := groupOf("us", backend(t, "load 15s\n bar{j=\"2\"} 1x3"))
 	us.Labels = map[string]string{"region": "us"}
-	s := newTestSet(t, PartialWarn, eu, us)
+	s := newTestSet(t, config.PartialWarn, eu, us)
 	v := s.View(t.Context())
 	all := Lookup{MinT: 0, MaxT: 60000}
 
@@ -309,7 +320,7 @@ func TestView_StoreOfTwoReplicasIsMergedWithMargins(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg := groupOf("store", backend(t, load, change))
 			cfg.ReplicaLabels = []string{"replica"}
-			s := newTestSet(t, PartialWarn, cfg)
+			s := newTestSet(t, config.PartialWarn, cfg)
 			whole, _, err := selectText(t, s, `foo`, 0, 600_000)
 			require.NoError(t, err)
 			require.Contains(t, whole, " 140:14 150:15 160:16")
@@ -336,8 +347,8 @@ func TestView_WarningsOfBackendsAreTold(t *testing.T) {
 		_, _ = io.WriteString(w, `{"status":"success","data":{"resultType":"matrix","result":[]},"warnings":["a store is away"]}`)
 	}))
 	cfg := groupOf("a", srv)
-	cfg.RemoteRead = RemoteReadNever
-	s := newTestSet(t, PartialWarn, cfg)
+	cfg.RemoteRead = config.RemoteReadNever
+	s := newTestSet(t, config.PartialWarn, cfg)
 	_, ws, err := selectText(t, s, `foo`, 0, 0)
 	require.NoError(t, err)
 	require.Equal(t, []string{`server group "a": ` + srv.URL + `: a store is away`}, strs(ws))
@@ -349,9 +360,9 @@ func TestView_Alike(t *testing.T) {
 	s, _ := setAt(t, cfg)
 	v := s.View(t.Context())
 	require.True(t, v.Alike(s.View(t.Context())))
-	require.False(t, v.Alike(s.View(WithRequest(t.Context(), func(r *Request) { r.Pushdown = PushdownOff }))))
-	require.False(t, v.Alike(s.View(WithRequest(t.Context(), func(r *Request) { r.Partial = PartialError }))))
+	require.False(t, v.Alike(s.View(WithRequest(t.Context(), func(r *Request) { r.Pushdown = config.PushdownOff }))))
+	require.False(t, v.Alike(s.View(WithRequest(t.Context(), func(r *Request) { r.Partial = config.PartialError }))))
 	cfg.Timeout++
-	require.NoError(t, s.Apply(t.Context(), []Config{cfg}, PartialWarn))
+	require.NoError(t, s.Apply(t.Context(), []config.Group{cfg}, config.PartialWarn))
 	require.False(t, v.Alike(s.View(t.Context())))
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -49,13 +50,13 @@ func TestNeedEveryGroup(t *testing.T) {
 	f(`sum(a) > bool 5`, a)
 	// Each region by itself.
 	f(`count by (region) (a) == 0`, a)
-	var groups []servergroup.Config
+	var groups []config.Group
 	for _, name := range []string{"x", "y"} {
-		cfg := servergroup.DefaultConfig
+		cfg := config.DefaultGroup
 		cfg.Name, cfg.Labels = name, map[string]string{"region": name}
 		groups = append(groups, cfg)
 	}
-	view := servergroup.Offline(groups, servergroup.PartialWarn, time.Unix(0, 0))
+	view := servergroup.Offline(groups, config.PartialWarn, time.Unix(0, 0))
 	layout = (&Routed{Partitions: view.Partitions([]servergroup.Selection{{MaxT: 1}})}).Layout()
 	require.Len(t, layout.Partitions, 2)
 	f(`count by (region) (a) == 0`)

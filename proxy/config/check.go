@@ -9,12 +9,12 @@ import (
 	commoncfg "github.com/prometheus/common/config"
 	"gopkg.in/yaml.v3"
 
-	"github.com/oneprom/oneprom/servergroup"
+	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 )
 
 // check compares what is at n with the type that it will be decoded into. at is
 // the node to report: the key of n, or n itself.
-func (c *checker) check(n *yaml.Node, t reflect.Type, path servergroup.Path, at *yaml.Node) {
+func (c *checker) check(n *yaml.Node, t reflect.Type, path groupconfig.Path, at *yaml.Node) {
 	n = deref(n)
 	if isNull(n) {
 		return // a key without a value is like a key that is not there
@@ -92,7 +92,7 @@ func found(n *yaml.Node, open bool) string {
 	return "a string"
 }
 
-func (c *checker) list(n *yaml.Node, elem reflect.Type, path servergroup.Path) {
+func (c *checker) list(n *yaml.Node, elem reflect.Type, path groupconfig.Path) {
 	for i, item := range n.Content {
 		below := append(slices.Clone(path), i)
 		if isNull(item) {
@@ -103,7 +103,7 @@ func (c *checker) list(n *yaml.Node, elem reflect.Type, path servergroup.Path) {
 	}
 }
 
-func (c *checker) mapping(n *yaml.Node, form reflect.Type, path servergroup.Path) {
+func (c *checker) mapping(n *yaml.Node, form reflect.Type, path groupconfig.Path) {
 	first := map[string]*yaml.Node{}
 	for i := 0; i+1 < len(n.Content); i += 2 {
 		key, value := n.Content[i], n.Content[i+1]
@@ -130,7 +130,7 @@ func (c *checker) mapping(n *yaml.Node, form reflect.Type, path servergroup.Path
 }
 
 // merge checks what `<<` merges into a mapping.
-func (c *checker) merge(key, value *yaml.Node, form reflect.Type, path servergroup.Path) {
+func (c *checker) merge(key, value *yaml.Node, form reflect.Type, path groupconfig.Path) {
 	mappings, ok := merged(value)
 	if !ok {
 		c.add(key, path, "<< takes a mapping or a list of mappings")

@@ -18,7 +18,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"gopkg.in/yaml.v3"
 
-	"github.com/oneprom/oneprom/servergroup"
+	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 )
 
 // maxSize bounds a configuration file, in bytes.
@@ -26,9 +26,9 @@ const maxSize = 16 << 20
 
 // Config is a configuration file.
 type Config struct {
-	Global       Global               `yaml:"global"`
-	ServerGroups []servergroup.Config `yaml:"server_groups"`
-	QueryRules   []QueryRule          `yaml:"query_rules,omitempty"`
+	Global       Global              `yaml:"global"`
+	ServerGroups []groupconfig.Group `yaml:"server_groups"`
+	QueryRules   []QueryRule         `yaml:"query_rules,omitempty"`
 	// Tenants are those who are not shown everything, and administrators. None: everybody
 	// is shown everything.
 	Tenants []Tenant `yaml:"tenants,omitempty"`
@@ -53,10 +53,10 @@ type Global struct {
 	// ExternalLabels are added by /federate, to alerts and by remote write.
 	ExternalLabels labels.Labels `yaml:"external_labels,omitempty"`
 	// PartialResponse says what becomes of a query that a group did not answer.
-	PartialResponse servergroup.PartialResponse `yaml:"partial_response,omitempty"`
+	PartialResponse groupconfig.PartialResponse `yaml:"partial_response,omitempty"`
 	// Pushdown says whether backends are asked to evaluate, where a group does not
 	// say it.
-	Pushdown servergroup.Pushdown `yaml:"pushdown,omitempty"`
+	Pushdown groupconfig.Pushdown `yaml:"pushdown,omitempty"`
 	// ReadyWhen says which groups must answer before /-/ready says yes for the first time.
 	ReadyWhen ReadyWhen `yaml:"ready_when,omitempty"`
 	// QueryLogFile is where queries are logged that were answered; "" is nowhere.
@@ -80,13 +80,13 @@ const (
 // DefaultGlobal holds the defaults of `global`.
 var DefaultGlobal = Global{
 	EvaluationInterval: model.Duration(time.Minute),
-	PartialResponse:    servergroup.PartialWarn,
-	Pushdown:           servergroup.PushdownProvable,
+	PartialResponse:    groupconfig.PartialWarn,
+	Pushdown:           groupconfig.PushdownProvable,
 	ReadyWhen:          ReadyNone,
 }
 
 // Groups are the server groups with what they take over from `global`.
-func (c *Config) Groups() []servergroup.Config {
+func (c *Config) Groups() []groupconfig.Group {
 	groups := slices.Clone(c.ServerGroups)
 	for i := range groups {
 		groups[i].Pushdown = cmp.Or(groups[i].Pushdown, c.Global.Pushdown)
@@ -184,7 +184,7 @@ func (c *Config) String() string {
 	enc.SetIndent(2)
 	var n yaml.Node
 	err := n.Encode(c.redacted())
-	servergroup.Redact(&n) // of the Alertmanagers' discovery, and of remote_write
+	groupconfig.Redact(&n) // of the Alertmanagers' discovery, and of remote_write
 	if err == nil {
 		err = enc.Encode(&n)
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/oneprom/oneprom/servergroup"
+	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -97,7 +97,7 @@ func TestLoad_Good(t *testing.T) {
 	g := cfg.Global
 	require.Equal(t, model.Duration(30*time.Second), g.EvaluationInterval)
 	require.Equal(t, `{shard="1", source="oneprom"}`, g.ExternalLabels.String())
-	require.Equal(t, servergroup.PartialError, g.PartialResponse)
+	require.Equal(t, groupconfig.PartialError, g.PartialResponse)
 	require.Equal(t, testdata+"/queries.log", g.QueryLogFile)
 	require.Equal(t, model.Duration(2*time.Second), g.QueryLogMinDuration)
 
@@ -108,8 +108,8 @@ func TestLoad_Good(t *testing.T) {
 
 	require.Equal(t, []string{testdata + "/rules/*.yml", "/etc/oneprom/rules.yml"}, cfg.RuleFiles)
 	require.Equal(t, model.Duration(10*time.Second), g.RuleQueryOffset)
-	require.Equal(t, servergroup.PartialWarn, cfg.Rules.PartialResponseOf("dashboards"))
-	require.Equal(t, servergroup.PartialError, cfg.Rules.PartialResponseOf("others"))
+	require.Equal(t, groupconfig.PartialWarn, cfg.Rules.PartialResponseOf("dashboards"))
+	require.Equal(t, groupconfig.PartialError, cfg.Rules.PartialResponseOf("others"))
 	require.True(t, cfg.Rules.NotEvaluatedAlert)
 	am := cfg.Alerting.AlertmanagerConfigs[0]
 	require.Equal(t, []string{testdata + "/am.json"}, am.ServiceDiscoveryConfigs[0].(*file.SDConfig).Files)
@@ -121,7 +121,7 @@ func TestLoad_Good(t *testing.T) {
 	require.Len(t, cfg.ServerGroups, 5)
 	eu, us, archive := cfg.ServerGroups[0], cfg.ServerGroups[1], cfg.ServerGroups[2]
 	require.Equal(t, map[string]string{"region": "us", "dotted.name": "yes"}, us.Labels)
-	require.Equal(t, servergroup.RemoteReadAuto, us.RemoteRead)
+	require.Equal(t, groupconfig.RemoteReadAuto, us.RemoteRead)
 	require.Equal(t, model.Duration(30*time.Second), us.Timeout)
 	require.True(t, us.HTTPClientConfig.FollowRedirects)
 	require.False(t, eu.HTTPClientConfig.FollowRedirects)
@@ -184,7 +184,7 @@ func TestParse_Defaults(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, DefaultGlobal, cfg.Global)
 	require.Equal(t, DefaultRules, cfg.Rules)
-	require.Equal(t, servergroup.DefaultConfig.Timeout, cfg.ServerGroups[0].Timeout)
+	require.Equal(t, groupconfig.DefaultGroup.Timeout, cfg.ServerGroups[0].Timeout)
 }
 
 func TestLoad_Missing(t *testing.T) {

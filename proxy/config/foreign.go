@@ -8,7 +8,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
-	"github.com/oneprom/oneprom/servergroup"
+	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 )
 
 const (
@@ -42,7 +42,7 @@ var foreign = map[reflect.Type]map[string]string{
 		"target_limit":        noScraping,
 		"always_scrape_class": noScraping,
 	},
-	reflect.TypeFor[servergroup.Config](): {
+	reflect.TypeFor[groupconfig.Group](): {
 		"job_name":                    "use `name`",
 		"url":                         "use `scheme`, `path_prefix` and `static_configs: [{targets: ['host:port']}]`",
 		"metrics_path":                "use `path_prefix`, which comes before /api/v1",
@@ -79,7 +79,7 @@ var foreign = map[reflect.Type]map[string]string{
 // foreignKey returns the place here of a key of Prometheus or promxy, or "".
 func foreignKey(t reflect.Type, key string) string {
 	if t == groupType() {
-		t = reflect.TypeFor[servergroup.Config]()
+		t = reflect.TypeFor[groupconfig.Group]()
 	}
 	if hint := foreign[t][key]; hint != "" {
 		return hint
@@ -148,7 +148,7 @@ func (c *checker) stranger(root *yaml.Node) bool {
 		if key == nil {
 			continue
 		}
-		c.add(key, servergroup.Path{key.Value}, "this is %s: %s", s.what, strings.ReplaceAll(s.advice, "FILE", c.file))
+		c.add(key, groupconfig.Path{key.Value}, "this is %s: %s", s.what, strings.ReplaceAll(s.advice, "FILE", c.file))
 		return true
 	}
 	return false

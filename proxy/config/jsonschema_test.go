@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"flag"
 	"os"
@@ -19,7 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"gopkg.in/yaml.v3"
 
-	"github.com/oneprom/oneprom/servergroup"
+	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -247,9 +248,16 @@ func (g *generator) value(t reflect.Type) object {
 	return text()
 }
 
+// published are the names of schemas that are not those of the Go types: these have moved,
+// and the schema is the same for whoever refers to a part of it.
+var published = map[reflect.Type]string{
+	reflect.TypeFor[groupconfig.Group]():     "servergroup.Config",
+	reflect.TypeFor[groupconfig.TimeRange](): "servergroup.TimeRange",
+}
+
 // named is a reference to the schema of a type that may be in several places.
 func (g *generator) named(t, form reflect.Type) object {
-	name := path.Base(t.PkgPath()) + "." + t.Name()
+	name := cmp.Or(published[t], path.Base(t.PkgPath())+"."+t.Name())
 	if t.Name() == "" || g.names[name] != nil && g.names[name] != t {
 		return g.mapping(form)
 	}
@@ -307,14 +315,14 @@ var scalarSchemas = map[reflect.Type]func() object{
 			"maximum": 0, "minimum": 0, // a number without a unit
 		}
 	},
-	reflect.TypeFor[servergroup.Time]():            func() object { return object{"type": []string{"string", "number", "null"}} },
+	reflect.TypeFor[groupconfig.Time]():            func() object { return object{"type": []string{"string", "number", "null"}} },
 	reflect.TypeFor[commoncfg.TLSVersion]():        oneOf("TLS10", "TLS11", "TLS12", "TLS13"),
 	reflect.TypeFor[upstream.TracingClientType]():  oneOf("grpc", "http"),
 	reflect.TypeFor[transport.Kind]():              oneOf(transport.Kinds...),
-	reflect.TypeFor[servergroup.PartialResponse](): oneOf(servergroup.PartialWarn, servergroup.PartialError),
-	reflect.TypeFor[servergroup.Pushdown]():        oneOf(servergroup.PushdownProvable, servergroup.PushdownOff),
-	reflect.TypeFor[servergroup.RemoteRead]():      oneOf(servergroup.RemoteReadAuto, servergroup.RemoteReadAlways, servergroup.RemoteReadNever),
-	reflect.TypeFor[servergroup.Replicas]():        oneOf(servergroup.WholeFirst, servergroup.MergeAll),
+	reflect.TypeFor[groupconfig.PartialResponse](): oneOf(groupconfig.PartialWarn, groupconfig.PartialError),
+	reflect.TypeFor[groupconfig.Pushdown]():        oneOf(groupconfig.PushdownProvable, groupconfig.PushdownOff),
+	reflect.TypeFor[groupconfig.RemoteRead]():      oneOf(groupconfig.RemoteReadAuto, groupconfig.RemoteReadAlways, groupconfig.RemoteReadNever),
+	reflect.TypeFor[groupconfig.Replicas]():        oneOf(groupconfig.WholeFirst, groupconfig.MergeAll),
 	reflect.TypeFor[ReadyWhen]():                   oneOf(ReadyNone, ReadyAny, ReadyAll),
 	reflect.TypeFor[QueryAction]():                 oneOf(ActionRefuse),
 }

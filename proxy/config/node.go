@@ -3,7 +3,7 @@ package config
 import (
 	"gopkg.in/yaml.v3"
 
-	"github.com/oneprom/oneprom/servergroup"
+	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 )
 
 // deref follows an alias.
@@ -104,7 +104,7 @@ func lookup(mapping *yaml.Node, name string) (key, value *yaml.Node) {
 // locate returns the node that shows where the setting is that path leads to from
 // n: its key, or item of a list, or the last of its parents that is there. at
 // stands for n itself.
-func locate(n *yaml.Node, path servergroup.Path, at *yaml.Node) *yaml.Node {
+func locate(n *yaml.Node, path groupconfig.Path, at *yaml.Node) *yaml.Node {
 	if len(path) == 0 {
 		return at
 	}

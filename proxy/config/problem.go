@@ -9,7 +9,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
-	"github.com/oneprom/oneprom/servergroup"
+	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 )
 
 // A problem is one thing that is wrong with a file. It never shows a value that
@@ -17,7 +17,7 @@ import (
 type problem struct {
 	file         string
 	line, column int // from 1
-	path         servergroup.Path
+	path         groupconfig.Path
 	msg          string
 }
 
@@ -35,12 +35,12 @@ type checker struct {
 }
 
 // add adds a problem of the setting that path leads to, where at is.
-func (c *checker) add(at *yaml.Node, path servergroup.Path, format string, args ...any) {
+func (c *checker) add(at *yaml.Node, path groupconfig.Path, format string, args ...any) {
 	c.addLine(at.Line, at.Column, path, fmt.Sprintf(format, args...))
 }
 
-func (c *checker) addLine(line, column int, path servergroup.Path, msg string) {
-	shown := make(servergroup.Path, len(path))
+func (c *checker) addLine(line, column int, path groupconfig.Path, msg string) {
+	shown := make(groupconfig.Path, len(path))
 	for i, step := range path {
 		if key, ok := step.(string); ok {
 			step = shownKey(key)

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"reflect"
 	"regexp"
+	"slices"
 	"sort"
 	"strings"
 	"unicode/utf8"
@@ -17,7 +18,8 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"gopkg.in/yaml.v3"
 
-	"github.com/oneprom/oneprom/servergroup"
+	groupconfig "github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/targets"
 )
 
 // read makes a Config of a file, section by section, so that a problem of one
@@ -34,7 +36,7 @@ func (c *checker) read(data []byte) *Config {
 	cfg := &Config{Global: DefaultGlobal, Rules: DefaultRules}
 	if key, n := lookup(root, "global"); n != nil && c.clean("global") {
 		if err := n.Decode(&cfg.Global); err != nil {
-			c.add(key, servergroup.Path{"global"}, "%s", plain(err))
+			c.add(key, groupconfig.Path{"global"}, "%s", plain(err))
 		}
 		c.checkGlobal(n, &cfg.Global)
 	}
@@ -54,7 +56,7 @@ func (c *checker) read(data []byte) *Config {
 		c.add(root, nil, "there are no server_groups: list the Prometheus servers to ask under `server_groups`")
 		return nil
 	case c.clean("server_groups") && len(deref(list).Content) == 0:
-		c.add(key, servergroup.Path{"server_groups"}, "empty: list the Prometheus servers to ask")
+		c.add(key, groupconfig.Path{"server_groups"}, "empty: list the Prometheus servers to ask")
 	case deref(list).Kind == yaml.SequenceNode:
 		cfg.ServerGroups = c.readGroups(deref(list))
 	}
@@ -141,15 +143,15 @@ func plain(err error) string {
 
 func (c *checker) checkGlobal(n *yaml.Node, g *Global) {
 	add := func(msg string, path ...any) {
-		c.add(locate(n, path, n), append(servergroup.Path{"global"}, path...), "%s", msg)
+		c.add(locate(n, path, n), append(groupconfig.Path{"global"}, path...), "%s", msg)
 	}
 	if g.EvaluationInterval <= 0 {
 		add("must be longer than 0s", "evaluation_interval")
 	}
-	if g.PartialResponse != servergroup.PartialWarn && g.PartialResponse != servergroup.PartialError {
+	if g.PartialResponse != groupconfig.PartialWarn && g.PartialResponse != groupconfig.PartialError {
 		add(fmt.Sprintf("%q is neither warn nor error", string(g.PartialResponse)), "partial_response")
 	}
-	if g.Pushdown != servergroup.PushdownProvable && g.Pushdown != servergroup.PushdownOff {
+	if g.Pushdown != groupconfig.PushdownProvable && g.Pushdown != groupconfig.PushdownOff {
 		add(fmt.Sprintf("%q is neither provable nor off", string(g.Pushdown)), "pushdown")
 	}
 	switch g.ReadyWhen {
@@ -181,21 +183,21 @@ func (c *checker) checkGlobal(n *yaml.Node, g *Global) {
 func (c *checker) readTracing(n *yaml.Node) *upstream.TracingConfig {
 	t := &upstream.TracingConfig{}
 	if err := n.Decode(t); err != nil {
-		c.add(n, servergroup.Path{"tracing"}, "%s", plain(err))
+		c.add(n, groupconfig.Path{"tracing"}, "%s", plain(err))
 	}
 	if !(t.SamplingFraction >= 0 && t.SamplingFraction <= 1) {
-		path := servergroup.Path{"sampling_fraction"}
-		c.add(locate(n, path, n), append(servergroup.Path{"tracing"}, path...), "must be from 0 (none) to 1 (all)")
+		path := groupconfig.Path{"sampling_fraction"}
+		c.add(locate(n, path, n), append(groupconfig.Path{"tracing"}, path...), "must be from 0 (none) to 1 (all)")
 	}
 	return t
 }
 
 // readGroups decodes and validates the groups that are clean.
-func (c *checker) readGroups(list *yaml.Node) []servergroup.Config {
-	groups := make([]servergroup.Config, len(list.Content))
+func (c *checker) readGroups(list *yaml.Node) []groupconfig.Group {
+	groups := make([]groupconfig.Group, len(list.Content))
 	var read []int
 	for i, n := range list.Content {
-		path := servergroup.Path{"server_groups", i}
+		path := groupconfig.Path{"server_groups", i}
 		if !c.clean(path...) {
 			continue
 		}
@@ -204,8 +206,8 @@ func (c *checker) readGroups(list *yaml.Node) []servergroup.Config {
 			continue
 		}
 		read = append(read, i)
-		for _, err := range unjoin(groups[i].Validate()) {
-			if field, ok := errors.AsType[*servergroup.FieldError](err); ok {
+		for _, err := range slices.Concat(unjoin(groups[i].Validate()), unjoin(targets.Validate(&groups[i]))) {
+			if field, ok := errors.AsType[*groupconfig.FieldError](err); ok {
 				c.add(locate(n, field.Path, n), append(path, field.Path...), "%s", field.Msg)
 			}
 		}
@@ -222,7 +224,7 @@ func unjoin(err error) []error {
 }
 
 // checkUnique finds names that two groups have, and URLs that are there twice.
-func (c *checker) checkUnique(list *yaml.Node, groups []servergroup.Config, read []int) {
+func (c *checker) checkUnique(list *yaml.Node, groups []groupconfig.Group, read []int) {
 	type use struct {
 		group, line int
 		params      string
@@ -230,20 +232,20 @@ func (c *checker) checkUnique(list *yaml.Node, groups []servergroup.Config, read
 	names, urls := map[string]use{}, map[string][]use{}
 	for _, i := range read {
 		g, n := &groups[i], list.Content[i]
-		at := locate(n, servergroup.Path{"name"}, n)
+		at := locate(n, groupconfig.Path{"name"}, n)
 		if first, ok := names[g.Name]; ok && g.Name != "" {
-			c.add(at, servergroup.Path{"server_groups", i, "name"}, "%q is the name of server_groups[%d] too (line %d): rename one of them", g.Name, first.group, first.line)
+			c.add(at, groupconfig.Path{"server_groups", i, "name"}, "%q is the name of server_groups[%d] too (line %d): rename one of them", g.Name, first.group, first.line)
 		} else {
 			names[g.Name] = use{group: i, line: at.Line}
 		}
 		for _, j := range read {
-			if maker := &groups[j]; maker.Makes(g.Name) {
-				c.add(at, servergroup.Path{"server_groups", i, "name"}, "the groups that `group_by` makes of %q have such names: rename one of them", maker.Name)
+			if maker := &groups[j]; targets.Makes(maker, g.Name) {
+				c.add(at, groupconfig.Path{"server_groups", i, "name"}, "the groups that `group_by` makes of %q have such names: rename one of them", maker.Name)
 			}
 		}
-		for _, t := range g.StaticTargets() {
+		for _, t := range targets.StaticTargets(g) {
 			at := locate(n, t.Path, n)
-			path := append(servergroup.Path{"server_groups", i}, t.Path...)
+			path := append(groupconfig.Path{"server_groups", i}, t.Path...)
 			for _, first := range urls[t.URL] {
 				if first.params != t.Params {
 					continue

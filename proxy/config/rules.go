@@ -15,7 +15,7 @@ import (
 	"github.com/prometheus/common/model"
 	"gopkg.in/yaml.v3"
 
-	"github.com/oneprom/oneprom/servergroup"
+	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 )
 
 // QueryRule refuses or bounds the queries for which all of its conditions hold. It
@@ -67,7 +67,7 @@ func (c *checker) readRules(list *yaml.Node) []QueryRule {
 	rules := make([]QueryRule, len(list.Content))
 	lines := map[string]int{} // of the names
 	for i, n := range list.Content {
-		path := servergroup.Path{"query_rules", i}
+		path := groupconfig.Path{"query_rules", i}
 		if !c.clean(path...) {
 			continue
 		}
@@ -87,7 +87,7 @@ func (c *checker) readRules(list *yaml.Node) []QueryRule {
 type ruleChecker struct {
 	c    *checker
 	n    *yaml.Node
-	path servergroup.Path
+	path groupconfig.Path
 	rule *QueryRule
 }
 
@@ -102,7 +102,7 @@ func (r ruleChecker) has(key string) bool {
 }
 
 func (r ruleChecker) name(lines map[string]int) {
-	name, line := r.rule.Name, locate(r.n, servergroup.Path{"name"}, r.n).Line
+	name, line := r.rule.Name, locate(r.n, groupconfig.Path{"name"}, r.n).Line
 	switch first := lines[name]; {
 	case name == "":
 		r.add("the rule has no name: add `name: …`, unique among the rules", "name")

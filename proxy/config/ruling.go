@@ -10,14 +10,14 @@ import (
 	"github.com/prometheus/prometheus/model/relabel"
 	"gopkg.in/yaml.v3"
 
-	"github.com/oneprom/oneprom/servergroup"
+	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 )
 
 // Rules says how rules are evaluated.
 type Rules struct {
 	// PartialResponse says what becomes of the evaluation of a rule that a server
 	// group did not answer.
-	PartialResponse servergroup.PartialResponse `yaml:"partial_response,omitempty"`
+	PartialResponse groupconfig.PartialResponse `yaml:"partial_response,omitempty"`
 	// Groups are the groups of rules, by name, for which something else holds.
 	Groups map[string]RuleGroup `yaml:"groups,omitempty"`
 	// NotEvaluatedAlert says whether there is an alert for rules that cannot be
@@ -27,15 +27,15 @@ type Rules struct {
 
 // RuleGroup says how the rules of one group are evaluated.
 type RuleGroup struct {
-	PartialResponse servergroup.PartialResponse `yaml:"partial_response,omitempty"`
+	PartialResponse groupconfig.PartialResponse `yaml:"partial_response,omitempty"`
 }
 
 // DefaultRules holds the defaults of `rules`.
-var DefaultRules = Rules{PartialResponse: servergroup.PartialError, NotEvaluatedAlert: true}
+var DefaultRules = Rules{PartialResponse: groupconfig.PartialError, NotEvaluatedAlert: true}
 
 // PartialResponseOf says what becomes of the evaluation of a rule of a group of rules
 // that a server group did not answer.
-func (r *Rules) PartialResponseOf(ruleGroup string) servergroup.PartialResponse {
+func (r *Rules) PartialResponseOf(ruleGroup string) groupconfig.PartialResponse {
 	if said := r.Groups[ruleGroup].PartialResponse; said != "" {
 		return said
 	}
@@ -63,7 +63,7 @@ func (c *checker) readRuling(root *yaml.Node, cfg *Config) {
 			return nil, false
 		}
 		if err := n.Decode(into); err != nil {
-			c.add(key, servergroup.Path{name}, "%s", plain(err))
+			c.add(key, groupconfig.Path{name}, "%s", plain(err))
 			return nil, false
 		}
 		return n, true
@@ -74,20 +74,20 @@ func (c *checker) readRuling(root *yaml.Node, cfg *Config) {
 	if n, ok := section("rule_files", &cfg.RuleFiles); ok {
 		for i, pattern := range cfg.RuleFiles {
 			if _, err := filepath.Match(pattern, ""); err != nil || pattern == "" {
-				c.add(locate(n, servergroup.Path{i}, n), servergroup.Path{"rule_files", i}, "not the path of a file, or of files with *, ? and […]")
+				c.add(locate(n, groupconfig.Path{i}, n), groupconfig.Path{"rule_files", i}, "not the path of a file, or of files with *, ? and […]")
 			}
 		}
 	}
 	if n, ok := section("alerting", &cfg.Alerting); ok {
-		c.checkRelabeling(n, servergroup.Path{"alerting"}, "alert_relabel_configs", cfg.Alerting.AlertRelabelConfigs)
+		c.checkRelabeling(n, groupconfig.Path{"alerting"}, "alert_relabel_configs", cfg.Alerting.AlertRelabelConfigs)
 		for i, am := range cfg.Alerting.AlertmanagerConfigs {
-			path := servergroup.Path{"alertmanagers", i}
+			path := groupconfig.Path{"alertmanagers", i}
 			at := locate(n, path, n)
 			_, list := lookup(n, "alertmanagers")
-			c.checkRelabeling(deref(list).Content[i], append(servergroup.Path{"alerting"}, path...), "relabel_configs", am.RelabelConfigs)
-			c.checkRelabeling(deref(list).Content[i], append(servergroup.Path{"alerting"}, path...), "alert_relabel_configs", am.AlertRelabelConfigs)
+			c.checkRelabeling(deref(list).Content[i], append(groupconfig.Path{"alerting"}, path...), "relabel_configs", am.RelabelConfigs)
+			c.checkRelabeling(deref(list).Content[i], append(groupconfig.Path{"alerting"}, path...), "alert_relabel_configs", am.AlertRelabelConfigs)
 			if len(am.ServiceDiscoveryConfigs) == 0 {
-				c.add(at, append(servergroup.Path{"alerting"}, path...), "no Alertmanager can be found: add `static_configs: [{targets: ['host:port']}]` or another *_sd_configs")
+				c.add(at, append(groupconfig.Path{"alerting"}, path...), "no Alertmanager can be found: add `static_configs: [{targets: ['host:port']}]` or another *_sd_configs")
 			}
 		}
 	}
@@ -97,9 +97,9 @@ func (c *checker) readRuling(root *yaml.Node, cfg *Config) {
 }
 
 func (c *checker) checkRules(n *yaml.Node, r *Rules) {
-	partial := func(said servergroup.PartialResponse, path ...any) {
-		if said != "" && said != servergroup.PartialWarn && said != servergroup.PartialError {
-			c.add(locate(n, path, n), append(servergroup.Path{"rules"}, path...), "%q is neither warn nor error", string(said))
+	partial := func(said groupconfig.PartialResponse, path ...any) {
+		if said != "" && said != groupconfig.PartialWarn && said != groupconfig.PartialError {
+			c.add(locate(n, path, n), append(groupconfig.Path{"rules"}, path...), "%q is neither warn nor error", string(said))
 		}
 	}
 	partial(r.PartialResponse, "partial_response")
@@ -110,10 +110,10 @@ func (c *checker) checkRules(n *yaml.Node, r *Rules) {
 
 // checkRelabeling says what is wrong with the relabelling below a key of n, which path
 // leads to.
-func (c *checker) checkRelabeling(n *yaml.Node, path servergroup.Path, key string, list []*relabel.Config) {
+func (c *checker) checkRelabeling(n *yaml.Node, path groupconfig.Path, key string, list []*relabel.Config) {
 	for i, r := range list {
 		if err := r.Validate(model.UTF8Validation); err != nil {
-			below := servergroup.Path{key, i}
+			below := groupconfig.Path{key, i}
 			c.add(locate(n, below, n), append(slices.Clone(path), below...), "%s", err)
 		}
 	}
@@ -123,7 +123,7 @@ func (c *checker) checkRelabeling(n *yaml.Node, path servergroup.Path, key strin
 func (c *checker) checkRemoteWrite(list *yaml.Node, targets []*upstream.RemoteWriteConfig) {
 	names, seen := map[string]int{}, map[string]int{}
 	for i, rw := range targets {
-		n, path := list.Content[i], servergroup.Path{"remote_write", i}
+		n, path := list.Content[i], groupconfig.Path{"remote_write", i}
 		c.checkRelabeling(n, path, "write_relabel_configs", rw.WriteRelabelConfigs)
 		text, err := yaml.Marshal(rw)
 		if err != nil {
@@ -134,7 +134,7 @@ func (c *checker) checkRemoteWrite(list *yaml.Node, targets []*upstream.RemoteWr
 		named, taken := names[rw.Name]
 		switch {
 		case rw.Name != "" && taken:
-			at := locate(n, servergroup.Path{"name"}, n)
+			at := locate(n, groupconfig.Path{"name"}, n)
 			c.add(at, append(path, "name"), "%q is the name of remote_write[%d] too: rename one of them", rw.Name, named)
 		case twice:
 			c.add(n, path, "the same as remote_write[%d]: remove one, or give each a name", first)

@@ -14,7 +14,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/relabel"
 
-	"github.com/oneprom/oneprom/servergroup"
+	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 )
 
 // What may stand at a place of the file is read off the Go types, by reflection:
@@ -51,13 +51,13 @@ var standIns = map[reflect.Type]reflect.Type{
 // packages.
 var discovering = sync.OnceValue(func() map[reflect.Type]reflect.Type {
 	return map[reflect.Type]reflect.Type{
-		reflect.TypeFor[servergroup.Config]():          withDiscovery(&servergroup.Config{}),
+		reflect.TypeFor[groupconfig.Group]():           withDiscovery(&groupconfig.Group{}),
 		reflect.TypeFor[upstream.AlertmanagerConfig](): withDiscovery(&upstream.AlertmanagerConfig{}),
 	}
 })
 
 // groupType is a group with the keys of the registered service discoveries.
-func groupType() reflect.Type { return discovering()[reflect.TypeFor[servergroup.Config]()] }
+func groupType() reflect.Type { return discovering()[reflect.TypeFor[groupconfig.Group]()] }
 
 // withDiscovery is the type of what config points to, with the keys of the registered
 // service discoveries.
@@ -143,7 +143,7 @@ var scalars = map[reflect.Type]struct {
 	open bool
 }{
 	reflect.TypeFor[model.Duration]():       {"a duration such as 30s, 5m or 1h30m", true},
-	reflect.TypeFor[servergroup.Time]():     {"a time, as 2026-01-02T15:04:05Z or in seconds since 1970", true},
+	reflect.TypeFor[groupconfig.Time]():     {"a time, as 2026-01-02T15:04:05Z or in seconds since 1970", true},
 	reflect.TypeFor[commoncfg.TLSVersion](): {"one of TLS10, TLS11, TLS12, TLS13", true},
 	reflect.TypeFor[commoncfg.URL]():        {"a URL", false},
 

@@ -9,7 +9,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"gopkg.in/yaml.v3"
 
-	"github.com/oneprom/oneprom/servergroup"
+	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 )
 
 // Tenant is who may be shown some series only, or is an administrator. As soon as there
@@ -45,7 +45,7 @@ func (c *checker) readTenants(list *yaml.Node, header string) []Tenant {
 	tenants := make([]Tenant, len(list.Content))
 	owners := map[string]string{} // of what a tenant is known by, with its line
 	for i, n := range list.Content {
-		path := servergroup.Path{"tenants", i}
+		path := groupconfig.Path{"tenants", i}
 		if !c.clean(path...) {
 			continue
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/oneprom/oneprom/proxy/api"
 	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 )
 
 const (
@@ -76,9 +77,9 @@ func PartialResponse(logger *slog.Logger, h http.Handler) http.Handler {
 
 // partialOf is what a request says of partial answers; "" if nothing. The header is
 // stronger: the parameter may be that of a data source, for all its requests.
-func partialOf(r *http.Request) (servergroup.PartialResponse, error) {
-	switch said := servergroup.PartialResponse(r.Header.Get(partialHeader)); said {
-	case servergroup.PartialWarn, servergroup.PartialError:
+func partialOf(r *http.Request) (groupconfig.PartialResponse, error) {
+	switch said := groupconfig.PartialResponse(r.Header.Get(partialHeader)); said {
+	case groupconfig.PartialWarn, groupconfig.PartialError:
 		return said, nil
 	case "":
 	default:
@@ -93,7 +94,7 @@ func partialOf(r *http.Request) (servergroup.PartialResponse, error) {
 	case err != nil:
 		return "", fmt.Errorf("invalid parameter %q: %q is neither true nor false", partialParam, text)
 	case allowed:
-		return servergroup.PartialWarn, nil
+		return groupconfig.PartialWarn, nil
 	}
-	return servergroup.PartialError, nil
+	return groupconfig.PartialError, nil
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/oneprom/oneprom/proxy/api"
 	"github.com/oneprom/oneprom/servergroup"
+	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -101,7 +102,7 @@ func AsGet(logger *slog.Logger, h http.Handler) http.HandlerFunc {
 // a warning.
 func RefusePartial(h http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(req *servergroup.Request) { req.Partial = servergroup.PartialError })))
+		h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(req *servergroup.Request) { req.Partial = groupconfig.PartialError })))
 	}
 }
 
@@ -111,10 +112,10 @@ const pushdownHeader = "X-Oneprom-Pushdown"
 // Pushdown heeds pushdownHeader.
 func Pushdown(logger *slog.Logger, h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch said := servergroup.Pushdown(r.Header.Get(pushdownHeader)); said {
-		case "", servergroup.PushdownProvable:
+		switch said := groupconfig.Pushdown(r.Header.Get(pushdownHeader)); said {
+		case "", groupconfig.PushdownProvable:
 			h.ServeHTTP(w, r)
-		case servergroup.PushdownOff:
+		case groupconfig.PushdownOff:
 			h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(req *servergroup.Request) { req.Pushdown = said })))
 		default:
 			api.RespondError(w, api.NewError(http.StatusBadRequest, "bad_data", fmt.Errorf("header %s: %q is neither provable nor off", pushdownHeader, string(said))), logger)

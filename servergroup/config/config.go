@@ -1,15 +1,16 @@
-package servergroup
+// Package config is one entry of `server_groups`: its keys, their defaults, what is wrong
+// with their values, and how it is shown without secrets. It knows nothing of what service
+// discovery finds: that is package targets.
+package config
 
 import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"net/http"
 	"net/url"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -25,9 +26,9 @@ import (
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
-// Config is one entry of `server_groups`. It reads like a scrape_config of
+// Group is one entry of `server_groups`. It reads like a scrape_config of
 // Prometheus.
-type Config struct {
+type Group struct {
 	// Name identifies the group in warnings, metrics and status. Required, unique.
 	Name string `yaml:"name"`
 	// Region is the failure domain the group lives in.
@@ -105,49 +106,8 @@ const (
 	MergeAll   Replicas = "merge"       // all are merged, always
 )
 
-// TimeRange bounds samples in time, absolutely and by age. Unset bounds do not
-// bind. Start and End are inclusive.
-type TimeRange struct {
-	MinAge model.Duration `yaml:"min_age,omitempty"`
-	MaxAge model.Duration `yaml:"max_age,omitempty"`
-	Start  Time           `yaml:"start,omitempty"`
-	End    Time           `yaml:"end,omitempty"`
-}
-
-// IsZero tells yaml to leave out an empty range.
-func (r TimeRange) IsZero() bool { return r == TimeRange{} }
-
-// Time is an instant in a configuration file: RFC 3339 or seconds since the
-// epoch. The zero value is unset.
-type Time struct{ time.Time }
-
-// UnmarshalYAML implements yaml.Unmarshaler.
-func (t *Time) UnmarshalYAML(unmarshal func(any) error) error {
-	var s string
-	if err := unmarshal(&s); err != nil {
-		return err
-	}
-	if parsed, err := time.Parse(time.RFC3339Nano, s); err == nil {
-		t.Time = parsed.UTC()
-		return nil
-	}
-	sec, err := strconv.ParseFloat(s, 64)
-	if err != nil || !(math.Abs(sec) < maxUnixSeconds) {
-		return fmt.Errorf("cannot read %q as a time: write RFC 3339 (2026-01-02T15:04:05Z) or seconds since 1970", s)
-	}
-	t.Time = time.UnixMilli(int64(math.Round(sec * 1000))).UTC()
-	return nil
-}
-
-// maxUnixSeconds keeps times within the years that RFC 3339 can write. A time in
-// milliseconds is beyond it, and so is found.
-const maxUnixSeconds = 60e9
-
-// MarshalYAML implements yaml.Marshaler.
-func (t Time) MarshalYAML() (any, error) { return t.Format(time.RFC3339Nano), nil }
-
-// DefaultConfig holds the defaults of a group.
-var DefaultConfig = Config{
+// DefaultGroup holds the defaults of a group.
+var DefaultGroup = Group{
 	Scheme:           "http",
 	RemoteRead:       RemoteReadAuto,
 	RemoteReadPath:   transport.DefaultReadPath,
@@ -160,13 +120,13 @@ var DefaultConfig = Config{
 }
 
 // UnmarshalYAML implements yaml.Unmarshaler.
-func (c *Config) UnmarshalYAML(unmarshal func(any) error) error {
-	*c = DefaultConfig
+func (c *Group) UnmarshalYAML(unmarshal func(any) error) error {
+	*c = DefaultGroup
 	return discovery.UnmarshalYAMLWithInlineConfigs(c, unmarshal)
 }
 
 // SetDirectory makes relative paths of files relative to dir.
-func (c *Config) SetDirectory(dir string) {
+func (c *Group) SetDirectory(dir string) {
 	c.HTTPClientConfig.SetDirectory(dir)
 	if o := c.HTTPClientConfig.OAuth2; o != nil { // upstream forgets this one
 		o.ClientCertificateKeyFile = commoncfg.JoinDir(dir, o.ClientCertificateKeyFile)
@@ -210,46 +170,47 @@ func (e *FieldError) Error() string {
 	return e.Path.String() + ": " + e.Msg
 }
 
-// fieldErrors collects what is wrong with a group.
-type fieldErrors []error
+// FieldErrors collects what is wrong with a group: a *FieldError each.
+type FieldErrors []error
 
-func (e *fieldErrors) add(msg string, path ...any) {
+// Add notes a problem with the setting that path leads to.
+func (e *FieldErrors) Add(msg string, path ...any) {
 	*e = append(*e, &FieldError{Path: path, Msg: msg})
 }
 
-// Validate checks what a type cannot say. Its error joins a *FieldError for each
-// problem found. It moves a bearer token to where HTTP clients look for it.
-func (c *Config) Validate() error {
-	var errs fieldErrors
+// Validate checks what a type cannot say, but for the targets: that is targets.Validate.
+// Its error joins a *FieldError for each problem found. It moves a bearer token to where
+// HTTP clients look for it.
+func (c *Group) Validate() error {
+	var errs FieldErrors
 	switch {
 	case c.Name == "":
-		errs.add("the group has no name: add `name: …`, unique among the groups", "name")
+		errs.Add("the group has no name: add `name: …`, unique among the groups", "name")
 	case !printable(c.Name):
-		errs.add("not printable: warnings and headers carry it", "name")
+		errs.Add("must be printable: it appears in warnings and headers", "name")
 	}
 	if !printable(c.Region) {
-		errs.add("not printable: warnings and headers carry it", "region")
+		errs.Add("must be printable: it appears in warnings and headers", "region")
 	}
 	if c.Kind != "" && !slices.Contains(transport.Kinds, c.Kind) {
-		errs.add(fmt.Sprintf("%q is none of %v: leave it out, and it is found out", string(c.Kind), transport.Kinds), "kind")
+		errs.Add(fmt.Sprintf("%q is none of %v: leave it out, and it is found out", string(c.Kind), transport.Kinds), "kind")
 	}
 	if c.Timeout <= 0 {
-		errs.add("must be longer than 0s", "timeout")
+		errs.Add("must be longer than 0s", "timeout")
 	}
 	if c.MaxConcurrency < 1 {
-		errs.add("must be at least 1", "max_concurrency")
+		errs.Add("must be at least 1", "max_concurrency")
 	}
 	if c.GroupLimit < 1 {
-		errs.add("must be at least 1", "group_limit")
+		errs.Add("must be at least 1", "group_limit")
 	}
 	c.validateLabels(&errs)
 	c.TimeRange.validate(&errs)
 	c.validateRequests(&errs)
 	c.validateHTTPClient(&errs)
 	if len(c.ServiceDiscoveryConfigs) == 0 {
-		errs.add("the group has no targets: add `static_configs`, `file_sd_configs` or another service discovery")
+		errs.Add("the group has no targets: add `static_configs`, `file_sd_configs` or another service discovery")
 	}
-	c.validateTargets(&errs)
 	return errors.Join(errs...)
 }
 
@@ -257,28 +218,28 @@ func printable(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
-func (c *Config) validateLabels(errs *fieldErrors) {
+func (c *Group) validateLabels(errs *FieldErrors) {
 	seen := map[string]string{}
 	use := func(name, key string, path ...any) {
 		switch {
 		case !model.UTF8Validation.IsValidLabelName(name):
-			errs.add(fmt.Sprintf("%q is not a label name", name), path...)
+			errs.Add(fmt.Sprintf("%q is not a label name", name), path...)
 		case name == model.MetricNameLabel:
-			errs.add(fmt.Sprintf("%s cannot be one of the %s", name, key), path...)
+			errs.Add(fmt.Sprintf("%s cannot be one of the %s", name, key), path...)
 		case seen[name] == key:
-			errs.add(fmt.Sprintf("label %q is there twice", name), path...)
+			errs.Add(fmt.Sprintf("label %q is there twice", name), path...)
 		case seen[name] != "":
-			errs.add(fmt.Sprintf("label %q is in %s too: it can have one part only", name, seen[name]), path...)
+			errs.Add(fmt.Sprintf("label %q is in %s too: a label can have one role only", name, seen[name]), path...)
 		}
 		seen[name] = key
 	}
-	for _, name := range sortedKeys(c.Labels) {
+	for _, name := range slices.Sorted(maps.Keys(c.Labels)) {
 		use(name, "labels", "labels", name)
 		switch value := c.Labels[name]; {
 		case value == "":
-			errs.add("an empty value is the same as no label", "labels", name)
+			errs.Add("an empty value is the same as no label", "labels", name)
 		case !utf8.ValidString(value):
-			errs.add("the value is not UTF-8", "labels", name)
+			errs.Add("the value is not UTF-8", "labels", name)
 		}
 	}
 	for i, name := range c.IntrinsicLabels {
@@ -290,77 +251,68 @@ func (c *Config) validateLabels(errs *fieldErrors) {
 	for i, name := range c.GroupBy {
 		use(name, "group_by", "group_by", i)
 		if strings.HasPrefix(name, model.ReservedLabelPrefix) {
-			errs.add("labels that begin with __ do not survive relabeling: copy it to another one by `relabel_configs`", "group_by", i)
+			errs.Add("labels that begin with __ do not survive relabeling: copy it to another one by `relabel_configs`", "group_by", i)
 		}
 	}
 }
 
-func (r TimeRange) validate(errs *fieldErrors) {
-	if r.MaxAge > 0 && r.MinAge >= r.MaxAge {
-		errs.add(fmt.Sprintf("the range is empty: min_age %s is not less than max_age %s", r.MinAge, r.MaxAge), "time_range", "min_age")
-	}
-	if !r.Start.IsZero() && !r.End.IsZero() && r.Start.After(r.End.Time) {
-		errs.add(fmt.Sprintf("the range is empty: start %s is after end %s", r.Start.Format(time.RFC3339Nano), r.End.Format(time.RFC3339Nano)), "time_range", "start")
-	}
-}
-
-// ownParams are the URL parameters that requests have of themselves.
-var ownParams = []string{"query", "time", "start", "end", "step", "timeout", "limit", "lookback_delta", "match[]", "metric"}
+// ReservedParams are the URL parameters that requests have of themselves.
+var ReservedParams = []string{"query", "time", "start", "end", "step", "timeout", "limit", "lookback_delta", "match[]", "metric"}
 
 // validateRequests checks what shapes the requests to replicas.
-func (c *Config) validateRequests(errs *fieldErrors) {
+func (c *Group) validateRequests(errs *FieldErrors) {
 	if c.Scheme != "http" && c.Scheme != "https" {
-		errs.add(fmt.Sprintf("%q is neither http nor https", c.Scheme), "scheme")
+		errs.Add(fmt.Sprintf("%q is neither http nor https", c.Scheme), "scheme")
 	}
 	switch c.RemoteRead {
 	case RemoteReadAuto, RemoteReadAlways, RemoteReadNever:
 	case "true", "yes", "on":
-		errs.add("write auto (the default: where the replica has it) or always", "remote_read")
+		errs.Add("write auto (the default: where the replica has it) or always", "remote_read")
 	case "false", "no", "off":
-		errs.add("write never", "remote_read")
+		errs.Add("write never", "remote_read")
 	default:
-		errs.add(fmt.Sprintf("%q is none of auto, always, never", string(c.RemoteRead)), "remote_read")
+		errs.Add(fmt.Sprintf("%q is none of auto, always, never", string(c.RemoteRead)), "remote_read")
 	}
 	if c.Replicas != WholeFirst && c.Replicas != MergeAll {
-		errs.add(fmt.Sprintf("%q is neither whole_first nor merge", string(c.Replicas)), "replicas")
+		errs.Add(fmt.Sprintf("%q is neither whole_first nor merge", string(c.Replicas)), "replicas")
 	}
 	if c.Pushdown != "" && c.Pushdown != PushdownProvable && c.Pushdown != PushdownOff {
-		errs.add(fmt.Sprintf("%q is neither provable nor off", string(c.Pushdown)), "pushdown")
+		errs.Add(fmt.Sprintf("%q is neither provable nor off", string(c.Pushdown)), "pushdown")
 	}
 	if c.PartialResponse != "" && c.PartialResponse != PartialWarn && c.PartialResponse != PartialError {
-		errs.add(fmt.Sprintf("%q is neither warn nor error", string(c.PartialResponse)), "partial_response")
+		errs.Add(fmt.Sprintf("%q is neither warn nor error", string(c.PartialResponse)), "partial_response")
 	}
 	if c.PathPrefix != "" {
 		validatePath(errs, c.PathPrefix, "path_prefix")
 	}
 	validatePath(errs, c.RemoteReadPath, "remote_read_path")
-	for _, name := range sortedKeys(c.QueryParams) {
-		if slices.Contains(ownParams, name) {
-			errs.add("requests set this parameter themselves: remove it", "query_params", name)
+	for _, name := range slices.Sorted(maps.Keys(c.QueryParams)) {
+		if slices.Contains(ReservedParams, name) {
+			errs.Add("requests set this parameter themselves: remove it", "query_params", name)
 		}
 	}
 	spelt := map[string]string{}
-	for _, name := range sortedKeys(c.Headers) {
+	for _, name := range slices.Sorted(maps.Keys(c.Headers)) {
 		canonical := http.CanonicalHeaderKey(name)
 		_, reserved := commoncfg.ReservedHeaders[canonical]
 		switch {
 		case !isToken(name):
-			errs.add("not the name of an HTTP header", "headers", name)
+			errs.Add("not the name of an HTTP header", "headers", name)
 		case canonical == "Authorization":
-			errs.add("use `basic_auth`, `authorization` or `oauth2` instead", "headers", name)
+			errs.Add("use `basic_auth`, `authorization` or `oauth2` instead", "headers", name)
 		case reserved:
-			errs.add("requests set this header themselves: remove it", "headers", name)
+			errs.Add("requests set this header themselves: remove it", "headers", name)
 		case spelt[canonical] != "":
-			errs.add("the same header as "+spelt[canonical], "headers", name)
+			errs.Add("the same header as "+spelt[canonical], "headers", name)
 		case strings.ContainsFunc(string(c.Headers[name]), func(r rune) bool { return r != '\t' && unicode.IsControl(r) }):
-			errs.add("the value has control characters, which HTTP does not allow", "headers", name)
+			errs.Add("the value has control characters, which HTTP does not allow", "headers", name)
 		}
 		spelt[canonical] = name
 	}
 	c.validateForwarded(errs)
 }
 
-// isToken tells whether s can be the name of an HTTP header.
+// isToken reports whether s can be the name of an HTTP header.
 func isToken(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return !isTokenChar(r) })
 }
@@ -369,14 +321,14 @@ func isTokenChar(r rune) bool {
 	return 'a' <= r && r <= 'z' || 'A' <= r && r <= 'Z' || '0' <= r && r <= '9' || strings.ContainsRune("!#$%&'*+-.^_`|~", r)
 }
 
-func validatePath(errs *fieldErrors, path, key string) {
-	if problem := pathProblem(path); problem != "" {
-		errs.add(problem, key)
+func validatePath(errs *FieldErrors, path, key string) {
+	if problem := PathProblem(path); problem != "" {
+		errs.Add(problem, key)
 	}
 }
 
-// pathProblem says what is wrong with a path that comes before others, "" if nothing is.
-func pathProblem(path string) string {
+// PathProblem says what is wrong with a path that comes before others, "" if nothing is.
+func PathProblem(path string) string {
 	u, err := url.Parse("http://host" + path)
 	switch {
 	case !strings.HasPrefix(path, "/"):
@@ -390,7 +342,7 @@ func pathProblem(path string) string {
 }
 
 // validateHTTPClient checks what upstream makes the HTTP client of.
-func (c *Config) validateHTTPClient(errs *fieldErrors) {
+func (c *Group) validateHTTPClient(errs *FieldErrors) {
 	h := &c.HTTPClientConfig
 	if err := h.Validate(); err != nil {
 		var path Path
@@ -410,17 +362,17 @@ func (c *Config) validateHTTPClient(errs *fieldErrors) {
 				path = Path{strings.Replace(part.key, "header", "http_headers", 1)}
 			}
 		}
-		errs.add(err.Error(), path...)
+		errs.Add(err.Error(), path...)
 	}
 	if h.HTTPHeaders != nil {
-		for _, name := range sortedKeys(h.HTTPHeaders.Headers) {
+		for _, name := range slices.Sorted(maps.Keys(h.HTTPHeaders.Headers)) {
 			if !isToken(name) {
-				errs.add("not the name of an HTTP header", "http_headers", name)
+				errs.Add("not the name of an HTTP header", "http_headers", name)
 			}
 		}
 	}
 	if t := h.TLSConfig; t.MaxVersion != 0 && t.MinVersion > t.MaxVersion {
-		errs.add("min_version is above max_version", "tls_config", "min_version")
+		errs.Add("min_version is above max_version", "tls_config", "min_version")
 	}
 	validateProxy(errs, h.ProxyConfig, "proxy_url")
 	if o := h.OAuth2; o != nil {
@@ -429,57 +381,30 @@ func (c *Config) validateHTTPClient(errs *fieldErrors) {
 		switch {
 		case o.TokenURL == "": // reported by upstream
 		case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-			errs.add("not the URL of an http or https server", "oauth2", "token_url")
+			errs.Add("not the URL of an http or https server", "oauth2", "token_url")
 		case u.User != nil:
-			errs.add("credentials belong into `client_id` and `client_secret`", "oauth2", "token_url")
+			errs.Add("credentials belong into `client_id` and `client_secret`", "oauth2", "token_url")
 		}
 	}
 }
 
-func validateProxy(errs *fieldErrors, p commoncfg.ProxyConfig, path ...any) {
+func validateProxy(errs *FieldErrors, p commoncfg.ProxyConfig, path ...any) {
 	u := p.ProxyURL.URL
 	if u == nil || *u == (url.URL{}) {
 		return
 	}
 	if u.Host == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) {
-		errs.add("not the URL of a proxy, as http://host:port or socks5://host:port", path...)
+		errs.Add("not the URL of a proxy, as http://host:port or socks5://host:port", path...)
 	}
-}
-
-// validateAddress checks that address is a host, with or without a port. The
-// error does not show what may be a password.
-func validateAddress(address string) error {
-	shown, _, _ := strings.Cut(address[strings.LastIndex(address, "@")+1:], "?")
-	malformed := fmt.Errorf("target %q is not of the form host:port", shown)
-	switch {
-	case strings.Contains(address, "@"):
-		return fmt.Errorf("target %q comes with credentials: they belong into `basic_auth`", shown)
-	case strings.Contains(address, "/"):
-		return fmt.Errorf("%w: the rest of the URL belongs into `scheme` and `path_prefix`", malformed)
-	}
-	u, err := url.Parse("http://" + address)
-	if err != nil || u.Hostname() == "" || strings.ContainsAny(address, "?#") {
-		return malformed
-	}
-	if port := u.Port(); port != "" {
-		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
-			return fmt.Errorf("%w: ports go from 1 to 65535", malformed)
-		}
-	}
-	return nil
 }
 
 // AsksLike reports whether a URL, asked by either of the groups, is asked for the
 // same data. With other credentials, headers or parameters it may well be that
 // of another tenant.
-func (c *Config) AsksLike(o *Config) bool {
-	request := func(c *Config) []any {
+func (c *Group) AsksLike(o *Group) bool {
+	request := func(c *Group) []any {
 		h := c.HTTPClientConfig
 		return []any{c.QueryParams, c.Headers, c.ForwardHeaders, h.BasicAuth, h.Authorization, h.OAuth2, h.HTTPHeaders}
 	}
 	return reflect.DeepEqual(request(c), request(o))
-}
-
-func sortedKeys[K ~string, V any](m map[K]V) []K {
-	return slices.Sorted(maps.Keys(m))
 }

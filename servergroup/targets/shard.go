@@ -1,4 +1,4 @@
-package servergroup
+package targets
 
 import (
 	"cmp"
@@ -10,30 +10,30 @@ import (
 	"unicode/utf8"
 
 	"github.com/prometheus/prometheus/discovery/targetgroup"
+
+	"github.com/oneprom/oneprom/servergroup/config"
 )
 
-// This file divides the targets of an entry of server_groups into groups.
-
-// A shard is the targets that make one group: those for which the labels of group_by
+// A Shard is the targets that make one group: those for which the labels of group_by
 // have the same values.
-type shard struct {
-	values    []string // in the order of group_by
-	endpoints []endpoint
+type Shard struct {
+	Values    []string // in the order of group_by
+	Endpoints []Endpoint
 }
 
-// shards relabels targets and divides them. Without group_by, there is always one shard.
+// Shards relabels targets and divides them. Without group_by, there is always one shard.
 // The findings say which targets and labels are not used.
-func (c *Config) shards(tgs []*targetgroup.Group) ([]shard, []string) {
+func Shards(c *config.Group, tgs []*targetgroup.Group) ([]Shard, []string) {
 	var found targetFindings
-	var list []shard
+	var list []Shard
 	byName := map[string]int{}
 	if len(c.GroupBy) == 0 {
-		list, byName[c.Name] = []shard{{}}, 0
+		list, byName[c.Name] = []Shard{{}}, 0
 	}
 	seen := map[string]string{} // the name of the group that has the endpoint
 	for _, tg := range tgs {
 		for _, t := range tg.Targets {
-			e, err := c.endpoint(tg, t)
+			e, err := relabeled(c, tg, t)
 			if err != nil {
 				found.add(err.Error() + "; it is left out")
 				continue
@@ -41,60 +41,60 @@ func (c *Config) shards(tgs []*targetgroup.Group) ([]shard, []string) {
 			if e == nil {
 				continue
 			}
-			for _, name := range c.unused(e) {
+			for _, name := range unusedLabels(c, e) {
 				found.add(fmt.Sprintf("label %q of discovered targets is not used: %s", name, otherLabels))
 			}
-			values, err := c.groupValues(e)
+			values, err := groupValues(c, e)
 			if err != nil {
-				found.add(fmt.Sprintf("target %s %s; it is left out", e.url.Redacted(), err))
+				found.add(fmt.Sprintf("target %s %s; it is left out", e.URL.Redacted(), err))
 				continue
 			}
-			name := c.nameOf(values)
-			if first, ok := seen[e.key()]; ok {
+			name := NameOf(c, values)
+			if first, ok := seen[e.Key()]; ok {
 				if first != name {
-					found.add(fmt.Sprintf("target %s is in group %q and in %q; the second one does without it", e.url.Redacted(), first, name))
+					found.add(fmt.Sprintf("target %s is in group %q and in %q; the second one does without it", e.URL.Redacted(), first, name))
 				}
 				continue
 			}
-			seen[e.key()] = name
+			seen[e.Key()] = name
 			i, ok := byName[name]
 			if !ok {
 				i = len(list)
 				byName[name] = i
-				list = append(list, shard{values: values})
+				list = append(list, Shard{Values: values})
 			}
-			list[i].endpoints = append(list[i].endpoints, *e)
+			list[i].Endpoints = append(list[i].Endpoints, *e)
 		}
 	}
-	slices.SortFunc(list, func(a, b shard) int { return slices.Compare(a.values, b.values) })
+	slices.SortFunc(list, func(a, b Shard) int { return slices.Compare(a.Values, b.Values) })
 	return list, found.list()
 }
 
-// limited returns at most group_limit shards, rather those that known holds the names of,
-// and whether that is all of them.
-func (c *Config) limited(list []shard, known map[string]*group) ([]shard, bool) {
+// Limit returns at most group_limit shards, rather those of groups whose names are known,
+// and reports whether that is all of them.
+func Limit(c *config.Group, list []Shard, known func(name string) bool) ([]Shard, bool) {
 	if len(c.GroupBy) == 0 || len(list) <= c.GroupLimit {
 		return list, true
 	}
-	isNew := func(s shard) int {
-		if known[c.nameOf(s.values)] != nil {
+	isNew := func(s Shard) int {
+		if known(NameOf(c, s.Values)) {
 			return 0
 		}
 		return 1
 	}
-	slices.SortStableFunc(list, func(a, b shard) int { return cmp.Compare(isNew(a), isNew(b)) })
+	slices.SortStableFunc(list, func(a, b Shard) int { return cmp.Compare(isNew(a), isNew(b)) })
 	list = list[:c.GroupLimit]
-	slices.SortFunc(list, func(a, b shard) int { return slices.Compare(a.values, b.values) })
+	slices.SortFunc(list, func(a, b Shard) int { return slices.Compare(a.Values, b.Values) })
 	return list, false
 }
 
-// made is the configuration of the group for some values of the labels of group_by.
-func (c *Config) made(values []string) Config {
+// GroupOf is the configuration of the group for some values of the labels of group_by.
+func GroupOf(c *config.Group, values []string) config.Group {
 	if len(values) == 0 {
 		return *c
 	}
 	one := *c
-	one.Name = c.nameOf(values)
+	one.Name = NameOf(c, values)
 	one.Labels = maps.Clone(c.Labels)
 	if one.Labels == nil {
 		one.Labels = map[string]string{}
@@ -105,10 +105,10 @@ func (c *Config) made(values []string) Config {
 	return one
 }
 
-// nameOf is the name of the group for some values of the labels of group_by, as in
+// NameOf is the name of the group for some values of the labels of group_by, as in
 // `shards/3`. No two groups have the same one: what could be taken for another name, or
 // cannot be printed, is escaped as in a URL.
-func (c *Config) nameOf(values []string) string {
+func NameOf(c *config.Group, values []string) string {
 	var b strings.Builder
 	b.WriteString(c.Name)
 	for _, v := range values {
@@ -128,9 +128,9 @@ func (c *Config) nameOf(values []string) string {
 	return b.String()
 }
 
-// Makes tells whether a name is one of those that group_by gives to the groups that it
+// Makes reports whether a name is one of those that group_by gives to the groups that it
 // makes.
-func (c *Config) Makes(name string) bool {
+func Makes(c *config.Group, name string) bool {
 	return len(c.GroupBy) > 0 && strings.HasPrefix(name, c.Name+"/")
 }
 
@@ -156,7 +156,7 @@ func (f *targetFindings) add(text string) {
 }
 
 func (f *targetFindings) list() []string {
-	texts := sortedKeys(f.seen)
+	texts := slices.Sorted(maps.Keys(f.seen))
 	if f.more > 0 {
 		texts = append(texts, fmt.Sprintf("%d more targets are left out, or have labels that are not used", f.more))
 	}

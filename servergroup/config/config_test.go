@@ -1,4 +1,4 @@
-package servergroup
+package config
 
 import (
 	"testing"
@@ -14,8 +14,8 @@ import (
 
 // Errors of whole files, with their lines, are tested in proxy/config.
 
-func groupWithTargets(addresses ...string) *Config {
-	cfg := DefaultConfig
+func groupWithTargets(addresses ...string) *Group {
+	cfg := DefaultGroup
 	cfg.Name = "g"
 	tg := &targetgroup.Group{}
 	for _, address := range addresses {
@@ -64,47 +64,7 @@ func TestPath_String(t *testing.T) {
 	require.Equal(t, `labels[""]`, Path{"labels", ""}.String())
 }
 
-func TestConfig_TargetURL(t *testing.T) {
-	for address, want := range map[string]string{
-		"a":                "http://a/p",
-		"a:9090":           "http://a:9090/p",
-		"[::1]:9090":       "http://[::1]:9090/p",
-		"":                 `target "" is not of the form host:port`,
-		":9090":            `target ":9090" is not of the form host:port`,
-		"a:b":              `target "a:b" is not of the form host:port`,
-		"a b":              `target "a b" is not of the form host:port`,
-		"a:0":              `target "a:0" is not of the form host:port: ports go from 1 to 65535`,
-		"a:65536":          `target "a:65536" is not of the form host:port: ports go from 1 to 65535`,
-		"http://a":         "target \"http://a\" is not of the form host:port: the rest of the URL belongs into `scheme` and `path_prefix`",
-		"u:secret@a":       "target \"a\" comes with credentials: they belong into `basic_auth`",
-		"u:sec@ret@a":      "target \"a\" comes with credentials: they belong into `basic_auth`",
-		"http://u:secret@": "target \"\" comes with credentials: they belong into `basic_auth`",
-		"a?token=secret":   `target "a" is not of the form host:port`,
-		"a#b":              `target "a#b" is not of the form host:port`,
-	} {
-		u, err := targetURL("http", address, "/p/")
-		if err != nil {
-			require.EqualError(t, err, want)
-			continue
-		}
-		require.Equal(t, want, u.String())
-	}
-}
-
-func TestConfig_StaticTargetsHaveOneSpelling(t *testing.T) {
-	cfg := groupWithTargets("A", "a:80", "a:443", "bad/target", "[::80]")
-	require.Equal(t, []StaticTarget{
-		{"http://a", "", Path{"static_configs", 0, "targets", 0}},
-		{"http://a", "", Path{"static_configs", 0, "targets", 1}},
-		{"http://a:443", "", Path{"static_configs", 0, "targets", 2}},
-		{"http://[::80]", "", Path{"static_configs", 0, "targets", 4}},
-	}, cfg.StaticTargets())
-	cfg.Scheme = "https"
-	require.Equal(t, "https://a:80", cfg.StaticTargets()[1].URL)
-	require.Equal(t, "https://a", cfg.StaticTargets()[2].URL)
-}
-
-func TestConfig_AsksLike(t *testing.T) {
+func TestGroup_AsksLike(t *testing.T) {
 	a, b := groupWithTargets("a"), groupWithTargets("b")
 	b.Timeout, b.Labels = 1, map[string]string{"x": "y"}
 	require.True(t, a.AsksLike(b))
@@ -116,7 +76,7 @@ func TestConfig_AsksLike(t *testing.T) {
 	require.False(t, a.AsksLike(b))
 }
 
-func TestConfig_ValidateTellsAllAtOnce(t *testing.T) {
+func TestGroup_ValidateTellsAllAtOnce(t *testing.T) {
 	cfg := groupWithTargets("a")
 	require.NoError(t, cfg.Validate())
 	cfg.Name, cfg.Scheme, cfg.Timeout = "", "ftp", 0
@@ -126,7 +86,7 @@ func TestConfig_ValidateTellsAllAtOnce(t *testing.T) {
 }
 
 // UTF-8 names are label names, as in Prometheus 3.
-func TestConfig_LabelNames(t *testing.T) {
+func TestGroup_LabelNames(t *testing.T) {
 	cfg := groupWithTargets("a")
 	cfg.Labels = map[string]string{"region.name": "eu", "größe": "1"}
 	require.NoError(t, cfg.Validate())

@@ -1,4 +1,4 @@
-package servergroup
+package config
 
 import (
 	"net/url"
@@ -14,7 +14,7 @@ const secretText = "<secret>"
 
 // MarshalYAML implements yaml.Marshaler. Secrets are redacted, those too whose types do
 // not hide them: parameters of OAuth 2, and what URLs of service discoveries carry.
-func (c Config) MarshalYAML() (any, error) {
+func (c Group) MarshalYAML() (any, error) {
 	inline, err := discovery.MarshalYAMLWithInlineConfigs(&c)
 	if err != nil {
 		return nil, err

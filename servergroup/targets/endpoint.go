@@ -1,10 +1,15 @@
-package servergroup
+// Package targets makes endpoints of what service discovery and static_configs tell, by
+// relabeling, as Prometheus makes targets to scrape of it, and divides them into the shards
+// that `group_by` makes groups of.
+package targets
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/prometheus/common/model"
@@ -12,24 +17,24 @@ import (
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/relabel"
-)
 
-// This file makes endpoints of what service discovery and static_configs tell, by
-// relabeling, as Prometheus makes targets to scrape of it.
+	"github.com/oneprom/oneprom/servergroup/config"
+)
 
 // pathPrefixLabel holds path_prefix while a target is relabeled, as __scheme__ holds
 // scheme and __param_<name> the first value of a parameter in query_params.
 const pathPrefixLabel = "__path_prefix__"
 
-// An endpoint is a target after relabeling: what a replica is made of.
-type endpoint struct {
-	url    *url.URL
-	params url.Values // of each request
-	labels labels.Labels
+// An Endpoint is a target after relabeling: what a replica is made of.
+type Endpoint struct {
+	URL    *url.URL
+	Params url.Values // of each request
+	Labels labels.Labels
 }
 
-// key tells whether two endpoints are the same: asked for the same in one spelling.
-func (e endpoint) key() string { return spelling(e.url) + "?" + e.params.Encode() }
+// Key is the same for two endpoints that are asked for the same: URL and parameters in one
+// spelling.
+func (e Endpoint) Key() string { return spelling(e.URL) + "?" + e.Params.Encode() }
 
 // spelling is a URL in one spelling, so that URLs can be compared.
 func spelling(u *url.URL) string {
@@ -39,8 +44,8 @@ func spelling(u *url.URL) string {
 	return one.String()
 }
 
-// endpoint relabels a target. It returns nil if that drops it.
-func (c *Config) endpoint(tg *targetgroup.Group, t model.LabelSet) (*endpoint, error) {
+// relabeled makes an endpoint of a target. It returns nil if relabeling drops it.
+func relabeled(c *config.Group, tg *targetgroup.Group, t model.LabelSet) (*Endpoint, error) {
 	b := labels.NewBuilder(labels.EmptyLabels())
 	b.Set(model.SchemeLabel, c.Scheme)
 	b.Set(pathPrefixLabel, c.PathPrefix)
@@ -62,7 +67,7 @@ func (c *Config) endpoint(tg *targetgroup.Group, t model.LabelSet) (*endpoint, e
 	if err != nil {
 		return nil, err
 	}
-	params, err := c.paramsOf(ls)
+	params, err := paramsOf(c, ls)
 	if err != nil {
 		return nil, fmt.Errorf("target %q: %w", u.Redacted(), err)
 	}
@@ -72,11 +77,11 @@ func (c *Config) endpoint(tg *targetgroup.Group, t model.LabelSet) (*endpoint, e
 			b.Del(l.Name)
 		}
 	})
-	return &endpoint{url: u, params: params, labels: b.Labels()}, nil
+	return &Endpoint{URL: u, Params: params, Labels: b.Labels()}, nil
 }
 
 // paramsOf are query_params with what the labels of a target say of them.
-func (c *Config) paramsOf(ls labels.Labels) (url.Values, error) {
+func paramsOf(c *config.Group, ls labels.Labels) (url.Values, error) {
 	params := url.Values{}
 	for name, values := range c.QueryParams {
 		for _, v := range values {
@@ -88,7 +93,7 @@ func (c *Config) paramsOf(ls labels.Labels) (url.Values, error) {
 		name, is := strings.CutPrefix(l.Name, model.ParamLabelPrefix)
 		switch {
 		case !is:
-		case slices.Contains(ownParams, name):
+		case slices.Contains(config.ReservedParams, name):
 			err = fmt.Errorf("label %s: requests set this parameter themselves", l.Name)
 		case len(params[name]) > 0:
 			params[name][0] = l.Value
@@ -108,18 +113,41 @@ func targetURL(scheme, address, path string) (*url.URL, error) {
 		return nil, fmt.Errorf("target %q: its scheme %q is neither http nor https", address, scheme)
 	}
 	if path != "" {
-		if problem := pathProblem(path); problem != "" {
+		if problem := config.PathProblem(path); problem != "" {
 			return nil, fmt.Errorf("target %q: its path prefix: %s", address, problem)
 		}
 	}
 	return url.Parse(scheme + "://" + address + strings.TrimSuffix(path, "/"))
 }
 
-// unused returns the labels of an endpoint that mean nothing: they neither tell replicas
+// validateAddress checks that address is a host, with or without a port. The
+// error does not show what may be a password.
+func validateAddress(address string) error {
+	shown, _, _ := strings.Cut(address[strings.LastIndex(address, "@")+1:], "?")
+	malformed := fmt.Errorf("target %q is not of the form host:port", shown)
+	switch {
+	case strings.Contains(address, "@"):
+		return fmt.Errorf("target %q comes with credentials: they belong into `basic_auth`", shown)
+	case strings.Contains(address, "/"):
+		return fmt.Errorf("%w: the rest of the URL belongs into `scheme` and `path_prefix`", malformed)
+	}
+	u, err := url.Parse("http://" + address)
+	if err != nil || u.Hostname() == "" || strings.ContainsAny(address, "?#") {
+		return malformed
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return fmt.Errorf("%w: ports go from 1 to 65535", malformed)
+		}
+	}
+	return nil
+}
+
+// unusedLabels returns the labels of an endpoint that mean nothing: they neither tell replicas
 // nor groups apart, nor say what `labels` says.
-func (c *Config) unused(e *endpoint) []string {
+func unusedLabels(c *config.Group, e *Endpoint) []string {
 	var names []string
-	e.labels.Range(func(l labels.Label) {
+	e.Labels.Range(func(l labels.Label) {
 		if v, ok := c.Labels[l.Name]; (!ok || v != l.Value) && !slices.Contains(c.ReplicaLabels, l.Name) && !slices.Contains(c.GroupBy, l.Name) {
 			names = append(names, l.Name)
 		}
@@ -128,10 +156,10 @@ func (c *Config) unused(e *endpoint) []string {
 }
 
 // groupValues are the values that an endpoint has of the labels of group_by.
-func (c *Config) groupValues(e *endpoint) ([]string, error) {
+func groupValues(c *config.Group, e *Endpoint) ([]string, error) {
 	values := make([]string, len(c.GroupBy))
 	for i, name := range c.GroupBy {
-		values[i] = e.labels.Get(name)
+		values[i] = e.Labels.Get(name)
 		if values[i] == "" {
 			return nil, fmt.Errorf("lacks the label %q of `group_by`", name)
 		}
@@ -146,42 +174,43 @@ func (c *Config) groupValues(e *endpoint) ([]string, error) {
 // warnings and headers carry.
 const maxGroupValue = 256
 
-// validateTargets checks relabel_configs, and what it makes of the targets that the
-// configuration names itself.
-func (c *Config) validateTargets(errs *fieldErrors) {
-	if relabeling := c.validateRelabeling(); len(relabeling) > 0 {
-		*errs = append(*errs, relabeling...)
-		return
+// Validate checks relabel_configs, and what it makes of the targets that the
+// configuration names itself. Its error joins a *config.FieldError for each problem found.
+// It tells relabel_configs which names labels may have: they are not to be used before.
+func Validate(c *config.Group) error {
+	errs := validateRelabeling(c)
+	if len(errs) > 0 {
+		return errors.Join(errs...)
 	}
 	told := *c // what is wrong with the group is not wrong with each target
 	if told.Scheme != "https" {
 		told.Scheme = "http"
 	}
-	if pathProblem(told.PathPrefix) != "" {
+	if config.PathProblem(told.PathPrefix) != "" {
 		told.PathPrefix = ""
 	}
 	told.QueryParams = maps.Clone(c.QueryParams)
-	for _, name := range ownParams {
+	for _, name := range config.ReservedParams {
 		delete(told.QueryParams, name)
 	}
-	c.eachStaticGroup(func(i int, tg *targetgroup.Group) {
+	eachStaticGroup(c, func(i int, tg *targetgroup.Group) {
 		var unused []string
 		for j, t := range tg.Targets {
 			path := []any{"static_configs", i, "targets", j}
-			e, err := told.endpoint(tg, t)
+			e, err := relabeled(&told, tg, t)
 			switch {
 			case err != nil:
-				errs.add(err.Error(), path...)
+				errs.Add(err.Error(), path...)
 				continue
 			case e == nil:
 				continue
 			}
-			if _, err := c.groupValues(e); err != nil {
-				errs.add(fmt.Sprintf("the target %s: add it to the `labels` of these targets, or by `relabel_configs`", err), path...)
+			if _, err := groupValues(c, e); err != nil {
+				errs.Add(fmt.Sprintf("the target %s: add it to the `labels` of these targets, or by `relabel_configs`", err), path...)
 			}
-			for _, name := range c.unused(e) {
+			for _, name := range unusedLabels(c, e) {
 				if _, own := tg.Labels[model.LabelName(name)]; !own {
-					errs.add(fmt.Sprintf("relabel_configs gives the target a label %q that is neither in `replica_labels` nor in `group_by`: %s", name, otherLabels), path...)
+					errs.Add(fmt.Sprintf("relabel_configs gives the target a label %q that is neither in `replica_labels` nor in `group_by`: %s", name, otherLabels), path...)
 				} else if !slices.Contains(unused, name) {
 					unused = append(unused, name)
 				}
@@ -189,27 +218,28 @@ func (c *Config) validateTargets(errs *fieldErrors) {
 		}
 		slices.Sort(unused)
 		for _, name := range unused {
-			errs.add("neither in `replica_labels` nor in `group_by`: "+otherLabels, "static_configs", i, "labels", name)
+			errs.Add("neither in `replica_labels` nor in `group_by`: "+otherLabels, "static_configs", i, "labels", name)
 		}
 	})
+	return errors.Join(errs...)
 }
 
 // otherLabels says what to do about labels of targets that mean nothing.
 const otherLabels = "labels of the whole group belong under its `labels`"
 
-func (c *Config) validateRelabeling() fieldErrors {
-	var errs fieldErrors
+func validateRelabeling(c *config.Group) config.FieldErrors {
+	var errs config.FieldErrors
 	for i, r := range c.RelabelConfigs {
 		if r == nil {
-			errs.add("empty", "relabel_configs", i)
+			errs.Add("empty", "relabel_configs", i)
 		} else if err := r.Validate(model.UTF8Validation); err != nil {
-			errs.add(err.Error(), "relabel_configs", i)
+			errs.Add(err.Error(), "relabel_configs", i)
 		}
 	}
 	return errs
 }
 
-func (c *Config) eachStaticGroup(f func(i int, tg *targetgroup.Group)) {
+func eachStaticGroup(c *config.Group, f func(i int, tg *targetgroup.Group)) {
 	i := 0
 	for _, sd := range c.ServiceDiscoveryConfigs {
 		static, _ := sd.(discovery.StaticConfig)
@@ -220,21 +250,21 @@ func (c *Config) eachStaticGroup(f func(i int, tg *targetgroup.Group)) {
 	}
 }
 
-// discovers tells whether targets are told by a discovery that may change them.
-func (c *Config) discovers() bool { return len(c.dynamicConfigs()) > 0 }
+// Discovers reports whether targets are told by a discovery that may change them.
+func Discovers(c *config.Group) bool { return len(Dynamic(c)) > 0 }
 
-// dynamicConfigs returns the kinds of discovery whose targets may change.
-func (c *Config) dynamicConfigs() discovery.Configs {
+// Dynamic returns the kinds of discovery whose targets may change.
+func Dynamic(c *config.Group) discovery.Configs {
 	return slices.DeleteFunc(slices.Clone(c.ServiceDiscoveryConfigs), func(sd discovery.Config) bool {
 		_, static := sd.(discovery.StaticConfig)
 		return static
 	})
 }
 
-// staticTargets are those of static_configs.
-func (c *Config) staticTargets() []*targetgroup.Group {
+// Static are the target groups of static_configs.
+func Static(c *config.Group) []*targetgroup.Group {
 	var all []*targetgroup.Group
-	c.eachStaticGroup(func(_ int, tg *targetgroup.Group) { all = append(all, tg) })
+	eachStaticGroup(c, func(_ int, tg *targetgroup.Group) { all = append(all, tg) })
 	return all
 }
 
@@ -245,20 +275,20 @@ type StaticTarget struct {
 	// Params are those of its requests, which may be secret.
 	Params string
 	// Path leads to it from the group.
-	Path Path
+	Path config.Path
 }
 
 // StaticTargets returns the well-formed targets of static_configs that relabeling leaves.
-func (c *Config) StaticTargets() []StaticTarget {
-	if len(c.validateRelabeling()) > 0 {
+func StaticTargets(c *config.Group) []StaticTarget {
+	if len(validateRelabeling(c)) > 0 {
 		return nil
 	}
 	var targets []StaticTarget
-	c.eachStaticGroup(func(i int, tg *targetgroup.Group) {
+	eachStaticGroup(c, func(i int, tg *targetgroup.Group) {
 		for j, t := range tg.Targets {
-			e, err := c.endpoint(tg, t)
+			e, err := relabeled(c, tg, t)
 			if err == nil && e != nil {
-				targets = append(targets, StaticTarget{spelling(e.url), e.params.Encode(), Path{"static_configs", i, "targets", j}})
+				targets = append(targets, StaticTarget{spelling(e.URL), e.Params.Encode(), config.Path{"static_configs", i, "targets", j}})
 			}
 		}
 	})

@@ -1,0 +1,69 @@
+package labelmap
+
+import (
+	"testing"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/stretchr/testify/require"
+
+	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/transport"
+)
+
+func parsed(t *testing.T, selector string) []*labels.Matcher {
+	t.Helper()
+	ms, err := parser.NewParser(parser.Options{}).ParseMetricSelector(selector)
+	require.NoError(t, err)
+	return ms
+}
+
+func TestResolve_MatchersOnPartitionLabelsAreNotSent(t *testing.T) {
+	cfg := &config.Group{Labels: map[string]string{"region": "eu"}, ReplicaLabels: []string{"replica"}, IntrinsicLabels: []string{"zone"}}
+	f := func(selector, send, check, none string) {
+		t.Helper()
+		r := Resolve(cfg, parsed(t, selector))
+		require.Equal(t, none, r.None)
+		require.Equal(t, none != "", Excludes(cfg, parsed(t, selector)))
+		if none == "" {
+			require.Equal(t, send, transport.Selector(r.Send))
+			require.Equal(t, check, transport.Selector(r.Check))
+		}
+	}
+	f(`{a="b"}`, `{a="b"}`, `{}`, ``)
+	f(`{region="eu",a="b"}`, `{a="b"}`, `{}`, ``)
+	f(`{region=~"e.|us",a="b"}`, `{a="b"}`, `{}`, ``)
+	f(`{region!="us",a="b"}`, `{a="b"}`, `{}`, ``)
+	f(`{region="us",a="b"}`, ``, ``, `the group's label region="eu" does not match region="us"`)
+	f(`{region="",a="b"}`, ``, ``, `the group's label region="eu" does not match region=""`)
+	f(`{replica="",a="b"}`, `{a="b"}`, `{}`, ``)
+	f(`{replica="a"}`, ``, ``, `no series shows the replica label that replica="a" asks for`)
+	f(`{zone="z"}`, `{zone="z"}`, `{}`, ``)
+	// An exported label is one of the data, or a renamed one: the backend cannot
+	// tell which.
+	f(`{a="b",exported_region="x"}`, `{a="b"}`, `{exported_region="x"}`, ``)
+	f(`{exported_exported_region="x"}`, `{}`, `{exported_exported_region="x"}`, ``)
+	f(`{a="b",exported_region!="x"}`, `{a="b"}`, `{exported_region!="x"}`, ``)
+	f(`{a="b",exported_other="x"}`, `{a="b",exported_other="x"}`, `{}`, ``)
+}
+
+func TestSelectable_BackendsAcceptTheSelector(t *testing.T) {
+	f := func(selector, want string) {
+		t.Helper()
+		require.Equal(t, want, transport.Selector(Selectable(parsed(t, selector)[1:])))
+	}
+	f(`{x="y"}`, `{__name__!=""}`)
+	f(`{x="y",a="b",job=~".*"}`, `{a="b",job=~".*"}`)
+	f(`{x="y",job=~".*",a!="b",c=""}`, `{job=~".*",a!="b",c="",__name__!=""}`)
+
+	ms := append(make([]*labels.Matcher, 0, 2), parsed(t, `{x="y",job=~".*"}`)[1:]...)
+	Selectable(ms)
+	require.Nil(t, ms[:2][1], "the query's own matchers are not touched")
+}
+
+func TestForRead_EqualityWithExternalLabelIsNotIgnored(t *testing.T) {
+	ms := parsed(t, `{replica="a.b",x="y",dc="other"}`)
+	got := ForRead(ms, map[string]string{"replica": "a.b", "dc": "d1"})
+	require.Equal(t, `{replica=~"a\\.b",x="y",dc="other"}`, transport.Selector(got))
+	require.Equal(t, `{replica="a.b",x="y",dc="other"}`, transport.Selector(ms), "the query's own matchers are not touched")
+}
