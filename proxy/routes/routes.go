@@ -41,7 +41,7 @@ type Options struct {
 	AdminAPI     bool   // whether what changes something may be done by request
 	CORSOrigin   *regexp.Regexp
 	Config       func() *config.Config // in use
-	Life         context.Context       //nolint:containedctx // ends with the server, and so do requests that would not
+	Life         context.Context       // ends with the server, and so do requests that would not
 	Logger       *slog.Logger
 
 	Metrics   *Metrics
