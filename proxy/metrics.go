@@ -28,7 +28,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 		reloadTime: f.NewGauge(prometheus.GaugeOpts{
 			Name: "oneprom_config_last_reload_success_timestamp_seconds",
-			Help: "When the configuration was last loaded with success.",
+			Help: "Time of the last successful load of the configuration.",
 		}),
 	}
 }

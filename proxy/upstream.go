@@ -117,8 +117,8 @@ func (s *Server) newRouter(storage *promqlx.Storage) (*routes.Router, error) {
 	})
 }
 
-// registerFeatures tells /api/v1/features what the HTTP API can do; the engine
-// tells the rest.
+// registerFeatures registers for /api/v1/features what the HTTP API can do. The engine
+// registers the rest.
 func (s *Server) registerFeatures() {
 	r := s.featureRegistry
 	r.Set(upstreamfeatures.API, "lifecycle", s.opts.EnableLifecycle)

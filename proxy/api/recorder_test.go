@@ -1,6 +1,8 @@
 package api
 
 import (
+	"bufio"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -83,4 +85,24 @@ func TestRecorder_HookThatAnswers(t *testing.T) {
 	require.Equal(t, "no", under.Body.String())
 	require.Empty(t, under.Header())
 	require.Equal(t, "no", rec.Failure())
+}
+
+// hijacked is a writer whose connection can be taken over.
+type hijacked struct {
+	http.ResponseWriter
+	taken bool
+}
+
+func (w *hijacked) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	w.taken = true
+	return nil, nil, nil
+}
+
+// What the writer below can do, a controller finds.
+func TestRecorder_UnwrapsForControllers(t *testing.T) {
+	under := &hijacked{ResponseWriter: httptest.NewRecorder()}
+	_, w := RecorderOf(under)
+	_, _, err := http.NewResponseController(w).Hijack()
+	require.NoError(t, err)
+	require.True(t, under.taken)
 }

@@ -33,7 +33,7 @@ func Completeness(h http.Handler) http.Handler {
 }
 
 // completenessHeaders adds the headers to an answer that begins now: by then it is known what
-// it lacks. Of an error only the groups are told for want of which it is one: it is no answer
+// it lacks. An error names only the groups for want of which it is one: it is no answer
 // that could be whole.
 func completenessHeaders(c *completeness.Record) api.Hook {
 	return func(header http.Header, code int) (int, []byte) {

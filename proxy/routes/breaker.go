@@ -21,7 +21,7 @@ type Breakers struct {
 }
 
 // serve is POST /api/v1/admin/breaker: it holds the circuit breaker of a replica open or
-// closed, until it is told auto.
+// closed, until the state auto is asked for.
 func (b Breakers) serve(r *http.Request) (api.Result, error) {
 	group, replica, state := r.FormValue("group"), r.FormValue("replica"), health.State(r.FormValue("state"))
 	switch state {

@@ -29,7 +29,7 @@ func NewMetrics(r prometheus.Registerer) *Metrics {
 		}, []string{"handler", "code"}),
 		durations: f.NewHistogramVec(prometheus.HistogramOpts{
 			Name:                            "oneprom_http_request_duration_seconds",
-			Help:                            "How long HTTP requests took, by route.",
+			Help:                            "Duration of HTTP requests, by route.",
 			Buckets:                         []float64{.01, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120},
 			NativeHistogramBucketFactor:     1.1,
 			NativeHistogramMaxBucketNumber:  100,

@@ -32,7 +32,7 @@ func (o *Options) rows(upstream http.Handler) []Row {
 		{"GET", "/api/v1/targets", tenant.ForTenants, gate.Lookup, o.api(m.Targets)},
 		{"GET", "/api/v1/targets/metadata", tenant.ForTenants, gate.Lookup, o.api(m.TargetMetadata)},
 
-		// Of metadata nobody knows whose it is: tenants are told none.
+		// Of metadata nobody knows whose it is: tenants are shown none.
 		{"GET", "/api/v1/metadata", tenant.ForTenants, gate.Lookup, o.api(l.Metadata)},
 
 		// What a tenant's query becomes; what became of it, with the replicas' scrapes, is for
@@ -51,7 +51,7 @@ func (o *Options) rows(upstream http.Handler) []Row {
 		{"GET", "/api/v1/openapi.yaml", tenant.ForTenants, gate.NoWork, nil},
 		{"OPTIONS", "/api/v1/*path", tenant.ForAll, gate.NoWork, nil}, // of other origins
 
-		// What is not told apart by tenant. Notifications are told before oneprom is ready, too.
+		// What is not separate for each tenant. Notifications are shown before oneprom is ready, too.
 		{"GET", "/api/v1/features", tenant.ForAdmins, gate.Lookup, o.api(m.Features)},
 		{"GET", "/api/v1/notifications", tenant.ForAdmins, gate.Lookup, o.beforeReady(api.Serve(m.Notifications, o.Logger))},
 		{"GET", "/api/v1/notifications/live", tenant.ForAdmins, gate.NoWork, middleware.EndWith(o.Life, upstream)},

@@ -46,7 +46,7 @@ func builtInRules(c *config.Config) *rulefmt.RuleGroups {
 	}}}
 }
 
-// ruleName tells rules apart as people do. Rules with the same name in a group are one.
+// ruleName distinguishes rules as people do. Rules with the same name in a group are one.
 type ruleName struct{ file, group, rule string }
 
 // failures are the rules whose last evaluation failed, with the reason.

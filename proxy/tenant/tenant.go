@@ -36,7 +36,7 @@ const (
 	ForAll
 	// ForTenants shows each tenant what is its own.
 	ForTenants
-	// ForAdmins tells of everything, or does something to everybody.
+	// ForAdmins shows everything, or does something to everybody.
 	ForAdmins
 )
 
@@ -228,7 +228,7 @@ func (t *Tenant) Pool() *admission.Pool {
 	return t.pool
 }
 
-// Restricted reports whether there is something that the request must not be told. No
+// Restricted reports whether there is something that the request must not be shown. No
 // tenant is one where there are none, and everybody is shown everything.
 func (t *Tenant) Restricted() bool { return t != nil && !t.Admin }
 

@@ -173,7 +173,7 @@ func (t Tolerance) pointDifference(want, got Series) string {
 	return text + fmt.Sprintf("; at %s want %s, got nothing", first.T, first.V)
 }
 
-// distance tells how many representable floats lie between two values.
+// distance returns how many representable floats lie between two values.
 func distance(want, got Point) string {
 	if want.Histogram || got.Histogram {
 		return ""
@@ -216,7 +216,7 @@ func parse(text string) (parser.Expr, error) {
 	}).ParseExpr(text)
 }
 
-// OrderDifference tells where the order of series is another one.
+// OrderDifference says where the order of series is another one.
 func OrderDifference(want, got []Series) []string {
 	for i := range min(len(want), len(got)) {
 		if want[i].Name != got[i].Name {

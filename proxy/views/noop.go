@@ -51,7 +51,7 @@ func (noop) Stats(string, int) (*tsdb.Stats, error) {
 func (noop) WALReplayStatus() (tsdb.WALReplayStatus, error) { return tsdb.WALReplayStatus{}, nil }
 func (noop) BlockMetas() ([]tsdb.BlockMeta, error)          { return []tsdb.BlockMeta{}, nil }
 
-// NoChunks tells the API that there are no chunks; without this metric it would
+// NoChunks says to the API that there are no chunks; without this metric it would
 // show the integer that NaN happens to become.
 func NoChunks() prometheus.Gatherer {
 	r := prometheus.NewRegistry()

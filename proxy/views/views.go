@@ -1,4 +1,4 @@
-// Package views answers what a Prometheus tells of itself: rules, alerts, targets, metadata,
+// Package views serves what a Prometheus says of itself: rules, alerts, targets, metadata,
 // the TSDB, features. It asks oneprom's own API first (SelfAPI), whose words are those of what
 // is wrong with a request, then the servers behind it, and merges the answers as if they were
 // those of one. Noop is the part of a Prometheus that a proxy does not have.
@@ -25,8 +25,8 @@ import (
 	"github.com/oneprom/oneprom/servergroup/views"
 )
 
-// Merged answers what a Prometheus tells of itself with what oneprom and the servers
-// behind it tell, as if they were one. A group that does not answer is a warning. What is
+// Merged serves what a Prometheus says of itself, from what oneprom and the servers behind
+// it say, as if they were one. A group that does not answer is a warning. What is
 // wrong with a request, upstream's own handler says: it is always asked first.
 type Merged struct {
 	Self   SelfAPI
@@ -47,7 +47,7 @@ func (m Merged) Alerts(r *http.Request) (api.Result, error) {
 }
 
 // Targets is /targets: one for each scrape pool and set of labels over all replicas and
-// groups, the healthiest and then the latest that a server tells of, sorted by these.
+// groups, the healthiest and then the latest that a server knows, sorted by these.
 // droppedTargetCounts are the highest among the replicas of a group, summed over groups.
 func (m Merged) Targets(r *http.Request) (api.Result, error) {
 	var self v1.TargetDiscovery
@@ -59,7 +59,7 @@ func (m Merged) Targets(r *http.Request) (api.Result, error) {
 	return api.Result{Data: views.JoinTargets(self, theirs), Warnings: ws}, err
 }
 
-// TargetMetadata is /targets/metadata: the union of what all servers tell, sorted by target
+// TargetMetadata is /targets/metadata: the union of what all servers say, sorted by target
 // and metric, of which the first `limit` are shown. match_target means the labels as they
 // are shown.
 func (m Merged) TargetMetadata(r *http.Request) (api.Result, error) {
