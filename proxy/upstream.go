@@ -7,9 +7,7 @@ import (
 
 	grafanaregexp "github.com/grafana/regexp"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	promconfig "github.com/prometheus/prometheus/config"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	upstreamfeatures "github.com/prometheus/prometheus/util/features"
@@ -18,8 +16,6 @@ import (
 	"github.com/oneprom/oneprom/promqlx"
 	"github.com/oneprom/oneprom/proxy/api"
 	"github.com/oneprom/oneprom/proxy/config"
-	"github.com/oneprom/oneprom/proxy/explain"
-	"github.com/oneprom/oneprom/proxy/federate"
 	"github.com/oneprom/oneprom/proxy/routes"
 	"github.com/oneprom/oneprom/proxy/views"
 )
@@ -87,34 +83,6 @@ func (s *Server) upstreamAPI(storage *promqlx.Storage, st routes.Status) *v1.API
 	upstream.ClearCodecs()
 	upstream.InstallCodec(api.Codec{})
 	return upstream
-}
-
-// newRouter makes what answers requests, of what New has made before.
-func (s *Server) newRouter(storage *promqlx.Storage) (*routes.Router, error) {
-	o, view := s.opts, s.set.View
-	status := routes.Status{
-		Born: s.born, Config: s.config.Load, Groups: s.set.Status,
-		LastReload: func() (bool, time.Time) { last := s.lastReload.Load(); return last.ok, last.success },
-	}
-	return routes.New(routes.Options{
-		Prefix: s.routePrefix, ExternalPath: s.externalURL.Path, AdminAPI: o.EnableAdminAPI, CORSOrigin: s.corsOrigin,
-		Config: s.config.Load, Life: s.life, Logger: s.logger,
-		Metrics: s.httpMetrics, Tracing: &s.tracing, Guard: s.guard, Gate: s.gate, Readiness: &s.readiness,
-		Upstream: s.upstreamAPI(storage, status),
-		Lookups:  views.Lookups{Parser: s.parser, Groups: func(ctx context.Context) views.Groups { return view(ctx) }},
-		Merged:   views.Merged{Groups: view, Parser: s.parser},
-		Explain:  &explain.Handler{Engine: s.engine, Groups: view, Now: o.Now, Logger: s.logger},
-		Federate: &federate.Handler{
-			Storage: storage, Parser: s.parser, Lookback: time.Duration(o.LookbackDelta), Now: o.Now,
-			ExternalLabels: func() labels.Labels { return s.config.Load().Global.ExternalLabels },
-			Logger:         s.logger.With("component", "federation"),
-		},
-		Queries:   s.queries,
-		Status:    status,
-		Breakers:  routes.Breakers{Force: s.set.ForceBreaker, Logger: s.logger},
-		Lifecycle: routes.Lifecycle{Enabled: o.EnableLifecycle, Reload: func() error { return s.Reload(s.life) }, Quit: s.requestQuit},
-		Gathered:  promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{Registry: s.registry}),
-	})
 }
 
 // registerFeatures registers for /api/v1/features what the HTTP API can do. The engine
