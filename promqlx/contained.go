@@ -7,15 +7,12 @@ import (
 	"github.com/prometheus/prometheus/storage"
 
 	"github.com/oneprom/oneprom/dedup"
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
-// This file finds selectors whose series are among those of another one of the same
-// query, as those of errors are among all requests, so that they need not be fetched.
-
-// contains tells whether the series of a selection have all samples of those of
-// another one.
-func contains(all, some servergroup.Selection) bool {
+// contains reports whether the selection all has all samples of the selection some, as the
+// requests contain the failed requests. What is contained need not be fetched.
+func contains(all, some view.Selection) bool {
 	switch {
 	case (all.Steps == nil) != (some.Steps == nil), all.Every != some.Every, all.MinT > some.MinT, all.MaxT < some.MaxT:
 		return false
@@ -27,9 +24,8 @@ func contains(all, some servergroup.Selection) bool {
 	})
 }
 
-// container returns the selection of a list that contains another one, and most of the
-// list besides; that one itself if none does.
-func container(list []servergroup.Selection, sel servergroup.Selection) servergroup.Selection {
+// widest returns the widest selection of a list that contains sel; sel itself if none does.
+func widest(list []view.Selection, sel view.Selection) view.Selection {
 	for _, s := range list {
 		if contains(s, sel) && !contains(sel, s) {
 			sel = s
@@ -38,31 +34,13 @@ func container(list []servergroup.Selection, sel servergroup.Selection) servergr
 	return sel
 }
 
-// together are the selections that are fetched together with those of a piece, or of
-// the query itself if that is nil: what one piece merges of all replicas, at all steps,
-// the pieces of other parts do as well.
-func (x *execution) together(piece *servergroup.Piece) []servergroup.Selection {
-	var out []servergroup.Selection
-	for _, leaf := range x.plan.Leaves {
-		switch {
-		case piece == nil && leaf.Selector != nil && !leaf.Selector.Unused:
-			out = append(out, leaf.Selector.Selection)
-		case piece != nil && leaf.Part != nil && piece.Steps == leaf.Part.Steps && piece.Replica() == "" && len(piece.Narrowed()) == 0:
-			for _, s := range leaf.Part.Selectors {
-				out = append(out, s.Selection)
-			}
-		}
-	}
-	return out
-}
-
-// among are the series of a set that satisfy matchers.
-type among struct {
+// filteredSet has the series of a set that satisfy matchers.
+type filteredSet struct {
 	storage.SeriesSet
 	matchers []*labels.Matcher
 }
 
-func (s *among) Next() bool {
+func (s *filteredSet) Next() bool {
 	for s.SeriesSet.Next() {
 		at := s.At()
 		if matchesAll(at.Labels(), s.matchers) {

@@ -2,7 +2,6 @@ package promqlx
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"os"
@@ -15,11 +14,9 @@ import (
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/stretchr/testify/require"
 
-	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/promqlx/enginetest"
 	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/config"
-	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 var update = flag.Bool("update", false, "write the golden explanations")
@@ -89,7 +86,7 @@ func TestExplain_Golden(t *testing.T) {
 	require.Equal(t, string(want), b.String())
 }
 
-// What is explained of a query that is executed whole says why.
+// The explanation of a query without parts says why there are none.
 func TestExplain_NamesRemovedAtTheEnd(t *testing.T) {
 	opts := enginetest.Options()
 	opts.EnableDelayedNameRemoval = true
@@ -103,34 +100,4 @@ func TestExplain_NamesRemovedAtTheEnd(t *testing.T) {
 	require.Contains(t, got.NoParts, "promql-delayed-name-removal")
 	_, err = e.Explain(context.Background(), view, Question{Query: `rate(m)`, Start: at, End: at})
 	require.ErrorContains(t, err, "expected type range vector")
-}
-
-func TestExplanation_JSON(t *testing.T) {
-	data, err := json.Marshal(explainedSteps(transport.Steps{Start: 1000_000, End: 1120_000, Step: 60_000}))
-	require.NoError(t, err)
-	require.Equal(t, `{"start":1000,"end":1120,"step":60,"count":3}`, string(data))
-	for ms, want := range map[int64]string{1001: "1.001", -1500: "-1.5", 0: "0", 1795378803812: "1795378803.812"} {
-		data, err = json.Marshal(seconds(ms))
-		require.NoError(t, err)
-		require.Equal(t, want, string(data))
-	}
-}
-
-// A sample counts once, however it is arrived at.
-func TestTrace_CountsSamples(t *testing.T) {
-	tr := newTrace()
-	f := tr.fetch(nil, servergroup.Selection{})
-	samples := &dedup.Samples{}
-	for t := range int64(9) {
-		samples.Append(0, t, 1)
-	}
-	s := tracedSeries{seriesWith(samples), f}
-	it := s.Iterator(nil)
-	it.Seek(0)
-	it.Next()
-	at := it.AtT()
-	it.Seek(at)
-	require.EqualValues(t, 2, f.samples.Load())
-	s.Iterator(it).Next()
-	require.EqualValues(t, 3, f.samples.Load())
 }

@@ -10,26 +10,30 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/annotations"
 
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/promqlx/explain"
+	"github.com/oneprom/oneprom/promqlx/plan"
+	"github.com/oneprom/oneprom/servergroup/partition"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
-// fetches are those of one execution of a query. What several of its selectors need
-// of the same replicas is fetched once, and merged once.
+// fetches are the fetches of one execution. Series that several selectors need of the same
+// replicas are fetched and merged once.
 type fetches struct {
-	view *servergroup.View
+	plan  *plan.Routed
+	trace *explain.Trace // nil if the query is not traced
 
 	mtx     sync.Mutex      // guards the fields below but running
-	ctx     context.Context // of the evaluation; nil before it has begun
+	ctx     context.Context // bounds all fetches; nil before the evaluation has begun
 	cancel  context.CancelFunc
-	known   map[string]*servergroup.Fetch
+	known   map[string]*view.Fetch // by selectionKey, with the key of a piece
 	running sync.WaitGroup
 }
 
-func newFetches(view *servergroup.View) *fetches {
-	return &fetches{view: view, known: map[string]*servergroup.Fetch{}}
+func newFetches(p *plan.Routed, trace *explain.Trace) *fetches {
+	return &fetches{plan: p, trace: trace, known: map[string]*view.Fetch{}}
 }
 
-// begin tells the context of the evaluation, with which all fetches end.
+// begin sets the context of the evaluation. All fetches end with it.
 func (f *fetches) begin(ctx context.Context) {
 	f.mtx.Lock()
 	defer f.mtx.Unlock()
@@ -48,34 +52,64 @@ func (f *fetches) end() {
 	f.running.Wait()
 }
 
-// of returns the series of a selection, for a piece unless that is nil.
-func (f *fetches) of(sel servergroup.Selection, piece *servergroup.Piece) storage.SeriesSet {
+// series returns the series of a selection, for a piece unless that is nil. Where another
+// selection that is fetched contains them, they are taken from that one.
+func (f *fetches) series(sel view.Selection, piece *partition.Piece) storage.SeriesSet {
+	recorded := f.trace.Fetch(piece, sel)
+	all := widest(f.siblings(piece), sel)
+	set := f.fetched(all, piece)
+	if len(all.Matchers) < len(sel.Matchers) {
+		set = &filteredSet{set, sel.Matchers}
+	}
+	return queryErrors{recorded.Record(set, &f.running)}
+}
+
+// siblings returns the selections that are fetched in the same way as those of a piece, or
+// of the query itself if that is nil. Where a piece merges all replicas at all steps, the
+// selectors of other parts with the same steps are fetched so as well.
+func (f *fetches) siblings(piece *partition.Piece) []view.Selection {
+	var out []view.Selection
+	for _, leaf := range f.plan.Leaves {
+		switch {
+		case piece == nil && leaf.Selector != nil && !leaf.Selector.Unused:
+			out = append(out, leaf.Selector.Selection)
+		case piece != nil && leaf.Part != nil && piece.Steps == leaf.Part.Steps && piece.Replica() == "" && len(piece.Narrowed()) == 0:
+			for _, s := range leaf.Part.Selectors {
+				out = append(out, s.Selection)
+			}
+		}
+	}
+	return out
+}
+
+// fetched returns the series of a selection. It is fetched unless it has been.
+func (f *fetches) fetched(sel view.Selection, piece *partition.Piece) storage.SeriesSet {
 	f.mtx.Lock()
 	defer f.mtx.Unlock()
-	key := keyOf(sel)
+	key := selectionKey(sel)
 	if piece != nil {
 		key = piece.Key() + " " + key
 	}
 	fetch, ok := f.known[key]
 	if !ok && piece != nil {
-		fetch = f.view.SelectPiece(f.ctx, sel, piece, &f.running)
+		fetch = piece.Select(f.ctx, sel, &f.running)
 	} else if !ok {
-		fetch = f.view.Select(f.ctx, sel, &f.running)
+		fetch = f.plan.View.Select(f.ctx, sel, &f.running)
 	}
 	f.known[key] = fetch
 	return fetch.Read()
 }
 
-// later returns the series that fetch will return.
+// later calls fetch in the background and returns the series that it will return.
 func (f *fetches) later(fetch func(ctx context.Context) ([]storage.Series, annotations.Annotations, error)) storage.SeriesSet {
 	f.mtx.Lock()
 	defer f.mtx.Unlock()
 	ctx := f.ctx
-	return servergroup.Later(ctx, &f.running, func() ([]storage.Series, annotations.Annotations, error) { return fetch(ctx) }).Read()
+	return view.Later(ctx, &f.running, func() ([]storage.Series, annotations.Annotations, error) { return fetch(ctx) }).Read()
 }
 
-// keyOf tells selections apart.
-func keyOf(sel servergroup.Selection) string {
+// selectionKey is equal for selections of the same series and samples.
+func selectionKey(sel view.Selection) string {
 	texts := make([]string, len(sel.Matchers))
 	for i, m := range sel.Matchers {
 		texts[i] = m.String()

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/oneprom/oneprom/promqlx/explain"
 	"github.com/oneprom/oneprom/servergroup/config"
 )
 
@@ -55,11 +56,11 @@ func TestExecute_LargeFleet(t *testing.T) {
 
 // requireMostlyRemote demands that at all steps a replica answers for all targets but
 // one in twenty.
-func requireMostlyRemote(t *testing.T, pieces []ExplainedPiece, fleet int) {
+func requireMostlyRemote(t *testing.T, pieces []explain.Piece, fleet int) {
 	t.Helper()
 	remote := 0
 	for _, p := range pieces {
-		if p.Execution != executedRemotely {
+		if p.Execution != explain.Remotely {
 			require.NotEmpty(t, p.Targets, p.Why)
 			continue
 		}

@@ -188,11 +188,11 @@ func BenchmarkPlan_1000(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			view := e.groups.View(b.Context())
-			q, err := e.ask(b.Context(), Question{Query: text, Start: at(60, 70).start, End: at(60, 70).end, Interval: at(60, 70).interval})
+			q, err := e.makeQuery(b.Context(), Question{Query: text, Start: at(60, 70).start, End: at(60, 70).end, Interval: at(60, 70).interval})
 			require.NoError(b, err)
 			defer q.Close()
 			for b.Loop() {
-				e.execution(q.Statement().(*parser.EvalStmt), text, view, plan.Options{})
+				plan.Route(q.Statement().(*parser.EvalStmt), e.subqueryStep, view, plan.Options{})
 			}
 		})
 	}

@@ -2,47 +2,46 @@ package promqlx
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
-	"fmt"
-	"io"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
 
-	"github.com/oneprom/oneprom/servergroup/transport"
+	"github.com/oneprom/oneprom/promqlx/explain"
+	"github.com/oneprom/oneprom/promqlx/plan"
 )
 
-// Record is what is known of one query while it runs, and afterwards, to whoever
-// puts it into the query's context. It is safe for concurrent use.
+// Record shows the state of one query while it runs and afterwards. The caller puts it into
+// the context of the query. It is safe for concurrent use.
 type Record struct {
-	// progress is that of the execution which the query waits for: others may share it.
+	// progress is the progress of the execution that the query waits for. Other queries may
+	// share it.
 	progress        atomic.Pointer[progress]
 	series, samples atomic.Int64
 }
 
 // progress is how far an execution has come.
 type progress struct {
-	digest atomic.Pointer[string] // of its plan
+	digest atomic.Pointer[string] // of the plan; nil before there is one
 	began  atomic.Pointer[time.Time]
 }
 
 type recordKey struct{}
 
-// WithRecord has a query that is made and executed with the context fill a record.
+// WithRecord returns a context with which a query that is made and executed fills a record.
 func WithRecord(ctx context.Context, r *Record) context.Context {
 	return context.WithValue(ctx, recordKey{}, r)
 }
 
-// recordOf returns the record of a query; nil if nobody wants one.
+// recordOf returns the record in a context; nil if there is none.
 func recordOf(ctx context.Context) *Record {
 	r, _ := ctx.Value(recordKey{}).(*Record)
 	return r
 }
 
-// Began is when the engine began to evaluate the query, or the equal one that it
-// shares the execution of; zero before.
+// Began returns when the engine began to evaluate the query, or the equal query whose
+// execution it shares. It is zero before that.
 func (r *Record) Began() time.Time {
 	if p := r.progress.Load(); p != nil {
 		if t := p.began.Load(); t != nil {
@@ -52,8 +51,8 @@ func (r *Record) Began() time.Time {
 	return time.Time{}
 }
 
-// PlanDigest tells plans apart: it is the same for the same query at another time,
-// unless other groups are concerned by then. It is "" before there is a plan.
+// PlanDigest returns the digest of the plan. It is the same for the same query at another
+// time, as long as the same groups are concerned. It is "" before there is a plan.
 func (r *Record) PlanDigest() string {
 	if p := r.progress.Load(); p != nil {
 		if d := p.digest.Load(); d != nil {
@@ -63,18 +62,18 @@ func (r *Record) PlanDigest() string {
 	return ""
 }
 
-// Result is how many series and samples there are in the result; 0 if there is none.
+// Result returns the number of series and samples in the result; 0 if there is none.
 func (r *Record) Result() (series, samples int64) { return r.series.Load(), r.samples.Load() }
 
-// follows has the record tell of an execution.
-func (r *Record) follows(p *progress) {
+// follow makes the record show an execution.
+func (r *Record) follow(p *progress) {
 	if r != nil {
 		r.progress.Store(p)
 	}
 }
 
-// ended takes a result in.
-func (r *Record) ended(res *promql.Result) {
+// setResult records the size of a result.
+func (r *Record) setResult(res *promql.Result) {
 	if r == nil || res.Err != nil || res.Value == nil {
 		return
 	}
@@ -83,46 +82,28 @@ func (r *Record) ended(res *promql.Result) {
 	r.samples.Store(int64(samples))
 }
 
+// begin records that the evaluation begins. The first of several plans counts.
 func (p *progress) begin() {
 	now := time.Now()
 	p.began.CompareAndSwap(nil, &now)
 }
 
-func (p *progress) planned(x *execution) {
-	digest := x.digest()
+// setPlan records the digest of the plan.
+func (p *progress) setPlan(r *plan.Routed) {
+	digest := explain.Digest(r)
 	p.digest.Store(&digest)
 }
 
-// digest tells plans apart.
-func (x *execution) digest() string {
-	sum := sha256.New()
-	x.writeShape(sum)
-	return hex.EncodeToString(sum.Sum(nil)[:8])
-}
-
-// writeShape writes what is planned, but no times: a dashboard asks for others each
-// time.
-func (x *execution) writeShape(w io.Writer) {
-	names := make([]string, len(x.plan.Leaves)) // "" if not a part
-	for i, leaf := range x.plan.Leaves {
-		if p := leaf.Part; p != nil {
-			names[i] = "$"
-			fmt.Fprintf(w, "part %s\n%s, carries %q, by target %t, by name %t\n", p.ShownText(), p.Why, p.Carries, p.ByTarget, p.ByName)
-			continue
+// sizeOf counts the series and samples of a result.
+func sizeOf(v parser.Value) (series, samples int) {
+	switch v := v.(type) {
+	case promql.Matrix:
+		for _, s := range v {
+			samples += len(s.Floats) + len(s.Histograms)
 		}
-		s := leaf.Selector
-		fmt.Fprintf(w, "select %s, not evaluated %t, every sample %t\n", transport.Selector(s.Matchers), s.Unused, s.Steps == nil || s.Every)
-		for _, r := range x.plan.View.Routes(s.Selection) {
-			if r.Skipped == "" {
-				fmt.Fprintf(w, "of %q\n", r.Group)
-			}
-		}
+		return len(v), samples
+	case promql.Vector:
+		return len(v), len(v)
 	}
-	for _, partition := range x.plan.Partitions {
-		fmt.Fprintf(w, "partition %q\n", partition.Labels())
-		for _, m := range partition.Members() {
-			fmt.Fprintf(w, "of %q\n", m.Name)
-		}
-	}
-	fmt.Fprintf(w, "evaluate %s\n", x.plan.Expression(names))
+	return 1, 1 // a scalar or a string
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/promqlx/enginetest"
+	"github.com/oneprom/oneprom/promqlx/explain"
 	"github.com/oneprom/oneprom/servergroup/config"
 )
 
@@ -140,7 +141,7 @@ func TestExecute_GroupThatDiesMeanwhile(t *testing.T) {
 func TestExplain_WhoAnsweredInstead(t *testing.T) {
 	a, b := newStore(t, targets("", true)), newStore(t, targets("", true))
 	e := engineOver(t, config.PartialError, groupAt("g", nil, a, b))
-	analyzed := func(when times) ExplainedPiece {
+	analyzed := func(when times) explain.Piece {
 		x, _, err := e.Analyze(t.Context(), Question{Query: `sum(foo)`, Start: when.start, End: when.end, Interval: when.interval})
 		require.NoError(t, err)
 		require.Len(t, x.Parts[0].Partitions[0].Pieces, 1)

@@ -14,32 +14,31 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
-	"github.com/prometheus/prometheus/util/annotations"
 	"github.com/prometheus/prometheus/util/stats"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/promqlx/answer"
+	"github.com/oneprom/oneprom/servergroup/request"
 	"github.com/oneprom/oneprom/servergroup/transport"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
-// This file has equal queries that are executed at the same time share one execution.
-
-// flights are the executions under way that queries may share.
-type flights struct {
+// sharedRuns are the executions under way. Equal queries at the same time share one.
+type sharedRuns struct {
 	logger *slog.Logger
 	shared prometheus.Counter
 
-	mtx sync.Mutex // guards newest, and the holders of all
-	// newest are those that began last. They are under way, and have holders.
-	newest map[equality]*flight
+	mtx sync.Mutex // guards latest, and the holders of all runs
+	// latest are the runs that began last. They are under way, and have holders.
+	latest map[queryKey]*sharedRun
 }
 
-func newFlights(reg prometheus.Registerer, logger *slog.Logger) *flights {
+func newSharedRuns(reg prometheus.Registerer, logger *slog.Logger) *sharedRuns {
 	if logger == nil {
 		logger = slog.New(slog.DiscardHandler)
 	}
-	return &flights{
-		logger: logger, newest: map[equality]*flight{},
+	return &sharedRuns{
+		logger: logger, latest: map[queryKey]*sharedRun{},
 		shared: promauto.With(reg).NewCounter(prometheus.CounterOpts{
 			Name: "oneprom_queries_shared_total",
 			Help: "Queries that waited for the execution of an equal one.",
@@ -47,46 +46,47 @@ func newFlights(reg prometheus.Registerer, logger *slog.Logger) *flights {
 	}
 }
 
-// equality is what queries have in common that may share an execution, as far as they
-// themselves say it. See flight.suits.
-type equality struct {
-	// text is as it was written: warnings tell the positions in it.
+// queryKey is what queries that share an execution have in common, as far as the queries
+// themselves say it. sharedRun.suits compares the rest.
+type queryKey struct {
+	// text is the query as it was written: warnings name positions in it.
 	text               string
 	start, end         int64 // ms
 	interval, lookback time.Duration
-	// subqueries are the steps (ms) of those that name none, which a reload may change.
+	// subqueries are the steps (ms) of the subqueries that name none. A reload may change
+	// them.
 	subqueries string
 }
 
-// flight is one execution for all queries that wait for it.
-type flight struct {
-	equality
-	view     *servergroup.View // of when it began
+// sharedRun is one execution for all queries that wait for it.
+type sharedRun struct {
+	queryKey
+	view     *view.View // the groups that the execution sees
 	deadline time.Time
 	cancel   context.CancelFunc
 	holders  int // queries that wait, or have the result and are not closed
 
-	done     chan struct{} // closed when the fields below are set for good
-	query    *query        // which is executed
+	done     chan struct{} // closed when the fields below are final
+	query    *query
 	result   *promql.Result
 	panicked any // what the execution panicked with; nil if it did not
 }
 
 // waiter is a query that begins an execution, or shares one that an equal query has
-// begun. That is cancelled when the last waiter has gone.
+// begun. The execution is cancelled when its last waiter leaves.
 type waiter struct {
 	engine *Engine
-	own    *query          // belongs to the flight that the waiter begins, if it does
+	own    *query          // belongs to the run that the waiter begins, if it begins one
 	stmt   parser.EvalStmt // as it was parsed
 	stats  *stats.Statistics
 	life   context.Context // ends when the query is cancelled
 	cancel context.CancelFunc
-	flight *flight // whose result the waiter has; nil: none
+	run    *sharedRun // whose result the waiter has; nil: none
 }
 
-// shareable returns a query that may share an execution. One that wants statistics of
-// each step may not: it is to show its own. Nor may those that are explained, which
-// never come here.
+// shareable returns a query that may share an execution. A query that wants statistics of
+// each step may not: it shows those of its own execution. Queries that are explained do
+// not share executions either: Analyze does not call shareable.
 func (e *Engine) shareable(q *query, opts promql.QueryOpts) promql.Query {
 	stmt, ok := q.Statement().(*parser.EvalStmt)
 	if !ok || opts != nil && opts.EnablePerStepStats() {
@@ -97,24 +97,24 @@ func (e *Engine) shareable(q *query, opts promql.QueryOpts) promql.Query {
 	return w
 }
 
-// Statement implements promql.Query. It is what was parsed, not what is planned.
+// Statement implements promql.Query. It is the statement as parsed, before planning.
 func (w *waiter) Statement() parser.Statement { return &w.stmt }
 
 // String implements promql.Query.
 func (w *waiter) String() string { return w.own.text }
 
-// Stats implements promql.Query. They are those of the execution that was shared.
+// Stats implements promql.Query. It returns the statistics of the shared execution.
 func (w *waiter) Stats() *stats.Statistics { return w.stats }
 
-// Cancel implements promql.Query. Others that share the execution are not disturbed.
+// Cancel implements promql.Query. Other queries that share the execution go on.
 func (w *waiter) Cancel() { w.cancel() }
 
-// Close implements promql.Query. The result's memory is given back when all who have
-// it are closed.
+// Close implements promql.Query. The result's memory is released when all queries that
+// have it are closed.
 func (w *waiter) Close() {
-	if w.flight != nil {
-		w.engine.flights.release(w.flight)
-		w.flight = nil
+	if w.run != nil {
+		w.engine.runs.release(w.run)
+		w.run = nil
 	}
 }
 
@@ -124,68 +124,70 @@ func (w *waiter) Exec(ctx context.Context) *promql.Result {
 	defer cancel()
 	defer context.AfterFunc(w.life, cancel)()
 	if ctx.Err() != nil {
-		return &promql.Result{Err: ended(ctx)}
+		return &promql.Result{Err: contextError(ctx)}
 	}
-	// Those of the own query are another's to write if it is executed.
+	// The execution writes the statistics of the own query, perhaps after this method has
+	// returned: they must not be read before it ends.
 	w.stats = &stats.Statistics{Timers: stats.NewQueryTimers(), Samples: stats.NewQuerySamples(false)}
 	record, span := recordOf(ctx), trace.SpanFromContext(ctx)
 	for {
-		f, first := w.engine.board(ctx, w)
-		record.follows(f.query.progress)
+		run, first := w.engine.join(ctx, w)
+		record.follow(run.query.progress)
 		if !first {
 			span.AddEvent("shares the execution of an equal query")
 		}
 		select {
-		case <-f.done:
+		case <-run.done:
 		case <-ctx.Done():
-			if w.engine.flights.leave(f) {
-				return &promql.Result{Err: ended(ctx)}
+			if w.engine.runs.leave(run) {
+				return &promql.Result{Err: contextError(ctx)}
 			}
-			<-f.done // soon: it is cancelled
+			<-run.done // closed soon: the execution is cancelled
 		}
-		if !first && f.ranOut() && ctx.Err() == nil {
-			w.engine.flights.release(f)
+		if !first && run.interrupted() && ctx.Err() == nil {
+			w.engine.runs.release(run)
 			continue
 		}
-		w.flight, w.stats = f, f.query.Stats()
-		res := w.engine.flights.take(f)
-		record.ended(res)
-		servergroup.RequestOf(ctx).Record.Report(f.query.gaps)
+		w.run, w.stats = run, run.query.Stats()
+		res := w.engine.runs.take(run)
+		record.setResult(res)
+		request.From(ctx).Record.Report(run.query.gaps)
 		var canceled promql.ErrQueryCanceled
 		if errors.As(res.Err, &canceled) && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			res.Err = ended(ctx) // which is why it was cancelled
+			res.Err = contextError(ctx) // the deadline is why it was cancelled
 		}
 		return res
 	}
 }
 
-// board has a query wait for an execution that suits it. first tells that it is a new
-// one. The view is taken before that of the execution, so that nobody shares one of
-// groups that had been replaced before.
-func (e *Engine) board(ctx context.Context, w *waiter) (f *flight, first bool) {
-	key, view := e.equality(w), e.groups.View(ctx)
+// join returns an execution that suits a query, to wait for; first reports whether the
+// query has begun it. The groups are looked at before an execution is chosen, so that a
+// query does not share one over groups that a reload has replaced since.
+func (e *Engine) join(ctx context.Context, w *waiter) (run *sharedRun, first bool) {
+	key, view := e.queryKey(w), e.groups.View(ctx)
 	deadline, _ := ctx.Deadline()
-	e.flights.mtx.Lock()
-	defer e.flights.mtx.Unlock()
-	if f = e.flights.newest[key]; f != nil && f.suits(view, deadline) {
-		f.holders++
-		e.flights.shared.Inc()
-		return f, false
+	e.runs.mtx.Lock()
+	defer e.runs.mtx.Unlock()
+	if run = e.runs.latest[key]; run != nil && run.suits(view, deadline) {
+		run.holders++
+		e.runs.shared.Inc()
+		return run, false
 	}
-	f = &flight{equality: key, view: view, deadline: deadline, holders: 1, done: make(chan struct{}), query: w.own}
-	ctx, f.cancel = context.WithDeadline(context.WithoutCancel(ctx), deadline)
-	e.flights.newest[key] = f
-	go e.flights.fly(ctx, f)
-	return f, true
+	run = &sharedRun{queryKey: key, view: view, deadline: deadline, holders: 1, done: make(chan struct{}), query: w.own}
+	ctx, run.cancel = context.WithDeadline(context.WithoutCancel(ctx), deadline)
+	e.runs.latest[key] = run
+	go e.runs.execute(ctx, run)
+	return run, true
 }
 
-func (e *Engine) equality(w *waiter) equality {
-	return equality{
+func (e *Engine) queryKey(w *waiter) queryKey {
+	return queryKey{
 		text: w.own.text, start: w.stmt.Start.UnixMilli(), end: w.stmt.End.UnixMilli(),
 		interval: w.stmt.Interval, lookback: w.stmt.LookbackDelta, subqueries: e.subquerySteps(w.stmt.Expr),
 	}
 }
 
+// subquerySteps prints the steps (ms) of the subqueries that name none.
 func (e *Engine) subquerySteps(expr parser.Expr) string {
 	var steps []int64
 	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
@@ -197,82 +199,82 @@ func (e *Engine) subquerySteps(expr parser.Expr) string {
 	return fmt.Sprint(steps)
 }
 
-// suits tells whether the execution gives the answer to an equal query of a view and
-// with a deadline. The time that is left matters because it bounds how long a replica
-// that hangs is waited for: about as long as the query itself would, and at least half
-// of that.
-func (f *flight) suits(view *servergroup.View, deadline time.Time) bool {
-	left, own := time.Until(f.deadline), time.Until(deadline)
-	return left >= own/2 && left-left/10 <= own && f.view.Alike(view)
+// suits reports whether the execution has the result of an equal query over a view and
+// with a deadline. The time left to the execution matters because it bounds how long a
+// hanging replica is waited for. It must be about the time left to the query: at least
+// half of it, and not much more.
+func (run *sharedRun) suits(view *view.View, deadline time.Time) bool {
+	left, own := time.Until(run.deadline), time.Until(deadline)
+	return left >= own/2 && left-left/10 <= own && run.view.Alike(view)
 }
 
-// fly executes the query. A panic is that of the queries that wait.
-func (fs *flights) fly(ctx context.Context, f *flight) {
-	defer fs.land(f)
+// execute executes the query. A panic is kept for the queries that wait.
+func (rs *sharedRuns) execute(ctx context.Context, run *sharedRun) {
+	defer rs.finish(run)
 	defer func() {
-		if f.panicked = recover(); f.panicked != nil {
-			fs.logger.Error("the execution of a query panicked", "query", f.text, "panic", f.panicked, "stack", transport.StackOf(f.panicked))
+		if run.panicked = recover(); run.panicked != nil {
+			rs.logger.Error("the execution of a query panicked", "query", run.text, "panic", run.panicked, "stack", transport.StackOf(run.panicked))
 		}
 	}()
-	f.result = f.query.run(ctx)
-	settle(f.result.Warnings)
+	run.result = run.query.run(ctx, run.view)
+	answer.Freeze(run.result.Warnings)
 }
 
-// land ends a flight. It is shared by nobody else any more.
-func (fs *flights) land(f *flight) {
-	fs.mtx.Lock()
-	fs.remove(f)
-	fs.mtx.Unlock()
-	f.cancel()
-	close(f.done)
+// finish ends a run. From now on no query can join it.
+func (rs *sharedRuns) finish(run *sharedRun) {
+	rs.mtx.Lock()
+	rs.remove(run)
+	rs.mtx.Unlock()
+	run.cancel()
+	close(run.done)
 }
 
-func (fs *flights) remove(f *flight) {
-	if fs.newest[f.equality] == f {
-		delete(fs.newest, f.equality)
+func (rs *sharedRuns) remove(run *sharedRun) {
+	if rs.latest[run.queryKey] == run {
+		delete(rs.latest, run.queryKey)
 	}
 }
 
-// leave tells whether others hold the flight, so that the query may go. Else the query
-// has it for itself, and it is cancelled, unless it ends by itself now: then it says
-// where its time was spent.
-func (fs *flights) leave(f *flight) bool {
-	fs.mtx.Lock()
-	defer fs.mtx.Unlock()
-	if f.holders > 1 {
-		f.holders--
+// leave reports whether other queries hold the run, so that the caller may go. If none
+// does, the run is cancelled, and the caller waits for its end. A run whose deadline has
+// passed is not cancelled: it ends by itself, and its error says where the time was spent.
+func (rs *sharedRuns) leave(run *sharedRun) bool {
+	rs.mtx.Lock()
+	defer rs.mtx.Unlock()
+	if run.holders > 1 {
+		run.holders--
 		return true
 	}
-	fs.remove(f)
-	if time.Now().Before(f.deadline) {
-		f.cancel()
+	rs.remove(run)
+	if time.Now().Before(run.deadline) {
+		run.cancel()
 	}
 	return false
 }
 
-// release gives up a flight that has landed. The last one gives its memory back.
-func (fs *flights) release(f *flight) {
-	fs.mtx.Lock()
-	f.holders--
-	last := f.holders == 0
-	fs.mtx.Unlock()
+// release gives up a run that has ended. The last holder releases its memory.
+func (rs *sharedRuns) release(run *sharedRun) {
+	rs.mtx.Lock()
+	run.holders--
+	last := run.holders == 0
+	rs.mtx.Unlock()
 	if last {
-		f.query.Close()
+		run.query.Close()
 	}
 }
 
-// take returns the result of a flight that has landed, which the caller may change.
-func (fs *flights) take(f *flight) *promql.Result {
-	if f.panicked != nil {
-		panic(f.panicked)
+// take returns the result of a run that has ended. The caller may change it.
+func (rs *sharedRuns) take(run *sharedRun) *promql.Result {
+	if run.panicked != nil {
+		panic(run.panicked)
 	}
-	fs.mtx.Lock()
-	alone := f.holders == 1
-	fs.mtx.Unlock()
+	rs.mtx.Lock()
+	alone := run.holders == 1
+	rs.mtx.Unlock()
 	if alone {
-		return f.result
+		return run.result
 	}
-	out := &promql.Result{Err: f.result.Err, Value: f.result.Value, Warnings: maps.Clone(f.result.Warnings)}
+	out := &promql.Result{Err: run.result.Err, Value: run.result.Value, Warnings: maps.Clone(run.result.Warnings)}
 	switch v := out.Value.(type) { // samples are never written
 	case promql.Matrix:
 		out.Value = slices.Clone(v)
@@ -282,36 +284,14 @@ func (fs *flights) take(f *flight) *promql.Result {
 	return out
 }
 
-// ranOut tells whether the execution failed because its own time was over, or because
-// it was cancelled.
-func (f *flight) ranOut() bool {
-	if f.panicked != nil {
+// interrupted reports whether the execution failed because its own time was over, or
+// because it was cancelled.
+func (run *sharedRun) interrupted() bool {
+	if run.panicked != nil {
 		return false
 	}
 	var timeout promql.ErrQueryTimeout
 	var canceled promql.ErrQueryCanceled
-	err := queryError(f.result.Err)
+	err := queryError(run.result.Err)
 	return errors.As(err, &timeout) || errors.As(err, &canceled)
-}
-
-// ended is the engine's error for a context that has ended.
-func ended(ctx context.Context) error {
-	const where = "query execution"
-	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return promql.ErrQueryTimeout(where)
-	}
-	return promql.ErrQueryCanceled(where)
-}
-
-// settle makes annotations what they say by now. Upstream's are told the query by
-// whoever prints them, and several would do that at once.
-func settle(ws annotations.Annotations) {
-	for key, err := range ws {
-		if told, ok := errors.AsType[interface {
-			SetQuery(query string)
-			error
-		}](err); ok {
-			ws[key] = &note{text: err.Error(), kind: errors.Unwrap(told), shown: true}
-		}
-	}
 }

@@ -19,9 +19,11 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/util/annotations"
 	"github.com/stretchr/testify/require"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
-	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/request"
 )
 
 // threeSeries asks nobody and warns of its first number.
@@ -130,19 +132,19 @@ func beginAll(ctx context.Context, ws []*waiter) []<-chan *promql.Result {
 
 // under is how many executions are under way that may be shared, and by how many they
 // are.
-func (fs *flights) under() (executions, holders int) {
-	fs.mtx.Lock()
-	defer fs.mtx.Unlock()
-	for _, f := range fs.newest {
+func (rs *sharedRuns) under() (executions, holders int) {
+	rs.mtx.Lock()
+	defer rs.mtx.Unlock()
+	for _, f := range rs.latest {
 		holders += f.holders
 	}
-	return len(fs.newest), holders
+	return len(rs.latest), holders
 }
 
 // awaitHolders waits until so many share executions.
 func awaitHolders(e *Engine, n int) {
 	for {
-		if _, holders := e.flights.under(); holders == n {
+		if _, holders := e.runs.under(); holders == n {
 			return
 		}
 		runtime.Gosched()
@@ -158,7 +160,7 @@ func awaitExecutions(s *slots, n int) {
 
 func requireNothingUnderWay(t *testing.T, e *Engine) {
 	t.Helper()
-	executions, _ := e.flights.under()
+	executions, _ := e.runs.under()
 	require.Zero(t, executions)
 }
 
@@ -166,6 +168,25 @@ func requireNothingUnderWay(t *testing.T, e *Engine) {
 func printed(text string, res *promql.Result) string {
 	warnings, infos := res.Warnings.AsStrings(text, 0, 0)
 	return fmt.Sprint(res.Value, res.Err, warnings, infos)
+}
+
+// A query looks at the groups once and is planned once: its execution uses the view by
+// which the query was compared with those under way.
+func TestShare_OneViewAndOnePlan(t *testing.T) {
+	e, _ := heldEngine(t)
+	spans := tracetest.NewSpanRecorder()
+	tracer := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(spans)).Tracer("")
+	ctx, span := tracer.Start(t.Context(), "request")
+	w := waiterFor(t, e, threeSeries, at(60, 70))
+	defer w.Close()
+	require.NoError(t, w.Exec(ctx).Err)
+	span.End()
+	require.Same(t, w.run.view, w.run.query.source.execution.plan.View)
+	names := map[string]int{}
+	for _, s := range spans.Ended() {
+		names[s.Name()]++
+	}
+	require.Equal(t, map[string]int{"plan": 1, "evaluate": 1, "request": 1}, names)
 }
 
 // TestShare_OneExecution: equal queries at once are executed once, and all get what
@@ -180,7 +201,7 @@ func TestShare_OneExecution(t *testing.T) {
 			samples := alone.Stats().Samples.TotalSamples
 			alone.Close()
 			synctest.Test(t, func(t *testing.T) {
-				ws, shared := waitersFor(t, n, e, text, span), testutil.ToFloat64(e.flights.shared)
+				ws, shared := waitersFor(t, n, e, text, span), testutil.ToFloat64(e.runs.shared)
 				s.hold()
 				results := beginAll(t.Context(), ws)
 				synctest.Wait()
@@ -193,7 +214,7 @@ func TestShare_OneExecution(t *testing.T) {
 					ws[i].Close()
 				}
 				require.Equal(t, 1, s.count())
-				require.Equal(t, float64(n-1), testutil.ToFloat64(e.flights.shared)-shared)
+				require.Equal(t, float64(n-1), testutil.ToFloat64(e.runs.shared)-shared)
 				requireNothingUnderWay(t, e)
 			})
 		}
@@ -276,7 +297,7 @@ func TestShare_Unequal(t *testing.T) {
 		"lookback": opted(time.Minute, false),
 		"stats":    opted(0, true),
 		"analyze": func(t *testing.T) promql.Query {
-			q, err := e.ask(t.Context(), Question{Query: text, Start: span.start, End: span.end, Interval: span.interval})
+			q, err := e.makeQuery(t.Context(), Question{Query: text, Start: span.start, End: span.end, Interval: span.interval})
 			require.NoError(t, err)
 			return q
 		},
@@ -293,13 +314,13 @@ func TestShare_Unequal(t *testing.T) {
 		context func(context.Context) context.Context
 	}{
 		{2, func(ctx context.Context) context.Context {
-			return servergroup.WithRequest(ctx, func(r *servergroup.Request) { r.Pushdown = config.PushdownOff })
+			return request.With(ctx, func(r *request.Request) { r.Pushdown = config.PushdownOff })
 		}},
 		{2, func(ctx context.Context) context.Context {
-			return servergroup.WithRequest(ctx, func(r *servergroup.Request) { r.Partial = config.PartialError })
+			return request.With(ctx, func(r *request.Request) { r.Partial = config.PartialError })
 		}},
 		{1, func(ctx context.Context) context.Context {
-			return servergroup.WithRequest(ctx, func(r *servergroup.Request) { r.Partial = config.PartialWarn }) // as configured
+			return request.With(ctx, func(r *request.Request) { r.Partial = config.PartialWarn }) // as configured
 		}},
 		{1, func(ctx context.Context) context.Context {
 			return promql.NewOriginContext(ctx, map[string]any{"client": "another"})
@@ -449,15 +470,15 @@ func TestShare_EndedBefore(t *testing.T) {
 // more; one whose time is over ends by itself.
 func TestShare_Leave(t *testing.T) {
 	for left, want := range map[time.Duration]bool{time.Hour: true, -time.Second: false} {
-		fs, canceled := newFlights(nil, nil), false
-		f := &flight{holders: 2, deadline: time.Now().Add(left), cancel: func() { canceled = true }}
-		fs.newest[f.equality] = f
-		require.True(t, fs.leave(f))
+		rs, canceled := newSharedRuns(nil, nil), false
+		f := &sharedRun{holders: 2, deadline: time.Now().Add(left), cancel: func() { canceled = true }}
+		rs.latest[f.queryKey] = f
+		require.True(t, rs.leave(f))
 		require.False(t, canceled)
-		require.Len(t, fs.newest, 1)
-		require.False(t, fs.leave(f))
+		require.Len(t, rs.latest, 1)
+		require.False(t, rs.leave(f))
 		require.Equal(t, want, canceled)
-		require.Empty(t, fs.newest)
+		require.Empty(t, rs.latest)
 	}
 }
 
@@ -718,12 +739,12 @@ func TestShare_NotBetweenClientsOfWhomOtherHeadersArePassedOn(t *testing.T) {
 		tenant             string
 		executions, shared int
 	}{{"1", 1, 0}, {"1", 1, 1}, {"2", 2, 1}} {
-		ctx := servergroup.WithRequest(t.Context(), func(r *servergroup.Request) {
+		ctx := request.With(t.Context(), func(r *request.Request) {
 			r.Header = http.Header{"X-Scope-Orgid": {next.tenant}, "X-Other": {strconv.Itoa(i)}}
 		})
 		results = append(results, begin(ctx, waiters[i]))
 		require.Eventually(t, func() bool {
-			return s.count() == next.executions && testutil.ToFloat64(e.flights.shared) == float64(next.shared)
+			return s.count() == next.executions && testutil.ToFloat64(e.runs.shared) == float64(next.shared)
 		}, 10*time.Second, time.Millisecond)
 	}
 	s.free(true)

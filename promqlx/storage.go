@@ -9,10 +9,12 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/lookup"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
-// Storage is the server groups as a storage, for the endpoints that run no
-// query: series, labels, remote read, federation.
+// Storage serves the server groups as a storage, for the endpoints that run no query:
+// series, labels, remote read, federation.
 type Storage struct {
 	groups *servergroup.Set
 }
@@ -39,13 +41,14 @@ type groupQuerier struct {
 	groups     *servergroup.Set
 	mint, maxt int64
 
-	mtx     sync.Mutex        // guards the fields below
-	seen    *servergroup.View // what all calls see, with one budget; nil before the first
+	mtx     sync.Mutex // guards the fields below
+	seen    *view.View // the view of all calls, with one budget; nil before the first
 	cancels []context.CancelFunc
 	running sync.WaitGroup
 }
 
-func (q *groupQuerier) view(ctx context.Context) *servergroup.View {
+// view returns the view that all calls of the querier share.
+func (q *groupQuerier) view(ctx context.Context) *view.View {
 	q.mtx.Lock()
 	defer q.mtx.Unlock()
 	if q.seen == nil {
@@ -56,9 +59,9 @@ func (q *groupQuerier) view(ctx context.Context) *servergroup.View {
 
 // Select implements storage.Querier.
 func (q *groupQuerier) Select(ctx context.Context, _ bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
-	view := q.view(ctx)
+	v := q.view(ctx)
 	if hints != nil && hints.Func == "series" {
-		list, ws, err := view.Series(ctx, q.lookup(hints.Limit, ms))
+		list, ws, err := lookup.Series(ctx, v, q.lookup(hints.Limit, ms))
 		if err != nil {
 			return storage.ErrSeriesSet(queryError(err))
 		}
@@ -68,12 +71,12 @@ func (q *groupQuerier) Select(ctx context.Context, _ bool, hints *storage.Select
 	defer q.mtx.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
 	q.cancels = append(q.cancels, cancel)
-	sel := servergroup.Selection{Matchers: ms, MinT: q.mint, MaxT: q.maxt}
-	return queryErrors{view.Select(ctx, sel, &q.running).Read()}
+	sel := view.Selection{Matchers: ms, MinT: q.mint, MaxT: q.maxt}
+	return queryErrors{v.Select(ctx, sel, &q.running).Read()}
 }
 
-func (q *groupQuerier) lookup(limit int, ms []*labels.Matcher) servergroup.Lookup {
-	return servergroup.Lookup{Matchers: ms, MinT: q.mint, MaxT: q.maxt, Limit: limit}
+func (q *groupQuerier) lookup(limit int, ms []*labels.Matcher) lookup.Lookup {
+	return lookup.Lookup{Matchers: ms, MinT: q.mint, MaxT: q.maxt, Limit: limit}
 }
 
 func limitOf(hints *storage.LabelHints) int {
@@ -85,18 +88,18 @@ func limitOf(hints *storage.LabelHints) int {
 
 // LabelValues implements storage.LabelQuerier.
 func (q *groupQuerier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	values, ws, err := q.view(ctx).LabelValues(ctx, name, q.lookup(limitOf(hints), ms))
+	values, ws, err := lookup.LabelValues(ctx, q.view(ctx), name, q.lookup(limitOf(hints), ms))
 	return values, ws, queryError(err)
 }
 
 // LabelNames implements storage.LabelQuerier.
 func (q *groupQuerier) LabelNames(ctx context.Context, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	names, ws, err := q.view(ctx).LabelNames(ctx, q.lookup(limitOf(hints), ms))
+	names, ws, err := lookup.LabelNames(ctx, q.view(ctx), q.lookup(limitOf(hints), ms))
 	return names, ws, queryError(err)
 }
 
-// SearchLabelValues implements storage.Searcher. What there is is found out first, and
-// then searched: limits and scores are of the merged values.
+// SearchLabelValues implements storage.Searcher. All values are fetched and merged before
+// they are searched: limits and scores are about the merged values.
 func (q *groupQuerier) SearchLabelValues(ctx context.Context, name string, hints *storage.SearchHints, ms ...*labels.Matcher) storage.SearchResultSet {
 	values, ws, err := q.LabelValues(ctx, name, nil, ms...)
 	return searchAmong(values, ws, err, hints)
@@ -126,11 +129,11 @@ func (q *groupQuerier) Close() error {
 	return nil
 }
 
-// chunkQuerier encodes what a groupQuerier finds anew.
+// chunkQuerier is a groupQuerier whose series are encoded as chunks.
 type chunkQuerier struct{ groupQuerier }
 
-// Select implements storage.ChunkQuerier. Hints are not looked at: a client that
-// looks up series by remote read wants their chunks all the same.
+// Select implements storage.ChunkQuerier. Hints are ignored: a client that looks up series
+// by remote read wants their chunks all the same.
 func (q *chunkQuerier) Select(ctx context.Context, sorted bool, _ *storage.SelectHints, ms ...*labels.Matcher) storage.ChunkSeriesSet {
 	return storage.NewSeriesSetToChunkSet(q.groupQuerier.Select(ctx, sorted, nil, ms...))
 }

@@ -15,8 +15,8 @@ import (
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/stretchr/testify/require"
 
-	"github.com/oneprom/oneprom/promqlx"
-	"github.com/oneprom/oneprom/proxy/explain"
+	"github.com/oneprom/oneprom/promqlx/explain"
+	explainapi "github.com/oneprom/oneprom/proxy/explain"
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 )
 
@@ -55,7 +55,7 @@ server_groups:
 const sameFeatures = "--enable-feature=use-start-timestamps"
 
 // explanation is a successful answer in the API's envelope.
-func explanation(t *testing.T, w *httptest.ResponseRecorder) (e promqlx.Explanation, warnings []string) {
+func explanation(t *testing.T, w *httptest.ResponseRecorder) (e explain.Explanation, warnings []string) {
 	t.Helper()
 	require.Equal(t, http.StatusOK, w.Code, w.Body)
 	var body struct {
@@ -201,7 +201,7 @@ func explainOffline(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	app := kingpin.New("oneprom", "").Terminate(nil)
 	var o Options
-	var q explain.OfflineQuestion
+	var q explainapi.OfflineQuestion
 	AddFlags(app, &o)
 	q.AddFlags(app.Command("explain", ""))
 	_, err := app.Parse(args)

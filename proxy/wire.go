@@ -14,6 +14,7 @@ import (
 	"github.com/oneprom/oneprom/proxy/gate"
 	"github.com/oneprom/oneprom/proxy/routes"
 	"github.com/oneprom/oneprom/proxy/views"
+	"github.com/oneprom/oneprom/servergroup/survey"
 )
 
 // gateOptions are those of the gate that requests to the server groups pass.
@@ -48,7 +49,7 @@ func (s *Server) newRouter(storage *promqlx.Storage) (*routes.Router, error) {
 		Config: s.config.Load, Life: s.life, Logger: s.logger,
 		Metrics: s.httpMetrics, Tracing: &s.tracing, Guard: s.guard, Gate: s.gate, Readiness: &s.readiness,
 		Upstream: s.upstreamAPI(storage, status),
-		Lookups:  views.Lookups{Parser: s.parser, Groups: func(ctx context.Context) views.Groups { return view(ctx) }},
+		Lookups:  views.Lookups{Parser: s.parser, Groups: func(ctx context.Context) views.Groups { return survey.Of(view(ctx)) }},
 		Merged:   views.Merged{Groups: view, Parser: s.parser},
 		Explain:  &explain.Handler{Engine: s.engine, Groups: view, Now: o.Now, Logger: s.logger},
 		Federate: &federate.Handler{

@@ -35,7 +35,7 @@ func (s *Set) Prepare(cfgs []config.Group, partial config.PartialResponse) (*Cha
 			delete(c.gone, cfg.Name)
 		} else {
 			var err error
-			if e, err = newEntry(cfg, s.healths); err != nil {
+			if e, err = newEntry(cfg, s.registry); err != nil {
 				return nil, err
 			}
 			c.fresh = append(c.fresh, e)
@@ -101,6 +101,6 @@ func (c *Change) decide(inUse *generation, unused []*entry) {
 	for _, e := range unused {
 		e.close()
 	}
-	c.set.healths.keep(inUse)
+	c.set.keep(inUse)
 	c.set.undecided = false
 }

@@ -27,7 +27,7 @@ func TestChange_PrepareTouchesNothing(t *testing.T) {
 	_, err := s.Prepare([]config.Group{cfg}, config.PartialError)
 	require.NoError(t, err)
 	require.Same(t, before, s.current.Load())
-	require.Len(t, s.healths.known, 1)
+	require.Equal(t, 1, s.registry.Len())
 }
 
 // TestChange_Rollback changes a group, and takes that back. Its replica is then probed as it
@@ -61,7 +61,7 @@ func TestChange_Rollback(t *testing.T) {
 	s.refresh() // must not forget what a rollback needs
 	require.NoError(t, c.Rollback())
 	require.Same(t, before, s.current.Load())
-	require.Len(t, s.healths.known, 1)
+	require.Equal(t, 1, s.registry.Len())
 	got, ws, err := selectText(t, s, "foo", 0, 0)
 	require.NoError(t, err)
 	require.Empty(t, ws)
@@ -71,7 +71,7 @@ func TestChange_Rollback(t *testing.T) {
 	for range 10 {
 		_, _, _ = selectText(t, s, "foo", 0, hour)
 	}
-	require.Eventually(t, func() bool { return r.health.State() == health.Open }, 5*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return r.Health.State() == health.Open }, 5*time.Second, time.Millisecond)
 	was, wasNext := asBefore.Load(), asNext.Load()
 	require.Eventually(t, func() bool { return asBefore.Load() >= was+2 }, 10*time.Second, 10*time.Millisecond)
 	require.Equal(t, wasNext, asNext.Load())
@@ -86,7 +86,7 @@ func TestChange_RollbackOfTheFirst(t *testing.T) {
 	require.True(t, s.Ready())
 	require.NoError(t, c.Rollback())
 	require.False(t, s.Ready())
-	require.Empty(t, s.healths.known)
+	require.Zero(t, s.registry.Len())
 }
 
 // TestChange_RollbackOfDiscovery: discovery has to begin anew, and the group has its targets

@@ -13,11 +13,12 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/stretchr/testify/require"
 
-	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/request"
 	"github.com/oneprom/oneprom/servergroup/transport"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 // asVictoriaMetrics makes a backend say that it is one. It has the query API only.
@@ -58,9 +59,9 @@ func ready(t *testing.T, s *Set) {
 	t.Helper()
 	for _, g := range s.current.Load().groups() {
 		for _, r := range *g.replicas.Load() {
-			p, err := r.ready(t.Context())
+			p, err := r.Ready(t.Context())
 			require.NoError(t, err)
-			r.lookedAt(r.lookAtData(t.Context(), p)) // as the probe does in the background
+			r.CheckData(t.Context(), p) // as the probe does in the background
 		}
 	}
 }
@@ -87,8 +88,7 @@ func warningsOf(t *testing.T, s *Set, selector string) []string {
 
 func warningsSince(t *testing.T, s *Set, selector string, mint int64) []string {
 	t.Helper()
-	_, ws, err := s.View(t.Context()).fetch(t.Context(), Selection{Matchers: matchersOf(t, selector), MinT: mint, MaxT: 60_000})
-	require.NoError(t, err)
+	_, ws := fetched(t.Context(), t, s.View(t.Context()), view.Selection{Matchers: matchersOf(t, selector), MinT: mint, MaxT: 60_000})
 	return strs(ws)
 }
 
@@ -357,9 +357,8 @@ func TestPartial_WarningsOfBackendsAreErrorsWhereAnswersMustBeWhole(t *testing.T
 	require.False(t, partial.Late)
 	require.NotNil(t, ws)
 
-	v := s.View(WithRequest(t.Context(), func(r *Request) { r.Partial = config.PartialWarn }))
-	list, more, err := v.fetch(t.Context(), Selection{Matchers: matchersOf(t, `foo`), MaxT: 60_000})
-	require.NoError(t, err)
+	v := s.View(request.With(t.Context(), func(r *request.Request) { r.Partial = config.PartialWarn }))
+	list, more := fetched(t.Context(), t, v, view.Selection{Matchers: matchersOf(t, `foo`), MaxT: 60_000})
 	require.Len(t, list, 1)
 	require.Equal(t, []string{`server group "a": ` + srv.URL + `: a store is away`}, strs(more))
 }
@@ -370,36 +369,6 @@ func TestPartial_DoubtsAreNoErrors(t *testing.T) {
 	cfg.Labels = map[string]string{"region": "eu"}
 	s := newTestSet(t, config.PartialError, cfg, recent(t, "b", twenty), recent(t, "c", twenty))
 	require.Len(t, warningsOf(t, s, "foo"), 3)
-}
-
-func TestOverlap_Runs(t *testing.T) {
-	cols := func(ts ...int64) dedup.Run {
-		s := &dedup.Samples{}
-		for _, at := range ts {
-			s.Append(0, at, 1)
-		}
-		return s
-	}
-	chunk := func(windows ...int64) dedup.Run {
-		var c dedup.Chunks
-		for i := 0; i < len(windows); i += 2 {
-			c = append(c, dedup.Chunk{MinT: windows[i], MaxT: windows[i+1]})
-		}
-		return c
-	}
-	f := func(want bool, a, b dedup.Run) {
-		t.Helper()
-		require.Equal(t, want, overlap(a, b))
-		require.Equal(t, want, overlap(b, a))
-		require.Equal(t, want, overlap(dedup.Bounded{Run: a}, b))
-	}
-	f(true, cols(1, 5), cols(5, 9))
-	f(false, cols(1, 4), cols(5, 9))
-	f(true, cols(1, 9), cols(5))
-	f(true, chunk(1, 2, 8, 9), cols(9))
-	f(false, chunk(1, 2, 8, 9), chunk(10, 11))
-	f(false, cols(), cols(1))
-	f(false, chunk(), cols(1))
 }
 
 // TestProbe_DoesNotWaitForLabels: a backend that is slow to list label values answers queries all the same.

@@ -10,6 +10,7 @@ import (
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/oneprom/oneprom/servergroup/backendtest/fault"
 	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/lookup"
 )
 
 // A request that is under way when its group goes keeps its connection, but no longer than it needs
@@ -22,7 +23,7 @@ func TestApply_ConnectionsOfAGoneGroupEnd(t *testing.T) {
 	s := newTestSet(t, config.PartialWarn, groupOf("a", &httptest.Server{URL: "http://" + p.Addr()}))
 	v := s.View(t.Context())
 	names := func() error {
-		_, _, err := v.LabelNames(t.Context(), Lookup{MaxT: 1})
+		_, _, err := lookup.LabelNames(t.Context(), v, lookup.Lookup{MaxT: 1})
 		return err
 	}
 	require.NoError(t, names())

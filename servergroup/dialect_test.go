@@ -9,6 +9,7 @@ import (
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/oneprom/oneprom/servergroup/backendtest/dialect"
+	"github.com/oneprom/oneprom/servergroup/replica"
 )
 
 // TestKind_ChangeIsNoticedByTheNextProbe, where no request fails that would tell of it sooner.
@@ -19,7 +20,7 @@ func TestKind_ChangeIsNoticedByTheNextProbe(t *testing.T) {
 	thanos := dialect.NewThanos(dialect.ThanosOptions{Stores: []dialect.Store{{Name: "s", Labels: labels.EmptyLabels(), Data: data}}})
 	changing := dialect.NewChanging(thanos)
 	s, c := setAt(t, groupOf("a", serve(t, changing)))
-	r := (*s.current.Load().groups()[0].replicas.Load())[0]
+	r := firstReplica(s)
 
 	f := func(kind, version, method string) {
 		t.Helper()
@@ -30,18 +31,14 @@ func TestKind_ChangeIsNoticedByTheNextProbe(t *testing.T) {
 		require.Equal(t, []string{kind, version, method}, []string{string(st.Kind), st.Version, st.Transport})
 	}
 	refresh := func() {
-		r.refresh()
-		r.mtx.Lock()
-		probing := r.probing
-		r.mtx.Unlock()
-		if probing != nil { // else the probe has ended already, or there was none
+		if probing := r.Refresh(); probing != nil { // else the probe has ended already, or there was none
 			<-probing
 		}
 	}
 	f("thanos", "0.39.2", "query_api")
 
 	changing.Become(prometheus)
-	c.ms.Add(profileAge.Milliseconds() - 1)
+	c.ms.Add(replica.ProfileAge.Milliseconds() - 1)
 	refresh()
 	f("thanos", "0.39.2", "query_api")
 	c.ms.Add(1)

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 
 	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/replica"
 	"github.com/oneprom/oneprom/servergroup/targets"
 )
 
@@ -29,7 +30,7 @@ type entry struct {
 	// entry's own. Nil: it would not.
 	forwarding           *http.Client
 	forwardedConnections *connections // the transport of forwarding
-	healths              *healths
+	registry             *replica.Registry
 	logger               *slog.Logger
 
 	groups     atomic.Pointer[[]*group] // in the order of the values of group_by
@@ -43,12 +44,12 @@ type entry struct {
 
 // newEntry makes an entry, without groups. It does what can fail, and touches nothing that
 // is in use.
-func newEntry(cfg config.Group, h *healths) (*entry, error) {
+func newEntry(cfg config.Group, reg *replica.Registry) (*entry, error) {
 	client, conns, err := newHTTPClient(cfg.HTTPClientConfig, cfg.Name)
 	if err != nil {
 		return nil, err
 	}
-	e := &entry{cfg: cfg, client: client, connections: conns, healths: h, logger: h.opts.Logger.With("group", cfg.Name), gone: map[*group]time.Time{}, discovered: make(chan struct{})}
+	e := &entry{cfg: cfg, client: client, connections: conns, registry: reg, logger: reg.Options.Logger.With("group", cfg.Name), gone: map[*group]time.Time{}, discovered: make(chan struct{})}
 	if cfg.ForwardsAuthorization() {
 		if e.forwarding, e.forwardedConnections, err = newHTTPClient(withoutCredentials(cfg.HTTPClientConfig), cfg.Name); err != nil {
 			return nil, err
@@ -78,7 +79,7 @@ func (e *entry) resume() {
 	}
 	for _, g := range *e.groups.Load() {
 		for _, r := range *g.replicas.Load() {
-			r.health.SetProbe(r.alive)
+			r.Health.SetProbe(r.Alive)
 		}
 	}
 }
@@ -181,8 +182,8 @@ func (e *entry) regroup() {
 // room for so many; the others are forgotten.
 func (e *entry) missed(known map[string]*group, room int) []*group {
 	var list []*group
-	now := e.healths.opts.Now()
-	for _, name := range sortedKeys(known) {
+	now := e.registry.Options.Now()
+	for _, name := range slices.Sorted(maps.Keys(known)) {
 		g := known[name]
 		since, is := e.gone[g]
 		if !is {
@@ -193,7 +194,7 @@ func (e *entry) missed(known map[string]*group, room int) []*group {
 		}
 		if len(list) >= room || now.Sub(since) >= time.Duration(e.cfg.ForgetAfter) {
 			delete(e.gone, g)
-			e.healths.metrics.forgetGroup(name)
+			e.registry.Metrics.ForgetGroup(name)
 			continue
 		}
 		e.gone[g] = since
@@ -276,8 +277,4 @@ func stayWithHost(req *http.Request, via []*http.Request) error {
 		return errors.New("redirected ten times")
 	}
 	return nil
-}
-
-func sortedKeys[K ~string, V any](m map[K]V) []K {
-	return slices.Sorted(maps.Keys(m))
 }

@@ -4,17 +4,21 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/fanout"
+	"github.com/oneprom/oneprom/servergroup/partition"
+	"github.com/oneprom/oneprom/servergroup/replica"
+	"github.com/oneprom/oneprom/servergroup/request"
 	"github.com/oneprom/oneprom/servergroup/transport"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 // answerText prints series as `{labels} t:v t:v`, in minutes.
-func answerText(a *Answer) string {
+func answerText(a *partition.Answer) string {
 	var b strings.Builder
 	for _, s := range a.Series {
 		b.WriteString(s.Labels.String())
@@ -35,20 +39,21 @@ func TestEvaluate_AddsTheLabelsThatAreCarried(t *testing.T) {
 	cfg := groupOf("g", e.Server)
 	cfg.Labels = lset{"region": "eu", "a": "1"}
 	s, _ := featuredSet(t, stockFeatures, cfg)
-	p := onlyPiece(t.Context(), t, s)
+	v := s.View(t.Context())
+	p := onlyPieceOf(t.Context(), t, v)
 	p.Steps.End = 11 * minute
 
 	got, err := p.Evaluate(t.Context(), "sum", `sum(foo)`, []string{"a", "region"})
 	require.NoError(t, err)
 	require.Equal(t, `{a="1", region="eu"} 10:2 11:2`+"\n", answerText(got))
 	require.Equal(t, []string{"sum(foo)"}, e.asked())
-	used := p.partition.view.FetchedBytes()
+	used := v.FetchedBytes()
 	require.Positive(t, used)
 
 	got, err = p.Evaluate(t.Context(), "sum by", `sum by (instance) (foo)`, []string{"region"})
 	require.NoError(t, err)
 	require.Equal(t, `{instance="a", region="eu"} 10:1 11:1`+"\n"+`{instance="b", region="eu"} 10:1 11:1`+"\n", answerText(got))
-	require.Greater(t, p.partition.view.FetchedBytes(), used)
+	require.Greater(t, v.FetchedBytes(), used)
 
 	got, err = p.Evaluate(t.Context(), "bare", `sum(foo)`, nil)
 	require.NoError(t, err)
@@ -59,14 +64,12 @@ func TestEvaluate_AddsTheLabelsThatAreCarried(t *testing.T) {
 
 func TestEvaluate_Budget(t *testing.T) {
 	s, _ := featuredSet(t, stockFeatures, groupOf("g", newEvaluator(t, there).Server))
+	s.opts.MaxFetchedBytes = 10
 	p := onlyPiece(t.Context(), t, s)
-	p.partition.view.budget.Limit = 10
 	_, err := p.Evaluate(t.Context(), "x", `foo`, nil)
-	var over *BudgetError
+	var over *fanout.BudgetError
 	require.ErrorAs(t, err, &over)
-	p.alone.mtx.Lock()
-	defer p.alone.mtx.Unlock()
-	require.NoError(t, p.alone.lastErr, "it is no fault of the replica")
+	require.Empty(t, s.Status()[0].Replicas[0].LastError, "it is no fault of the replica")
 }
 
 // TestEvaluate_WhatOthersSay: warnings and infos are told, each once.
@@ -77,7 +80,7 @@ func TestEvaluate_WhatOthersSay(t *testing.T) {
 	e.saying(matrix("", `,"warnings":["PromQL warning: 1","PromQL warning: 2","PromQL warning: 1"],"infos":["i1","i1"]`))
 	got, err := p.Evaluate(t.Context(), "x", `foo`, nil)
 	require.NoError(t, err)
-	require.Equal(t, &Answer{Warnings: []string{"PromQL warning: 1", "PromQL warning: 2"}, Infos: []string{"i1"}, Replica: e.URL}, got)
+	require.Equal(t, &partition.Answer{Warnings: []string{"PromQL warning: 1", "PromQL warning: 2"}, Infos: []string{"i1"}, Replica: e.URL}, got)
 
 	e.answer.Store(nil)
 	got, err = p.Evaluate(t.Context(), "y", `rate(foo[5m])`, nil)
@@ -89,9 +92,9 @@ func TestEvaluate_WhatOthersSay(t *testing.T) {
 func TestEvaluate_WhatIsMissingBelow(t *testing.T) {
 	e := newEvaluator(t, there)
 	s, _ := featuredSet(t, stockFeatures, groupOf("g", e.Server))
-	ask := func(partial config.PartialResponse, more string) (*Answer, error) {
+	ask := func(partial config.PartialResponse, more string) (*partition.Answer, error) {
 		e.saying(matrix(`{"metric":{"i":"1"},"values":[[600,"1"]]}`, more))
-		p := onlyPiece(WithRequest(t.Context(), func(r *Request) { r.Partial = partial }), t, s)
+		p := onlyPiece(request.With(t.Context(), func(r *request.Request) { r.Partial = partial }), t, s)
 		return p.Evaluate(t.Context(), "x", `foo`, nil)
 	}
 	f := func(more string, ofPromQL []string, want string) {
@@ -146,7 +149,7 @@ func TestEvaluate_UnusableAnswers(t *testing.T) {
 				require.Len(t, e.asked(), asked)
 				if err != nil {
 					require.Nil(t, got)
-					var unusable *UnusableError
+					var unusable *partition.UnusableError
 					require.ErrorAs(t, err, &unusable)
 					require.Contains(t, unusable.Why, c.why)
 				}
@@ -157,7 +160,7 @@ func TestEvaluate_UnusableAnswers(t *testing.T) {
 			e.saying(matrix(one, ""))
 			require.Error(t, f("foo", 0))
 			require.NoError(t, f("bar", 1), "another expression")
-			c2.ms.Add(uselessAge.Milliseconds() - 1)
+			c2.ms.Add(view.UselessAge.Milliseconds() - 1)
 			require.Error(t, f("foo", 0))
 			c2.ms.Add(1)
 			require.NoError(t, f("foo", 1))
@@ -171,7 +174,7 @@ func TestEvaluate_HistogramsOfABackend(t *testing.T) {
 	s, _ := featuredSet(t, stockFeatures, groupOf("g", e.Server))
 	p := onlyPiece(t.Context(), t, s)
 	_, err := p.Evaluate(t.Context(), "h", `h`, nil)
-	var unusable *UnusableError
+	var unusable *partition.UnusableError
 	require.ErrorAs(t, err, &unusable)
 	got, err := p.Evaluate(t.Context(), "count", `histogram_count(h)`, nil)
 	require.NoError(t, err)
@@ -183,26 +186,20 @@ func TestEvaluate_FailureIsRememberedOfTheReplica(t *testing.T) {
 	e := newEvaluator(t, there)
 	s, c := featuredSet(t, stockFeatures, groupOf("g", e.Server))
 	p := onlyPiece(t.Context(), t, s)
-	_, err := p.alone.ready(t.Context())
+	_, err := firstReplica(s).Ready(t.Context())
 	require.NoError(t, err)
-	state := func() (bool, error) {
-		p.alone.mtx.Lock()
-		defer p.alone.mtx.Unlock()
-		return p.alone.suspect, p.alone.lastErr
-	}
 	e.replace["/query_range"] = refusing(422)
 	_, err = p.Evaluate(t.Context(), "x", `foo`, nil)
 	require.ErrorContains(t, err, "status 422")
-	suspect, last := state()
-	require.False(t, suspect)
-	require.Equal(t, err, last)
+	require.Equal(t, err.Error(), s.Status()[0].Replicas[0].LastError)
+	require.NotNil(t, firstReplica(s).AtHand(), "it need not be probed")
 
 	e.replace["/query_range"] = refusing(500)
 	_, err = p.Evaluate(t.Context(), "x", `foo`, nil)
 	require.ErrorContains(t, err, "status 500")
 	require.Equal(t, transport.ClassServer, transport.ClassOf(err))
-	suspect, _ = state()
-	require.True(t, suspect)
+	c.ms.Add(replica.ProbeRest.Milliseconds())
+	require.Nil(t, firstReplica(s).AtHand(), "it is to be probed")
 
 	// It is not taken for an answer that is of no use.
 	delete(e.replace, "/query_range")
@@ -212,83 +209,7 @@ func TestEvaluate_FailureIsRememberedOfTheReplica(t *testing.T) {
 	e.Close()
 	_, err = p.Evaluate(t.Context(), "x", `foo`, nil)
 	require.Equal(t, transport.ClassTransport, transport.ClassOf(err))
-	c.ms.Add(probeRest.Milliseconds())
+	c.ms.Add(replica.ProbeRest.Milliseconds())
 	_, err = p.Local(t.Context(), false)
 	require.Error(t, err)
-}
-
-func TestUseless_IsBounded(t *testing.T) {
-	u := newUseless()
-	now := time.UnixMilli(0)
-	long := strings.Repeat("x", 10_000)
-	for i := range 300 {
-		u.add(fmt.Sprint(i, long), "why", now)
-	}
-	_, known := u.of("0"+long, now)
-	require.False(t, known)
-	why, known := u.of("299"+long, now)
-	require.True(t, known)
-	require.Equal(t, "why", why)
-	require.LessOrEqual(t, u.known.Bytes(), keptUseless)
-}
-
-// TestMatchers are what a selector is for the replica.
-func TestMatchers(t *testing.T) {
-	cfg := &config.Group{Labels: lset{"region": "eu"}, ReplicaLabels: []string{"replica"}}
-	p := &Piece{partition: &Partition{members: []groupView{{cfg: cfg}}}}
-	f := func(selector, want string) {
-		t.Helper()
-		send, ok := p.Matchers(matchersOf(t, selector))
-		require.Equal(t, want != "", ok)
-		if ok {
-			require.Equal(t, want, transport.Selector(send))
-		}
-	}
-	f(`{region="eu",a="b"}`, `{a="b"}`)
-	f(`{region="eu"}`, `{__name__!=""}`)
-	f(`{region="us",a="b"}`, "")
-	f(`{exported_region="x",a="b"}`, "")
-	f(`{replica="a",a="b"}`, "")
-	p.narrowed = matchersOf(t, `{instance!~"x|y"}`)
-	f(`{region="eu",a="b"}`, `{a="b",instance!~"x|y"}`)
-	f(`{region="eu"}`, `{instance!~"x|y",__name__!=""}`)
-}
-
-func TestVerdict(t *testing.T) {
-	lacks := func(reasons ...string) (out []completeness.Lack) {
-		for _, r := range reasons {
-			out = append(out, completeness.Lack{Group: "g", Reason: r})
-		}
-		return out
-	}
-	gone := func(late bool, groups ...string) error {
-		return fmt.Errorf("it is: %w", &completeness.UnavailableError{Lacks: lacks(groups...), Late: late})
-	}
-	f := func(partial config.PartialResponse, errs ...error) ([]string, error) {
-		t.Helper()
-		asked := make([]*Partition, len(errs))
-		for i := range asked {
-			asked[i] = &Partition{view: &View{partial: partial, request: &Request{}}, members: []groupView{{cfg: &config.Group{}}}}
-		}
-		ws, err := Verdict(asked, errs)
-		return strs(ws), err
-	}
-	ws, err := f(config.PartialWarn, nil, nil)
-	require.NoError(t, err)
-	require.Empty(t, ws)
-	ws, err = f(config.PartialWarn, nil, gone(true, "a", "b"), gone(false, "c"))
-	require.NoError(t, err)
-	require.ElementsMatch(t, []string{"partial answer: a", "partial answer: b", "partial answer: c"}, ws)
-
-	var all *completeness.UnavailableError
-	_, err = f(config.PartialWarn, gone(true, "a"), gone(true, "b"))
-	require.ErrorAs(t, err, &all)
-	require.Equal(t, &completeness.UnavailableError{Lacks: lacks("a", "b"), Late: true}, all)
-	_, err = f(config.PartialError, nil, gone(true, "a"), gone(false, "b"))
-	require.ErrorAs(t, err, &all)
-	require.Equal(t, &completeness.UnavailableError{Lacks: lacks("a", "b")}, all)
-
-	over := &BudgetError{Limit: 1}
-	_, err = f(config.PartialWarn, gone(true, "a"), over)
-	require.Equal(t, error(over), err)
 }

@@ -8,14 +8,17 @@ import (
 
 	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/partition"
+	"github.com/oneprom/oneprom/servergroup/request"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 // selectedPiece fetches a piece of foo at a time, as text, with what is said of it.
-func selectedPiece(t *testing.T, p *Piece, at int64) (text string, said []string, err error) {
+func selectedPiece(t *testing.T, p *partition.Piece, at int64) (text string, said []string, err error) {
 	t.Helper()
 	var done sync.WaitGroup
 	defer done.Wait()
-	set := p.partition.view.SelectPiece(t.Context(), Selection{Matchers: matchersOf(t, `foo{instance="b"}`), MinT: at, MaxT: at}, p, &done).Read()
+	set := p.Select(t.Context(), view.Selection{Matchers: matchersOf(t, `foo{instance="b"}`), MinT: at, MaxT: at}, &done).Read()
 	text = seriesText(t, set)
 	return text, strs(set.Warnings()), set.Err()
 }
@@ -26,7 +29,7 @@ func TestFailover(t *testing.T) {
 	a, b := newEvaluator(t, away), newEvaluator(t, there)
 	s, _ := evidenceSet(t, 3*hour, a.Server, b.Server)
 	pieces := chosen(t, s, false, 10*minute, hour)
-	require.Equal(t, []string{"10-23 0", "24-40 1", "41-60 0"}, shownPieces(pieces))
+	require.Equal(t, []string{"10-23 0", "24-40 1", "41-60 0"}, shownPieces(s, pieces))
 
 	a.Close()
 	text, said, err := selectedPiece(t, pieces[0], 12*minute)
@@ -39,6 +42,7 @@ func TestFailover(t *testing.T) {
 	a, b = newEvaluator(t, away), newEvaluator(t, there)
 	s, _ = evidenceSet(t, 3*hour, a.Server, b.Server)
 	pieces = chosen(t, s, false, 10*minute, hour)
+	strict := chosenFrom(t, s.View(request.With(t.Context(), func(r *request.Request) { r.Partial = config.PartialError })), "foo", false, 10*minute, hour)
 	b.Close()
 	text, said, err = selectedPiece(t, pieces[1], 30*minute)
 	require.NoError(t, err)
@@ -47,8 +51,7 @@ func TestFailover(t *testing.T) {
 	require.Contains(t, said[0], `partial answer: server group "g" answered without a replica: `+b.URL)
 	require.Contains(t, said[0], `, and the others have missed something`)
 
-	pieces[1].partition.view.partial = config.PartialError
-	_, _, err = selectedPiece(t, pieces[1], 30*minute)
+	_, _, err = selectedPiece(t, strict[1], 30*minute)
 	var gone *completeness.UnavailableError
 	require.ErrorAs(t, err, &gone)
 	require.Contains(t, err.Error(), `, and the others have missed something`)

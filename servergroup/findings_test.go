@@ -11,6 +11,7 @@ import (
 
 	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/findings"
+	"github.com/oneprom/oneprom/servergroup/replica"
 )
 
 // logOf collects a log. It is safe for concurrent use.
@@ -62,12 +63,8 @@ func TestFindings_OfAnswersAreToldForAnHour(t *testing.T) {
 
 // reprobe waits for a probe of the only replica of the first group, an age after the last.
 func reprobe(s *Set, c *clock) {
-	c.ms.Add(profileAge.Milliseconds())
-	r := (*s.current.Load().groups()[0].replicas.Load())[0]
-	r.mtx.Lock()
-	probing := r.startProbe()
-	r.mtx.Unlock()
-	<-probing
+	c.ms.Add(replica.ProfileAge.Milliseconds())
+	<-firstReplica(s).Refresh()
 }
 
 func TestFindings_OfProbesAreLoggedOnce(t *testing.T) {
@@ -111,17 +108,4 @@ func TestFindings_DifferentExternalLabelsAreLoggedOnce(t *testing.T) {
 	}
 	require.Equal(t, 1, log.count("external label dc is"))
 	require.Equal(t, 1, log.count("level=WARN"))
-}
-
-func TestDiffering(t *testing.T) {
-	f := func(want []string, a, b map[string]string) {
-		t.Helper()
-		require.Equal(t, want, differing(a, b))
-		require.Equal(t, want, differing(b, a))
-	}
-	f(nil, nil, nil)
-	f(nil, map[string]string{"a": "1"}, map[string]string{"a": "1"})
-	f([]string{"a"}, map[string]string{"a": "1"}, map[string]string{"a": "2"})
-	f([]string{"a"}, map[string]string{"a": "1"}, map[string]string{})
-	f([]string{"a", "b"}, map[string]string{"a": "1", "b": "1", "c": "1"}, map[string]string{"b": "2", "a": "2", "c": "1"})
 }

@@ -17,6 +17,9 @@ import (
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/health"
+	"github.com/oneprom/oneprom/servergroup/lookup"
+	"github.com/oneprom/oneprom/servergroup/request"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 // heard are the values of headers of the requests to a backend.
@@ -70,8 +73,8 @@ func TestForwardHeaders_NamedOnesOnly(t *testing.T) {
 	cfg.HTTPClientConfig.BasicAuth = &commoncfg.BasicAuth{Username: "own", Password: "hunter2"}
 	s := newTestSet(t, config.PartialWarn, cfg)
 	ask := func(header http.Header) {
-		ctx := WithRequest(t.Context(), func(r *Request) { r.Header = header })
-		_, _, err := s.View(ctx).Series(ctx, Lookup{Matchers: named("foo"), MaxT: 60_000})
+		ctx := request.With(t.Context(), func(r *request.Request) { r.Header = header })
+		_, _, err := lookup.Series(ctx, s.View(ctx), lookup.Lookup{Matchers: named("foo"), MaxT: 60_000})
 		require.NoError(t, err)
 	}
 	own := "Basic " + "b3duOmh1bnRlcjI="
@@ -98,8 +101,8 @@ func TestForwardHeaders_NamedOnesOnly(t *testing.T) {
 func TestForwardHeaders_NoneUnlessConfigured(t *testing.T) {
 	var h heard
 	s := newTestSet(t, config.PartialWarn, groupOf("a", serve(t, listening(t, &h))))
-	ctx := WithRequest(t.Context(), func(r *Request) { r.Header = http.Header{"Authorization": {"Bearer mine"}, "Cookie": {"a=b"}} })
-	_, _, err := s.View(ctx).Series(ctx, Lookup{Matchers: named("foo"), MaxT: 60_000})
+	ctx := request.With(t.Context(), func(r *request.Request) { r.Header = http.Header{"Authorization": {"Bearer mine"}, "Cookie": {"a=b"}} })
+	_, _, err := lookup.Series(ctx, s.View(ctx), lookup.Lookup{Matchers: named("foo"), MaxT: 60_000})
 	require.NoError(t, err)
 	require.Equal(t, []string{"-"}, h.values("Authorization"))
 	require.Equal(t, []string{"-"}, h.values("Cookie"))
@@ -110,8 +113,8 @@ func TestForwardHeaders_Alike(t *testing.T) {
 	cfg := groupOf("a", backend(t, "load 1m\n foo 1\n"))
 	cfg.ForwardHeaders = []string{"X-Scope-OrgID"}
 	s := newTestSet(t, config.PartialWarn, cfg, groupOf("b"))
-	of := func(header http.Header) *View {
-		return s.View(WithRequest(t.Context(), func(r *Request) { r.Header = header }))
+	of := func(header http.Header) *view.View {
+		return s.View(request.With(t.Context(), func(r *request.Request) { r.Header = header }))
 	}
 	one := of(http.Header{"X-Scope-Orgid": {"1"}, "X-Other": {"x"}})
 	require.True(t, one.Alike(of(http.Header{"X-Scope-Orgid": {"1"}, "X-Other": {"y"}})))
@@ -130,9 +133,9 @@ func TestForwardHeaders_NoEvidence(t *testing.T) {
 	none := func(cfg config.Group) string {
 		s := newTestSet(t, config.PartialWarn, cfg)
 		v := s.View(t.Context())
-		sh, err := v.evidence(t.Context(), v.groups[0], named("foo"), 0, 120_000)
+		sh, err := v.Evidence(t.Context(), v.Groups[0], named("foo"), 0, 120_000)
 		require.NoError(t, err)
-		return sh.none
+		return sh.None
 	}
 	require.Empty(t, none(cfg))
 	cfg.ForwardHeaders = []string{"Cookie"}
@@ -154,16 +157,16 @@ func TestForwardHeaders_RefusedClientIsNoFailure(t *testing.T) {
 	cfg.ForwardHeaders = []string{"Authorization"}
 	s := newTestSet(t, config.PartialWarn, cfg)
 	ask := func(ctx context.Context) error {
-		_, _, err := s.View(ctx).Series(ctx, Lookup{Matchers: named("foo"), MaxT: 60_000})
+		_, _, err := lookup.Series(ctx, s.View(ctx), lookup.Lookup{Matchers: named("foo"), MaxT: 60_000})
 		return err
 	}
 	require.NoError(t, ask(t.Context()))
 	for range 50 {
-		require.ErrorContains(t, ask(WithRequest(t.Context(), func(r *Request) { r.Header = http.Header{"Authorization": {"Bearer wrong"}} })), "401")
+		require.ErrorContains(t, ask(request.With(t.Context(), func(r *request.Request) { r.Header = http.Header{"Authorization": {"Bearer wrong"}} })), "401")
 	}
-	require.Equal(t, health.Closed, (*s.current.Load().groups()[0].replicas.Load())[0].health.State())
+	require.Equal(t, health.Closed, firstReplica(s).Health.State())
 	require.Empty(t, s.Status()[0].Replicas[0].LastError)
-	require.NoError(t, ask(WithRequest(t.Context(), func(r *Request) { r.Header = http.Header{"Authorization": {"Bearer right"}} })))
+	require.NoError(t, ask(request.With(t.Context(), func(r *request.Request) { r.Header = http.Header{"Authorization": {"Bearer right"}} })))
 }
 
 // Findings give series as examples.
@@ -173,10 +176,9 @@ func TestForwardHeaders_FindingsAreNotShown(t *testing.T) {
 	cfg.Labels = map[string]string{"region": "eu"}
 	cfg.ForwardHeaders = []string{"Cookie"}
 	s := newTestSet(t, config.PartialWarn, cfg)
-	ctx := WithRequest(t.Context(), func(r *Request) { r.Header = http.Header{"Cookie": {"a=b"}} })
+	ctx := request.With(t.Context(), func(r *request.Request) { r.Header = http.Header{"Cookie": {"a=b"}} })
 	v := s.View(ctx)
-	_, ws, err := v.fetch(ctx, Selection{Matchers: named("foo"), MaxT: 60_000})
-	require.NoError(t, err)
+	_, ws := fetched(ctx, t, v, view.Selection{Matchers: named("foo"), MaxT: 60_000})
 	require.NotEmpty(t, ws) // who sees the series is told
 	require.NotContains(t, fmt.Sprint(s.Status()), "hunter2")
 	require.Len(t, s.Status()[0].Findings, 1)

@@ -2,36 +2,28 @@ package servergroup
 
 import (
 	"log/slog"
-	"net/http"
 	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/evidence"
 	"github.com/oneprom/oneprom/servergroup/findings"
-	"github.com/oneprom/oneprom/servergroup/lifetime"
+	"github.com/oneprom/oneprom/servergroup/replica"
 	"github.com/oneprom/oneprom/servergroup/targets"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 // group is one server group with the replicas it has at the moment.
 type group struct {
-	cfg    config.Group
-	client *http.Client
-	// forwarding sends requests with a client's Authorization, where client would send the
-	// group's own. Nil: it would not.
-	forwarding *http.Client
-	now        func() time.Time
-	logger     *slog.Logger
-	life       *lifetime.Lifetime
+	cfg     config.Group
+	entry   *entry
+	logger  *slog.Logger
+	useless *view.Useless
 
-	healths  *healths
-	features []string // of PromQL, enabled here
-	useless  *useless
-
-	replicas atomic.Pointer[[]*replica] // in order of preference
-	found    *findings.Recent           // what answers have shown
-	scrapes  evidenceCache              // what is known of targets' scrapes
+	replicas atomic.Pointer[[]*replica.Replica] // in order of preference
+	found    *findings.Recent                   // what answers have shown
+	scrapes  evidence.Cache                     // what is known of targets' scrapes
 
 	mtx       sync.Mutex // guards the field below
 	different []string   // of differentExternal, that were logged
@@ -39,10 +31,9 @@ type group struct {
 
 // newGroup makes a group of an entry, without replicas.
 func newGroup(cfg config.Group, e *entry) *group {
-	o := e.healths.opts
-	g := &group{cfg: cfg, client: e.client, forwarding: e.forwarding, now: o.Now, logger: o.Logger.With("group", cfg.Name), life: e.healths.life, healths: e.healths, features: o.Features, useless: newUseless()}
+	g := &group{cfg: cfg, entry: e, logger: e.registry.Options.Logger.With("group", cfg.Name), useless: view.NewUseless()}
 	g.found = findings.New(g.logger)
-	g.replicas.Store(&[]*replica{})
+	g.replicas.Store(&[]*replica.Replica{})
 	return g
 }
 
@@ -59,31 +50,36 @@ func (g *group) values() []string {
 // with what is known of them.
 func (g *group) setReplicas(endpoints []targets.Endpoint) {
 	before := *g.replicas.Load()
-	known := map[string]*replica{}
+	known := map[string]*replica.Replica{}
 	for _, r := range before {
-		known[r.endpoint.Key()] = r
+		known[r.Endpoint.Key()] = r
 	}
-	list := make([]*replica, len(endpoints))
+	list := make([]*replica.Replica, len(endpoints))
 	for i, e := range endpoints {
 		if list[i] = known[e.Key()]; list[i] == nil {
-			list[i] = newReplica(g, e)
+			list[i] = g.newReplica(e)
 		}
 	}
 	g.replicas.Store(&list)
+}
+
+// newReplica makes a replica of the group.
+func (g *group) newReplica(e targets.Endpoint) *replica.Replica {
+	return g.entry.registry.NewReplica(replica.Group{Config: &g.cfg, Client: g.entry.client, Forwarding: g.entry.forwarding, Logger: g.logger}, e)
 }
 
 // refresh probes the replicas whose last probe failed or is old, and logs what
 // earlier probes have found out of them together.
 func (g *group) refresh() {
 	for _, r := range *g.replicas.Load() {
-		r.refresh()
+		r.Refresh()
 	}
 	g.tellDifferent()
 }
 
 // tellDifferent logs that the external labels of replicas differ.
 func (g *group) tellDifferent() {
-	texts := differentExternal(&g.cfg, *g.replicas.Load())
+	texts := replica.DifferentExternalLabels(&g.cfg, *g.replicas.Load())
 	g.mtx.Lock()
 	defer g.mtx.Unlock()
 	for _, text := range texts {

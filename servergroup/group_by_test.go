@@ -13,7 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/partition"
 	"github.com/oneprom/oneprom/servergroup/targets"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 // targetsAt are targets with labels, given as name, value, ….
@@ -92,10 +94,9 @@ func TestGroupBy_GroupsComeAndGo(t *testing.T) {
 	require.Equal(t, []string{"shards/a", "shards/c"}, names(s))
 	require.Empty(t, s.current.Load().entries[0].gone)
 
-	list, _, err := old.fetch(t.Context(), Selection{Matchers: matchersOf(t, "foo")})
-	require.NoError(t, err)
+	list, _ := fetched(t.Context(), t, old, view.Selection{Matchers: matchersOf(t, "foo")})
 	require.Len(t, list, 2)
-	require.Equal(t, `{__name__="foo", shard="b"}`, list[1].Labels().String())
+	require.Equal(t, `{__name__="foo", shard="b"}`, list[1].String())
 
 	// It comes back before it is forgotten.
 	tellTargets(s, shardOf(a, "a"))
@@ -111,7 +112,7 @@ func TestGroupBy_NoGroupIsNotNoData(t *testing.T) {
 	cfg := byShard(make(toldSD))
 	cfg.ForgetAfter = 0
 	s := newTestSet(t, config.PartialWarn, groupOf("other", backend(t, "load 15s\n foo 1x3")))
-	e, err := newEntry(cfg, s.healths)
+	e, err := newEntry(cfg, s.registry)
 	require.NoError(t, err)
 	e.begin(nil)
 	gen := s.current.Load()
@@ -166,12 +167,12 @@ func TestGroupBy_GroupsAreDisjoint(t *testing.T) {
 	cfg.Labels = map[string]string{"site": "x"}
 	cfg.ServiceDiscoveryConfigs = discovery.Configs{discovery.StaticConfig{targetsAt("a:1", "shard", "1"), targetsAt("b:1", "shard", "2"), targetsAt("c:1", "shard", "1")}}
 	s := newTestSet(t, config.PartialWarn, cfg)
-	for name, v := range map[string]*View{"live": s.View(t.Context()), "offline": Offline([]config.Group{cfg}, config.PartialWarn, time.UnixMilli(0))} {
-		ps := v.Partitions([]Selection{{Matchers: matchersOf(t, "foo"), MaxT: 1}})
+	for name, v := range map[string]*view.View{"live": s.View(t.Context()), "offline": Offline([]config.Group{cfg}, config.PartialWarn, time.UnixMilli(0))} {
+		ps := partition.Of(v, []view.Selection{{Matchers: matchersOf(t, "foo"), MaxT: 1}})
 		require.Len(t, ps, 2, name)
-		require.Equal(t, []Member{{"shards/1", 2}}, ps[0].Members())
+		require.Equal(t, []partition.Member{{Name: "shards/1", Replicas: 2}}, ps[0].Members())
 		require.Equal(t, map[string]string{"shard": "1", "site": "x"}, ps[0].Labels())
-		ps = v.Partitions([]Selection{{Matchers: matchersOf(t, `foo{shard="2"}`), MaxT: 1}})
+		ps = partition.Of(v, []view.Selection{{Matchers: matchersOf(t, `foo{shard="2"}`), MaxT: 1}})
 		require.Len(t, ps, 1)
 		require.Equal(t, "shards/2", ps[0].Name())
 	}

@@ -10,11 +10,14 @@ import (
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/lookup"
+	"github.com/oneprom/oneprom/servergroup/survey"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 // clusterView is a view of one group with the injected label cluster="eu" over
 // series without samples of note.
-func clusterView(t *testing.T, series string, change ...func(*config.Group)) *View {
+func clusterView(t *testing.T, series string, change ...func(*config.Group)) *view.View {
 	t.Helper()
 	cfg := groupOf("a", backend(t, "load 15s\n"+series))
 	cfg.Labels = map[string]string{"cluster": "eu"}
@@ -24,34 +27,34 @@ func clusterView(t *testing.T, series string, change ...func(*config.Group)) *Vi
 	return newTestSet(t, config.PartialWarn, cfg).View(t.Context())
 }
 
-func lookup(t *testing.T, selector string, limit int) Lookup {
+func lookupOf(t *testing.T, selector string, limit int) lookup.Lookup {
 	t.Helper()
-	l := Lookup{MinT: 0, MaxT: 100_000, Limit: limit}
+	l := lookup.Lookup{MinT: 0, MaxT: 100_000, Limit: limit}
 	if selector != "" {
 		l.Matchers = matchersOf(t, selector)
 	}
 	return l
 }
 
-func namesOf(t *testing.T, v *View, l Lookup) []string {
+func namesOf(t *testing.T, v *view.View, l lookup.Lookup) []string {
 	t.Helper()
-	names, ws, err := v.LabelNames(t.Context(), l)
+	names, ws, err := lookup.LabelNames(t.Context(), v, l)
 	require.NoError(t, err)
 	require.Empty(t, strs(ws))
 	return names
 }
 
-func valuesOf(t *testing.T, v *View, name string, l Lookup) []string {
+func valuesOf(t *testing.T, v *view.View, name string, l lookup.Lookup) []string {
 	t.Helper()
-	values, ws, err := v.LabelValues(t.Context(), name, l)
+	values, ws, err := lookup.LabelValues(t.Context(), v, name, l)
 	require.NoError(t, err)
 	require.Empty(t, strs(ws))
 	return values
 }
 
-func seriesShown(t *testing.T, v *View, l Lookup) []string {
+func seriesShown(t *testing.T, v *view.View, l lookup.Lookup) []string {
 	t.Helper()
-	series, ws, err := v.Series(t.Context(), l)
+	series, ws, err := lookup.Series(t.Context(), v, l)
 	require.NoError(t, err)
 	require.Empty(t, strs(ws))
 	var out []string
@@ -65,12 +68,12 @@ func TestLookup_SelectorThatMatchesAllIsAccepted(t *testing.T) {
 	v := clusterView(t, `foo{job="a"} 1x3`)
 	foo := []string{`{__name__="foo", cluster="eu", job="a"}`}
 	for _, selector := range []string{`{cluster="eu",job=~".*"}`, `{cluster="eu",job!="x"}`, `{cluster="eu"}`} {
-		l := lookup(t, selector, 0)
+		l := lookupOf(t, selector, 0)
 		require.Equal(t, []string{"a"}, valuesOf(t, v, "job", l), selector)
 		require.Equal(t, []string{"eu"}, valuesOf(t, v, "cluster", l), selector)
 		require.Equal(t, []string{"__name__", "cluster", "job"}, namesOf(t, v, l), selector)
 		require.Equal(t, foo, seriesShown(t, v, l), selector)
-		_, _, err := v.Exemplars(t.Context(), 0, 100_000, [][]*labels.Matcher{l.Matchers})
+		_, _, err := survey.Of(v).Exemplars(t.Context(), 0, 100_000, [][]*labels.Matcher{l.Matchers})
 		require.NoError(t, err, selector)
 	}
 }
@@ -79,8 +82,8 @@ func TestLookup_ExportedLabels(t *testing.T) {
 	f := func(series string, names, values []string) {
 		t.Helper()
 		v := clusterView(t, series)
-		require.Equal(t, names, namesOf(t, v, lookup(t, "", 0)))
-		require.Equal(t, values, valuesOf(t, v, "exported_cluster", lookup(t, "", 0)))
+		require.Equal(t, names, namesOf(t, v, lookupOf(t, "", 0)))
+		require.Equal(t, values, valuesOf(t, v, "exported_cluster", lookupOf(t, "", 0)))
 	}
 	f(`foo{cluster="eu"} 1x3`, []string{"__name__", "cluster"}, nil)
 	f(`foo{cluster="us"} 1x3`, []string{"__name__", "cluster", "exported_cluster"}, []string{"us"})
@@ -93,7 +96,7 @@ func TestLookup_ExportedLabels(t *testing.T) {
 		[]string{"__name__", "cluster", "exported_cluster"}, []string{"es", "us"})
 
 	v := clusterView(t, `foo{cluster="us",exported_cluster="es"} 1x3`)
-	require.Equal(t, []string{"us"}, valuesOf(t, v, "exported_exported_cluster", lookup(t, "", 0)))
+	require.Equal(t, []string{"us"}, valuesOf(t, v, "exported_exported_cluster", lookupOf(t, "", 0)))
 }
 
 func TestLookup_MatchersOnExportedLabelsHold(t *testing.T) {
@@ -101,7 +104,7 @@ func TestLookup_MatchersOnExportedLabelsHold(t *testing.T) {
 	f := func(selector string, names, clusters, i []string) {
 		t.Helper()
 		for _, limit := range []int{0, 1} {
-			l := lookup(t, selector, limit)
+			l := lookupOf(t, selector, limit)
 			require.Equal(t, names, namesOf(t, v, l))
 			require.Equal(t, clusters, valuesOf(t, v, "cluster", l))
 			require.Equal(t, i, valuesOf(t, v, "i", l))
@@ -115,21 +118,21 @@ func TestLookup_MatchersOnExportedLabelsHold(t *testing.T) {
 	f(`foo{exported_cluster="eu"}`, nil, nil, nil)
 
 	v = clusterView(t, "foo{cluster=\"us\",i=\"1\"} 1x3\n foo{j=\"3\"} 1x3")
-	require.Equal(t, []string{"__name__", "cluster", "j"}, namesOf(t, v, lookup(t, `foo{exported_cluster=""}`, 0)))
+	require.Equal(t, []string{"__name__", "cluster", "j"}, namesOf(t, v, lookupOf(t, `foo{exported_cluster=""}`, 0)))
 }
 
 func TestLookup_LimitCountsWhatIsShown(t *testing.T) {
 	load := "foo{a_replica=\"1\",i=\"1\"} 1x3\n foo{a_replica=\"2\",i=\"1\"} 1x3\n foo{a_replica=\"1\",i=\"2\"} 1x3"
 	v := clusterView(t, load, func(c *config.Group) { c.Labels, c.ReplicaLabels = nil, []string{"a_replica"} })
-	l := lookup(t, `foo`, 2)
+	l := lookupOf(t, `foo`, 2)
 	require.Equal(t, []string{`{__name__="foo", i="1"}`, `{__name__="foo", i="2"}`}, seriesShown(t, v, l))
 	require.Equal(t, []string{"__name__", "i"}, namesOf(t, v, l))
 
 	// Whichever two of foo the backend takes, one has a label that is dropped.
 	v = clusterView(t, "foo{i=\"1\"} 1x3\n foo{cluster=\"eu\",i=\"1\"} 1x3\n foo{cluster=\"eu\",i=\"2\"} 1x3\n bar{cluster=\"us\"} 1x3")
-	require.Len(t, seriesShown(t, v, lookup(t, `foo`, 2)), 2)
-	require.Equal(t, []string{"us"}, valuesOf(t, v, "exported_cluster", lookup(t, "", 1)))
-	require.Equal(t, []string{"eu"}, valuesOf(t, v, "cluster", lookup(t, "", 1)))
+	require.Len(t, seriesShown(t, v, lookupOf(t, `foo`, 2)), 2)
+	require.Equal(t, []string{"us"}, valuesOf(t, v, "exported_cluster", lookupOf(t, "", 1)))
+	require.Equal(t, []string{"eu"}, valuesOf(t, v, "cluster", lookupOf(t, "", 1)))
 }
 
 func TestLookup_LimitIsSentWhereItCountsTheSame(t *testing.T) {
@@ -142,7 +145,7 @@ func TestLookup_LimitIsSentWhereItCountsTheSame(t *testing.T) {
 		h.ServeHTTP(w, r)
 	})))
 	v := newTestSet(t, config.PartialWarn, cfg).View(t.Context())
-	l := lookup(t, `foo`, 7)
+	l := lookupOf(t, `foo`, 7)
 	namesOf(t, v, l)
 	require.Equal(t, "/api/v1/labels 7", <-limits)
 	valuesOf(t, v, "i", l)

@@ -2,31 +2,14 @@ package servergroup
 
 import (
 	"fmt"
-	"strconv"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/config"
-	"github.com/oneprom/oneprom/servergroup/labelmap"
+	"github.com/oneprom/oneprom/servergroup/partition"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
-
-// labelled are groups named a, b, c … with injected labels.
-func labelled(lsets ...map[string]string) []groupView {
-	var out []groupView
-	for i, lset := range lsets {
-		out = append(out, groupView{rank: i, cfg: &config.Group{Name: string(rune('a' + i)), Labels: lset}})
-	}
-	return out
-}
-
-type lset = map[string]string
-
-// selectionOf is a selection of an hour.
-func selectionOf(t *testing.T, selector string) Selection {
-	t.Helper()
-	return Selection{Matchers: matchersOf(t, selector), MinT: 0, MaxT: hour}
-}
 
 func TestPartitions(t *testing.T) {
 	withLabels := func(name string, lset map[string]string) config.Group {
@@ -38,12 +21,12 @@ func TestPartitions(t *testing.T) {
 		withLabels("us3", lset{"region": "us"}))
 	f := func(want []string, selectors ...string) {
 		t.Helper()
-		var sels []Selection
+		var sels []view.Selection
 		for _, selector := range selectors {
 			sels = append(sels, selectionOf(t, selector))
 		}
 		var got []string
-		for _, p := range s.View(t.Context()).Partitions(sels) {
+		for _, p := range partition.Of(s.View(t.Context()), sels) {
 			got = append(got, fmt.Sprintf("%s %v %v", p.Name(), p.Labels(), p.Single()))
 		}
 		require.Equal(t, want, got)
@@ -54,59 +37,19 @@ func TestPartitions(t *testing.T) {
 	f(nil, `foo{region="ap"}`)
 	f(nil)
 	// us3 may hold what us and us2 hold.
-	list := s.View(t.Context()).Partitions([]Selection{selectionOf(t, "foo")})
+	list := partition.Of(s.View(t.Context()), []view.Selection{selectionOf(t, "foo")})
 	require.Len(t, list, 2)
 	require.Equal(t, lset{"region": "us"}, list[1].Labels())
-	require.Len(t, list[1].members, 3)
+	require.Len(t, list[1].Members(), 3)
 	require.False(t, list[1].Single())
 	require.True(t, list[0].Concerns(selectionOf(t, `foo{region=~"e."}`)))
 	require.False(t, list[1].Concerns(selectionOf(t, `foo{region=~"e."}`)))
 	require.True(t, list[1].Concerns(selectionOf(t, `foo{env="y"}`)))
 }
 
-// thousand are groups with a label each that no two share.
-func thousand() *View {
-	v := &View{}
-	for i := range 1000 {
-		v.groups = append(v.groups, groupView{rank: i, cfg: &config.Group{Name: strconv.Itoa(i), Labels: lset{"cluster": strconv.Itoa(i), "env": "prod"}}})
-	}
-	return v
-}
+type lset = map[string]string
 
-func BenchmarkPartitions_1000(b *testing.B) {
-	v, sel := thousand(), []Selection{{Matchers: labelmap.AnySeries, MinT: 0, MaxT: hour}}
-	for b.Loop() {
-		if n := len(v.Partitions(sel)); n != 1000 {
-			b.Fatal(n)
-		}
-	}
-}
-
-// BenchmarkPieceTargets_1000 is what each of a thousand pieces that are evaluated here
-// costs before anything is fetched.
-func BenchmarkPieceTargets_1000(b *testing.B) {
-	v, sel := thousand(), Selection{Matchers: labelmap.AnySeries, MinT: 0, MaxT: hour}
-	p := &Piece{partition: v.Partitions([]Selection{sel})[500]}
-	for b.Loop() {
-		if n := len(p.routedGroups(sel)); n != 1 {
-			b.Fatal(n)
-		}
-	}
-}
-
-func TestPartitions_AreInTheOrderOfTheConfiguration(t *testing.T) {
-	for _, c := range []struct {
-		lsets []lset
-		want  []string
-	}{
-		{[]lset{{"r": "1"}, {"r": "2"}, nil}, []string{"a+b+c"}},
-		{[]lset{{"r": "1"}, {"r": "2"}, {"r": "1"}}, []string{"a+c", "b"}},
-	} {
-		v := &View{groups: labelled(c.lsets...)}
-		var got []string
-		for _, p := range v.Partitions([]Selection{selectionOf(t, "foo")}) {
-			got = append(got, p.Name())
-		}
-		require.Equal(t, c.want, got)
-	}
+func selectionOf(t *testing.T, selector string) view.Selection {
+	t.Helper()
+	return view.Selection{Matchers: matchersOf(t, selector), MaxT: hour}
 }

@@ -18,7 +18,10 @@ import (
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/findings"
+	"github.com/oneprom/oneprom/servergroup/partition"
+	"github.com/oneprom/oneprom/servergroup/request"
 	"github.com/oneprom/oneprom/servergroup/transport"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 // evaluator is a backend whose queries over a range can be answered otherwise, and
@@ -97,13 +100,18 @@ func featuredSet(t *testing.T, features []string, cfgs ...config.Group) (*Set, *
 }
 
 // onlyPiece is the one that the only partition answers with at minutes 10 to 20.
-func onlyPiece(ctx context.Context, t *testing.T, s *Set) *Piece {
+func onlyPiece(ctx context.Context, t *testing.T, s *Set) *partition.Piece {
+	t.Helper()
+	return onlyPieceOf(ctx, t, s.View(ctx))
+}
+
+func onlyPieceOf(ctx context.Context, t *testing.T, v *view.View) *partition.Piece {
 	t.Helper()
 	st := transport.Steps{Start: 10 * minute, End: 20 * minute, Step: minute, Lookback: 5 * minute}
 	ms := matchersOf(t, "foo")
-	list := s.View(ctx).Partitions([]Selection{{Matchers: ms, MinT: 5 * minute, MaxT: 20 * minute}})
+	list := partition.Of(v, []view.Selection{{Matchers: ms, MinT: 5 * minute, MaxT: 20 * minute}})
 	require.Len(t, list, 1)
-	pieces, err := list[0].Choose(ctx, Need{Steps: st, Reaches: []Reach{{Matchers: ms, From: -5 * minute}}})
+	pieces, err := list[0].Choose(ctx, partition.Need{Steps: st, Reaches: []partition.Reach{{Matchers: ms, From: -5 * minute}}})
 	require.NoError(t, err)
 	require.Len(t, pieces, 1)
 	require.NotEmpty(t, pieces[0].Replica(), pieces[0].Why)
@@ -145,11 +153,11 @@ func TestLocal(t *testing.T) {
 	}
 	stock := newEvaluator(t, there)
 	f("", false, ctx, stockFeatures, stock)
-	f("", false, WithRequest(ctx, func(r *Request) { r.Pushdown = config.PushdownProvable }), stockFeatures, stock)
-	f("pushdown: off", false, WithRequest(ctx, func(r *Request) { r.Pushdown = config.PushdownOff }), stockFeatures, stock)
+	f("", false, request.With(ctx, func(r *request.Request) { r.Pushdown = config.PushdownProvable }), stockFeatures, stock)
+	f("pushdown: off", false, request.With(ctx, func(r *request.Request) { r.Pushdown = config.PushdownOff }), stockFeatures, stock)
 	off := func(c *config.Group) { c.Pushdown = config.PushdownOff }
 	f("pushdown: off", false, ctx, stockFeatures, stock, off)
-	f("pushdown: off", false, WithRequest(ctx, func(r *Request) { r.Pushdown = config.PushdownProvable }), stockFeatures, stock, off)
+	f("pushdown: off", false, request.With(ctx, func(r *request.Request) { r.Pushdown = config.PushdownProvable }), stockFeatures, stock, off)
 
 	// A selector's samples are fewer bytes than its values, in chunks.
 	f("its samples come cheaper", true, ctx, stockFeatures, stock)
@@ -174,7 +182,7 @@ func TestLocal(t *testing.T) {
 	f("", false, ctx, stockFeatures, oneprom)
 	f("the feature use-start-timestamps is not the same", false, ctx, nil, oneprom)
 	f("its samples come cheaper", true, ctx, stockFeatures, oneprom)
-	f("pushdown: off", false, WithRequest(ctx, func(r *Request) { r.Pushdown = config.PushdownOff }), stockFeatures, oneprom)
+	f("pushdown: off", false, request.With(ctx, func(r *request.Request) { r.Pushdown = config.PushdownOff }), stockFeatures, oneprom)
 	for _, kind := range []transport.Kind{transport.Thanos, transport.Mimir, transport.VictoriaMetrics} {
 		f(" has its own PromQL", false, ctx, stockFeatures, newEvaluator(t, there), func(c *config.Group) { c.Kind = kind })
 	}
@@ -193,10 +201,10 @@ func TestLocal_LabelsOfItsOwn(t *testing.T) {
 		cfg := groupOf("g", a.Server, b.Server)
 		change(&cfg)
 		s, _ := featuredSet(t, stockFeatures, cfg)
-		r := (*s.current.Load().groups()[0].replicas.Load())[0]
-		p, err := r.ready(t.Context())
+		r := firstReplica(s)
+		p, err := r.Ready(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, want, p.local)
+		require.Equal(t, want, p.Local)
 	}
 	region := func(c *config.Group) { c.Labels = map[string]string{"region": "eu"} }
 	replicas := func(c *config.Group) { c.ReplicaLabels = []string{"replica"} }
@@ -237,7 +245,7 @@ func TestProbe_FailsWhereItCannotTell(t *testing.T) {
 		cfg := groupOf("g", e.Server)
 		cfg.Labels = map[string]string{"region": "eu"}
 		s, _ := featuredSet(t, stockFeatures, cfg)
-		_, err := (*s.current.Load().groups()[0].replicas.Load())[0].ready(t.Context())
+		_, err := firstReplica(s).Ready(t.Context())
 		require.ErrorContains(t, err, "status 503", path)
 	}
 }
@@ -256,19 +264,11 @@ func TestLocal_DataThatDoesNotFit(t *testing.T) {
 	c.ms.Add(findings.Age.Milliseconds() + 1)
 	require.Empty(t, local())
 
-	r := (*g.replicas.Load())[0]
-	r.mtx.Lock()
-	r.inData = []string{"a finding"}
-	r.mtx.Unlock()
+	cfg := groupOf("g", newEvaluator(t, there).Server, newEvaluator(t, there).Server)
+	cfg.ReplicaLabels = []string{"nowhere"}
+	s, _ = featuredSet(t, stockFeatures, cfg)
+	ready(t, s)
 	require.Equal(t, "its data does not fit the group's configuration", local())
-}
-
-// TestLocal_OfMergedPieces is why they are merged, and nobody is asked.
-func TestLocal_OfMergedPieces(t *testing.T) {
-	p := &Piece{Why: "no replica is whole"}
-	why, err := p.Local(t.Context(), false)
-	require.NoError(t, err)
-	require.Equal(t, p.Why, why)
 }
 
 func TestLocal_ReplicaThatCannotBeReached(t *testing.T) {
@@ -278,7 +278,7 @@ func TestLocal_ReplicaThatCannotBeReached(t *testing.T) {
 	_, err := p.Local(t.Context(), false)
 	require.NoError(t, err)
 	e.Close()
-	p.alone.forget()
+	firstReplica(s).Forget()
 	_, err = p.Local(t.Context(), false)
 	require.ErrorContains(t, err, e.URL)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/lifetime"
+	"github.com/oneprom/oneprom/servergroup/replica"
 )
 
 // override is a backend that answers some paths (below /api/v1) otherwise: with
@@ -76,12 +77,12 @@ func setAt(t *testing.T, cfgs ...config.Group) (*Set, *clock) {
 }
 
 // probedStatus probes the only replica of a group of the server.
-func probedStatus(t *testing.T, mode config.RemoteRead, srv *httptest.Server) (ReplicaStatus, error) {
+func probedStatus(t *testing.T, mode config.RemoteRead, srv *httptest.Server) (replica.Status, error) {
 	t.Helper()
 	cfg := groupOf("a", srv)
 	cfg.RemoteRead = mode
 	s, _ := setAt(t, cfg)
-	_, err := (*s.current.Load().groups()[0].replicas.Load())[0].ready(t.Context())
+	_, err := firstReplica(s).Ready(t.Context())
 	return s.Status()[0].Replicas[0], err
 }
 
@@ -98,7 +99,7 @@ func TestProbe_PassingFailureIsNotTakenForNoExternalLabels(t *testing.T) {
 			require.ErrorContains(t, err, fmt.Sprintf("status %d", status))
 			a.on.Store(false)
 			b.on.Store(false)
-			c.ms.Add(probeRest.Milliseconds())
+			c.ms.Add(replica.ProbeRest.Milliseconds())
 			got, ws, err := selectText(t, s, `foo`, 0, 0)
 			require.NoError(t, err)
 			require.Empty(t, strs(ws))
@@ -181,29 +182,25 @@ func TestReplica_FailingRefreshKeepsTheProfile(t *testing.T) {
 	o.status = map[string]int{"/status/buildinfo": 503}
 	o.on.Store(false)
 	s, c := setAt(t, groupOf("a", serve(t, o)))
-	r := (*s.current.Load().groups()[0].replicas.Load())[0]
-	known, err := r.ready(t.Context())
+	r := firstReplica(s)
+	known, err := r.Ready(t.Context())
 	require.NoError(t, err)
 
 	o.on.Store(true)
-	c.ms.Add(profileAge.Milliseconds())
-	r.refresh()
-	r.mtx.Lock()
-	probing := r.probing
-	r.mtx.Unlock()
-	if probing != nil { // else the probe has ended already
+	c.ms.Add(replica.ProfileAge.Milliseconds())
+	if probing := r.Refresh(); probing != nil { // else the probe has ended already
 		<-probing
 	}
 	require.Contains(t, s.Status()[0].Replicas[0].LastError, "status 503")
-	p, err := r.ready(t.Context())
+	p, err := r.Ready(t.Context())
 	require.NoError(t, err)
 	require.Same(t, known, p)
 
 	o.status["/read"] = 503
-	c.ms.Add(probeRest.Milliseconds())
+	c.ms.Add(replica.ProbeRest.Milliseconds())
 	_, _, err = selectText(t, s, `foo`, 0, 0)
 	require.Error(t, err)
-	_, err = r.ready(t.Context())
+	_, err = r.Ready(t.Context())
 	require.ErrorContains(t, err, "status 503")
 }
 
@@ -219,14 +216,12 @@ func TestClose_EndsProbes(t *testing.T) {
 	cfg.Timeout = model.Duration(time.Hour)
 	s, _ := setAt(t, cfg)
 	<-asked
-	r := (*s.current.Load().groups()[0].replicas.Load())[0]
+	r := firstReplica(s)
 	query, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := r.ready(query)
+	_, err := r.Ready(query)
 	require.ErrorIs(t, err, context.Canceled)
-	r.mtx.Lock()
-	probing := r.probing
-	r.mtx.Unlock()
+	probing := r.Refresh()
 	require.NotNil(t, probing)
 
 	s.Close()
@@ -236,7 +231,7 @@ func TestClose_EndsProbes(t *testing.T) {
 		require.Fail(t, "Close did not wait for the probe")
 	}
 	<-ended
-	r.forget()
-	_, err = r.ready(t.Context())
+	r.Forget()
+	_, err = r.Ready(t.Context())
 	require.ErrorIs(t, err, lifetime.ErrEnded)
 }

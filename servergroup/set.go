@@ -17,8 +17,12 @@ import (
 	"github.com/prometheus/prometheus/discovery"
 
 	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/fanout"
 	"github.com/oneprom/oneprom/servergroup/lifetime"
+	"github.com/oneprom/oneprom/servergroup/replica"
+	"github.com/oneprom/oneprom/servergroup/request"
 	"github.com/oneprom/oneprom/servergroup/targets"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 // Options of a Set.
@@ -45,7 +49,7 @@ type Set struct {
 
 	discovery *discovery.Manager
 	life      *lifetime.Lifetime
-	healths   *healths
+	registry  *replica.Registry
 
 	apply     sync.Mutex        // held while groups are changed; guards the field below
 	undecided bool              // a Change was committed, and is neither finished nor rolled back
@@ -97,7 +101,8 @@ func NewSet(o Options) (*Set, error) {
 	}
 	life := lifetime.New()
 	s := &Set{opts: o, life: life, waiting: map[string]*entry{}}
-	s.healths = newHealths(o, life, newMetrics(o.Registerer, s))
+	s.registry = replica.NewRegistry(replica.RegistryOptions{Life: life, Logger: o.Logger, Now: o.Now, Features: o.Features, RegionConcurrency: o.RegionConcurrency}, replica.NewMetrics(o.Registerer))
+	o.Registerer.MustRegister(&healthCollector{set: s})
 	s.discovery = discovery.NewManager(life.Context(), o.Logger, o.Registerer, sdMetrics, discovery.Name("server_groups"))
 	if s.discovery == nil {
 		life.End()
@@ -120,7 +125,7 @@ func (s *Set) Close() {
 	}
 }
 
-// Ready tells whether the groups are known.
+// Ready reports whether the groups are known.
 func (s *Set) Ready() bool { return s.current.Load() != nil }
 
 // Answered tells of how many groups a replica has answered its last probe, and how many
@@ -132,7 +137,7 @@ func (s *Set) Answered() (groups, all int) {
 	}
 	list := gen.groups()
 	for _, g := range list {
-		if slices.ContainsFunc(*g.replicas.Load(), (*replica).answered) {
+		if slices.ContainsFunc(*g.replicas.Load(), (*replica.Replica).Answered) {
 			groups++
 		}
 	}
@@ -210,7 +215,7 @@ func (s *Set) receiveTargets() {
 // refreshProfiles probes replicas again now and then, so that a backend that has
 // changed is noticed, and forgets what has gone.
 func (s *Set) refreshProfiles(ctx context.Context) {
-	tick := time.NewTicker(profileAge / 2)
+	tick := time.NewTicker(replica.ProfileAge / 2)
 	defer tick.Stop()
 	for {
 		select {
@@ -241,5 +246,30 @@ func (s *Set) refresh() {
 		}
 		e.refresh()
 	}
-	s.healths.keep(gen)
+	s.keep(gen)
+}
+
+// keep forgets what is known of the replicas that a generation does not have.
+func (s *Set) keep(gen *generation) {
+	var replicas []*replica.Replica
+	regions := map[string]bool{}
+	for _, g := range gen.groups() {
+		regions[g.cfg.Region] = true
+		replicas = append(replicas, *g.replicas.Load()...)
+	}
+	s.registry.Keep(replicas, regions)
+}
+
+// View returns the groups of the moment. There are none before the first Apply.
+func (s *Set) View(ctx context.Context) *view.View {
+	partial := config.PartialWarn
+	var groups []view.Group
+	if gen := s.current.Load(); gen != nil {
+		partial = gen.partial
+		for _, g := range gen.groups() {
+			groups = append(groups, view.Group{Config: &g.cfg, Replicas: *g.replicas.Load(), Findings: g.found, Evidence: &g.scrapes, Useless: g.useless})
+		}
+	}
+	budget := &fanout.Budget{Limit: s.opts.MaxFetchedBytes, Exceeded: s.registry.Metrics.OverBudget.Inc}
+	return view.New(request.From(ctx), s.opts.Now(), partial, groups, budget, s.registry)
 }

@@ -22,6 +22,7 @@ import (
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/replica"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -37,12 +38,15 @@ func TestApply_UnchangedGroupKeepsItsReplicas(t *testing.T) {
 	require.NotSame(t, before[1], after[0])
 }
 
+// firstReplica is the first replica of the first group.
+func firstReplica(s *Set) *replica.Replica { return (*s.current.Load().groups()[0].replicas.Load())[0] }
+
 func TestApply_RunningViewDoesNotNotice(t *testing.T) {
 	s := newTestSet(t, config.PartialWarn, groupOf("a", backend(t, "")))
 	v := s.View(t.Context())
 	require.NoError(t, s.Apply(t.Context(), nil, config.PartialError))
-	require.Len(t, v.groups, 1)
-	require.Equal(t, config.PartialWarn, v.partial)
+	require.Len(t, v.Groups, 1)
+	require.False(t, v.Strict(v.Groups[0].Config))
 }
 
 func TestApply_BadConfigurationChangesNothing(t *testing.T) {
@@ -128,7 +132,7 @@ func targetsOf(url string) []*targetgroup.Group {
 func urls(g *group) []string {
 	var list []string
 	for _, r := range *g.replicas.Load() {
-		list = append(list, r.url())
+		list = append(list, r.URL())
 	}
 	return list
 }
@@ -171,7 +175,7 @@ func TestGroup_EmptyListsBeforeTheFirstTargets(t *testing.T) {
 	cfg := groupOf("a", static)
 	cfg.ServiceDiscoveryConfigs = append(cfg.ServiceDiscoveryConfigs, make(toldSD))
 	s := newTestSet(t, config.PartialWarn)
-	e, err := newEntry(cfg, s.healths)
+	e, err := newEntry(cfg, s.registry)
 	require.NoError(t, err)
 	e.begin(nil)
 	g := (*e.groups.Load())[0]
@@ -184,7 +188,7 @@ func TestGroup_EmptyListsBeforeTheFirstTargets(t *testing.T) {
 	require.True(t, e.isDiscovered())
 	require.Equal(t, []string{static.URL, told.URL}, urls(g))
 
-	changed, err := newEntry(cfg, s.healths)
+	changed, err := newEntry(cfg, s.registry)
 	require.NoError(t, err)
 	changed.begin(e)
 	changed.setTargets(nil)

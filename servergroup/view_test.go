@@ -26,7 +26,11 @@ import (
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/fanout"
+	"github.com/oneprom/oneprom/servergroup/lookup"
+	"github.com/oneprom/oneprom/servergroup/request"
 	"github.com/oneprom/oneprom/servergroup/targets"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 // backend serves promqltest `load` data as a Prometheus would.
@@ -84,9 +88,23 @@ func selectText(t *testing.T, s *Set, selector string, mint, maxt int64) (string
 	ctx, cancel := context.WithCancel(t.Context())
 	defer done.Wait()
 	defer cancel()
-	set := s.View(ctx).Select(ctx, Selection{Matchers: matchersOf(t, selector), MinT: mint, MaxT: maxt}, &done).Read()
+	set := s.View(ctx).Select(ctx, view.Selection{Matchers: matchersOf(t, selector), MinT: mint, MaxT: maxt}, &done).Read()
 	text := seriesText(t, set)
 	return text, set.Warnings(), set.Err()
+}
+
+// fetched returns the labels of the series of a selection, which must not fail, and the warnings.
+func fetched(ctx context.Context, t *testing.T, v *view.View, sel view.Selection) ([]labels.Labels, annotations.Annotations) {
+	t.Helper()
+	var done sync.WaitGroup
+	defer done.Wait()
+	set := v.Select(ctx, sel, &done).Read()
+	var list []labels.Labels
+	for set.Next() {
+		list = append(list, set.At().Labels())
+	}
+	require.NoError(t, set.Err())
+	return list, set.Warnings()
 }
 
 func seriesText(t *testing.T, set storage.SeriesSet) string {
@@ -252,7 +270,7 @@ func TestView_BudgetEndsTheQuery(t *testing.T) {
 
 func requireOverBudget(t *testing.T, err error) {
 	t.Helper()
-	var over *BudgetError
+	var over *fanout.BudgetError
 	require.ErrorAs(t, err, &over)
 	require.Contains(t, err.Error(), "query needs more than 1048576 bytes of data")
 }
@@ -282,14 +300,14 @@ func TestView_Lookups(t *testing.T) {
 	us.Labels = map[string]string{"region": "us"}
 	s := newTestSet(t, config.PartialWarn, eu, us)
 	v := s.View(t.Context())
-	all := Lookup{MinT: 0, MaxT: 60000}
+	all := lookup.Lookup{MinT: 0, MaxT: 60000}
 
-	names, _, err := v.LabelNames(t.Context(), all)
+	names, _, err := lookup.LabelNames(t.Context(), v, all)
 	require.NoError(t, err)
 	require.Equal(t, []string{"__name__", "exported_region", "i", "j", "region"}, names)
 
-	values := func(name string, l Lookup) []string {
-		got, _, err := v.LabelValues(t.Context(), name, l)
+	values := func(name string, l lookup.Lookup) []string {
+		got, _, err := lookup.LabelValues(t.Context(), v, name, l)
 		require.NoError(t, err)
 		return got
 	}
@@ -299,9 +317,9 @@ func TestView_Lookups(t *testing.T) {
 	foo := all
 	foo.Matchers = matchersOf(t, `foo`)
 	require.Equal(t, []string{"eu"}, values("region", foo))
-	require.Empty(t, values("region", Lookup{MinT: 1e12, MaxT: 1e12 + 1}), "a region without series has no value")
+	require.Empty(t, values("region", lookup.Lookup{MinT: 1e12, MaxT: 1e12 + 1}), "a region without series has no value")
 
-	series, _, err := v.Series(t.Context(), foo)
+	series, _, err := lookup.Series(t.Context(), v, foo)
 	require.NoError(t, err)
 	require.Equal(t, []labels.Labels{
 		labels.FromStrings("__name__", "foo", "exported_region", "own", "i", "1", "region", "eu"),
@@ -360,8 +378,8 @@ func TestView_Alike(t *testing.T) {
 	s, _ := setAt(t, cfg)
 	v := s.View(t.Context())
 	require.True(t, v.Alike(s.View(t.Context())))
-	require.False(t, v.Alike(s.View(WithRequest(t.Context(), func(r *Request) { r.Pushdown = config.PushdownOff }))))
-	require.False(t, v.Alike(s.View(WithRequest(t.Context(), func(r *Request) { r.Partial = config.PartialError }))))
+	require.False(t, v.Alike(s.View(request.With(t.Context(), func(r *request.Request) { r.Pushdown = config.PushdownOff }))))
+	require.False(t, v.Alike(s.View(request.With(t.Context(), func(r *request.Request) { r.Partial = config.PartialError }))))
 	cfg.Timeout++
 	require.NoError(t, s.Apply(t.Context(), []config.Group{cfg}, config.PartialWarn))
 	require.False(t, v.Alike(s.View(t.Context())))

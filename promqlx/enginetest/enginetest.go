@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Options are those of an engine for queries of upstream's tests.
+// Options returns the options of an engine that can evaluate the queries of upstream's tests.
 func Options() promql.EngineOpts {
 	return promql.EngineOpts{
 		MaxSamples:               1e6,
@@ -29,8 +29,7 @@ func Options() promql.EngineOpts {
 	}
 }
 
-// Copy is a value that outlives its query, in order of labels if it has no
-// order of its own.
+// Copy returns a copy of a value that outlives its query. A matrix is sorted by labels.
 func Copy(v parser.Value) parser.Value {
 	switch v := v.(type) {
 	case promql.Matrix:
@@ -49,13 +48,13 @@ func Copy(v parser.Value) parser.Value {
 	return v
 }
 
-// SortByLabels gives a vector an order where the engine does not.
+// SortByLabels sorts a vector whose order the engine leaves open.
 func SortByLabels(v promql.Vector) {
 	sort.Slice(v, func(i, j int) bool { return labels.Compare(v[i].Metric, v[j].Metric) < 0 })
 }
 
-// RequireSame compares the values of results, which may differ by a relative tolerance. stats
-// says that of histograms nothing but count and sum counts.
+// RequireSame compares the values of results, which may differ by a relative tolerance. If
+// stats is set, only count and sum of histograms are compared.
 func RequireSame(t testing.TB, want, got *promql.Result, tolerance float64, stats bool, what string) {
 	t.Helper()
 	if want.Err != nil {
@@ -90,7 +89,7 @@ func nearHistogram(a, b *histogram.FloatHistogram, tolerance float64, stats bool
 	})
 }
 
-// buckets are those of a histogram that hold anything.
+// buckets returns the buckets of a histogram that are not empty.
 func buckets(h *histogram.FloatHistogram) (out []histogram.Bucket[float64]) {
 	for it := h.AllBucketIterator(); it.Next(); {
 		if b := it.At(); b.Count != 0 {
@@ -107,7 +106,7 @@ func near(a, b, tolerance float64) bool {
 	return !math.IsInf(a, 0) && !math.IsInf(b, 0) && math.Abs(a-b) <= tolerance*max(math.Abs(a), math.Abs(b), 1)
 }
 
-// Lines are a value's labels and times.
+// Lines prints the labels and times of a value, a line for each series.
 func Lines(v parser.Value) []string {
 	var out []string
 	switch v := v.(type) {
@@ -138,7 +137,7 @@ type value struct {
 	h *histogram.FloatHistogram
 }
 
-// samples are those of a value.
+// samples returns the samples of a value.
 func samples(v parser.Value) (out []value) {
 	switch v := v.(type) {
 	case promql.Matrix:

@@ -2,49 +2,59 @@ package plan
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// scope is a division of all series into pieces by some labels. It decides which
-// expressions are distributive: their answer over all series is that over one piece,
-// and that over the next, and so on, where answers of different pieces differ in their
-// labels.
+// scope is a division of all series into pieces by some labels. It decides which expressions
+// are distributive over the pieces: their value over all series is the concatenation of their
+// values over the pieces, and values of different pieces differ in their labels.
 type scope struct {
 	// names are the labels, sorted.
 	names []string
 	// keeps reports whether series of two pieces always differ in one of these labels.
 	keeps func([]string) bool
-	// single says that there is but one piece, so that nothing is computed twice.
+	// single reports whether there is but one piece, so that nothing is computed twice.
 	single bool
-	// injected says that who evaluates a piece may not know the labels: what reads
-	// them as data cannot be evaluated there.
+	// injected reports whether the series of replicas may lack the labels. What reads them
+	// as data cannot be evaluated there.
 	injected bool
-	// fades says that functions and operators drop the labels.
-	fades bool
+	// dropsNames reports whether functions and operators drop the labels.
+	dropsNames bool
 }
 
-// newPartitions is the division into the partitions of a layout.
+// newPartitions returns the division into the partitions of a layout.
 func newPartitions(l Layout) *scope {
-	return &scope{names: l.names(), keeps: l.keeps, single: len(l.Partitions) == 1, injected: true}
+	known := map[string]bool{} // by names: a plan asks for the same ones many times
+	keeps := func(names []string) bool {
+		key := strings.Join(names, "\xff")
+		kept, ok := known[key]
+		if !ok {
+			kept = l.keeps(names)
+			known[key] = kept
+		}
+		return kept
+	}
+	return &scope{names: l.names(), keeps: keeps, single: len(l.Partitions) == 1, injected: true}
 }
 
-// targetLabel tells targets of a scrape apart, as a rule.
+// targetLabel is the label that distinguishes scrape targets, as a rule.
 const targetLabel = "instance"
 
-// newTargets is the division by targets.
+// newTargets returns the division by scrape targets.
 func newTargets() *scope {
 	return &scope{names: []string{targetLabel}, keeps: func(names []string) bool { return slices.Contains(names, targetLabel) }}
 }
 
-// newMetrics is the division by the names of metrics.
+// newMetrics returns the division by names of metrics.
 func newMetrics() *scope {
-	return &scope{names: []string{labels.MetricName}, keeps: func(names []string) bool { return slices.Contains(names, labels.MetricName) }, fades: true}
+	return &scope{names: []string{labels.MetricName}, keeps: func(names []string) bool { return slices.Contains(names, labels.MetricName) }, dropsNames: true}
 }
 
-// names are all labels that partitions inject, sorted.
+// names returns all labels that partitions inject, sorted.
 func (l Layout) names() []string {
 	var out []string
 	for _, p := range l.Partitions {
@@ -68,8 +78,9 @@ func (l Layout) keeps(names []string) bool {
 		return slices.ContainsFunc(l.Partitions, func(p map[string]string) bool { return p[name] == "" })
 	})
 	seen := make(map[string]bool, len(l.Partitions))
+	var key []byte
 	for _, p := range l.Partitions {
-		var key []byte
+		key = key[:0]
 		for _, name := range common {
 			key = append(append(key, p[name]...), 0xff)
 		}
@@ -81,40 +92,40 @@ func (l Layout) keeps(names []string) bool {
 	return true
 }
 
-// of reports whether an expression is distributive, and which of the labels its
-// answers carry.
-func (s *scope) of(e parser.Expr) (carries []string, ok bool) {
-	if s.fades && drops(e) {
+// distributive reports whether an expression is distributive, and which of the labels its
+// series carry.
+func (s *scope) distributive(e parser.Expr) (carries []string, ok bool) {
+	if s.dropsNames && drops(e) {
 		return nil, false
 	}
 	switch n := e.(type) {
 	case *parser.NumberLiteral, *parser.StringLiteral:
 		return nil, true
 	case *parser.ParenExpr:
-		return s.of(n.Expr)
+		return s.distributive(n.Expr)
 	case *parser.UnaryExpr:
-		return s.of(n.Expr)
+		return s.distributive(n.Expr)
 	case *parser.StepInvariantExpr:
-		return s.of(n.Expr)
+		return s.distributive(n.Expr)
 	case *parser.VectorSelector:
-		return s.names, !n.Anchored && !n.Smoothed && sayable(n.OriginalOffset) && s.keeps(s.names)
+		return s.names, !n.Anchored && !n.Smoothed && expressible(n.OriginalOffset) && s.keeps(s.names)
 	case *parser.MatrixSelector:
-		carries, ok = s.of(n.VectorSelector)
-		return carries, ok && sayable(n.Range)
+		carries, ok = s.distributive(n.VectorSelector)
+		return carries, ok && expressible(n.Range)
 	case *parser.SubqueryExpr:
-		carries, ok = s.of(n.Expr)
-		return carries, ok && sayable(n.Range, n.Step, n.OriginalOffset)
+		carries, ok = s.distributive(n.Expr)
+		return carries, ok && expressible(n.Range, n.Step, n.OriginalOffset)
 	case *parser.BinaryExpr:
-		return s.ofBinary(n)
+		return s.binary(n)
 	case *parser.AggregateExpr:
-		return s.ofAggregate(n)
+		return s.aggregate(n)
 	case *parser.Call:
-		return s.ofCall(n)
+		return s.call(n)
 	}
 	return nil, false
 }
 
-// drops reports whether an expression makes series that have no names of metrics any more.
+// drops reports whether an expression makes series without names of metrics.
 func drops(e parser.Expr) bool {
 	switch e.(type) {
 	case *parser.UnaryExpr, *parser.BinaryExpr, *parser.Call:
@@ -123,15 +134,15 @@ func drops(e parser.Expr) bool {
 	return false
 }
 
-// sayable reports whether durations are whole milliseconds, which is all that the
-// text of a query can say.
-func sayable(ds ...time.Duration) bool {
+// expressible reports whether durations are multiples of a millisecond: the text of a query
+// has no smaller unit.
+func expressible(ds ...time.Duration) bool {
 	return !slices.ContainsFunc(ds, func(d time.Duration) bool { return d%time.Millisecond != 0 })
 }
 
-func (s *scope) ofBinary(n *parser.BinaryExpr) ([]string, bool) {
-	l, lok := s.of(n.LHS)
-	r, rok := s.of(n.RHS)
+func (s *scope) binary(n *parser.BinaryExpr) ([]string, bool) {
+	l, lok := s.distributive(n.LHS)
+	r, rok := s.distributive(n.RHS)
 	if !lok || !rok {
 		return nil, false
 	}
@@ -149,8 +160,8 @@ func (s *scope) ofBinary(n *parser.BinaryExpr) ([]string, bool) {
 		return nil, false
 	}
 	matched := grouped(l, m.MatchingLabels, !m.On)
-	// A side that lacks a label does not match one that has it, but it would where
-	// neither knows the label.
+	// A side that has lost a label does not match a side that has it. It would match at a
+	// replica, whose series have the label on neither side.
 	if !slices.Equal(matched, grouped(r, m.MatchingLabels, !m.On)) || !s.keeps(matched) {
 		return nil, false
 	}
@@ -165,7 +176,7 @@ func (s *scope) ofBinary(n *parser.BinaryExpr) ([]string, bool) {
 	return matched, true
 }
 
-// oneSide is the side of a matching of which no two series may match.
+// oneSide returns the side of a matching that must be unique.
 func oneSide(n *parser.BinaryExpr) parser.Expr {
 	if n.VectorMatching.Card == parser.CardOneToMany {
 		return n.LHS
@@ -173,10 +184,10 @@ func oneSide(n *parser.BinaryExpr) parser.Expr {
 	return n.RHS
 }
 
-// unique reports whether no two series of a side can match the same: if two can, all
-// fails, but not in a partition where the other side is empty.
+// unique reports whether no two series of a side can match the same series. If two can, the
+// query fails, but a partition in which the other side is empty would not fail.
 func unique(side parser.Expr, m *parser.VectorMatching) bool {
-	if n, ok := bare(side).(*parser.AggregateExpr); ok && n.Op != parser.TOPK && n.Op != parser.BOTTOMK && n.Op != parser.COUNT_VALUES {
+	if n, ok := unwrap(side).(*parser.AggregateExpr); ok && n.Op != parser.TOPK && n.Op != parser.BOTTOMK && n.Op != parser.COUNT_VALUES {
 		switch {
 		case n.Without:
 			return !m.On && len(grouped(m.MatchingLabels, n.Grouping, true)) == 0
@@ -188,7 +199,7 @@ func unique(side parser.Expr, m *parser.VectorMatching) bool {
 	if m.On || len(m.MatchingLabels) > 0 {
 		return false
 	}
-	named := true // all selectors are of one name each
+	named := true // whether each selector is of one name
 	parser.Inspect(side, func(node parser.Node, _ []parser.Node) error {
 		switch n := node.(type) {
 		case *parser.VectorSelector:
@@ -201,8 +212,8 @@ func unique(side parser.Expr, m *parser.VectorMatching) bool {
 	return named
 }
 
-func (s *scope) ofAggregate(n *parser.AggregateExpr) ([]string, bool) {
-	carries, ok := s.of(n.Expr)
+func (s *scope) aggregate(n *parser.AggregateExpr) ([]string, bool) {
+	carries, ok := s.distributive(n.Expr)
 	if !ok || n.Param != nil && !constant(n.Param) {
 		return nil, false
 	}
@@ -220,12 +231,12 @@ func (s *scope) ofAggregate(n *parser.AggregateExpr) ([]string, bool) {
 	return nil, false
 }
 
-func (s *scope) ofCall(n *parser.Call) ([]string, bool) {
+func (s *scope) call(n *parser.Call) ([]string, bool) {
 	name := n.Func.Name
 	var carries []string
-	series := false // whether series are among the arguments
+	series := false // whether any argument is made of series
 	for _, arg := range n.Args {
-		c, ok := s.of(arg)
+		c, ok := s.distributive(arg)
 		if !ok {
 			return nil, false
 		}
@@ -251,8 +262,8 @@ func (s *scope) ofCall(n *parser.Call) ([]string, bool) {
 	return nil, false
 }
 
-// reads reports whether any of the labels that are named is not to be had where the
-// expression is evaluated.
+// reads reports whether any of the named labels may be missing where the expression is
+// evaluated.
 func (s *scope) reads(names ...parser.Expr) bool {
 	return s.injected && slices.ContainsFunc(names, func(e parser.Expr) bool { return s.anyOf(text(e)) })
 }
@@ -261,12 +272,13 @@ func (s *scope) anyOf(names ...string) bool {
 	return slices.ContainsFunc(names, func(name string) bool { return slices.Contains(s.names, name) })
 }
 
-// grouped are the labels in list, or without it those that are not.
+// grouped returns those of the labels that are in list, or, if without is set, those that are
+// not.
 func grouped(have, list []string, without bool) []string {
 	return slices.DeleteFunc(slices.Clone(have), func(name string) bool { return slices.Contains(list, name) == without })
 }
 
-// text is the value of a literal string.
+// text returns the value of a literal string; "" for other expressions.
 func text(e parser.Expr) string {
 	for {
 		switch n := e.(type) {
@@ -304,6 +316,7 @@ func hasSelector(e parser.Expr) bool {
 	return out
 }
 
+// set makes a set of names.
 func set(names ...string) map[string]bool {
 	out := make(map[string]bool, len(names))
 	for _, name := range names {
@@ -315,10 +328,10 @@ func set(names ...string) map[string]bool {
 var (
 	// scalarFunctions make numbers of numbers.
 	scalarFunctions = set("time", "pi", "max_of", "min_of")
-	// bucketFunctions put together series that differ only in their `le`.
+	// bucketFunctions combine series that differ only in their `le`.
 	bucketFunctions = set("histogram_quantile", "histogram_quantiles", "histogram_fraction")
-	// perSeries are the functions of which each series is worth what its own samples
-	// say.
+	// perSeries are the functions whose value for a series depends on the samples of that
+	// series alone.
 	perSeries = set(
 		"abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "ceil", "clamp", "clamp_max", "clamp_min",
 		"cos", "cosh", "deg", "exp", "floor", "ln", "log10", "log2", "rad", "round", "sgn", "sin", "sinh",

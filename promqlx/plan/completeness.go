@@ -8,38 +8,38 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// NeedEveryGroup returns the matchers of the selectors that every group has to answer. A
-// sum over the groups that have answered is smaller than the truth, and says that it is
-// partial. But absent() of a group that did not answer would be a falsehood, and so would
-// be series that are there only because others are not. These selectors are:
+// NeedEveryGroup returns the matchers of the selectors that every group has to answer. A sum
+// over the groups that have answered is too small, and a warning says that it is partial.
+// But absent() would be false if a group did not answer, and so would series that exist only
+// because others do not. These selectors are:
 //   - those below absent() and absent_over_time();
 //   - those on the right of `unless`;
-//   - those of an aggregation that is compared, unless it only becomes less without some
+//   - those of an aggregation that is compared, unless it can only become less without some
 //     series, and is compared to be more than something.
 //
-// What is aggregated by all labels that tell partitions apart is of one of them each:
-// there is nothing false in that.
+// Aggregations by all labels that distinguish partitions are excepted: each of their series
+// is of one partition, and a missing group makes none of them false.
 func NeedEveryGroup(e parser.Expr, layout Layout) [][]*labels.Matcher {
-	w := completeness{layout: layout}
+	w := neededSelectors{layout: layout}
 	parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
 		switch n := node.(type) {
 		case *parser.Call:
 			if n.Func.Name == "absent" || n.Func.Name == "absent_over_time" {
-				w.selectors(n)
+				w.addAll(n)
 			}
 		case *parser.BinaryExpr:
 			switch n.Op {
 			case parser.LUNLESS:
-				w.selectors(n.RHS)
+				w.addAll(n.RHS)
 			case parser.GTR, parser.GTE:
-				w.less(n.RHS)
-				w.more(n.LHS, n.ReturnBool)
+				w.addIfLess(n.RHS)
+				w.addIfMore(n.LHS, n.ReturnBool)
 			case parser.LSS, parser.LTE:
-				w.less(n.LHS)
-				w.more(n.RHS, n.ReturnBool)
+				w.addIfLess(n.LHS)
+				w.addIfMore(n.RHS, n.ReturnBool)
 			case parser.EQLC, parser.NEQ:
-				w.less(n.LHS)
-				w.less(n.RHS)
+				w.addIfLess(n.LHS)
+				w.addIfLess(n.RHS)
 			}
 		}
 		return nil
@@ -47,8 +47,8 @@ func NeedEveryGroup(e parser.Expr, layout Layout) [][]*labels.Matcher {
 	return w.needed
 }
 
-// distinguishing are the names of the labels that all partitions inject, if they inject
-// the same ones.
+// distinguishing returns the names of the labels that partitions inject, if all inject the
+// same ones.
 func (l Layout) distinguishing() []string {
 	var names []string
 	for i, p := range l.Partitions {
@@ -63,14 +63,14 @@ func (l Layout) distinguishing() []string {
 	return names
 }
 
-// completeness collects selectors that every group has to answer.
-type completeness struct {
+// neededSelectors collects the selectors that every group has to answer.
+type neededSelectors struct {
 	layout Layout
 	needed [][]*labels.Matcher
 }
 
-// selectors takes all of an expression.
-func (w *completeness) selectors(e parser.Expr) {
+// addAll adds all selectors of an expression.
+func (w *neededSelectors) addAll(e parser.Expr) {
 	parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
 		if vs, ok := node.(*parser.VectorSelector); ok {
 			w.needed = append(w.needed, vs.LabelMatchers)
@@ -79,32 +79,33 @@ func (w *completeness) selectors(e parser.Expr) {
 	})
 }
 
-// less takes the aggregations of an expression that is compared to be less than another
-// one, or equal.
-func (w *completeness) less(e parser.Expr) {
+// addIfLess adds the aggregations of an expression that is compared to be less than another
+// expression, or equal to it.
+func (w *neededSelectors) addIfLess(e parser.Expr) {
 	parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
 		if n, ok := node.(*parser.AggregateExpr); ok && !w.ofOnePartition(n) {
-			w.selectors(n)
+			w.addAll(n)
 		}
 		return nil
 	})
 }
 
-// more takes those of one that is compared to be more. A sum, a count or a maximum that
-// lacks series is less, and so what is not true of it may only be missing; with `bool` it
-// is said to be false.
-func (w *completeness) more(e parser.Expr, isBool bool) {
-	if n, ok := bare(e).(*parser.AggregateExpr); ok && !isBool {
+// addIfMore adds the aggregations of an expression that is compared to be more than another
+// one. A sum, a count or a maximum is not added: it becomes less without some series, so that
+// a series of the comparison may be missing, but none is false. With `bool` the comparison
+// would give 0 instead, which is false.
+func (w *neededSelectors) addIfMore(e parser.Expr, isBool bool) {
+	if n, ok := unwrap(e).(*parser.AggregateExpr); ok && !isBool {
 		switch n.Op {
 		case parser.SUM, parser.COUNT, parser.MAX, parser.GROUP, parser.TOPK:
 			return
 		}
 	}
-	w.less(e)
+	w.addIfLess(e)
 }
 
 // ofOnePartition reports whether each series of an aggregation is made of one partition.
-func (w *completeness) ofOnePartition(n *parser.AggregateExpr) bool {
+func (w *neededSelectors) ofOnePartition(n *parser.AggregateExpr) bool {
 	labels := w.layout.distinguishing()
 	if len(labels) == 0 {
 		return false

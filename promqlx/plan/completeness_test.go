@@ -10,7 +10,9 @@ import (
 
 	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/partition"
 	"github.com/oneprom/oneprom/servergroup/transport"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 func TestNeedEveryGroup(t *testing.T) {
@@ -56,8 +58,8 @@ func TestNeedEveryGroup(t *testing.T) {
 		cfg.Name, cfg.Labels = name, map[string]string{"region": name}
 		groups = append(groups, cfg)
 	}
-	view := servergroup.Offline(groups, config.PartialWarn, time.Unix(0, 0))
-	layout = (&Routed{Partitions: view.Partitions([]servergroup.Selection{{MaxT: 1}})}).Layout()
+	v := servergroup.Offline(groups, config.PartialWarn, time.Unix(0, 0))
+	layout = (&Routed{Partitions: partition.Of(v, []view.Selection{{MaxT: 1}})}).Layout()
 	require.Len(t, layout.Partitions, 2)
 	f(`count by (region) (a) == 0`)
 	f(`count without (job) (a) == 0`)

@@ -197,7 +197,7 @@ func has(ls labels.Labels, want map[string]string) bool {
 
 func (tr *trial) doubts(p *Part, res *promql.Result) bool {
 	for _, w := range res.Warnings {
-		if p.DoubtfulNote(w.Error()) {
+		if p.DoubtfulAnnotation(w.Error()) {
 			return true
 		}
 	}

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -21,33 +22,34 @@ type Part struct {
 	// Steps are the instants at which it is evaluated. There are none (Count is 0)
 	// where a subquery's window holds no multiple of its step.
 	Steps transport.Steps
-	// Selectors are those of Expr, in the order of parser.Inspect, for all steps.
+	// Selectors are the selectors of Expr, in the order of parser.Inspect, for all steps.
 	Selectors []Selector
-	// Reaches says of each selector which samples one step needs.
-	Reaches []Reach
-	// Carries are the injected labels that the answers carry, sorted. Answers of
-	// those that do not know them are to be given them.
+	// StepWindows are the samples of each selector that one step needs.
+	StepWindows []StepWindow
+	// Carries are the injected labels that the answers carry, sorted. They are added to the
+	// answers of replicas whose series lack them.
 	Carries []string
-	// ByTarget says that it may as well be evaluated over disjoint sets of values of
-	// the label `instance`, with all answers concatenated.
+	// ByTarget reports whether the part may be evaluated over disjoint sets of values of the
+	// label `instance`, with all answers concatenated.
 	ByTarget bool
-	// ByName says the same of disjoint sets of names of metrics, of which the selectors
-	// may find several.
+	// ByName reports the same of disjoint sets of names of metrics, where the selectors may
+	// find several names.
 	ByName bool
-	// Adds says that the rest of the expression adds the answers up. See DoubtfulNote.
+	// Adds reports whether the rest of the expression adds the answers up. See
+	// DoubtfulAnnotation.
 	Adds bool
-	// Averages says that the sums of an average are answered. See DoubtfulValue.
+	// Averages reports whether the answers are the sums of an average. See DoubtfulValue.
 	Averages bool
-	// Why it is a part.
+	// Why is the reason why it is a part.
 	Why string
 
 	// Injected are all labels that partitions inject, sorted.
 	Injected []string
 }
 
-// Reach says which samples of a selector a step t needs: those in
-// (t+From, t+To] (ms), or if Fixed in (From, To] whatever the step.
-type Reach struct {
+// StepWindow is the samples of a selector that a step t needs: those in (t+From, t+To] (ms),
+// or in (From, To] for all steps if Fixed is set.
+type StepWindow struct {
 	From, To int64
 	Fixed    bool
 }
@@ -57,14 +59,14 @@ func (p *Part) Copy() parser.Expr { return copyExpr(p.Expr) }
 
 // IsSelector reports whether the part is a vector selector.
 func (p *Part) IsSelector() bool {
-	_, ok := bare(p.Expr).(*parser.VectorSelector)
+	_, ok := unwrap(p.Expr).(*parser.VectorSelector)
 	return ok
 }
 
-// IsSelectorAtSteps reports whether the part is a vector selector that is looked at at
-// the very steps at which the part is evaluated.
-func (p *Part) IsSelectorAtSteps() bool {
-	vs, ok := bare(p.Expr).(*parser.VectorSelector)
+// IsSelectorAtItsSteps reports whether the part is a vector selector without an offset, `@` or
+// `smoothed`: its values are those at the steps of the part.
+func (p *Part) IsSelectorAtItsSteps() bool {
+	vs, ok := unwrap(p.Expr).(*parser.VectorSelector)
 	return ok && vs.OriginalOffset == 0 && vs.Timestamp == nil && !vs.Smoothed
 }
 
@@ -79,7 +81,7 @@ func (p *Part) HasSubquery() bool {
 	return found
 }
 
-// String says all of the part but its selectors.
+// String prints all of the part but its selectors.
 func (p *Part) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s at %s", p.ShownText(), steps(p.Steps))
@@ -103,24 +105,24 @@ type planner struct {
 	partitions *scope
 	targets    *scope
 	metrics    *scope
-	divided    bool                             // all parts are to be divisible by targets
-	parts      map[*parser.VectorSelector]*Part // by what stands for them
+	divided    bool                             // whether all parts must be divisible by target
+	parts      map[*parser.VectorSelector]*Part // by the selectors that stand for them
 }
 
-// place is where in the statement's expression an expression is.
+// place is where an expression is in that of the statement.
 type place struct {
-	path  []parser.Node // the way to it
-	steps transport.Steps
+	path  []parser.Node   // its ancestors, from the root
+	steps transport.Steps // at which it is evaluated
 }
 
-// endOnStep ends steps with the last instant, a step before the first if there is
-// none.
+// endOnStep moves the end of steps to the last instant. Where there is none, it is one step
+// before the start.
 func endOnStep(s transport.Steps) transport.Steps {
 	s.End = s.Start + max(floorDiv(s.End-s.Start, s.Step), -1)*s.Step
 	return s
 }
 
-// below is the place of the children of e, which is at this place.
+// below returns the place of the children of the expression e at this place.
 func (at place) below(e parser.Expr, plan *Plan) place {
 	at.path = append(slices.Clip(at.path), e)
 	switch n := e.(type) {
@@ -140,7 +142,7 @@ func (at place) below(e parser.Expr, plan *Plan) place {
 	return at
 }
 
-// stepOf is the step of a subquery in ms.
+// stepOf returns the step of a subquery in ms.
 func (p *Plan) stepOf(sq *parser.SubqueryExpr) int64 {
 	if step := sq.Step.Milliseconds(); step != 0 {
 		return step
@@ -148,7 +150,7 @@ func (p *Plan) stepOf(sq *parser.SubqueryExpr) int64 {
 	return p.subqueryStep(sq.Range.Milliseconds())
 }
 
-// rewrite returns a copy of e with its parts replaced.
+// rewrite returns a copy of e in which selectors stand for parts.
 func (pl *planner) rewrite(e parser.Expr, at place) parser.Expr {
 	below := at.below(e, pl.plan)
 	descend := func() parser.Expr {
@@ -160,15 +162,15 @@ func (pl *planner) rewrite(e parser.Expr, at place) parser.Expr {
 	case *parser.MatrixSelector:
 		return copyExpr(e)
 	case *parser.AggregateExpr:
-		if n.Op == parser.LIMITK { // takes the first series: their order is that of the selectors
+		if n.Op == parser.LIMITK { // it takes the first series: answers would come in another order
 			return copyExpr(e)
 		}
-		if out := pl.combined(n, at); out != nil {
+		if out := pl.recombine(n, at); out != nil {
 			return out
 		}
 	case *parser.Call:
 		switch n.Func.Name {
-		case "info": // looks into its arguments
+		case "info": // it reads the selectors among its arguments
 			return copyExpr(e)
 		case "absent", "absent_over_time":
 			if out := pl.absent(n, below); out != nil {
@@ -177,10 +179,10 @@ func (pl *planner) rewrite(e parser.Expr, at place) parser.Expr {
 		}
 	}
 	if e.Type() == parser.ValueTypeVector && hasSelector(e) {
-		_, ok := pl.partitions.of(e)
-		_, byTarget := pl.targets.of(e)
+		_, ok := pl.partitions.distributive(e)
+		_, byTarget := pl.targets.distributive(e)
 		if ok && (byTarget || !pl.divided) {
-			return pl.leaf(e, at, Part{Expr: copyExpr(e), ByTarget: byTarget, Why: pl.why(e)})
+			return pl.addPart(e, at, Part{Expr: copyExpr(e), ByTarget: byTarget, Why: pl.why(e)})
 		}
 	}
 	if n, ok := e.(*parser.AggregateExpr); ok && (n.Op == parser.STDDEV || n.Op == parser.STDVAR) && !inOrder(n.Expr) {
@@ -189,22 +191,22 @@ func (pl *planner) rewrite(e parser.Expr, at place) parser.Expr {
 	return descend()
 }
 
-// inOrder reports whether the answers of an expression, sorted by their labels, are in
-// the order in which the engine comes by them: not where the names of metrics, by which
-// it sorts, are gone. Of numbers far from zero, as timestamps are, the variance in
-// another order differs from the seventh digit on.
+// inOrder reports whether the answers of an expression, sorted by their labels, are in the
+// order in which the engine would evaluate them. They are not where the names of metrics,
+// which the engine sorts by, have been dropped. In another order the variance of numbers far
+// from zero, such as timestamps, differs from the seventh digit on.
 func inOrder(e parser.Expr) bool {
-	if _, ok := bare(e).(*parser.VectorSelector); ok {
+	if _, ok := unwrap(e).(*parser.VectorSelector); ok {
 		return true
 	}
 	vs := eachOf(e)
 	return vs != nil && ofOneName(vs)
 }
 
-// eachOf returns the selector of each series of which an expression makes one, nil if
-// it is not of that kind.
+// eachOf returns the only selector of an expression that makes one series of each series of
+// that selector; nil if it is no such expression.
 func eachOf(e parser.Node) *parser.VectorSelector {
-	e = bare(e)
+	e = unwrap(e)
 	switch n := e.(type) {
 	case *parser.VectorSelector:
 		return n
@@ -229,26 +231,28 @@ func ofOneName(vs *parser.VectorSelector) bool {
 	})
 }
 
-// again are the aggregations that can be made of the aggregations of pieces.
-var again = map[parser.ItemType]parser.ItemType{
+// recombinedBy are the aggregations that can be made of aggregations of pieces, with the
+// operators that combine these.
+var recombinedBy = map[parser.ItemType]parser.ItemType{
 	parser.SUM: parser.SUM, parser.COUNT: parser.SUM, parser.MIN: parser.MIN, parser.MAX: parser.MAX, parser.GROUP: parser.GROUP,
 	parser.TOPK: parser.TOPK, parser.BOTTOMK: parser.BOTTOMK,
 	parser.COUNT_VALUES: parser.SUM,
 	parser.AVG:          parser.DIV,
 }
 
-// combined makes an aggregation of the aggregations of the pieces, if it must and
-// can, or if that makes it divisible by targets. It returns nil if not.
-func (pl *planner) combined(n *parser.AggregateExpr, at place) parser.Expr {
-	op, ok := again[n.Op]
+// recombine makes an aggregation of aggregations of the pieces. It returns nil if that is not
+// possible. It also does so if there is no need: if the aggregation is distributive itself,
+// and recombining would not make it divisible by target.
+func (pl *planner) recombine(n *parser.AggregateExpr, at place) parser.Expr {
+	op, ok := recombinedBy[n.Op]
 	if !ok || n.Param != nil && !constant(n.Param) || !hasSelector(n.Expr) {
 		return nil
 	}
-	if _, ok := pl.partitions.of(n.Expr); !ok {
+	if _, ok := pl.partitions.distributive(n.Expr); !ok {
 		return nil
 	}
-	_, distributive := pl.partitions.of(n)
-	_, byTarget := pl.targets.of(n.Expr)
+	_, distributive := pl.partitions.distributive(n)
+	_, byTarget := pl.targets.distributive(n.Expr)
 	if n.Op == parser.COUNT_VALUES && pl.partitions.anyOf(text(n.Param)) {
 		return nil
 	}
@@ -263,7 +267,7 @@ func (pl *planner) combined(n *parser.AggregateExpr, at place) parser.Expr {
 		part.Why = pl.over("sum of counts")
 	}
 	out := copyExpr(n).(*parser.AggregateExpr)
-	out.Op, out.Expr = op, pl.leaf(n.Expr, at, part)
+	out.Op, out.Expr = op, pl.addPart(n.Expr, at, part)
 	if n.Op == parser.COUNT_VALUES {
 		out.Param = nil
 		if label := []string{text(n.Param)}; n.Without {
@@ -275,8 +279,8 @@ func (pl *planner) combined(n *parser.AggregateExpr, at place) parser.Expr {
 	return out
 }
 
-// average makes an average of the sums and counts of pieces. It returns nil where
-// the division would drop a label that the average keeps.
+// average makes an average of the sums and counts of pieces. It returns nil if the division
+// would drop a label that the average keeps.
 func (pl *planner) average(n *parser.AggregateExpr, at place, byTarget bool) parser.Expr {
 	if n.Without || slices.ContainsFunc(n.Grouping, func(name string) bool {
 		return name == labels.MetricName || name == "__type__" || name == "__unit__"
@@ -286,7 +290,7 @@ func (pl *planner) average(n *parser.AggregateExpr, at place, byTarget bool) par
 	total := func(op parser.ItemType) parser.Expr {
 		out := copyExpr(n).(*parser.AggregateExpr)
 		part := Part{Expr: pl.grouped(n, op), ByTarget: byTarget, Adds: op == parser.SUM, Averages: op == parser.SUM, Why: pl.over("sums over counts")}
-		out.Op, out.Expr = parser.SUM, pl.leaf(n.Expr, at, part)
+		out.Op, out.Expr = parser.SUM, pl.addPart(n.Expr, at, part)
 		return out
 	}
 	return &parser.ParenExpr{PosRange: n.PosRange, Expr: &parser.BinaryExpr{
@@ -295,7 +299,7 @@ func (pl *planner) average(n *parser.AggregateExpr, at place, byTarget bool) par
 	}}
 }
 
-// grouped is an aggregation of a piece: by the labels of the pieces, too.
+// grouped returns an aggregation of a piece, which keeps the labels of the partitions, too.
 func (pl *planner) grouped(n *parser.AggregateExpr, op parser.ItemType) *parser.AggregateExpr {
 	out := copyExpr(n).(*parser.AggregateExpr)
 	out.Op = op
@@ -306,8 +310,9 @@ func (pl *planner) grouped(n *parser.AggregateExpr, op parser.ItemType) *parser.
 	return out
 }
 
-// absent makes absent() of what is present anywhere. What stands for that keeps the
-// matchers: the answer gets its labels from them. It returns nil if it cannot.
+// absent makes absent() of what is present in any partition. The selector that stands for the
+// part keeps the matchers: absent() takes its labels from them. It returns nil if its
+// argument cannot be a part.
 func (pl *planner) absent(n *parser.Call, below place) parser.Expr {
 	arg := n.Args[0]
 	var matchers []*labels.Matcher
@@ -318,29 +323,30 @@ func (pl *planner) absent(n *parser.Call, below place) parser.Expr {
 	case *parser.MatrixSelector:
 		matchers = a.VectorSelector.(*parser.VectorSelector).LabelMatchers
 	}
-	if _, ok := pl.partitions.of(arg); !ok || !hasSelector(arg) {
+	if _, ok := pl.partitions.distributive(arg); !ok || !hasSelector(arg) {
 		return nil
 	}
-	_, byTarget := pl.targets.of(arg)
+	_, byTarget := pl.targets.distributive(arg)
 	if arg.Type() == parser.ValueTypeMatrix {
 		present = &parser.Call{Func: parser.Functions["last_over_time"], Args: parser.Expressions{present}, PosRange: n.PosRange}
 	}
 	group := &parser.AggregateExpr{Op: parser.GROUP, Expr: present, Grouping: slices.Clone(pl.partitions.names), PosRange: n.PosRange}
-	leaf := pl.leaf(arg, below, Part{Expr: group, ByTarget: byTarget, Why: pl.over("absent if not present")})
+	leaf := pl.addPart(arg, below, Part{Expr: group, ByTarget: byTarget, Why: pl.over("absent if not present")})
 	leaf.LabelMatchers = matchers
 	return &parser.Call{Func: parser.Functions["absent"], Args: parser.Expressions{leaf}, PosRange: n.PosRange}
 }
 
-// leaf makes a part of what is at a place, and returns what stands for it.
-func (pl *planner) leaf(e parser.Expr, at place, part Part) *parser.VectorSelector {
+// addPart makes a part of the expression at a place, and returns the selector that stands for
+// it.
+func (pl *planner) addPart(e parser.Expr, at place, part Part) *parser.VectorSelector {
 	part.Expr = pl.explicit(part.Expr)
 	part.Steps = at.steps
-	part.Carries, _ = pl.partitions.of(part.Expr)
+	part.Carries, _ = pl.partitions.distributive(part.Expr)
 	part.Injected = pl.partitions.names
-	_, byName := pl.metrics.of(e)
+	_, byName := pl.metrics.distributive(e)
 	inspectSelectors(part.Expr, func(vs *parser.VectorSelector, path []parser.Node) {
 		part.Selectors = append(part.Selectors, pl.plan.selector(pl.stmt, vs, slices.Concat(at.path, path)))
-		part.Reaches = append(part.Reaches, pl.plan.reach(vs, path))
+		part.StepWindows = append(part.StepWindows, pl.plan.stepWindow(vs, path))
 		part.ByName = byName && !ofOneName(vs)
 	})
 	vs := &parser.VectorSelector{PosRange: e.PositionRange()}
@@ -348,8 +354,8 @@ func (pl *planner) leaf(e parser.Expr, at place, part Part) *parser.VectorSelect
 	return vs
 }
 
-// explicit gives the subqueries of a part their steps, which elsewhere may be
-// others. It changes e.
+// explicit writes the default step into subqueries: other servers may have another default.
+// It changes e.
 func (pl *planner) explicit(e parser.Expr) parser.Expr {
 	parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
 		if sq, ok := node.(*parser.SubqueryExpr); ok {
@@ -360,35 +366,35 @@ func (pl *planner) explicit(e parser.Expr) parser.Expr {
 	return e
 }
 
-// reach is that of a selector at the end of a path through a part.
-func (p *Plan) reach(vs *parser.VectorSelector, path []parser.Node) Reach {
-	var r Reach
+// stepWindow returns the window of a selector at the end of a path through a part.
+func (p *Plan) stepWindow(vs *parser.VectorSelector, path []parser.Node) StepWindow {
+	var w StepWindow
 	shift := func(at *int64, offset int64) {
 		if at != nil {
-			r = Reach{From: *at, To: *at, Fixed: true}
+			w = StepWindow{From: *at, To: *at, Fixed: true}
 		}
-		r.From, r.To = r.From-offset, r.To-offset
+		w.From, w.To = w.From-offset, w.To-offset
 	}
 	for _, node := range path {
 		if sq, ok := node.(*parser.SubqueryExpr); ok {
 			shift(sq.Timestamp, sq.OriginalOffset.Milliseconds())
-			r.From -= sq.Range.Milliseconds()
+			w.From -= sq.Range.Milliseconds()
 		}
 	}
 	shift(vs.Timestamp, vs.OriginalOffset.Milliseconds())
 	if m := matrixOf(path); m != nil {
-		r.From -= m.Range.Milliseconds()
+		w.From -= m.Range.Milliseconds()
 	} else {
-		r.From -= p.Steps.Lookback
+		w.From -= p.Steps.Lookback
 	}
-	if offsetForgotten(vs, path) { // it is looked at without its offset
-		r.From += min(vs.OriginalOffset.Milliseconds(), 0)
-		r.To += max(vs.OriginalOffset.Milliseconds(), 0)
+	if offsetForgotten(vs, path) { // it is evaluated without its offset
+		w.From += min(vs.OriginalOffset.Milliseconds(), 0)
+		w.To += max(vs.OriginalOffset.Milliseconds(), 0)
 	}
-	return r
+	return w
 }
 
-// over says what is done with the answers of pieces.
+// over describes how answers are combined.
 func (pl *planner) over(what string) string {
 	if pl.partitions.single {
 		return what
@@ -396,7 +402,7 @@ func (pl *planner) over(what string) string {
 	return what + " over the partitions"
 }
 
-// why says why an expression is distributive.
+// why describes why an expression is distributive.
 func (pl *planner) why(e parser.Expr) string {
 	if _, ok := e.(*parser.VectorSelector); ok {
 		return "selector"
@@ -405,13 +411,13 @@ func (pl *planner) why(e parser.Expr) string {
 	parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
 		switch n := node.(type) {
 		case *parser.AggregateExpr:
-			carries, _ := pl.partitions.of(n)
+			carries, _ := pl.partitions.distributive(n)
 			out = pl.keeps("grouping", carries)
 		case *parser.BinaryExpr:
 			if n.VectorMatching == nil {
 				return nil
 			}
-			carries, _ := pl.partitions.of(n)
+			carries, _ := pl.partitions.distributive(n)
 			out = pl.keeps("matching", carries)
 		case *parser.Call:
 			if name := n.Func.Name; name == "scalar" || name == "vector" {
@@ -426,8 +432,10 @@ func (pl *planner) why(e parser.Expr) string {
 	return out
 }
 
-var errFound = fmt.Errorf("found")
+// errFound ends a walk through an expression.
+var errFound = errors.New("found")
 
+// keeps describes that an operation keeps the labels of the partitions.
 func (pl *planner) keeps(what string, carries []string) string {
 	if pl.partitions.single {
 		return "one partition"

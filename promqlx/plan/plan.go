@@ -1,6 +1,11 @@
-// Package plan makes the plan of a query: which samples its selectors need, which of
-// its sub-expressions each server group can answer by itself, and what is made of
-// those answers. A plan is a value: making it asks nobody, and it prints as text.
+// Package plan plans queries: which samples their selectors need, which sub-expressions each
+// partition of the server groups can answer by itself, and how the engine combines those
+// answers.
+//
+// Route plans a query for the groups that it sees. It finds the partitions that the
+// selectors concern, and New finds the parts. What may be a part is decided by an algebra of
+// distributive expressions (algebra.go), which parts.go applies to the expression. A Plan is
+// a value: planning sends no requests, and a plan prints as text, which tests compare.
 package plan
 
 import (
@@ -13,14 +18,14 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 
-	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/transport"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
-// Plan says what becomes of one query. It is a value: making it does no I/O.
+// Plan is the plan of one query.
 type Plan struct {
-	// Expr is evaluated by upstream's engine. It is the statement's expression with
-	// each part replaced by a vector selector, which has no offset or `@` of its own.
+	// Expr is what upstream's engine evaluates. It is the statement's expression with each
+	// part replaced by a vector selector, which has no offset or `@` of its own.
 	Expr parser.Expr
 	// Leaves are what the vector selectors of Expr stand for, in the order in which
 	// upstream's engine selects them (parser.Inspect).
@@ -31,16 +36,16 @@ type Plan struct {
 	subqueryStep func(rangeMS int64) int64
 }
 
-// Leaf is what one vector selector of a plan stands for: exactly one is set.
+// Leaf is what one vector selector of a plan stands for: exactly one field is set.
 type Leaf struct {
-	// Selector are the series themselves.
+	// Selector stands for the series themselves.
 	Selector *Selector
-	// Part are answers, that lie on the part's steps.
+	// Part stands for answers. Their samples are at the steps of the part.
 	Part *Part
 }
 
-// Layout says how series are spread: the labels that each partition injects into
-// all of its series. Partitions share no series.
+// Layout describes how series are spread over partitions: by the labels that each partition
+// injects into all of its series. Partitions share no series.
 type Layout struct {
 	Partitions []map[string]string
 }
@@ -49,16 +54,16 @@ type Layout struct {
 type Options struct {
 	// NoParts is the reason why no parts are to be made; "" if they are.
 	NoParts string
-	// Divided makes only parts that can be divided by target, smaller ones if need be:
-	// where each replica lacks a few targets, none answers another part alone.
+	// Divided makes only parts that can be divided by target, smaller ones if need be. Where
+	// each replica lacks a few targets, no replica could answer another part alone.
 	Divided bool
 }
 
 // Selector is what one vector selector of a query needs.
 type Selector struct {
-	servergroup.Selection
-	// Unused marks the second argument of info(), which looks like a selector but
-	// is not evaluated as one.
+	view.Selection
+	// Unused marks the second argument of info(). It looks like a selector but is not
+	// evaluated as one.
 	Unused bool
 }
 
@@ -66,12 +71,27 @@ type Selector struct {
 // `start()`, `end()` and durations). subqueryStep is the step (ms) of subqueries
 // that name none, by their range (ms). The statement is not changed.
 func New(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, layout Layout, o Options) *Plan {
-	p := unplanned(stmt, subqueryStep)
+	p := newPlan(stmt, subqueryStep)
 	parts := map[*parser.VectorSelector]*Part{}
 	if o.NoParts == "" && len(layout.Partitions) > 0 && !oddQuantile(stmt.Expr) {
 		pl := &planner{plan: p, stmt: stmt, partitions: newPartitions(layout), targets: newTargets(), metrics: newMetrics(), divided: o.Divided, parts: parts}
 		p.Expr = pl.rewrite(stmt.Expr, place{steps: p.Steps})
 	}
+	p.findLeaves(stmt, parts)
+	return p
+}
+
+// Leaves returns the leaves of a plan without parts, which are the selectors of the statement.
+// The arguments are as for New.
+func Leaves(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64) []Leaf {
+	p := newPlan(stmt, subqueryStep)
+	p.findLeaves(stmt, nil)
+	return p.Leaves
+}
+
+// findLeaves finds what the selectors of the expression stand for. parts are the parts by the
+// selectors that stand for them.
+func (p *Plan) findLeaves(stmt *parser.EvalStmt, parts map[*parser.VectorSelector]*Part) {
 	inspectSelectors(p.Expr, func(vs *parser.VectorSelector, path []parser.Node) {
 		leaf := Leaf{Part: parts[vs]}
 		if leaf.Part == nil {
@@ -80,22 +100,10 @@ func New(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, layout L
 		}
 		p.Leaves = append(p.Leaves, leaf)
 	})
-	return p
 }
 
-// Selectors are those of a preprocessed statement, in the order of parser.Inspect: the
-// leaves of its plan, if that has no parts. The arguments are those of New.
-func Selectors(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64) []Selector {
-	p := unplanned(stmt, subqueryStep)
-	var out []Selector
-	inspectSelectors(stmt.Expr, func(vs *parser.VectorSelector, path []parser.Node) {
-		out = append(out, p.selector(stmt, vs, path))
-	})
-	return out
-}
-
-// unplanned is the plan of a statement before anything is found out of its expression.
-func unplanned(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64) *Plan {
+// newPlan returns the plan of a statement without leaves.
+func newPlan(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64) *Plan {
 	return &Plan{Expr: stmt.Expr, subqueryStep: subqueryStep, Steps: endOnStep(transport.Steps{
 		Start: stmt.Start.UnixMilli(), End: stmt.End.UnixMilli(), Step: max(stmt.Interval.Milliseconds(), 1), Lookback: stmt.LookbackDelta.Milliseconds(),
 	})}
@@ -111,8 +119,9 @@ func inspectSelectors(e parser.Expr, f func(vs *parser.VectorSelector, path []pa
 	})
 }
 
-// oddQuantile reports whether a quantile is asked for that there is none of. The engine
-// warns of it even where there are no series, and then nobody would answer a part.
+// oddQuantile reports whether a quantile, or a ratio, is out of range or not a literal. The
+// engine warns of one out of range even where there are no series: then there would be no
+// answer to a part, and no warning.
 func oddQuantile(e parser.Expr) bool {
 	odd := false
 	parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
@@ -120,7 +129,7 @@ func oddQuantile(e parser.Expr) bool {
 		if !ok || n.Op != parser.QUANTILE && n.Op != parser.LIMIT_RATIO {
 			return nil
 		}
-		literal, ok := bare(n.Param).(*parser.NumberLiteral)
+		literal, ok := unwrap(n.Param).(*parser.NumberLiteral)
 		least := map[parser.ItemType]float64{parser.QUANTILE: 0, parser.LIMIT_RATIO: -1}[n.Op]
 		odd = odd || !ok || !(literal.Val >= least && literal.Val <= 1)
 		return nil
@@ -128,10 +137,11 @@ func oddQuantile(e parser.Expr) bool {
 	return odd
 }
 
+// selector returns what a vector selector at the end of a path needs.
 func (p *Plan) selector(stmt *parser.EvalStmt, vs *parser.VectorSelector, path []parser.Node) Selector {
 	g := p.grid(stmt, vs, path)
 	s := Selector{
-		Selection: servergroup.Selection{Matchers: vs.LabelMatchers},
+		Selection: view.Selection{Matchers: vs.LabelMatchers},
 		Unused:    isInfoArgument(vs, path),
 	}
 	// Windows are left-open: a sample exactly a range or a lookback ago is out.
@@ -142,8 +152,8 @@ func (p *Plan) selector(stmt *parser.EvalStmt, vs *parser.VectorSelector, path [
 		s.MinT -= p.Steps.Lookback
 		s.MaxT += p.Steps.Lookback
 	case matrix == nil && offsetForgotten(vs, path):
-		// What has ended by the earlier of both instants shows there, and is not
-		// covered up by what came later.
+		// A series that has ended by the earlier of the two instants has a value there.
+		// Later samples must not hide it.
 		offset := min(vs.OriginalOffset.Milliseconds(), 0)
 		s.MinT -= p.Steps.Lookback
 		s.Steps = &transport.Steps{Start: g.start + offset, End: g.end + offset, Step: g.step, Lookback: p.Steps.Lookback}
@@ -162,17 +172,18 @@ func (p *Plan) selector(stmt *parser.EvalStmt, vs *parser.VectorSelector, path [
 	return s
 }
 
-// grid are the instants (ms) at which a selector is looked at, its offset
-// applied: start, start+step, … <= end. from and to bound them as the engine
-// does, which is a little wider under subqueries.
+// grid is the instants (ms) at which a selector is evaluated, its offset applied: start,
+// start+step, … <= end. from and to bound them as the engine does, which is a little wider
+// under subqueries.
 type grid struct {
 	start, end, step int64
 	from, to         int64
 }
 
+// grid returns the instants at which a vector selector at the end of a path is evaluated.
 func (p *Plan) grid(stmt *parser.EvalStmt, vs *parser.VectorSelector, path []parser.Node) grid {
 	g := grid{from: stmt.Start.UnixMilli(), to: stmt.End.UnixMilli(), step: max(stmt.Interval.Milliseconds(), 1)}
-	aligned := false // whether a subquery has put the instants on multiples of its step
+	aligned := false // whether the instants are multiples of the step of a subquery
 	for _, node := range path {
 		sq, ok := node.(*parser.SubqueryExpr)
 		if !ok {
@@ -198,6 +209,7 @@ func (p *Plan) grid(stmt *parser.EvalStmt, vs *parser.VectorSelector, path []par
 	return g
 }
 
+// floorDiv is a / b, rounded down.
 func floorDiv(a, b int64) int64 {
 	q := a / b
 	if a%b != 0 && (a < 0) != (b < 0) {
@@ -206,7 +218,7 @@ func floorDiv(a, b int64) int64 {
 	return q
 }
 
-// matrixOf returns the range selector that a vector selector is part of.
+// matrixOf returns the range selector that a vector selector is part of; nil if there is none.
 func matrixOf(path []parser.Node) *parser.MatrixSelector {
 	if len(path) == 0 {
 		return nil
@@ -215,8 +227,8 @@ func matrixOf(path []parser.Node) *parser.MatrixSelector {
 	return m
 }
 
-// offsetForgotten reports whether the engine looks at a selector at other instants
-// than it selects samples for: timestamp() of one with `@` forgets its offset.
+// offsetForgotten reports whether the engine evaluates a selector at other instants than it
+// selects samples for: timestamp() of a selector with `@` forgets the offset.
 func offsetForgotten(vs *parser.VectorSelector, path []parser.Node) bool {
 	if vs.Timestamp == nil || vs.OriginalOffset == 0 {
 		return false
@@ -233,6 +245,8 @@ func offsetForgotten(vs *parser.VectorSelector, path []parser.Node) bool {
 	return false
 }
 
+// isInfoArgument reports whether a selector at the end of a path is the second argument of
+// info().
 func isInfoArgument(vs *parser.VectorSelector, path []parser.Node) bool {
 	for _, node := range path {
 		call, ok := node.(*parser.Call)
@@ -243,10 +257,10 @@ func isInfoArgument(vs *parser.VectorSelector, path []parser.Node) bool {
 	return false
 }
 
-// InfoSelection is the selection of info series, which the engine selects while it
-// evaluates: on the grid (ms) of the evaluator that asks, looking back.
-func (p *Plan) InfoSelection(mint, maxt, step int64, ms []*labels.Matcher) servergroup.Selection {
-	sel := servergroup.Selection{Matchers: ms, MinT: mint, MaxT: maxt}
+// InfoSelection returns the selection of info series, which the engine selects while it
+// evaluates info(): at the steps (ms) of the evaluator, with their lookback.
+func (p *Plan) InfoSelection(mint, maxt, step int64, ms []*labels.Matcher) view.Selection {
+	sel := view.Selection{Matchers: ms, MinT: mint, MaxT: maxt}
 	sel.Steps = &transport.Steps{Start: mint + p.Steps.Lookback - 1, End: maxt, Step: max(step, 1), Lookback: p.Steps.Lookback}
 	return sel
 }
@@ -272,18 +286,18 @@ func (p *Plan) String() string {
 	return p.Expression(names) + "\n" + b.String()
 }
 
-// Expression prints the expression. names are those by which the leaves are called, in
-// their order; "" for a leaf that is printed as it is.
+// Expression prints the expression. names are the names of the leaves, in their order; a leaf
+// whose name is "" is printed as it is.
 func (p *Plan) Expression(names []string) string {
-	return named(p.Expr, &names).String()
+	return withNames(p.Expr, &names).String()
 }
 
-// named is a copy of an expression for printing, in which the selectors that have
-// a name are replaced by it. It takes the names in order.
-func named(e parser.Expr, names *[]string) parser.Expr {
+// withNames returns a copy of an expression for printing, in which the selectors that have a
+// name are replaced by it. It takes the names off the list in order.
+func withNames(e parser.Expr, names *[]string) parser.Expr {
 	vs, ok := e.(*parser.VectorSelector)
 	if !ok {
-		return withChildren(e, func(child parser.Expr) parser.Expr { return named(child, names) })
+		return withChildren(e, func(child parser.Expr) parser.Expr { return withNames(child, names) })
 	}
 	name := (*names)[0]
 	*names = (*names)[1:]
@@ -293,6 +307,7 @@ func named(e parser.Expr, names *[]string) parser.Expr {
 	return &parser.VectorSelector{Name: name}
 }
 
+// String prints the selector with its window and its steps.
 func (s *Selector) String() string {
 	out := fmt.Sprintf("%s from %s to %s", transport.Selector(s.Matchers), instant(s.MinT), instant(s.MaxT))
 	switch {
@@ -306,6 +321,7 @@ func (s *Selector) String() string {
 	return out + " at " + steps(*s.Steps)
 }
 
+// steps prints instants.
 func steps(s transport.Steps) string {
 	if s.Start == s.End {
 		return instant(s.Start)
@@ -313,6 +329,7 @@ func steps(s transport.Steps) string {
 	return fmt.Sprintf("%s…%s each %s", instant(s.Start), instant(s.End), time.Duration(s.Step)*time.Millisecond)
 }
 
+// instant prints a time (ms) in seconds.
 func instant(ms int64) string {
 	return fmt.Sprintf("%d.%03d", floorDiv(ms, 1000), ms-floorDiv(ms, 1000)*1000)
 }

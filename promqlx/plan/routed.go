@@ -3,39 +3,40 @@ package plan
 import (
 	"github.com/prometheus/prometheus/promql/parser"
 
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/partition"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 // Routed is a plan for the groups that a query sees.
 type Routed struct {
 	*Plan
-	View *servergroup.View
-	// Partitions are those that a selector of the query concerns, which answer the parts.
-	// There are none where Options.NoParts is set.
-	Partitions []*servergroup.Partition
-	// NoParts is the reason why there are no parts; "" if there may be.
+	View *view.View
+	// Partitions are those that a selector of the query concerns. They answer the parts.
+	// There are none if Options.NoParts is set.
+	Partitions []*partition.Partition
+	// NoParts is the reason why there are no parts; "" if there may be some.
 	NoParts string
 }
 
-// Route plans a statement for the groups of a view. It asks nobody. The other arguments
-// are those of New.
-func Route(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, view *servergroup.View, o Options) *Routed {
-	r := &Routed{View: view, NoParts: o.NoParts}
+// Route plans a statement for the groups of a view. It sends no requests. The other arguments
+// are as for New.
+func Route(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, v *view.View, o Options) *Routed {
+	r := &Routed{View: v, NoParts: o.NoParts}
 	if r.NoParts == "" {
-		var sels []servergroup.Selection
-		for _, s := range Selectors(stmt, subqueryStep) {
-			sels = append(sels, s.Selection)
+		var sels []view.Selection
+		for _, leaf := range Leaves(stmt, subqueryStep) {
+			sels = append(sels, leaf.Selector.Selection)
 		}
-		r.Partitions = view.Partitions(sels)
-		r.NoParts = r.notWorth(len(sels))
+		r.Partitions = partition.Of(v, sels)
+		r.NoParts = r.whyNoParts(len(sels))
 	}
 	r.Plan = New(stmt, subqueryStep, r.Layout(), Options{NoParts: r.NoParts, Divided: o.Divided})
 	return r
 }
 
-// notWorth says why nothing is won by parts: they are worth it where several partitions
-// answer them in parallel, or where a backend may. It is "" if they are.
-func (r *Routed) notWorth(selectors int) string {
+// whyNoParts returns the reason why parts would bring nothing; "" if they may. They do where
+// several partitions answer them in parallel, or where a replica can evaluate them.
+func (r *Routed) whyNoParts(selectors int) string {
 	switch {
 	case selectors == 0:
 		return "there are no selectors"
@@ -47,7 +48,7 @@ func (r *Routed) notWorth(selectors int) string {
 	return ""
 }
 
-// Layout says how the series of the partitions are spread.
+// Layout returns how series are spread over the partitions.
 func (r *Routed) Layout() Layout {
 	var l Layout
 	for _, p := range r.Partitions {

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"errors"
 	"math"
 	"slices"
 
@@ -9,30 +10,36 @@ import (
 	"github.com/prometheus/prometheus/promql/parser/posrange"
 )
 
-// Text is the part in PromQL for a backend whose series lack the injected labels.
-// translate makes matchers for that backend of those of each selector.
+// Text prints the part in PromQL for a backend whose series lack the injected labels.
+// translate returns the matchers for that backend by those of a selector.
 func (p *Part) Text(translate func([]*labels.Matcher) []*labels.Matcher) string {
 	return p.printable(p.Expr, translate).String()
 }
 
-// TextFor is the text of the part for a backend, of which matchers tells what a selector
-// is there. It is not ok if that cannot be said.
-func (p *Part) TextFor(matchers func([]*labels.Matcher) ([]*labels.Matcher, bool)) (text string, ok bool) {
-	ok = true
+// ErrInexpressible is the error of a part that has no text for a replica, or whose answer has
+// annotations without positions in the query.
+var ErrInexpressible = errors.New("the part cannot be said in the words of the replica, or its answer in ours")
+
+// TextFor prints the part for a backend. matchers translates the matchers of a selector for
+// that backend, and reports whether that is possible. If it is not, the error is
+// ErrInexpressible.
+func (p *Part) TextFor(matchers func([]*labels.Matcher) ([]*labels.Matcher, bool)) (text string, err error) {
 	text = p.Text(func(ms []*labels.Matcher) []*labels.Matcher {
-		send, sayable := matchers(ms)
-		ok = ok && sayable
+		send, expressible := matchers(ms)
+		if !expressible {
+			err = ErrInexpressible
+		}
 		return send
 	})
-	return text, ok
+	return text, err
 }
 
-// ShownText is the text of the part for people, the injected labels among its matchers.
+// ShownText prints the part for people, with the matchers of injected labels.
 func (p *Part) ShownText() string {
 	return p.Text(func(ms []*labels.Matcher) []*labels.Matcher { return ms })
 }
 
-// printable is a copy of an expression that prints as the text to send.
+// printable returns a copy of an expression that prints as the text to send.
 func (p *Part) printable(e parser.Expr, translate func([]*labels.Matcher) []*labels.Matcher) parser.Expr {
 	if n, ok := e.(*parser.StepInvariantExpr); ok {
 		return p.printable(n.Expr, translate)
@@ -59,8 +66,8 @@ func (p *Part) printable(e parser.Expr, translate func([]*labels.Matcher) []*lab
 	return e
 }
 
-// enclosed puts a negative number in parentheses: what was one, as `start()` may
-// have been, binds closer than a minus.
+// enclosed puts a negative number into parentheses: it may stand for an expression that binds
+// closer than a minus sign does, such as `start()`.
 func enclosed(e parser.Expr) parser.Expr {
 	if n, ok := e.(*parser.NumberLiteral); ok && math.Signbit(n.Val) {
 		return &parser.ParenExpr{Expr: n}
@@ -68,8 +75,8 @@ func enclosed(e parser.Expr) parser.Expr {
 	return e
 }
 
-// selective adds a matcher that all series match where the others might match the
-// empty string, which the parser refuses.
+// selective adds a matcher that all series match if all others match the empty string: the
+// parser refuses such selectors.
 func selective(ms []*labels.Matcher) []*labels.Matcher {
 	if slices.ContainsFunc(ms, func(m *labels.Matcher) bool { return !m.Matches("") }) {
 		return ms
@@ -77,9 +84,9 @@ func selective(ms []*labels.Matcher) []*labels.Matcher {
 	return append(slices.Clone(ms), labels.MustNewMatcher(labels.MatchNotEqual, labels.MetricName, ""))
 }
 
-// Positions says for the place ("line:col") at which each expression of a text of
-// the part begins where it begins in the query that the part is of. The text comes
-// from Text; what cannot be parsed has no positions.
+// Positions returns where expressions begin in the query that the part is of, by where they
+// begin in a text of the part (from Text); both as "line:column". It is nil for a text that
+// cannot be parsed.
 func (p *Part) Positions(text, query string, ps parser.Parser) map[string]string {
 	sent, err := ps.ParseExpr(text)
 	if err != nil {
@@ -95,9 +102,9 @@ func (p *Part) Positions(text, query string, ps parser.Parser) map[string]string
 	return out
 }
 
-// align calls f for each two expressions that correspond in two trees.
+// align calls f for each pair of corresponding expressions in two trees.
 func align(a, b parser.Node, f func(a, b posrange.PositionRange)) {
-	a, b = bare(a), bare(b)
+	a, b = unwrap(a), unwrap(b)
 	f(a.PositionRange(), b.PositionRange())
 	as, bs := parser.Children(a), parser.Children(b)
 	if len(as) != len(bs) {
@@ -108,8 +115,8 @@ func align(a, b parser.Node, f func(a, b posrange.PositionRange)) {
 	}
 }
 
-// bare is a node without what does not change its value.
-func bare(node parser.Node) parser.Node {
+// unwrap returns a node without parentheses and step invariance, which do not change its value.
+func unwrap(node parser.Node) parser.Node {
 	for {
 		switch n := node.(type) {
 		case *parser.ParenExpr:
@@ -122,12 +129,12 @@ func bare(node parser.Node) parser.Node {
 	}
 }
 
-// copyExpr is a deep copy.
+// copyExpr returns a deep copy.
 func copyExpr(e parser.Expr) parser.Expr { return withChildren(e, copyExpr) }
 
-// withChildren is a copy of an expression with f of its children for them. It
-// shares nothing that an evaluation writes to, and leaves out of what durations
-// were computed: they were, when the statement was preprocessed.
+// withChildren returns a copy of an expression whose children are replaced by f. The copy
+// shares nothing that an evaluation writes to. It lacks the expressions of durations, which
+// were computed when the statement was preprocessed.
 func withChildren(e parser.Expr, f func(parser.Expr) parser.Expr) parser.Expr {
 	switch n := e.(type) {
 	case *parser.AggregateExpr:

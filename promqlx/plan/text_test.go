@@ -131,25 +131,25 @@ func TestPart_Positions(t *testing.T) {
 	require.Empty(t, part.Positions("sum(", query, enginetest.Options().Parser))
 }
 
-// TestPart_Reaches is what one step needs.
-func TestPart_Reaches(t *testing.T) {
+// TestPart_StepWindows is what one step needs.
+func TestPart_StepWindows(t *testing.T) {
 	const lookback = 300_000
 	for _, c := range []struct {
 		expr string
-		want []Reach
+		want []StepWindow
 	}{
-		{`m`, []Reach{{From: -lookback}}},
-		{`m offset 1m`, []Reach{{From: -lookback - 60_000, To: -60_000}}},
-		{`rate(m[2m] offset -1m)`, []Reach{{From: -60_000, To: 60_000}}},
-		{`m @ 7`, []Reach{{From: 7000 - lookback, To: 7000, Fixed: true}}},
-		{`rate(m[2m]) / e`, []Reach{{From: -120_000}, {From: -lookback}}},
-		{`max_over_time(rate(m[2m])[10m:30s] offset 5s)`, []Reach{{From: -725_000, To: -5_000}}},
-		{`max_over_time(max_over_time(m[10s:1s])[1m:1s] @ 100)`, []Reach{{From: 30_000 - lookback, To: 100_000, Fixed: true}}},
-		{`timestamp(m @ 7 offset 1s)`, []Reach{{From: 6000 - lookback, To: 7000, Fixed: true}}},
-		{`absent_over_time(m[1m])`, []Reach{{From: -60_000}}},
+		{`m`, []StepWindow{{From: -lookback}}},
+		{`m offset 1m`, []StepWindow{{From: -lookback - 60_000, To: -60_000}}},
+		{`rate(m[2m] offset -1m)`, []StepWindow{{From: -60_000, To: 60_000}}},
+		{`m @ 7`, []StepWindow{{From: 7000 - lookback, To: 7000, Fixed: true}}},
+		{`rate(m[2m]) / e`, []StepWindow{{From: -120_000}, {From: -lookback}}},
+		{`max_over_time(rate(m[2m])[10m:30s] offset 5s)`, []StepWindow{{From: -725_000, To: -5_000}}},
+		{`max_over_time(max_over_time(m[10s:1s])[1m:1s] @ 100)`, []StepWindow{{From: 30_000 - lookback, To: 100_000, Fixed: true}}},
+		{`timestamp(m @ 7 offset 1s)`, []StepWindow{{From: 6000 - lookback, To: 7000, Fixed: true}}},
+		{`absent_over_time(m[1m])`, []StepWindow{{From: -60_000}}},
 	} {
 		parts := partsOf(t, c.expr)
-		require.Equal(t, c.want, parts[0].Reaches, c.expr)
+		require.Equal(t, c.want, parts[0].StepWindows, c.expr)
 		require.Len(t, parts[0].Selectors, len(c.want))
 	}
 }
@@ -169,9 +169,9 @@ func TestPart_Doubtful(t *testing.T) {
 		{`sum without (x) (m) > 0`, []bool{false}, []bool{false}},
 	} {
 		for i, part := range partsOf(t, c.expr) {
-			require.Equal(t, c.mix[i], part.DoubtfulNote(mixture), c.expr)
+			require.Equal(t, c.mix[i], part.DoubtfulAnnotation(mixture), c.expr)
 			require.Equal(t, c.huge[i], part.DoubtfulValue(inf), c.expr)
-			require.False(t, part.DoubtfulNote("PromQL info: something else") || part.DoubtfulValue(1))
+			require.False(t, part.DoubtfulAnnotation("PromQL info: something else") || part.DoubtfulValue(1))
 		}
 	}
 }

@@ -14,16 +14,17 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/oneprom/oneprom/promqlx"
+	"github.com/oneprom/oneprom/promqlx/explain"
 	"github.com/oneprom/oneprom/proxy/api"
 	"github.com/oneprom/oneprom/proxy/tenant"
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 // Handler is /explain: what becomes of a query, in the API's envelope or as text.
 type Handler struct {
 	Engine *promqlx.Engine
-	Groups func(context.Context) *servergroup.View // as one request sees them
-	Now    func() time.Time                        // what queries without a time mean
+	Groups func(context.Context) *view.View // as one request sees them
+	Now    func() time.Time                 // what queries without a time mean
 	Logger *slog.Logger
 }
 
@@ -44,7 +45,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // explain reads the parameters of a request and explains its query.
-func (h *Handler) explain(r *http.Request) (*promqlx.Explanation, annotations.Annotations, error) {
+func (h *Handler) explain(r *http.Request) (*explain.Explanation, annotations.Annotations, error) {
 	if format := r.FormValue("format"); format != "" && format != "json" && format != "text" {
 		return nil, nil, api.BadParameter("format", fmt.Errorf("%q is neither json nor text", format))
 	}

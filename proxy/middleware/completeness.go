@@ -8,9 +8,9 @@ import (
 	"strings"
 
 	"github.com/oneprom/oneprom/proxy/api"
-	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/completeness"
 	groupconfig "github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/request"
 )
 
 const (
@@ -28,7 +28,7 @@ func Completeness(h http.Handler) http.Handler {
 		c := &completeness.Record{}
 		rec, w := api.RecorderOf(w)
 		defer rec.OnBegin(completenessHeaders(c))()
-		h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(req *servergroup.Request) { req.Record = c })))
+		h.ServeHTTP(w, r.WithContext(request.With(r.Context(), func(req *request.Request) { req.Record = c })))
 	})
 }
 
@@ -70,7 +70,7 @@ func PartialResponse(logger *slog.Logger, h http.Handler) http.Handler {
 		case said == "":
 			h.ServeHTTP(w, r)
 		default:
-			h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(req *servergroup.Request) { req.Partial = said })))
+			h.ServeHTTP(w, r.WithContext(request.With(r.Context(), func(req *request.Request) { req.Partial = said })))
 		}
 	})
 }

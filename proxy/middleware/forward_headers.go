@@ -7,7 +7,7 @@ import (
 
 	"github.com/oneprom/oneprom/proxy/api"
 	"github.com/oneprom/oneprom/proxy/config"
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/request"
 )
 
 // maxForwarded bounds the headers of one request that are passed on, in bytes: less than
@@ -35,7 +35,7 @@ func ForwardHeaders(cfg func() *config.Config, logger *slog.Logger, h http.Handl
 		case size > maxForwarded:
 			api.RespondError(w, api.NewError(http.StatusRequestHeaderFieldsTooLarge, "bad_data", fmt.Errorf("the headers of the request that are passed on to server groups have %d bytes, more than %d", size, maxForwarded)), logger)
 		case named:
-			h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(req *servergroup.Request) { req.Header = picked })))
+			h.ServeHTTP(w, r.WithContext(request.With(r.Context(), func(req *request.Request) { req.Header = picked })))
 		default:
 			h.ServeHTTP(w, r)
 		}

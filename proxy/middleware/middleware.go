@@ -15,8 +15,8 @@ import (
 	"github.com/prometheus/prometheus/util/httputil"
 
 	"github.com/oneprom/oneprom/proxy/api"
-	"github.com/oneprom/oneprom/servergroup"
 	groupconfig "github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/request"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -102,7 +102,7 @@ func AsGet(logger *slog.Logger, h http.Handler) http.HandlerFunc {
 // a warning.
 func RefusePartial(h http.Handler) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(req *servergroup.Request) { req.Partial = groupconfig.PartialError })))
+		h.ServeHTTP(w, r.WithContext(request.With(r.Context(), func(req *request.Request) { req.Partial = groupconfig.PartialError })))
 	}
 }
 
@@ -116,7 +116,7 @@ func Pushdown(logger *slog.Logger, h http.Handler) http.Handler {
 		case "", groupconfig.PushdownProvable:
 			h.ServeHTTP(w, r)
 		case groupconfig.PushdownOff:
-			h.ServeHTTP(w, r.WithContext(servergroup.WithRequest(r.Context(), func(req *servergroup.Request) { req.Pushdown = said })))
+			h.ServeHTTP(w, r.WithContext(request.With(r.Context(), func(req *request.Request) { req.Pushdown = said })))
 		default:
 			api.RespondError(w, api.NewError(http.StatusBadRequest, "bad_data", fmt.Errorf("header %s: %q is neither provable nor off", pushdownHeader, string(said))), logger)
 		}

@@ -24,6 +24,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/oneprom/oneprom/promqlx"
+	"github.com/oneprom/oneprom/promqlx/explain"
 	"github.com/oneprom/oneprom/proxy/api"
 	"github.com/oneprom/oneprom/proxy/tenant"
 )
@@ -217,12 +218,12 @@ type Listed struct {
 	ID    string           `json:"id"`
 	Query string           `json:"query"`
 	API   string           `json:"api"`
-	Start *promqlx.Seconds `json:"start,omitempty"`
-	End   *promqlx.Seconds `json:"end,omitempty"`
-	Step  promqlx.Seconds  `json:"step"` // 0 for an instant query
+	Start *explain.Seconds `json:"start,omitempty"`
+	End   *explain.Seconds `json:"end,omitempty"`
+	Step  explain.Seconds  `json:"step"` // 0 for an instant query
 	// Since is when it came, Duration how long ago that is.
 	Since    time.Time       `json:"since"`
-	Duration promqlx.Seconds `json:"duration"`
+	Duration explain.Seconds `json:"duration"`
 	// State is queued or running.
 	State     string `json:"state"`
 	Plan      string `json:"plan,omitempty"`
@@ -237,8 +238,8 @@ func (q *query) listed() Listed {
 	asked := q.question()
 	out := Listed{
 		ID: strconv.FormatInt(q.id, 10), Query: asked.Query, API: strings.TrimPrefix(q.path, "/"),
-		Start: secondsOf(asked.Start), End: secondsOf(asked.End), Step: promqlx.Seconds(asked.Interval.Seconds()),
-		Since: q.came.UTC(), Duration: promqlx.Seconds(time.Since(q.came).Seconds()), State: "queued", Plan: q.record.PlanDigest(),
+		Start: secondsOf(asked.Start), End: secondsOf(asked.End), Step: explain.Seconds(asked.Interval.Seconds()),
+		Since: q.came.UTC(), Duration: explain.Seconds(time.Since(q.came).Seconds()), State: "queued", Plan: q.record.PlanDigest(),
 		Client: q.from.client, Tenant: q.from.tenant, UserAgent: q.from.userAgent, Dashboard: q.from.dashboard, Panel: q.from.panel,
 	}
 	if !q.record.Began().IsZero() {
@@ -248,11 +249,11 @@ func (q *query) listed() Listed {
 }
 
 // secondsOf is nil for no time.
-func secondsOf(t time.Time) *promqlx.Seconds {
+func secondsOf(t time.Time) *explain.Seconds {
 	if t.IsZero() {
 		return nil
 	}
-	s := promqlx.Seconds(float64(t.UnixMilli()) / 1000)
+	s := explain.Seconds(float64(t.UnixMilli()) / 1000)
 	return &s
 }
 

@@ -10,8 +10,8 @@ import (
 
 	"github.com/oneprom/oneprom/promqlx"
 	"github.com/oneprom/oneprom/proxy/api"
-	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/request"
 )
 
 // EvaluateRule has the expression of a rule evaluated. It is listed and logged as the queries
@@ -21,7 +21,7 @@ func (qs *Queries) EvaluateRule(ctx context.Context, rule, expr string, at time.
 	q := &query{came: time.Now(), path: "/rule", from: caller{client: "rule " + rule}}
 	q.asked = &promqlx.Question{Query: api.Clip(expr, maxQueryText), Start: at, End: at}
 	complete := &completeness.Record{}
-	ctx, q.cancel = context.WithCancel(servergroup.WithRequest(promqlx.WithRecord(ctx, &q.record), func(r *servergroup.Request) { r.Record = complete }))
+	ctx, q.cancel = context.WithCancel(request.With(promqlx.WithRecord(ctx, &q.record), func(r *request.Request) { r.Record = complete }))
 	defer q.cancel()
 	qs.add(q)
 	defer qs.remove(q)

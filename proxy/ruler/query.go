@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/rules"
 
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/request"
 )
 
 // Origin is the rule that a query is of.
@@ -40,6 +40,6 @@ func (r *Ruler) query(ctx context.Context, expr string, at time.Time) (promql.Ve
 	case <-ctx.Done():
 		return nil, promql.ErrQueryCanceled("the queue of rules")
 	}
-	ctx = servergroup.WithRequest(ctx, func(q *servergroup.Request) { q.Partial = r.config.Load().Rules.PartialResponseOf(from.Group) })
+	ctx = request.With(ctx, func(q *request.Request) { q.Partial = r.config.Load().Rules.PartialResponseOf(from.Group) })
 	return r.opts.Query(ctx, from, expr, at)
 }

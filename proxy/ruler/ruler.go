@@ -23,8 +23,8 @@ import (
 	upstreamfeatures "github.com/prometheus/prometheus/util/features"
 
 	"github.com/oneprom/oneprom/proxy/config"
-	"github.com/oneprom/oneprom/servergroup"
 	groupconfig "github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/request"
 )
 
 // discoveryPace is how long the Alertmanagers that are found wait to be used. Upstream's
@@ -115,7 +115,7 @@ func New(o Options) (*Ruler, error) {
 		QueryFunc:            r.query,
 		NotifyFunc:           r.notify,
 		// Looking up the `for` state is content with the groups that answer.
-		Context:         servergroup.WithRequest(r.life, func(q *servergroup.Request) { q.Partial = groupconfig.PartialWarn }),
+		Context:         request.With(r.life, func(q *request.Request) { q.Partial = groupconfig.PartialWarn }),
 		Appendable:      r.recorder,
 		Queryable:       &memory{o.Storage, func() *config.Config { return r.config.Load() }},
 		Logger:          o.Logger.With("component", "rule manager"),

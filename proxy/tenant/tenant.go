@@ -3,7 +3,7 @@
 // A configuration with `tenants` says what a request shows to be of a tenant: a header, a
 // user whose password the listener checks, a verified client certificate. Guard.Identify
 // puts the tenant into the request's context and restricts what the server groups show of
-// themselves (servergroup.Request). Guard.Permit lets a route's requests in that it is for.
+// themselves (request.Request). Guard.Permit lets a route's requests in that it is for.
 // What no route has permitted is not sent: the default is to refuse. Without tenants,
 // everybody is shown everything.
 package tenant
@@ -23,7 +23,7 @@ import (
 	"github.com/oneprom/oneprom/proxy/admission"
 	"github.com/oneprom/oneprom/proxy/api"
 	"github.com/oneprom/oneprom/proxy/config"
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/request"
 )
 
 // Access says for whom a route is where there are tenants.
@@ -252,9 +252,9 @@ func (g *Guard) Identify(h http.Handler) http.Handler {
 		ctx := context.WithValue(r.Context(), visitorKey{}, v)
 		switch {
 		case v.Tenant == nil:
-			ctx = servergroup.WithRequest(ctx, func(r *servergroup.Request) { r.Restricted = true })
+			ctx = request.With(ctx, func(r *request.Request) { r.Restricted = true })
 		case !v.Admin:
-			ctx = servergroup.WithRequest(ctx, func(r *servergroup.Request) { r.Restricted, r.Shown = true, v.only })
+			ctx = request.With(ctx, func(r *request.Request) { r.Restricted, r.Shown = true, v.only })
 		}
 		rec, w := api.RecorderOf(w)
 		defer rec.OnBegin(v.checkPermitted)()

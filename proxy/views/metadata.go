@@ -15,7 +15,7 @@ import (
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
 	"github.com/oneprom/oneprom/proxy/api"
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/survey"
 )
 
 // Groups are the server groups as one request sees them.
@@ -23,10 +23,10 @@ type Groups interface {
 	// Exemplars finds exemplars between mint and maxt, in ms, inclusive.
 	Exemplars(ctx context.Context, mint, maxt int64, selectors [][]*labels.Matcher) ([]exemplar.QueryResult, annotations.Annotations, error)
 	// Metadata finds what is known of a metric, or of all if metric is empty.
-	Metadata(ctx context.Context, metric string) (map[string][]servergroup.Metadata, annotations.Annotations, error)
+	Metadata(ctx context.Context, metric string) (map[string][]survey.Metadata, annotations.Annotations, error)
 }
 
-var _ Groups = (*servergroup.View)(nil)
+var _ Groups = survey.Servers{}
 
 // Lookups answer what upstream would answer from its own scraping.
 type Lookups struct {
@@ -81,7 +81,7 @@ func (l Lookups) Metadata(r *http.Request) (api.Result, error) {
 	if err != nil {
 		return api.Result{}, err
 	}
-	shown := map[string][]servergroup.Metadata{}
+	shown := map[string][]survey.Metadata{}
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		if limit >= 0 && len(shown) >= limit {
 			break

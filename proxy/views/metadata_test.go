@@ -16,14 +16,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/proxy/api"
-	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/survey"
 )
 
 // fakeView answers with what it holds and remembers what it was asked.
 type fakeView struct {
 	exemplars []exemplar.QueryResult
-	metadata  map[string][]servergroup.Metadata
+	metadata  map[string][]survey.Metadata
 	warnings  annotations.Annotations
 	err       error
 
@@ -37,7 +37,7 @@ func (v *fakeView) Exemplars(_ context.Context, mint, maxt int64, selectors [][]
 	return v.exemplars, v.warnings, v.err
 }
 
-func (v *fakeView) Metadata(_ context.Context, metric string) (map[string][]servergroup.Metadata, annotations.Annotations, error) {
+func (v *fakeView) Metadata(_ context.Context, metric string) (map[string][]survey.Metadata, annotations.Annotations, error) {
 	v.metric = metric
 	return v.metadata, v.warnings, v.err
 }
@@ -118,9 +118,9 @@ func TestLookups_Failures(t *testing.T) {
 }
 
 func TestMetadata(t *testing.T) {
-	one := servergroup.Metadata{Type: "counter", Help: "One.", Unit: "seconds"}
-	two := servergroup.Metadata{Type: "gauge", Help: "Two."}
-	v := &fakeView{metadata: map[string][]servergroup.Metadata{"b": {one, two}, "a": {two}, "none": {}}}
+	one := survey.Metadata{Type: "counter", Help: "One.", Unit: "seconds"}
+	two := survey.Metadata{Type: "gauge", Help: "Two."}
+	v := &fakeView{metadata: map[string][]survey.Metadata{"b": {one, two}, "a": {two}, "none": {}}}
 	const a, b1, b2 = `"a":[{"type":"gauge","help":"Two.","unit":""}]`, `{"type":"counter","help":"One.","unit":"seconds"}`, `,{"type":"gauge","help":"Two.","unit":""}`
 	f := func(query, data string) {
 		t.Helper()

@@ -30,12 +30,12 @@ func (m Merged) Rules(r *http.Request) (api.Result, error) {
 	if err := m.Self.ask(r, "/rules", "", &self); err != nil {
 		return api.Result{}, err
 	}
-	view := m.Groups(r.Context())
-	theirs, ws, err := view.Rules(r.Context(), f.withoutAlerts)
+	servers := m.servers(r)
+	theirs, ws, err := servers.Rules(r.Context(), f.withoutAlerts)
 	if err != nil {
 		return api.Result{}, err
 	}
-	data, err := f.page(views.MergeRules(view.ShownRules(self.Groups), theirs))
+	data, err := f.page(views.MergeRules(servers.ShownRules(self.Groups), theirs))
 	return api.Result{Data: data, Warnings: ws}, err
 }
 

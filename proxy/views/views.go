@@ -21,7 +21,8 @@ import (
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
 	"github.com/oneprom/oneprom/proxy/api"
-	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/survey"
+	"github.com/oneprom/oneprom/servergroup/view"
 	"github.com/oneprom/oneprom/servergroup/views"
 )
 
@@ -30,9 +31,12 @@ import (
 // wrong with a request, upstream's own handler says: it is always asked first.
 type Merged struct {
 	Self   SelfAPI
-	Groups func(context.Context) *servergroup.View // as one request sees them
+	Groups func(context.Context) *view.View // as one request sees them
 	Parser parser.Parser
 }
+
+// servers are those of the groups that a request sees.
+func (m Merged) servers(r *http.Request) survey.Servers { return survey.Of(m.Groups(r.Context())) }
 
 // Alerts is /alerts: merged as views.MergeAlerts says, oneprom's own with those of the
 // servers.
@@ -41,9 +45,9 @@ func (m Merged) Alerts(r *http.Request) (api.Result, error) {
 	if err := m.Self.ask(r, "/alerts", r.URL.RawQuery, &self); err != nil {
 		return api.Result{}, err
 	}
-	view := m.Groups(r.Context())
-	theirs, ws, err := view.Alerts(r.Context())
-	return api.Result{Data: v1.AlertDiscovery{Alerts: views.MergeAlerts(view.ShownAlerts(self.Alerts), theirs)}, Warnings: ws}, err
+	servers := m.servers(r)
+	theirs, ws, err := servers.Alerts(r.Context())
+	return api.Result{Data: v1.AlertDiscovery{Alerts: views.MergeAlerts(servers.ShownAlerts(self.Alerts), theirs)}, Warnings: ws}, err
 }
 
 // Targets is /targets: one for each scrape pool and set of labels over all replicas and
@@ -55,7 +59,7 @@ func (m Merged) Targets(r *http.Request) (api.Result, error) {
 		return api.Result{}, err
 	}
 	params := r.URL.Query()
-	theirs, ws, err := m.Groups(r.Context()).Targets(r.Context(), params.Get("state"), params.Get("scrapePool"))
+	theirs, ws, err := m.servers(r).Targets(r.Context(), params.Get("state"), params.Get("scrapePool"))
 	return api.Result{Data: views.JoinTargets(self, theirs), Warnings: ws}, err
 }
 
@@ -77,7 +81,7 @@ func (m Merged) TargetMetadata(r *http.Request) (api.Result, error) {
 			return api.Result{}, api.BadParameter("match_target", err)
 		}
 	}
-	all, ws, err := m.Groups(r.Context()).TargetMetadata(r.Context(), ms, r.FormValue("metric"))
+	all, ws, err := m.servers(r).TargetMetadata(r.Context(), ms, r.FormValue("metric"))
 	if limit >= 0 {
 		all = all[:min(limit, len(all))]
 	}
@@ -90,7 +94,7 @@ func (m Merged) ScrapePools(r *http.Request) (api.Result, error) {
 	if err := m.Self.ask(r, "/scrape_pools", r.URL.RawQuery, &self); err != nil {
 		return api.Result{}, err
 	}
-	theirs, ws, err := m.Groups(r.Context()).ScrapePools(r.Context())
+	theirs, ws, err := m.servers(r).ScrapePools(r.Context())
 	return api.Result{Data: v1.ScrapePoolsDiscovery{ScrapePools: views.MergePools(self.ScrapePools, theirs)}, Warnings: ws}, err
 }
 
@@ -113,11 +117,11 @@ func (m Merged) OfScrapePool(path string) api.Handler {
 		if notSelf == nil {
 			return api.Result{Data: self}, nil
 		}
-		view := m.Groups(r.Context())
-		theirs, ws, err := view.OfScrapePool(r.Context(), path, params)
+		groups := m.Groups(r.Context())
+		theirs, ws, err := survey.Of(groups).OfScrapePool(r.Context(), path, params)
 		if err == nil && theirs == nil {
 			e := *api.Classify(notSelf)
-			for _, gap := range view.Ledger.Gaps() {
+			for _, gap := range groups.Ledger.Gaps() {
 				e.Err = fmt.Errorf("%w; %s", e.Err, gap.Reason)
 			}
 			err = &e
@@ -133,7 +137,7 @@ func (m Merged) Alertmanagers(r *http.Request) (api.Result, error) {
 	if err := m.Self.ask(r, "/alertmanagers", r.URL.RawQuery, &self); err != nil {
 		return api.Result{}, err
 	}
-	theirs, ws, err := m.Groups(r.Context()).Alertmanagers(r.Context())
+	theirs, ws, err := m.servers(r).Alertmanagers(r.Context())
 	return api.Result{Data: views.MergeAlertmanagers(self, theirs), Warnings: ws}, err
 }
 
@@ -157,7 +161,7 @@ func (m Merged) TSDBStatus(r *http.Request) (api.Result, error) {
 	if err != nil {
 		return api.Result{}, api.BadParameter("limit", err)
 	}
-	theirs, ws, err := m.Groups(r.Context()).TSDBStatus(r.Context(), min(limit*tsdbMargin, mostTSDB))
+	theirs, ws, err := m.servers(r).TSDBStatus(r.Context(), min(limit*tsdbMargin, mostTSDB))
 	all := views.JoinTSDB(self, theirs)
 	all.Cut(limit)
 	return api.Result{Data: all, Warnings: ws}, err
@@ -166,7 +170,7 @@ func (m Merged) TSDBStatus(r *http.Request) (api.Result, error) {
 // TSDBBlocks is /status/tsdb/blocks: the blocks of all servers, also of replicas, whose
 // blocks are not the same ones.
 func (m Merged) TSDBBlocks(r *http.Request) (api.Result, error) {
-	theirs, ws, err := m.Groups(r.Context()).TSDBBlocks(r.Context())
+	theirs, ws, err := m.servers(r).TSDBBlocks(r.Context())
 	return api.Result{Data: map[string][]tsdb.BlockMeta{"blocks": theirs}, Warnings: ws}, err
 }
 
@@ -177,7 +181,7 @@ func (m Merged) Features(r *http.Request) (api.Result, error) {
 	if err := m.Self.ask(r, "/features", r.URL.RawQuery, &self); err != nil {
 		return api.Result{}, err
 	}
-	theirs, ws, err := m.Groups(r.Context()).Features(r.Context())
+	theirs, ws, err := m.servers(r).Features(r.Context())
 	return api.Result{Data: views.MergeFeatures(self, theirs...), Warnings: ws}, err
 }
 
@@ -188,6 +192,6 @@ func (m Merged) Notifications(r *http.Request) (api.Result, error) {
 	if err := m.Self.ask(r, "/notifications", r.URL.RawQuery, &self); err != nil {
 		return api.Result{}, err
 	}
-	theirs, ws, err := m.Groups(r.Context()).Notifications(r.Context())
+	theirs, ws, err := m.servers(r).Notifications(r.Context())
 	return api.Result{Data: append(append([]notifications.Notification{}, self...), theirs...), Warnings: ws}, err
 }

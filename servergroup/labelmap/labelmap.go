@@ -4,6 +4,7 @@
 package labelmap
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -146,4 +147,10 @@ func (r *Rules) replicaName() string {
 		r.names[name] = name
 	}
 	return name
+}
+
+// ConflictText says that series of the data have a label of the name of an injected one.
+func ConflictText(name, injected, value string) string {
+	return fmt.Sprintf("series carry %s=%q already, and `labels` injects %q: they are shown with %s%s; if the data tells its %s itself, name it under `intrinsic_labels` instead",
+		name, value, injected, ExportedPrefix, name, name)
 }

@@ -14,12 +14,12 @@ import (
 // Resolved is what is left of a selector once the labels of a group have had
 // their say.
 type Resolved struct {
-	// send are the matchers for the backend.
+	// Send are the matchers for the backend.
 	Send []*labels.Matcher
-	// check are those that what the backend sends must be checked against, because
+	// Check are those that what the backend sends must be checked against, because
 	// the backend cannot.
 	Check []*labels.Matcher
-	// none says why no series of the group can match; "" if some may.
+	// None says why no series of the group can match; "" if some may.
 	None string
 }
 

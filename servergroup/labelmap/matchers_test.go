@@ -67,3 +67,17 @@ func TestForRead_EqualityWithExternalLabelIsNotIgnored(t *testing.T) {
 	require.Equal(t, `{replica=~"a\\.b",x="y",dc="other"}`, transport.Selector(got))
 	require.Equal(t, `{replica="a.b",x="y",dc="other"}`, transport.Selector(ms), "the query's own matchers are not touched")
 }
+
+func TestAnyOf(t *testing.T) {
+	odd := []string{"a.b:9090", "a+b", "(", "x|y", "[::1]:80", `back\slash`, "new\nline", "ü", "^$", "a*"}
+	for i, value := range odd {
+		m := labels.MustNewMatcher(labels.MatchRegexp, TargetLabel, AnyOf([]string{"other", value}))
+		require.True(t, m.Matches("other"))
+		for j, o := range odd {
+			require.Equal(t, i == j, m.Matches(o), "%s %s", value, o)
+		}
+	}
+	for value, unlike := range map[string]string{"a.b:9090": "axb:9090", "x|y": "x", "a*": "aa", "ü": "u"} {
+		require.False(t, labels.MustNewMatcher(labels.MatchRegexp, TargetLabel, AnyOf([]string{value})).Matches(unlike))
+	}
+}

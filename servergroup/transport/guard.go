@@ -34,3 +34,10 @@ func StackOf(panicked any) string {
 	}
 	return string(debug.Stack())
 }
+
+// Guarded is f with a panic as its error: one replica's answer may be what is broken,
+// and the others' answers still be of use.
+func Guarded(f func() error) (err error) {
+	defer Guard(&err)
+	return f()
+}

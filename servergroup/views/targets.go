@@ -59,7 +59,7 @@ func mergeTargets(count func(a, b int) int, servers []v1.TargetDiscovery) v1.Tar
 // inPool is the key of labels in a scrape pool; keys are sorted by pools first.
 func inPool(pool string, ls labels.Labels) string { return pool + "\x00" + ls.String() }
 
-// fresher tells whether a tells more of a target than b.
+// fresher reports whether a tells more of a target than b.
 func fresher(a, b *v1.Target) bool {
 	known := func(t *v1.Target) int {
 		return slices.Index([]scrape.TargetHealth{scrape.HealthUnknown, scrape.HealthBad, scrape.HealthGood}, t.Health)

@@ -1,0 +1,166 @@
+package promqlx
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/prometheus/prometheus/promql"
+	"github.com/prometheus/prometheus/promql/parser"
+	"github.com/prometheus/prometheus/storage"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/oneprom/oneprom/promqlx/answer"
+	"github.com/oneprom/oneprom/promqlx/explain"
+	"github.com/oneprom/oneprom/promqlx/plan"
+	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/request"
+	"github.com/oneprom/oneprom/servergroup/view"
+)
+
+// query is a query of upstream's engine that is planned when it is executed, for the groups
+// of that moment. Its result has the annotations that show only while series are merged.
+type query struct {
+	promql.Query
+	engine *Engine
+	text   string
+	source *source // what Query reads from
+	// parse makes Query anew: an earlier plan has replaced the expression of its statement.
+	parse func(context.Context, storage.Queryable) (promql.Query, error)
+
+	traced   bool               // whether the execution is traced
+	gaps     []completeness.Gap // what the result lacks
+	progress *progress
+}
+
+// newQuery makes a query with parse, which parses its text.
+func (e *Engine) newQuery(ctx context.Context, text string, parse func(context.Context, storage.Queryable) (promql.Query, error)) (*query, error) {
+	q := &query{engine: e, text: text, parse: parse, progress: &progress{}}
+	if err := q.renew(ctx); err != nil {
+		return nil, err
+	}
+	return q, nil
+}
+
+// renew parses the query, so that it can be planned, and closes the one that was executed
+// before.
+func (q *query) renew(ctx context.Context) error {
+	from := &source{progress: q.progress}
+	made, err := q.parse(ctx, from)
+	if err != nil {
+		return err
+	}
+	if q.Query != nil {
+		q.Close()
+	}
+	q.Query, q.source = made, from
+	return nil
+}
+
+// Exec implements promql.Query.
+func (q *query) Exec(ctx context.Context) *promql.Result {
+	record := recordOf(ctx)
+	record.follow(q.progress)
+	res := q.run(ctx, q.engine.groups.View(ctx))
+	record.setResult(res)
+	return res
+}
+
+// run executes the query over the groups of a view. What shows only during an execution
+// may ask for another plan: the query is then planned anew for the groups of that moment,
+// and nothing of the earlier execution is kept.
+func (q *query) run(ctx context.Context, view *view.View) *promql.Result {
+	o := q.engine.options()
+	var missing completeness.Missing
+	for {
+		res := q.runPlan(ctx, view, o)
+		var inconsistent *inconsistentError
+		switch {
+		case errors.Is(res.Err, answer.ErrDoubtful):
+			o.NoParts = answer.ErrDoubtful.Error()
+		case errors.Is(res.Err, errDivisible):
+			o.Divided = true
+		case errors.As(res.Err, &inconsistent):
+			missing = inconsistent.missing // not to be asked again
+		default:
+			rethrow(res.Err)
+			return res
+		}
+		if err := q.renew(ctx); err != nil {
+			return &promql.Result{Err: err}
+		}
+		view = q.engine.groups.View(ctx)
+		view.Ledger.Without = missing
+	}
+}
+
+// runPlan plans the query and executes the plan.
+func (q *query) runPlan(ctx context.Context, view *view.View, o plan.Options) *promql.Result {
+	stmt, ok := q.Statement().(*parser.EvalStmt)
+	if !ok {
+		return &promql.Result{Err: fmt.Errorf("BUG: statement of type %T", q.Statement())}
+	}
+	planned := q.plan(ctx, stmt, view, o)
+	needed := plan.NeedEveryGroup(stmt.Expr, planned.Layout())
+	stmt.Expr = planned.Expr
+	res := q.evaluate(ctx)
+	for _, w := range res.Warnings {
+		if planned.DoubtfulAnnotation(w.Error()) {
+			return &promql.Result{Err: answer.ErrDoubtful}
+		}
+	}
+	if missing := view.Ledger.Inconsistent(); res.Err == nil && len(missing) > 0 {
+		return &promql.Result{Err: &inconsistentError{missing}}
+	}
+	for _, ms := range needed {
+		if err := view.Require(ms); err != nil && res.Err == nil {
+			return &promql.Result{Err: err}
+		}
+	}
+	var unavailable *completeness.UnavailableError
+	switch {
+	case res.Err == nil:
+		q.gaps = view.Ledger.Gaps()
+		view.Report()
+	case errors.As(res.Err, &unavailable):
+		q.gaps = view.Ledger.Gaps()
+		request.From(ctx).Record.Report(q.gaps)
+	}
+	res.Warnings.Merge(view.Ledger.LateWarnings())
+	view.Ledger.Fold(res.Warnings)
+	res.Warnings.AsStrings(q.text, 0, 0) // for its side effect: annotations find their positions in the query
+	return res
+}
+
+// plan makes the plan and prepares its execution.
+func (q *query) plan(ctx context.Context, stmt *parser.EvalStmt, view *view.View, o plan.Options) *plan.Routed {
+	_, span := startSpan(ctx, "plan")
+	defer span.End()
+	planned := plan.Route(stmt, q.engine.subqueryStep, view, o)
+	var tr *explain.Trace
+	if q.traced {
+		tr = explain.NewTrace()
+	}
+	q.source.execution = &execution{engine: q.engine, text: q.text, plan: planned, divided: o.Divided, trace: tr, fetches: newFetches(planned, tr)}
+	if recordOf(ctx) != nil {
+		q.progress.setPlan(planned)
+	}
+	return planned
+}
+
+// evaluate has upstream's engine evaluate the plan. The engine asks q.source for series.
+func (q *query) evaluate(ctx context.Context) *promql.Result {
+	ctx, span := startSpan(ctx, "evaluate")
+	defer span.End()
+	res := q.Query.Exec(ctx)
+	if res.Err != nil {
+		span.SetStatus(codes.Error, res.Err.Error())
+	}
+	return res
+}
+
+// startSpan begins a span of the trace that the context belongs to, if to any.
+func startSpan(ctx context.Context, name string) (context.Context, trace.Span) {
+	return trace.SpanFromContext(ctx).TracerProvider().Tracer("promqlx").Start(ctx, name)
+}

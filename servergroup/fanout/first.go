@@ -1,0 +1,118 @@
+package fanout
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/health"
+	"github.com/oneprom/oneprom/servergroup/replica"
+	"github.com/oneprom/oneprom/servergroup/transport"
+)
+
+// First has one of several replicas do something, each of which could: the first, or
+// if that has not done it when nearly all of its answers come, or has failed, the next
+// one as well, unless retry says of its error that another replica would fail as well. Hedges
+// and retries have a budget. It returns the index of the one that has done it, or -1 and the
+// errors of those that were asked.
+func First(ctx context.Context, candidates []*replica.Replica, extra *health.Extra, retry func(error) bool, f func(ctx context.Context, i int) error) (winner int, errs []error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	type result struct {
+		i   int
+		err error
+	}
+	results := make(chan result, len(candidates))
+	begun, running := 0, 0
+	begin := func() {
+		i := begun
+		begun, running = begun+1, running+1
+		go func() { results <- result{i, transport.Guarded(func() error { return f(ctx, i) })} }()
+	}
+	begin()
+	extra.Request()
+	late := time.NewTimer(candidates[0].Health.HedgeAfter())
+	defer late.Stop()
+	winner = -1
+	for running > 0 {
+		select {
+		case <-late.C:
+			candidates[0].Health.Suspect()
+			if begun < len(candidates) && winner < 0 && extra.Spend() {
+				candidates[begun].Metrics.CountExtra(candidates[begun], "hedge")
+				begin()
+			}
+		case r := <-results:
+			running--
+			switch {
+			case winner >= 0:
+			case r.err == nil:
+				winner = r.i
+				cancel()
+			default:
+				errs = append(errs, r.err)
+				if begun == len(candidates) || !retry(r.err) || ctx.Err() != nil {
+					continue
+				}
+				if !notAsked(r.err) {
+					extra.Owe()
+				}
+				candidates[begun].Metrics.CountExtra(candidates[begun], "retry")
+				begin()
+			}
+		}
+	}
+	return winner, errs
+}
+
+// Retryable reports whether another replica may do what one has failed to do. What took
+// it too long would take another one as long.
+func Retryable(err error) bool {
+	var (
+		over *BudgetError
+		gone *completeness.UnavailableError
+	)
+	switch {
+	case errors.As(err, &over), errors.Is(err, completeness.ErrNearlyOver), errors.Is(err, context.DeadlineExceeded):
+		return false
+	case errors.As(err, &gone):
+		return slices.ContainsFunc(gone.Causes, Retryable)
+	}
+	switch transport.ClassOf(err) {
+	case transport.ClassUser, transport.ClassEvaluation, transport.ClassCanceled:
+		return false
+	}
+	return true
+}
+
+// notAsked reports whether a replica failed because its breaker is open.
+func notAsked(err error) bool {
+	var (
+		open *health.OpenError
+		gone *completeness.UnavailableError
+	)
+	if errors.As(err, &gone) {
+		return len(gone.Causes) > 0 && !slices.ContainsFunc(gone.Causes, func(err error) bool { return !notAsked(err) })
+	}
+	return errors.As(err, &open)
+}
+
+// UsableFirst sorts replicas that failed last behind the others, and those whose breaker
+// is open behind these.
+func UsableFirst(list []*replica.Replica) []*replica.Replica {
+	out := slices.Clone(list)
+	slices.SortStableFunc(out, func(a, b *replica.Replica) int { return rank(a) - rank(b) })
+	return out
+}
+
+func rank(r *replica.Replica) int {
+	switch {
+	case !r.Health.Usable():
+		return 2
+	case r.Health.Doubted():
+		return 1
+	}
+	return 0
+}

@@ -1,0 +1,321 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/fanout"
+	"github.com/oneprom/oneprom/servergroup/labelmap"
+	"github.com/oneprom/oneprom/servergroup/replica"
+	"github.com/oneprom/oneprom/servergroup/transport"
+	"github.com/oneprom/oneprom/servergroup/view"
+)
+
+// Local says why the piece is evaluated here; "" if its replica does it. selector
+// tells that it is a vector selector and nothing else.
+func (p *Piece) Local(ctx context.Context, selector bool) (why string, err error) {
+	if p.alone == nil {
+		return p.Why, nil
+	}
+	g := p.partition.members[0]
+	if g.Config.Pushdown == config.PushdownOff || p.partition.view.Request.Pushdown == config.PushdownOff {
+		return "pushdown: off", nil
+	}
+	ctx, cancel := fanout.QueryContext(ctx)
+	defer cancel()
+	prof, err := p.profile(ctx)
+	switch {
+	case err != nil:
+		return "", err
+	case prof.Local != "":
+		return prof.Local, nil
+	case len(g.Findings.List(p.partition.view.Now)) > 0 || slices.ContainsFunc(p.candidates(), (*replica.Replica).Misfits):
+		return "its data does not fit the group's configuration", nil
+	case selector && p.Steps.Count() > 1 && prof.Method == transport.StreamedRead:
+		return "its samples come cheaper than its values", nil
+	}
+	return "", nil
+}
+
+// candidates are the replicas that can answer alone, in the order in which they are
+// asked.
+func (p *Piece) candidates() []*replica.Replica {
+	return fanout.UsableFirst(append([]*replica.Replica{p.alone}, p.twins...))
+}
+
+// profile returns that of the first candidate that has one.
+func (p *Piece) profile(ctx context.Context) (*replica.Profile, error) {
+	candidates := p.candidates()
+	if prof := candidates[0].AtHand(); prof != nil {
+		return prof, nil
+	}
+	v := p.partition.view
+	found := make([]*replica.Profile, len(candidates))
+	regardless := v.Regardless()
+	winner, errs := fanout.First(ctx, candidates, v.Extra, retryable, func(ctx context.Context, i int) error {
+		return candidates[i].Attempt(ctx, regardless, func(ctx context.Context) (err error) {
+			found[i], err = candidates[i].Ready(ctx)
+			return err
+		})
+	})
+	if winner < 0 {
+		return nil, completeness.Join(errs)
+	}
+	return found[winner], nil
+}
+
+// Matchers returns what a selector is for the piece's replica, which does not have
+// the injected labels. It is not ok if the replica cannot tell, or has no such
+// series.
+func (p *Piece) Matchers(ms []*labels.Matcher) (send []*labels.Matcher, ok bool) {
+	r := p.partition.members[0].Resolve(ms)
+	if r.None != "" || len(r.Check) > 0 {
+		return nil, false
+	}
+	return labelmap.Selectable(slices.Concat(r.Send, p.narrowed)), true
+}
+
+// retryable reports whether another replica may do what one has failed to do.
+func retryable(err error) bool {
+	var unusable *UnusableError
+	return !errors.As(err, &unusable) && fanout.Retryable(err)
+}
+
+// UnusableError is an answer that the plan cannot use: the piece is to be
+// evaluated here.
+type UnusableError struct{ Why string }
+
+func (e *UnusableError) Error() string { return e.Why }
+
+// atOnce goes before expressions whose answers at several turns have something to say.
+const atOnce = "at once: "
+
+// MarkAnnotated remembers that something is said of the answers to an expression, so that those
+// at several turns are of no use. about is as for Evaluate.
+func (p *Piece) MarkAnnotated(about string) {
+	p.partition.members[0].Useless.Add(atOnce+about, "annotations", p.partition.view.Now)
+}
+
+// Annotated reports whether that was so a short while ago.
+func (p *Piece) Annotated(about string) bool {
+	_, known := p.partition.members[0].Useless.Of(atOnce+about, p.partition.view.Now)
+	return known
+}
+
+// Answer is what a backend makes of an expression.
+type Answer struct {
+	// Series have a sample for each step at which they are.
+	Series          []Evaluated
+	Warnings, Infos []string
+	Replica         string // the URL of the one that gave it
+}
+
+// Evaluated is a series of an answer.
+type Evaluated struct {
+	Labels  labels.Labels
+	Samples *dedup.Samples
+}
+
+// Evaluate has the piece's replica evaluate an expression at the piece's steps, and
+// adds the injected labels that carries names. Any error means that the piece is to
+// be evaluated here. about names the expression whatever the piece: if its answer has
+// proved to be of no use a short while ago, it is not asked for again.
+func (p *Piece) Evaluate(ctx context.Context, about, text string, carries []string) (*Answer, error) {
+	useless, now := p.partition.members[0].Useless, p.partition.view.Now
+	if why, known := useless.Of(about, now); known {
+		return nil, &UnusableError{why}
+	}
+	answer, err := p.evaluate(ctx, text, carries)
+	if unusable, ok := errors.AsType[*UnusableError](err); ok {
+		useless.Add(about, unusable.Why, now)
+	}
+	return answer, err
+}
+
+func (p *Piece) evaluate(ctx context.Context, text string, carries []string) (*Answer, error) {
+	ctx, cancel := fanout.QueryContext(ctx)
+	defer cancel()
+	v, candidates := p.partition.view, p.candidates()
+	answers := make([]*Answer, len(candidates))
+	regardless := v.Regardless()
+	winner, errs := fanout.First(ctx, candidates, v.Extra, retryable, func(ctx context.Context, i int) error {
+		return candidates[i].Attempt(ctx, regardless, func(ctx context.Context) (err error) {
+			answers[i], err = p.evaluateAt(ctx, candidates[i], text, carries)
+			return err
+		})
+	})
+	if winner < 0 {
+		return nil, completeness.Join(errs)
+	}
+	if len(errs) > 0 {
+		g := p.partition.members[0]
+		v.Ledger.LostReplicas(completeness.Outcome{Group: v.About(g), Asked: len(g.Replicas), Failed: errs})
+	}
+	answers[winner].Replica = candidates[winner].URL()
+	return answers[winner], nil
+}
+
+// evaluateAt has one replica evaluate an expression.
+func (p *Piece) evaluateAt(ctx context.Context, r *replica.Replica, text string, carries []string) (*Answer, error) {
+	prof, err := r.Ready(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var said completeness.Remarks
+	t := &view.RoutedGroup{Group: p.partition.members[0]}
+	e := &evaluation{
+		cfg: t.Config, carries: carries, builder: labels.NewScratchBuilder(16),
+		backend: func(text string) { said.Server(p.partition.view.About(t.Group), r.URL(), text) },
+	}
+	list, err := prof.Client.ForClient(p.partition.view.Request.Header).Evaluate(ctx, text, p.Steps, transport.Request{
+		Labels: e.labels, Charge: p.partition.view.Charging(r, transport.QueryAPI), Warn: e.warn, Inform: e.inform,
+	})
+	if err != nil {
+		return nil, err
+	}
+	p.partition.view.Metrics.CountSamples(r, transport.QueryAPI, list)
+	for _, s := range list {
+		samples := s.Run.(*dedup.Samples)
+		if samples.H != nil || samples.FH != nil {
+			return nil, &UnusableError{"native histograms lose what JSON cannot carry"}
+		}
+		e.answer.Series = append(e.answer.Series, Evaluated{s.Labels, samples})
+	}
+	if e.unusable != "" {
+		return nil, &UnusableError{e.unusable}
+	}
+	if doubt := replica.ClockDoubt(prof.Client); doubt != "" {
+		said.Warn(completeness.About(t.Config.Name, r.URL(), doubt))
+	}
+	ws, err := said.Verdict(&p.partition.view.Ledger, p.Steps.Start, p.Steps.End)
+	if err != nil {
+		return nil, err
+	}
+	e.answer.Warnings = append(e.answer.Warnings, slices.Sorted(maps.Keys(ws))...)
+	return &e.answer, nil
+}
+
+// evaluation takes an answer in.
+type evaluation struct {
+	cfg     *config.Group
+	carries []string
+	builder labels.ScratchBuilder
+	backend func(text string) // takes what the backend says of its data
+	answer  Answer
+
+	mtx      sync.Mutex // guards unusable and the answer's texts
+	unusable string
+}
+
+// labels adds the injected labels.
+func (e *evaluation) labels(raw []labels.Label) (labels.Labels, string) {
+	e.builder.Reset()
+	for _, l := range raw {
+		if _, injected := e.cfg.Labels[l.Name]; injected || slices.Contains(e.cfg.ReplicaLabels, l.Name) {
+			e.refuse(fmt.Sprintf("its series carry the label %q themselves", l.Name))
+			continue
+		}
+		e.builder.Add(l.Name, l.Value)
+	}
+	for _, name := range e.carries {
+		e.builder.Add(name, e.cfg.Labels[name])
+	}
+	e.builder.Sort()
+	return e.builder.Labels(), ""
+}
+
+func (e *evaluation) refuse(why string) {
+	e.mtx.Lock()
+	defer e.mtx.Unlock()
+	e.unusable = why
+}
+
+// warn takes a warning.
+func (e *evaluation) warn(text string) {
+	if transport.OfData(text) {
+		e.backend(text)
+		return
+	}
+	e.note(&e.answer.Warnings, text)
+}
+
+// aboutReplicas begins the infos of a oneprom that one of its groups answered without a
+// replica.
+var aboutReplicas = annotations.PromQLInfo.Error() + ": server group "
+
+// inform takes an info, but not of the replicas behind another oneprom: where samples
+// are fetched they are not spoken of either.
+func (e *evaluation) inform(text string) {
+	if !strings.HasPrefix(text, aboutReplicas) {
+		e.note(&e.answer.Infos, text)
+	}
+}
+
+// note takes an annotation over, which must be whole: what others say in the same
+// words is said once.
+func (e *evaluation) note(list *[]string, text string) {
+	e.mtx.Lock()
+	defer e.mtx.Unlock()
+	switch {
+	case strings.HasSuffix(text, transport.Cut), transport.Omits(text):
+		e.unusable = "its warnings are not complete"
+	case !slices.Contains(*list, text):
+		*list = append(*list, text)
+	}
+}
+
+// Late is the error of parts of which the query's time ended while partitions were asked:
+// errs are those of their fetches, nil where there was none. It names those that had not
+// answered; it is nil if all had.
+func Late(asked []*Partition, errs []error) error {
+	late := &completeness.UnavailableError{Late: true}
+	for i, err := range errs {
+		if err != nil {
+			name := asked[i].Name()
+			late.Lacks = append(late.Lacks, completeness.Lack{Group: name, Reason: fmt.Sprintf("server group %q did not answer before the query's time was over", name)})
+		}
+	}
+	if len(late.Lacks) == 0 {
+		return nil
+	}
+	return late
+}
+
+// Verdict turns what became of several partitions into warnings or an error, as if they had
+// been asked as one: errs are those of their fetches, nil where there was none.
+func Verdict(asked []*Partition, errs []error) (annotations.Annotations, error) {
+	var ws annotations.Annotations
+	all := &completeness.UnavailableError{Late: true}
+	missing, strict := 0, false
+	for i, err := range errs {
+		var gone *completeness.UnavailableError
+		switch {
+		case err == nil:
+			continue
+		case !errors.As(err, &gone):
+			return nil, err
+		}
+		missing++
+		strict = strict || slices.ContainsFunc(asked[i].members, func(g view.Group) bool { return asked[i].view.Strict(g.Config) })
+		all.Lacks = append(all.Lacks, gone.Lacks...)
+		all.Late = all.Late && gone.Late
+		for _, lack := range gone.Lacks {
+			ws.Add(&completeness.PartialWarning{Lack: lack})
+		}
+	}
+	if strict || missing > 0 && missing == len(errs) {
+		return nil, all
+	}
+	return ws, nil
+}

@@ -1,0 +1,107 @@
+package partition
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/view"
+)
+
+// Member is a group of a partition.
+type Member struct {
+	Name string
+	// Replicas is how many there are, -1 if only service discovery knows.
+	Replicas int
+}
+
+// Members are the groups of the partition, in the order of the configuration.
+func (p *Partition) Members() []Member {
+	out := make([]Member, len(p.members))
+	for i, g := range p.members {
+		out[i] = Member{Name: g.Config.Name, Replicas: len(g.Replicas)}
+		if g.Undiscovered() {
+			out[i].Replicas = -1
+		}
+	}
+	return out
+}
+
+// Unconcerned says why the partition cannot hold series of a selection; "" if it
+// may.
+func (p *Partition) Unconcerned(sel view.Selection) (why string) {
+	for _, g := range p.members {
+		if why = g.Resolve(sel.Matchers).None; why == "" {
+			return ""
+		}
+	}
+	return why
+}
+
+// Outlook is what can be said of how a partition answers a part before anyone is
+// asked.
+type Outlook struct {
+	// Remote tells that a replica may evaluate it.
+	Remote bool
+	// Why says which replica that is and on what it depends, or why it is evaluated
+	// here.
+	Why string
+}
+
+// evaluatesAsHere is what only probing a replica shows.
+const evaluatesAsHere = ", if probing shows that it evaluates as here"
+
+// Outlook returns what Choose and Local will do as far as the configuration decides
+// it.
+func (p *Partition) Outlook(n Need) Outlook {
+	g := p.members[0]
+	off := g.Config.Pushdown == config.PushdownOff || p.view.Request.Pushdown == config.PushdownOff
+	switch {
+	case len(p.members) == 1 && p.holds(n) && g.Undiscovered() && g.Config.Replicas == config.MergeAll:
+		return p.remote(off, "the only replica, if service discovery finds just one"+evaluatesAsHere)
+	case len(p.members) == 1 && p.holds(n) && g.Undiscovered():
+		return p.remote(off, "at each step the first discovered replica that is whole"+evaluatesAsHere)
+	case p.compares(n):
+		return p.remote(off, fmt.Sprintf("at each step the first of %d replicas that is whole%s", len(g.Replicas), evaluatesAsHere))
+	}
+	pieces, err := p.Choose(context.Background(), n) // which asks nobody where there is nothing to compare
+	switch {
+	case err != nil:
+		return Outlook{Why: err.Error()}
+	case pieces[0].alone == nil:
+		return Outlook{Why: pieces[0].Why}
+	}
+	return p.remote(off, pieces[0].Why+evaluatesAsHere)
+}
+
+func (p *Partition) remote(off bool, why string) Outlook {
+	if off {
+		return Outlook{Why: "pushdown: off"}
+	}
+	return Outlook{Remote: true, Why: why}
+}
+
+// compares reports whether Choose compares what replicas have missed.
+func (p *Partition) compares(n Need) bool {
+	g := p.members[0]
+	return len(p.members) == 1 && len(g.Replicas) > 1 && g.Config.Replicas != config.MergeAll && p.holds(n)
+}
+
+// holds reports whether the time_range of the first group holds all that is needed.
+func (p *Partition) holds(n Need) bool {
+	lo, hi := p.members[0].Config.TimeRange.Bounds(p.view.Now)
+	for _, r := range n.Reaches {
+		if from, to := r.window(n.Steps.Start, n.Steps.End); from < lo || to > hi {
+			return false
+		}
+	}
+	return true
+}
+
+// Matchers returns what a selector is for a replica of the partition, which is one
+// group. See Piece.Matchers.
+func (p *Partition) Matchers(ms []*labels.Matcher) (send []*labels.Matcher, ok bool) {
+	return (&Piece{partition: p}).Matchers(ms)
+}

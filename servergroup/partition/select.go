@@ -1,0 +1,100 @@
+package partition
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/prometheus/prometheus/storage"
+	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/fanout"
+	"github.com/oneprom/oneprom/servergroup/replica"
+	"github.com/oneprom/oneprom/servergroup/routing"
+	"github.com/oneprom/oneprom/servergroup/view"
+)
+
+// Select starts to fetch the selection, from the replicas of the piece and of its targets
+// only, and returns at once. See View.Select.
+func (p *Piece) Select(ctx context.Context, sel view.Selection, done *sync.WaitGroup) *view.Fetch {
+	return view.Later(ctx, done, func() ([]storage.Series, annotations.Annotations, error) { return view.Listed(p.fetch(ctx, sel)) })
+}
+
+// fetch gets the selection from the piece's replicas.
+func (p *Piece) fetch(ctx context.Context, sel view.Selection) ([]*dedup.Series, annotations.Annotations, error) {
+	v := p.partition.view
+	ts := p.routedGroups(sel)
+	if len(p.narrowed) > 0 {
+		sel.Matchers = slices.Concat(sel.Matchers, p.narrowed)
+		for i := range ts {
+			ts[i].Route = routing.To(ts[i].Config, ts[i].With(sel.Matchers), ts[i].Route.MinT, ts[i].Route.MaxT, v.Now)
+		}
+	}
+	switch {
+	case !p.partition.Single():
+		return v.FetchFrom(ctx, sel, ts, v.RecordFetch(sel))
+	case p.alone == nil:
+		return v.FetchFrom(ctx, sel, ts, func(o completeness.Outcome) { v.Ledger.RecordPartial(o, sel.MinT, sel.MaxT) })
+	}
+	return p.fetchAlone(ctx, sel, ts)
+}
+
+// fetchAlone gets the selection from the piece's replica, or from another one that can
+// answer alone. If none of them answers, it is merged of the others, and the answer
+// says that it is partial: they have missed something.
+func (p *Piece) fetchAlone(ctx context.Context, sel view.Selection, ts []view.RoutedGroup) ([]*dedup.Series, annotations.Annotations, error) {
+	v := p.partition.view
+	if len(ts) == 0 {
+		return v.FetchFrom(ctx, sel, ts, nil)
+	}
+	type answer struct {
+		list []*dedup.Series
+		ws   annotations.Annotations
+	}
+	from := func(ctx context.Context, list []*replica.Replica) (a answer, err error) {
+		some := slices.Clone(ts)
+		for i := range some {
+			some[i].Replicas, some[i].Holders = list, len(list)
+		}
+		a.list, a.ws, err = v.FetchFrom(ctx, sel, some, nil)
+		return a, err
+	}
+	candidates := p.candidates()
+	answers := make([]answer, len(candidates))
+	winner, errs := fanout.First(ctx, candidates, v.Extra, retryable, func(ctx context.Context, i int) (err error) {
+		answers[i], err = from(ctx, candidates[i:i+1])
+		return err
+	})
+	lost := completeness.Outcome{Group: v.About(ts[0].Group), Asked: len(p.partition.members[0].Replicas)}
+	for _, err := range errs {
+		if gone, ok := errors.AsType[*completeness.UnavailableError](err); ok {
+			lost.Failed = append(lost.Failed, gone.Causes...)
+		}
+	}
+	if winner >= 0 {
+		a := answers[winner]
+		if len(lost.Failed) > 0 {
+			a.ws.Add(&completeness.LostReplicas{Outcome: lost})
+		}
+		return a.list, a.ws, nil
+	}
+	first := errs[0]
+	others := slices.DeleteFunc(slices.Clone(p.partition.members[0].Replicas), func(r *replica.Replica) bool { return slices.Contains(candidates, r) })
+	if len(others) == 0 || !slices.ContainsFunc(errs, retryable) || ctx.Err() != nil {
+		return nil, nil, first
+	}
+	a, err := from(ctx, others)
+	if err != nil {
+		return nil, a.ws, err
+	}
+	lost.Needed = true
+	if lost.Group.Strict {
+		return nil, a.ws, &completeness.UnavailableError{Lacks: []completeness.Lack{lost.Lack()}, Causes: lost.Failed}
+	}
+	a.ws.Add(&completeness.PartialWarning{Lack: lost.Lack()})
+	v.Ledger.AddGap(lost.Group, sel.MinT, sel.MaxT, lost.String())
+	return a.list, a.ws, nil
+}

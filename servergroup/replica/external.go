@@ -1,0 +1,122 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"gopkg.in/yaml.v3"
+
+	"github.com/oneprom/oneprom/servergroup/transport"
+)
+
+// unknownLabelsError says why it cannot be told which external labels a backend
+// adds. It is no failure of the backend.
+type unknownLabelsError struct{ why string }
+
+func (e *unknownLabelsError) Error() string { return e.why }
+
+// Unreadable tells a refusal, or an answer that nothing can be made of.
+func Unreadable(err error) bool {
+	return transport.Refused(err) || transport.ClassOf(err) == transport.ClassContent
+}
+
+// readConfiguration reads the external labels of a backend's configuration, where
+// it is shown.
+func (r *Replica) readConfiguration(ctx context.Context, p *Profile) error {
+	if !p.Dialect.ExternalLabels {
+		return nil
+	}
+	configured, err := r.configuredLabels(ctx)
+	if err != nil && !Unreadable(err) {
+		return err
+	}
+	p.configured = configured
+	return nil
+}
+
+// findExternalLabels finds the labels that the backend's remote read adds to each
+// series. Its configuration tells; a sample series is only compared where that is
+// not shown, as a series may have labels of its own of the same names. The error
+// is an *unknownLabelsError if neither tells.
+func (r *Replica) findExternalLabels(ctx context.Context, p *Profile) (err error) {
+	switch {
+	case !p.Dialect.ExternalLabels:
+	case p.configured != nil:
+		p.External = p.configured
+	default:
+		p.External, err = r.sampledLabels(ctx, p)
+		p.configured = p.External
+	}
+	return err
+}
+
+// configuredLabels reads global.external_labels of the backend's configuration. It
+// returns nil for an error only.
+func (r *Replica) configuredLabels(ctx context.Context) (map[string]string, error) {
+	var status struct {
+		YAML string `json:"yaml"`
+	}
+	if err := r.client.Status(ctx, "config", &status); err != nil {
+		return nil, err
+	}
+	var cfg struct {
+		Global struct {
+			ExternalLabels map[string]string `yaml:"external_labels"`
+		} `yaml:"global"`
+	}
+	if err := yaml.Unmarshal([]byte(status.YAML), &cfg); err != nil {
+		return nil, &transport.Error{Class: transport.ClassContent, URL: r.URL(), Err: fmt.Errorf("configuration: %w", err)}
+	}
+	if cfg.Global.ExternalLabels == nil {
+		return map[string]string{}, nil
+	}
+	return cfg.Global.ExternalLabels, nil
+}
+
+// sampledLabels compares how the query API and remote read show one series.
+func (r *Replica) sampledLabels(ctx context.Context, p *Profile) (map[string]string, error) {
+	now := r.now().UnixMilli()
+	const notShown = "the backend does not show its configuration, and "
+	shown, err := p.Client.UpSeries(ctx, now)
+	switch {
+	case err != nil && Unreadable(err):
+		return nil, &unknownLabelsError{notShown + "does not answer a query: " + err.Error()}
+	case err != nil:
+		return nil, err
+	case len(shown) == 0:
+		return nil, &unknownLabelsError{notShown + "has no series `up` to tell them by"}
+	}
+	own := shown[0]
+	noLabels := func(raw []labels.Label) (labels.Labels, string) { return labels.New(cloneLabels(raw)...), "" }
+	req := transport.Request{MinT: now - 5*60*1000, MaxT: now, Labels: noLabels}
+	own.Range(func(l labels.Label) {
+		// A regular expression, as in forRead.
+		req.Matchers = append(req.Matchers, labels.MustNewMatcher(labels.MatchRegexp, l.Name, regexp.QuoteMeta(l.Value)))
+	})
+	read, err := p.Client.Fetch(ctx, p.Method, req)
+	switch {
+	case err != nil && Unreadable(err):
+		return nil, &unknownLabelsError{notShown + "does not answer remote read: " + err.Error()}
+	case err != nil:
+		return nil, err
+	case len(read) != 1:
+		return nil, &unknownLabelsError{fmt.Sprintf("%sremote read finds %d series for %s", notShown, len(read), own)}
+	}
+	external := map[string]string{}
+	read[0].Labels.Range(func(l labels.Label) {
+		if !own.Has(l.Name) {
+			external[l.Name] = l.Value
+		}
+	})
+	return external, nil
+}
+
+func cloneLabels(raw []labels.Label) []labels.Label {
+	out := make([]labels.Label, len(raw))
+	for i, l := range raw {
+		out[i] = labels.Label{Name: string([]byte(l.Name)), Value: string([]byte(l.Value))}
+	}
+	return out
+}

@@ -1,0 +1,50 @@
+package replica
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/oneprom/oneprom/servergroup/config"
+)
+
+// DifferentExternalLabels tells of replicas of a group whose external labels are not the
+// same, but for the replica labels: they may not be replicas.
+func DifferentExternalLabels(cfg *config.Group, replicas []*Replica) []string {
+	var texts []string
+	var first *Profile
+	var firstURL string
+	for _, r := range replicas {
+		r.mtx.Lock()
+		p := r.profile
+		r.mtx.Unlock()
+		if p == nil || p.configured == nil {
+			continue
+		}
+		if first == nil {
+			first, firstURL = p, r.URL()
+			continue
+		}
+		for _, name := range differing(first.configured, p.configured) {
+			if slices.Contains(cfg.ReplicaLabels, name) {
+				continue
+			}
+			texts = append(texts, fmt.Sprintf("external label %s is %q at %s and %q at %s: if both hold the same data, add it to `replica_labels`, else make them two groups",
+				name, first.configured[name], firstURL, p.configured[name], r.URL()))
+		}
+	}
+	return texts
+}
+
+// differing returns the names of labels that are not the same in both, sorted.
+func differing(a, b map[string]string) []string {
+	var names []string
+	for _, m := range []map[string]string{a, b} {
+		for _, name := range slices.Sorted(maps.Keys(m)) {
+			if a[name] != b[name] && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	return names
+}

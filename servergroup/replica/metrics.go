@@ -1,0 +1,128 @@
+package replica
+
+import (
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/oneprom/oneprom/servergroup/health"
+	"github.com/oneprom/oneprom/servergroup/transport"
+)
+
+// Metrics are those of requests to replicas. Their labels are what the configuration
+// and discovery name: the series of a replica go when it does.
+type Metrics struct {
+	attempts    *prometheus.CounterVec
+	seconds     *prometheus.HistogramVec
+	bytes       *prometheus.CounterVec
+	samples     *prometheus.CounterVec
+	extras      *prometheus.CounterVec
+	transitions *prometheus.CounterVec
+	// OverBudget counts queries that needed more bytes than one query may hold.
+	OverBudget prometheus.Counter
+	// Partial counts answers that lacked data of a group, by group and region.
+	Partial *prometheus.CounterVec
+}
+
+// LabelNames are the labels by which a metric names a replica.
+var LabelNames = []string{"group", "region", "replica"}
+
+// NewMetrics returns the metrics, registered.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	auto := promauto.With(reg)
+	with := func(names ...string) []string { return append(names, LabelNames...) }
+	return &Metrics{
+		attempts: auto.NewCounterVec(prometheus.CounterOpts{
+			Name: "oneprom_replica_attempts_total",
+			Help: "Requests sent to replicas, by outcome: success, open (the circuit breaker refused it), or a class of errors.",
+		}, with("outcome")),
+		seconds: auto.NewHistogramVec(prometheus.HistogramOpts{
+			Name:                            "oneprom_replica_attempt_duration_seconds",
+			Help:                            "Duration of successful requests to replicas, body included.",
+			NativeHistogramBucketFactor:     1.1,
+			NativeHistogramMaxBucketNumber:  100,
+			NativeHistogramMinResetDuration: time.Hour,
+		}, LabelNames),
+		bytes: auto.NewCounterVec(prometheus.CounterOpts{
+			Name: "oneprom_replica_fetched_bytes_total",
+			Help: "Bytes of replicas' answers that were held for queries, by how they were fetched.",
+		}, with("transport")),
+		samples: auto.NewCounterVec(prometheus.CounterOpts{
+			Name: "oneprom_replica_fetched_samples_total",
+			Help: "Samples in replicas' answers to queries, those between their steps included where whole chunks are fetched, by how they were fetched.",
+		}, with("transport")),
+		extras: auto.NewCounterVec(prometheus.CounterOpts{
+			Name: "oneprom_replica_extra_attempts_total",
+			Help: "Attempts at a replica because another one was late (hedge) or had failed (retry).",
+		}, with("reason")),
+		transitions: auto.NewCounterVec(prometheus.CounterOpts{
+			Name: "oneprom_replica_breaker_transitions_total",
+			Help: "Changes of the state of a replica's circuit breaker.",
+		}, with("to")),
+		Partial: auto.NewCounterVec(prometheus.CounterOpts{
+			Name: "oneprom_partial_answers_total",
+			Help: "Answers that lacked data of a group.",
+		}, []string{"group", "region"}),
+		OverBudget: auto.NewCounter(prometheus.CounterOpts{
+			Name: "oneprom_queries_over_budget_total",
+			Help: "Queries that failed as they needed more bytes than --query.max-fetched-bytes.",
+		}),
+	}
+}
+
+// LabelValues are the values of replicaLabels.
+func LabelValues(r *Replica, more ...string) []string {
+	return append(more, r.group.Name, r.group.Region, r.URL())
+}
+
+func (m *Metrics) attempted(r *Replica, err error, took time.Duration) {
+	var open *health.OpenError
+	outcome := "success"
+	switch {
+	case errors.As(err, &open):
+		outcome = "open"
+	case err != nil:
+		if outcome = string(transport.ClassOf(err)); outcome == "" {
+			outcome = "other"
+		}
+	}
+	m.attempts.WithLabelValues(LabelValues(r, outcome)...).Inc()
+	if err == nil {
+		m.seconds.WithLabelValues(LabelValues(r)...).Observe(took.Seconds())
+	}
+}
+
+// FetchedBytes counts the bytes of a replica's answers that are held for queries.
+func (m *Metrics) FetchedBytes(r *Replica, by transport.Method) prometheus.Counter {
+	return m.bytes.WithLabelValues(LabelValues(r, string(by))...)
+}
+
+// CountSamples counts the samples of an answer of a replica.
+func (m *Metrics) CountSamples(r *Replica, by transport.Method, list []transport.Series) {
+	samples := 0
+	for _, s := range list {
+		samples += s.Run.Len()
+	}
+	m.samples.WithLabelValues(LabelValues(r, string(by))...).Add(float64(samples))
+}
+
+// CountExtra counts an attempt at a replica that another one caused: a "hedge" or a "retry".
+func (m *Metrics) CountExtra(r *Replica, reason string) {
+	m.extras.WithLabelValues(LabelValues(r, reason)...).Inc()
+}
+
+// forget drops the series of a replica.
+func (m *Metrics) forget(of prometheus.Labels) {
+	for _, vec := range []interface {
+		DeletePartialMatch(prometheus.Labels) int
+	}{m.attempts, m.seconds, m.bytes, m.samples, m.extras, m.transitions} {
+		vec.DeletePartialMatch(of)
+	}
+}
+
+// ForgetGroup drops the series of a group.
+func (m *Metrics) ForgetGroup(name string) {
+	m.Partial.DeletePartialMatch(prometheus.Labels{"group": name})
+}

@@ -1,0 +1,56 @@
+package replica
+
+import (
+	"slices"
+	"time"
+)
+
+// Status is what is known of a replica.
+type Status struct {
+	URL string `json:"url"`
+	// Health is "up", "down" or "unknown" (not probed yet).
+	Health  string `json:"health"`
+	Kind    string `json:"kind,omitempty"`
+	Version string `json:"version,omitempty"`
+	// Breaker is the state of the circuit breaker: closed, half-open or open.
+	Breaker string `json:"breaker,omitempty"`
+	// Transport is how samples are fetched; TransportReason why not in a better
+	// way.
+	Transport       string            `json:"transport,omitempty"`
+	TransportReason string            `json:"transportReason,omitempty"`
+	ExternalLabels  map[string]string `json:"externalLabels,omitempty"`
+	// Findings are what of the group's configuration does not fit the backend.
+	Findings      []string   `json:"findings,omitempty"`
+	LastProbe     *time.Time `json:"lastProbe,omitempty"`
+	LastError     string     `json:"lastError,omitempty"`
+	LastErrorTime *time.Time `json:"lastErrorTime,omitempty"`
+}
+
+// Status is what is known of the replica now.
+func (r *Replica) Status() Status {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	st := Status{URL: r.URL(), Health: "unknown", Breaker: string(r.Health.State())}
+	if !r.probedAt.IsZero() {
+		at := r.probedAt.UTC()
+		st.LastProbe = &at
+	}
+	if p := r.profile; p != nil {
+		st.Health = "up"
+		st.Kind, st.Version = string(p.Kind), p.Version
+		st.Transport, st.TransportReason = string(p.Method), p.why
+		st.ExternalLabels = p.External
+		st.Findings = slices.Concat(p.findings, r.group.PublicFindings(r.inData))
+		if doubt := ClockDoubt(r.client); doubt != "" {
+			st.Findings = append(st.Findings, doubt)
+		}
+	}
+	if r.probeErr != nil {
+		st.Health = "down"
+	}
+	if r.lastErr != nil && (!r.group.Forwards() || r.lastErr == r.probeErr) {
+		at := r.lastErrAt.UTC()
+		st.LastError, st.LastErrorTime = r.lastErr.Error(), &at
+	}
+	return st
+}

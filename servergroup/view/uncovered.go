@@ -1,0 +1,40 @@
+package view
+
+import (
+	"slices"
+
+	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/labelmap"
+	"github.com/oneprom/oneprom/servergroup/routing"
+)
+
+// Uncovered says what nobody holds of a selection: as warnings, or as an error
+// where an answer must not be partial.
+func (v *View) Uncovered(sel Selection) (annotations.Annotations, error) {
+	var admitted, all []*config.Group
+	for _, g := range v.Groups {
+		all = append(all, g.Config)
+		if !labelmap.Excludes(g.Config, sel.Matchers) {
+			admitted = append(admitted, g.Config)
+		}
+	}
+	var ws annotations.Annotations
+	gone := &completeness.UnavailableError{}
+	strict := false
+	for _, g := range routing.Holes(admitted, all, sel.MinT, sel.MaxT, v.Now) {
+		for _, name := range g.Groups {
+			i := slices.IndexFunc(admitted, func(cfg *config.Group) bool { return cfg.Name == name })
+			strict = strict || v.Strict(admitted[i])
+			v.Ledger.AddUncovered(completeness.Group{Name: name, Region: admitted[i].Region}, g.From, g.To, g.String())
+		}
+		gone.Lacks = append(gone.Lacks, completeness.Lack{Group: g.Groups[0], Reason: g.String()})
+		ws.Add(&completeness.UncoveredWarning{Reason: g.String()})
+	}
+	if strict {
+		return ws, gone
+	}
+	return ws, nil
+}

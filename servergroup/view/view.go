@@ -1,0 +1,455 @@
+// Package view is the server groups as one query sees them: who is asked for a selection, and
+// the series of all replicas merged. What of the answer is doubtful or missing goes to the
+// ledger of the query.
+package view
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/util/annotations"
+
+	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/evidence"
+	"github.com/oneprom/oneprom/servergroup/fanout"
+	"github.com/oneprom/oneprom/servergroup/findings"
+	"github.com/oneprom/oneprom/servergroup/health"
+	"github.com/oneprom/oneprom/servergroup/labelmap"
+	"github.com/oneprom/oneprom/servergroup/replica"
+	"github.com/oneprom/oneprom/servergroup/request"
+	"github.com/oneprom/oneprom/servergroup/routing"
+	"github.com/oneprom/oneprom/servergroup/targets"
+	"github.com/oneprom/oneprom/servergroup/transport"
+)
+
+// View is the groups as one query sees them: the configuration and the replicas
+// of the moment it began, one clock reading, one budget. A reload does not
+// touch it.
+type View struct {
+	// Ledger records what becomes of the groups in the query.
+	Ledger completeness.Ledger
+
+	// Groups are those that the request may be shown, in the order of the configuration.
+	Groups []Group
+	// Request is what the request wishes.
+	Request *request.Request
+	// Now is when the query began.
+	Now time.Time
+	// Budget bounds the bytes that are held of the replicas' answers.
+	Budget *fanout.Budget
+	// Extra is the budget of hedges and retries; nil if no replica is asked.
+	Extra *health.Extra
+	// Metrics count the requests to the replicas; nil if none is asked.
+	Metrics *replica.Metrics
+
+	partial config.PartialResponse // of the configuration
+}
+
+// Group is a server group as the query sees it.
+type Group struct {
+	Config   *config.Group
+	Rank     int // its place in the configuration
+	Replicas []*replica.Replica
+	Findings *findings.Recent
+	Evidence *evidence.Cache
+	Useless  *Useless
+	// shown are the matchers of the series that the request may be shown; none:
+	// everything.
+	shown []*labels.Matcher
+}
+
+// New returns a view of some groups for a request at a time. The registry is that of
+// their replicas; nil: no replica is asked.
+func New(r *request.Request, now time.Time, partial config.PartialResponse, groups []Group, budget *fanout.Budget, registry *replica.Registry) *View {
+	v := &View{Groups: groups, partial: partial, Request: r, Now: now, Budget: budget}
+	if registry != nil {
+		v.Extra, v.Metrics = &registry.Extra, registry.Metrics
+	}
+	for i := range v.Groups {
+		v.Groups[i].Rank = i
+	}
+	v.restrict()
+	return v
+}
+
+// Alike reports whether two views are of the same groups with the same replicas, as one
+// configuration and one discovery made them, for requests whose answers are the same.
+func (v *View) Alike(o *View) bool {
+	return v.Request.Alike(o.Request) && slices.EqualFunc(v.Groups, o.Groups, func(a, b Group) bool {
+		return a.Config == b.Config && v.Strict(a.Config) == o.Strict(b.Config) && slices.Equal(a.Replicas, b.Replicas) && v.Request.PassesOnLike(o.Request, a.Config)
+	})
+}
+
+// Strict reports whether an answer must not lack data of a group.
+func (v *View) Strict(g *config.Group) bool {
+	return cmp.Or(v.Request.Partial, g.PartialResponse, v.partial) == config.PartialError
+}
+
+// About is what the completeness of an answer depends on of a group.
+func (v *View) About(g Group) completeness.Group {
+	return completeness.Group{Name: g.Config.Name, Region: g.Config.Region, Strict: v.Strict(g.Config), Restricted: g.Restricted()}
+}
+
+// Report adds what answers of the view lack to the record of its request, and counts it.
+func (v *View) Report() {
+	gaps := v.Ledger.Gaps()
+	for _, g := range gaps {
+		v.Metrics.Partial.WithLabelValues(g.Group, g.Region).Inc()
+	}
+	v.Request.Record.Report(gaps)
+}
+
+// Require is an error if a group is missing that a selector concerns, or may concern: what
+// is made of the selector is false without the group.
+func (v *View) Require(ms []*labels.Matcher) error {
+	return v.Ledger.Require(func(group string) bool {
+		i := slices.IndexFunc(v.Groups, func(g Group) bool { return g.Config.Name == group })
+		return i >= 0 && !labelmap.Excludes(v.Groups[i].Config, ms)
+	})
+}
+
+// RoutedGroup is one group that is asked, with what it is asked for.
+type RoutedGroup struct {
+	Group
+	Route routing.Route
+	// Holders is how many replicas may hold a series of this group, those of other
+	// groups included. It is 1 if nothing has to be merged.
+	Holders int
+	// Needed tells that the replicas have missed something, whole which of them have not:
+	// where one of these answers, the others are not needed.
+	Needed bool
+	Whole  []*replica.Replica
+}
+
+// Route decides which groups are asked for a selector.
+func (v *View) Route(ms []*labels.Matcher, mint, maxt int64) []RoutedGroup {
+	return v.routeAmong(v.Groups, ms, mint, maxt)
+}
+
+func (v *View) routeAmong(groups []Group, ms []*labels.Matcher, mint, maxt int64) []RoutedGroup {
+	var ts []RoutedGroup
+	for _, g := range groups {
+		r := routing.To(g.Config, g.With(ms), mint, maxt, v.Now)
+		if r.Skipped == "" {
+			ts = append(ts, RoutedGroup{Group: g, Route: r})
+		}
+	}
+	countHolders(ts)
+	return ts
+}
+
+// RouteMerge is route for samples: it adds the groups whose time_range does not
+// meet the window, but what the merge looks at around it. What is selected for a
+// window would else depend on what else is asked for.
+func (v *View) RouteMerge(ms []*labels.Matcher, mint, maxt int64) []RoutedGroup {
+	return v.RouteMergeAmong(v.Groups, ms, mint, maxt)
+}
+
+// RouteMergeAmong is RouteMerge for some of the groups.
+func (v *View) RouteMergeAmong(groups []Group, ms []*labels.Matcher, mint, maxt int64) []RoutedGroup {
+	var concerned []Group
+	for _, g := range groups {
+		if !labelmap.Excludes(g.Config, ms) {
+			concerned = append(concerned, g)
+		}
+	}
+	ts := v.routeAmong(concerned, ms, mint, maxt)
+	routed := ts // in the order of concerned
+	for _, g := range concerned {
+		if len(routed) > 0 && routed[0].Config == g.Config {
+			routed = routed[1:]
+			continue
+		}
+		with := append(slices.Clone(ts), RoutedGroup{Group: g})
+		countHolders(with)
+		last := &with[len(ts)]
+		lo, hi := around(mint, maxt, last.Holders)
+		last.Route = routing.To(g.Config, g.With(ms), lo, hi, v.Now)
+		if last.Route.Skipped == "" && last.Holders > g.Runs() {
+			ts = with
+		}
+	}
+	if !slices.IsSortedFunc(ts, byRank) {
+		slices.SortStableFunc(ts, byRank)
+	}
+	return ts
+}
+
+// byRank compares the places of groups in the configuration.
+func byRank(a, b RoutedGroup) int { return cmp.Compare(a.Rank, b.Rank) }
+
+// around widens a window (ms) by what the merge of so many holders looks at.
+func around(mint, maxt int64, holders int) (lo, hi int64) {
+	margin := dedup.MarginOf(holders)
+	return max(mint, math.MinInt64+margin) - margin, min(maxt, math.MaxInt64-margin) + margin
+}
+
+func countHolders(ts []RoutedGroup) {
+	cfgs := make([]*config.Group, len(ts))
+	for i, t := range ts {
+		cfgs[i] = t.Config
+	}
+	if routing.AllDisjoint(cfgs) {
+		for i := range ts {
+			ts[i].Holders = min(ts[i].Runs(), mostHolders)
+		}
+		return
+	}
+	for i := range ts {
+		ts[i].Holders = 0
+		for j := range ts {
+			if i == j || !routing.Disjoint(ts[i].Config, ts[j].Config) {
+				ts[i].Holders += ts[j].Runs()
+			}
+		}
+		ts[i].Holders = min(ts[i].Holders, mostHolders)
+	}
+}
+
+// mostHolders bounds the margin that is fetched for the sake of the merge: more
+// replicas than that do not hold one series, even if many groups lack the labels
+// to rule it out.
+const mostHolders = 6
+
+// Runs is how many runs of one series the replicas of the group may deliver: one
+// each, but a single store with a replica label keeps what a pair has written.
+func (g Group) Runs() int {
+	if len(g.Replicas) == 1 && len(g.Config.ReplicaLabels) > 0 {
+		return 2
+	}
+	return len(g.Replicas)
+}
+
+// Each has every replica of the routed groups do f at once and returns what became of each
+// group. It fails as a whole if the query ends, or does not fit its budget. Groups that the
+// query does without are not asked.
+func (v *View) Each(ctx context.Context, routed []RoutedGroup, f func(ctx context.Context, group, replica int) error) ([]completeness.Outcome, error) {
+	type place struct{ group, Replica int }
+	var asked []*replica.Replica
+	var places []place
+	outcomes := make([]completeness.Outcome, len(routed))
+	for i, g := range routed {
+		outcomes[i] = completeness.Outcome{Group: v.About(g.Group), Asked: len(g.Replicas), Needed: g.Needed}
+		if err := v.Ledger.Without[g.Config.Name]; err != nil {
+			for range g.Replicas {
+				outcomes[i].Failed = append(outcomes[i].Failed, err)
+			}
+			continue
+		}
+		for j, r := range g.Replicas {
+			asked, places = append(asked, r), append(places, place{i, j})
+		}
+	}
+	errs, err := fanout.Each(ctx, asked, v.Regardless(), func(ctx context.Context, i int) error {
+		return f(ctx, places[i].group, places[i].Replica)
+	})
+	if err != nil {
+		return nil, err
+	}
+	for i, at := range places {
+		if errs[i] != nil {
+			outcomes[at.group].Failed = append(outcomes[at.group].Failed, errs[i])
+		} else if slices.Contains(routed[at.group].Whole, asked[i]) {
+			outcomes[at.group].Needed = false
+		}
+	}
+	return outcomes, nil
+}
+
+// Selection says which samples of which series a query needs.
+type Selection struct {
+	Matchers []*labels.Matcher
+	// MinT and MaxT bound the samples (ms, inclusive).
+	MinT, MaxT int64
+	// Steps, if set, are the only instants at which the series are looked at, as
+	// an instant vector.
+	Steps *transport.Steps
+	// Every tells that what is seen at the steps is not all that is needed: samples
+	// that others hide from them are, too.
+	Every bool
+}
+
+// fetch gets the selection from all groups concerned. It returns the series in
+// the order of their labels.
+func (v *View) fetch(ctx context.Context, sel Selection) ([]*dedup.Series, annotations.Annotations, error) {
+	list, ws, err := v.FetchFrom(ctx, sel, v.RouteMerge(sel.Matchers, sel.MinT, sel.MaxT), v.RecordFetch(sel))
+	if err != nil {
+		return nil, ws, err
+	}
+	holes, err := v.Uncovered(sel)
+	if ws.Merge(holes); err != nil {
+		return nil, ws, err
+	}
+	return list, ws, nil
+}
+
+// RecordFetch records what becomes of the groups of which a selection is wanted.
+func (v *View) RecordFetch(sel Selection) func(completeness.Outcome) {
+	return func(o completeness.Outcome) { v.Ledger.RecordFetch(o, sel.MinT, sel.MaxT) }
+}
+
+// FetchFrom gets the selection from some groups. tell, unless it is nil, is told what has
+// become of each.
+func (v *View) FetchFrom(ctx context.Context, sel Selection, ts []RoutedGroup, tell func(completeness.Outcome)) ([]*dedup.Series, annotations.Annotations, error) {
+	var said completeness.Remarks
+	sources := make([][]source, len(ts))
+	for i := range ts {
+		sources[i] = make([]source, len(ts[i].Replicas))
+	}
+	outcomes, err := v.Each(ctx, ts, func(ctx context.Context, i, j int) (err error) {
+		sources[i][j], err = v.fetchReplica(ctx, sel, &ts[i], ts[i].Replicas[j], &said)
+		return err
+	})
+	if err == nil {
+		err = completeness.Ended(ctx, outcomes)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	if tell != nil {
+		for _, o := range outcomes {
+			tell(o)
+		}
+	}
+	inOrder := slices.DeleteFunc(slices.Concat(sources...), func(s source) bool { return s.from == nil }) // which has failed
+	v.noteHistograms(inOrder, sel, &said)
+	inOrder = slices.DeleteFunc(inOrder, func(s source) bool { return len(s.series) == 0 })
+	list := assemble(inOrder, sel.MinT, sel.MaxT, v.Ledger.BrokenSamples, v.auditor(inOrder, sel, &said))
+	ws, err := completeness.Verdict(outcomes)
+	if err != nil {
+		return nil, ws, err
+	}
+	more, err := said.Verdict(&v.Ledger, sel.MinT, sel.MaxT)
+	return list, ws.Merge(more), err
+}
+
+// fetchReplica gets a target's share of the selection from one of its replicas.
+func (v *View) fetchReplica(ctx context.Context, sel Selection, t *RoutedGroup, r *replica.Replica, said *completeness.Remarks) (source, error) {
+	s, err := v.tryReplica(ctx, sel, t, r, said)
+	var e *transport.Error
+	if errors.As(err, &e) && e.Unsupported() {
+		// The backend is not what it was when it was probed: look again.
+		r.Forget()
+		s, err = v.tryReplica(ctx, sel, t, r, said)
+	}
+	return s, err
+}
+
+func (v *View) tryReplica(ctx context.Context, sel Selection, t *RoutedGroup, r *replica.Replica, said *completeness.Remarks) (source, error) {
+	p, err := r.Ready(ctx)
+	if err != nil {
+		return source{}, err
+	}
+	for _, doubt := range p.Doubts {
+		if t.Restricted() {
+			doubt = completeness.Withheld
+		}
+		said.Warn(completeness.About(t.Config.Name, r.URL(), doubt))
+	}
+	rules := labelmap.NewRules(t.Config, p.External)
+	req := transport.Request{
+		Matchers: labelmap.Selectable(t.Route.Resolved.Send),
+		Steps:    sel.Steps,
+		Alone:    t.Holders == 1 && !sel.Every,
+		Labels:   rules.Apply,
+		Charge:   v.Charging(r, p.Method),
+		Warn:     func(text string) { said.Server(v.About(t.Group), r.URL(), text) },
+	}
+	if p.Method != transport.QueryAPI {
+		req.Matchers = labelmap.ForRead(req.Matchers, p.External)
+	}
+	// The merge looks at what is around the window, too.
+	lo, hi := t.Config.TimeRange.Bounds(v.Now)
+	from, to := around(sel.MinT, sel.MaxT, t.Holders)
+	req.MinT, req.MaxT = max(lo, from), min(hi, to)
+	client, method := v.ClientOf(t.Config, p), p.Method
+	list, err := client.Fetch(ctx, method, req)
+	refusesParts := p.Dialect.RefusesPartialReads && !v.Strict(t.Config) && transport.ClassOf(err) == transport.ClassServer
+	if p.Method != transport.QueryAPI && (refusesParts || transport.CannotCut(err)) {
+		method = transport.QueryAPI
+		list, err = client.Fetch(ctx, method, req)
+	}
+	if err != nil {
+		return source{}, err
+	}
+	v.Metrics.CountSamples(r, method, list)
+	list = slices.DeleteFunc(list, func(s transport.Series) bool { return !labelmap.MatchesAll(s.Labels, t.Route.Resolved.Check) })
+	if list, err = transport.Arrange(r.URL(), list); err != nil {
+		return source{}, err
+	}
+	if !t.Config.TimeRange.IsZero() && t.Holders > 1 {
+		for i := range list { // that it ends here is no gap of the replica
+			list[i].Run = dedup.Bounded{Run: list[i].Run, From: lo, To: hi}
+		}
+	}
+	if doubt := replica.ClockDoubt(client); doubt != "" {
+		said.Warn(completeness.About(t.Config.Name, r.URL(), doubt))
+	}
+	v.noteOusted(t, rules, said)
+	return source{origin: origin{from: t, profile: p}, series: list}, nil
+}
+
+// Charging charges the query's budget for what a replica answers.
+func (v *View) Charging(r *replica.Replica, by transport.Method) func(bytes int) error {
+	fetched := r.Metrics.FetchedBytes(r, by)
+	return func(bytes int) error {
+		fetched.Add(float64(bytes))
+		return v.Budget.Charge(bytes)
+	}
+}
+
+// ClientOf returns the client for a replica's profile that follows the query's
+// partial_response, and passes the headers of its client on.
+func (v *View) ClientOf(g *config.Group, p *replica.Profile) *transport.Client {
+	return p.Client.AllowPartial(!v.Strict(g)).ForClient(v.Request.Header)
+}
+
+// Regardless reports whether the breakers of all replicas of all groups are open. Then
+// they are asked all the same: there is nothing to lose.
+func (v *View) Regardless() bool {
+	return len(v.Groups) > 0 && !slices.ContainsFunc(v.Groups, Group.usable)
+}
+
+// usable reports whether a replica of the group would be asked.
+func (g Group) usable() bool {
+	return slices.ContainsFunc(g.Replicas, func(r *replica.Replica) bool { return r.Health.Usable() })
+}
+
+// Undiscovered reports whether the replicas are not known: this is an offline view, and
+// service discovery tells them.
+func (g Group) Undiscovered() bool {
+	return g.Findings == nil && targets.Discovers(g.Config)
+}
+
+// FetchedBytes is how many bytes of backends' answers were charged to the query of
+// the view.
+func (v *View) FetchedBytes() int64 { return v.Budget.Used() }
+
+// Routes says of each group, in the order of the configuration, whether it is asked
+// for samples of the selection, and if not, why.
+func (v *View) Routes(sel Selection) []routing.Route {
+	asked := map[*config.Group]bool{}
+	for _, t := range v.RouteMerge(sel.Matchers, sel.MinT, sel.MaxT) {
+		asked[t.Config] = true
+	}
+	out := make([]routing.Route, len(v.Groups))
+	for i, g := range v.Groups {
+		out[i] = routing.To(g.Config, g.With(sel.Matchers), sel.MinT, sel.MaxT, v.Now)
+		if asked[g.Config] {
+			out[i].Skipped = ""
+		}
+	}
+	return out
+}
+
+// Evidence returns what the scrapes of a group show over [from, to] (ms) for a selector.
+func (v *View) Evidence(ctx context.Context, g Group, ms []*labels.Matcher, from, to int64) (evidence.Shown, error) {
+	return g.Evidence.Show(ctx, evidence.Group{Config: g.Config, Replicas: g.Replicas}, g.With(ms), from, to, v.Now.UnixMilli(), v.Budget.Limit)
+}
