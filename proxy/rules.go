@@ -13,7 +13,7 @@ import (
 	"github.com/oneprom/oneprom/promqlx"
 	"github.com/oneprom/oneprom/proxy/queries"
 	"github.com/oneprom/oneprom/proxy/ruler"
-	"github.com/oneprom/oneprom/servergroup/transport"
+	"github.com/oneprom/oneprom/servergroup/guard"
 )
 
 // newRuler makes what evaluates rules. It has none before the first configuration.
@@ -39,7 +39,7 @@ func (q ruleQueries) evaluate(ctx context.Context, from ruler.Origin, expr strin
 			// Nobody else recovers in the goroutines of rules: it would end the process.
 			if p := recover(); p != nil {
 				q.panics.Inc()
-				q.logger.Error("the evaluation of a rule panicked", "rule", from.Rule, "group", from.Group, "panic", p, "stack", transport.StackOf(p))
+				q.logger.Error("the evaluation of a rule panicked", "rule", from.Rule, "group", from.Group, "panic", p, "stack", guard.StackOf(p))
 				err = fmt.Errorf("the evaluation panicked: %v", p)
 			}
 		}()

@@ -16,8 +16,8 @@ import (
 
 	"github.com/oneprom/oneprom/proxy/api"
 	groupconfig "github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/guard"
 	"github.com/oneprom/oneprom/servergroup/request"
-	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 // MergeSlashes lets clients work whose base URL ends with a slash. A redirect
@@ -59,7 +59,7 @@ func (ps *Panics) Recover(h http.Handler) http.Handler {
 				panic(p)
 			}
 			ps.Count.Inc()
-			ps.Logger.Error("a request handler panicked", "method", r.Method, "path", r.URL.Path, "query", ps.QueryText(r.Context()), "panic", p, "stack", transport.StackOf(p))
+			ps.Logger.Error("a request handler panicked", "method", r.Method, "path", r.URL.Path, "query", ps.QueryText(r.Context()), "panic", p, "stack", guard.StackOf(p))
 			if rec.Begun() {
 				panic(http.ErrAbortHandler)
 			}

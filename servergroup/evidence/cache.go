@@ -15,6 +15,7 @@ import (
 	"github.com/oneprom/oneprom/servergroup/bytelru"
 	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/fanout"
+	"github.com/oneprom/oneprom/servergroup/guard"
 	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/lifetime"
 	"github.com/oneprom/oneprom/servergroup/replica"
@@ -137,7 +138,7 @@ func (b *book) between(ctx context.Context, from, to int64) ([]*sliceScrapes, er
 		room <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-room }()
-			if err := transport.Guarded(func() error { return b.get(ctx, part, run, to) }); err != nil {
+			if err := guard.Call(func() error { return b.get(ctx, part, run, to) }); err != nil {
 				cancel(err)
 			}
 		})
@@ -259,7 +260,7 @@ func (b *book) land(f *flight, err error) {
 // fly fills slices. It goes on when the query that needs them ends, as others may
 // wait for them too, and ends with the Set.
 func (b *book) fly(ctx context.Context, into []*sliceScrapes) (err error) {
-	defer transport.Guard(&err)
+	defer guard.Recover(&err)
 	told := make([][]transport.Series, len(b.group.Replicas))
 	from := into[0].begin - b.margin() - dedup.Margin
 	to := into[len(into)-1].begin + scrapeSlice - 1 + b.margin()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/oneprom/oneprom/servergroup/guard"
 	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
@@ -30,7 +31,7 @@ func (r *Replica) CheckData(ctx context.Context, p *Profile) { r.lookedAt(r.misf
 // misfitsInData returns what the backend's data shows to be wrong with the group's
 // labels. An error says that the backend does not tell.
 func (r *Replica) misfitsInData(ctx context.Context, p *Profile) (findings []string, err error) {
-	defer transport.Guard(&err)
+	defer guard.Recover(&err)
 	if p.Dialect.ReadOnly {
 		return nil, nil
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/guard"
 	"github.com/oneprom/oneprom/servergroup/health"
 	"github.com/oneprom/oneprom/servergroup/lifetime"
 	"github.com/oneprom/oneprom/servergroup/targets"
@@ -258,7 +259,7 @@ func (r *Replica) failed(err error) {
 
 // tellPanic logs an error that is a bug.
 func (r *Replica) tellPanic(err error) {
-	if bug, ok := errors.AsType[*transport.PanicError](err); ok {
+	if bug, ok := errors.AsType[*guard.PanicError](err); ok {
 		r.logger.Error("what a replica answered made oneprom panic", "url", r.URL(), "panic", bug.Value, "stack", string(bug.Stack))
 	}
 }
@@ -272,7 +273,7 @@ func (r *Replica) Forget() {
 
 // probe asks the backend what it is.
 func (r *Replica) probe(ctx context.Context) (_ *Profile, err error) {
-	defer transport.Guard(&err)
+	defer guard.Recover(&err)
 	p, err := r.identify(ctx)
 	if err != nil {
 		return nil, err
@@ -359,7 +360,7 @@ func (r *Replica) chooseMethod(ctx context.Context, p *Profile) error {
 
 // Alive asks the replica the simplest query.
 func (r *Replica) Alive(ctx context.Context) (err error) {
-	defer transport.Guard(&err)
+	defer guard.Recover(&err)
 	r.mtx.Lock()
 	known := r.known
 	r.mtx.Unlock()
