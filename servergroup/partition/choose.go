@@ -210,15 +210,15 @@ func (c *chooser) look(ctx context.Context, g view.Group) (none string, err erro
 		switch {
 		case err != nil && wait.Err() != nil && ctx.Err() == nil:
 			return "it did not come in time", nil
-		case err != nil || sh.None != "":
-			return sh.None, err
+		case err != nil || sh.Unavailable != "":
+			return sh.Unavailable, err
 		}
-		if len(sh.Others) > 0 && !c.need.ByName {
-			return "no scrape of a target brings the series " + sh.Others[0], nil
+		if len(sh.Unscraped) > 0 && !c.need.ByName {
+			return "no scrape of a target brings the series " + sh.Unscraped[0], nil
 		}
 		maps.Copy(c.lost, sh.Failed)
 		c.targets = max(c.targets, sh.Targets)
-		c.others = append(c.others, sh.Others...)
+		c.others = append(c.others, sh.Unscraped...)
 		for r, byInstance := range sh.Missed {
 			for instance, spans := range byInstance {
 				for _, s := range spans {
