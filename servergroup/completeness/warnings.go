@@ -56,7 +56,7 @@ type Remarks struct {
 	mtx      sync.Mutex
 	warnings annotations.Annotations
 	partial  []*ServerWarning
-	said     map[string]bool
+	seen     map[string]bool
 }
 
 // Warn adds a warning.
@@ -66,21 +66,21 @@ func (m *Remarks) Warn(text string) {
 	m.warnings.Add(errors.New(text))
 }
 
-// Server adds a warning that the server at a URL gave with its answer to a selector: it
+// WarnOfServer adds a warning that the server at a URL gave with its answer to a selector: it
 // says that the answer is not whole.
-func (m *Remarks) Server(g Group, url, text string) {
+func (m *Remarks) WarnOfServer(g Group, url, text string) {
 	if g.Restricted {
 		text = Withheld
 	}
-	w := &ServerWarning{Group: g, text: About(g.Name, url, text), partial: strings.Contains(text, partialPrefix)}
+	w := &ServerWarning{Group: g, text: Describe(g.Name, url, text), partial: strings.Contains(text, partialPrefix)}
 	m.mtx.Lock()
 	defer m.mtx.Unlock()
 	m.warnings.Add(w)
 	m.partial = append(m.partial, w)
 }
 
-// About is a text about a group, and about its server at a URL unless that is "".
-func About(group, url, text string) string {
+// Describe returns a text about a group, and about its server at a URL unless that is "".
+func Describe(group, url, text string) string {
 	if url == "" {
 		return fmt.Sprintf("%s: %s", nameOf(group), text)
 	}
@@ -91,13 +91,13 @@ func About(group, url, text string) string {
 func (m *Remarks) First(about string) bool {
 	m.mtx.Lock()
 	defer m.mtx.Unlock()
-	if m.said[about] {
+	if m.seen[about] {
 		return false
 	}
-	if m.said == nil {
-		m.said = map[string]bool{}
+	if m.seen == nil {
+		m.seen = map[string]bool{}
 	}
-	m.said[about] = true
+	m.seen[about] = true
 	return true
 }
 

@@ -170,7 +170,7 @@ func (p *Partition) Choose(ctx context.Context, n Need) ([]*Piece, error) {
 		for _, r := range slices.Sorted(maps.Keys(c.lost)) {
 			errs = append(errs, c.lost[r])
 		}
-		p.view.Ledger.LostReplicas(completeness.Outcome{Group: p.view.About(g), Asked: len(g.Replicas), Failed: errs})
+		p.view.Ledger.LostReplicas(completeness.Outcome{Group: p.view.CompletenessOf(g), Asked: len(g.Replicas), Failed: errs})
 	}
 	return c.pieces(), nil
 }

@@ -38,9 +38,9 @@ func (p *Piece) Local(ctx context.Context, selector bool) (why string, err error
 	switch {
 	case err != nil:
 		return "", err
-	case prof.Local != "":
-		return prof.Local, nil
-	case len(g.Findings.List(p.partition.view.Now)) > 0 || slices.ContainsFunc(p.candidates(), (*replica.Replica).Misfits):
+	case prof.NoPushdown != "":
+		return prof.NoPushdown, nil
+	case len(g.Findings.List(p.partition.view.Now)) > 0 || slices.ContainsFunc(p.candidates(), (*replica.Replica).HasDataFindings):
 		return "its data does not fit the group's configuration", nil
 	case selector && p.Steps.Count() > 1 && prof.Method == transport.StreamedRead:
 		return "its samples come cheaper than its values", nil
@@ -57,7 +57,7 @@ func (p *Piece) candidates() []*replica.Replica {
 // profile returns that of the first candidate that has one.
 func (p *Piece) profile(ctx context.Context) (*replica.Profile, error) {
 	candidates := p.candidates()
-	if prof := candidates[0].AtHand(); prof != nil {
+	if prof := candidates[0].CurrentProfile(); prof != nil {
 		return prof, nil
 	}
 	v := p.partition.view
@@ -104,13 +104,13 @@ const atOnce = "at once: "
 // MarkAnnotated remembers that something is said of the answers to an expression, so that those
 // at several turns are of no use. about is as for Evaluate.
 func (p *Piece) MarkAnnotated(about string) {
-	p.partition.members[0].Useless.Add(atOnce+about, "annotations", p.partition.view.Now)
+	p.partition.members[0].Unusable.Add(atOnce+about, "annotations", p.partition.view.Now)
 }
 
 // Annotated reports whether that was so a short while ago.
 func (p *Piece) Annotated(about string) bool {
-	_, known := p.partition.members[0].Useless.Of(atOnce+about, p.partition.view.Now)
-	return known
+	_, ok := p.partition.members[0].Unusable.Reason(atOnce+about, p.partition.view.Now)
+	return ok
 }
 
 // Answer is what a backend makes of an expression.
@@ -132,13 +132,13 @@ type Evaluated struct {
 // be evaluated here. about names the expression whatever the piece: if its answer has
 // proved to be of no use a short while ago, it is not asked for again.
 func (p *Piece) Evaluate(ctx context.Context, about, text string, carries []string) (*Answer, error) {
-	useless, now := p.partition.members[0].Useless, p.partition.view.Now
-	if why, known := useless.Of(about, now); known {
+	unusable, now := p.partition.members[0].Unusable, p.partition.view.Now
+	if why, ok := unusable.Reason(about, now); ok {
 		return nil, &UnusableError{why}
 	}
 	answer, err := p.evaluate(ctx, text, carries)
-	if unusable, ok := errors.AsType[*UnusableError](err); ok {
-		useless.Add(about, unusable.Why, now)
+	if e, ok := errors.AsType[*UnusableError](err); ok {
+		unusable.Add(about, e.Why, now)
 	}
 	return answer, err
 }
@@ -160,7 +160,7 @@ func (p *Piece) evaluate(ctx context.Context, text string, carries []string) (*A
 	}
 	if len(errs) > 0 {
 		g := p.partition.members[0]
-		v.Ledger.LostReplicas(completeness.Outcome{Group: v.About(g), Asked: len(g.Replicas), Failed: errs})
+		v.Ledger.LostReplicas(completeness.Outcome{Group: v.CompletenessOf(g), Asked: len(g.Replicas), Failed: errs})
 	}
 	answers[winner].Replica = candidates[winner].URL()
 	return answers[winner], nil
@@ -172,11 +172,11 @@ func (p *Piece) evaluateAt(ctx context.Context, r *replica.Replica, text string,
 	if err != nil {
 		return nil, err
 	}
-	var said completeness.Remarks
+	var remarks completeness.Remarks
 	t := &view.RoutedGroup{Group: p.partition.members[0]}
 	e := &evaluation{
 		cfg: t.Config, carries: carries, builder: labels.NewScratchBuilder(16),
-		backend: func(text string) { said.Server(p.partition.view.About(t.Group), r.URL(), text) },
+		backend: func(text string) { remarks.WarnOfServer(p.partition.view.CompletenessOf(t.Group), r.URL(), text) },
 	}
 	list, err := prof.Client.ForClient(p.partition.view.Request.Header).Evaluate(ctx, text, p.Steps, transport.Request{
 		Labels: e.labels, Charge: p.partition.view.Charging(r, transport.QueryAPI), Warn: e.warn, Inform: e.inform,
@@ -196,9 +196,9 @@ func (p *Piece) evaluateAt(ctx context.Context, r *replica.Replica, text string,
 		return nil, &UnusableError{e.unusable}
 	}
 	if doubt := replica.ClockDoubt(prof.Client); doubt != "" {
-		said.Warn(completeness.About(t.Config.Name, r.URL(), doubt))
+		remarks.Warn(completeness.Describe(t.Config.Name, r.URL(), doubt))
 	}
-	ws, err := said.Verdict(&p.partition.view.Ledger, p.Steps.Start, p.Steps.End)
+	ws, err := remarks.Verdict(&p.partition.view.Ledger, p.Steps.Start, p.Steps.End)
 	if err != nil {
 		return nil, err
 	}

@@ -87,7 +87,7 @@ func (p *Partition) RecordOutcome(err error, mint, maxt int64) {
 	if !p.Single() || err != nil && (!errors.As(err, &gone) || len(gone.Causes) == 0) {
 		return
 	}
-	g := p.view.About(p.members[0])
+	g := p.view.CompletenessOf(p.members[0])
 	if err == nil {
 		p.view.Ledger.RecordOutcome(g, nil)
 		return
@@ -105,7 +105,7 @@ func (p *Partition) Missing() error {
 		if err == nil {
 			return nil
 		}
-		o := completeness.Outcome{Group: p.view.About(g), Asked: 1, Failed: []error{err}}
+		o := completeness.Outcome{Group: p.view.CompletenessOf(g), Asked: 1, Failed: []error{err}}
 		gone.Lacks, gone.Causes = append(gone.Lacks, o.Lack()), append(gone.Causes, err)
 	}
 	return gone

@@ -68,7 +68,7 @@ func (p *Piece) fetchAlone(ctx context.Context, sel view.Selection, ts []view.Ro
 		answers[i], err = from(ctx, candidates[i:i+1])
 		return err
 	})
-	lost := completeness.Outcome{Group: v.About(ts[0].Group), Asked: len(p.partition.members[0].Replicas)}
+	lost := completeness.Outcome{Group: v.CompletenessOf(ts[0].Group), Asked: len(p.partition.members[0].Replicas)}
 	for _, err := range errs {
 		if gone, ok := errors.AsType[*completeness.UnavailableError](err); ok {
 			lost.Failed = append(lost.Failed, gone.Causes...)

@@ -20,17 +20,17 @@ import (
 )
 
 // noteOusted notes the labels that injected ones have ousted in an answer.
-func (v *View) noteOusted(t *RoutedGroup, rules *labelmap.Rules, said *completeness.Remarks) {
+func (v *View) noteOusted(t *RoutedGroup, rules *labelmap.Rules, remarks *completeness.Remarks) {
 	for _, name := range slices.Sorted(maps.Keys(rules.Conflicts())) {
 		text := labelmap.ConflictText(name, t.Config.Labels[name], rules.Conflicts()[name])
 		t.Findings.Add("ousted "+name, text, v.Now)
-		said.Warn(completeness.About(t.Config.Name, "", text))
+		remarks.Warn(completeness.Describe(t.Config.Name, "", text))
 	}
 }
 
 // auditor returns what looks at every series of an answer for what makes it
 // doubtful, nil if nothing can.
-func (v *View) auditor(sources []source, sel Selection, said *completeness.Remarks) func(labels.Labels, []dedup.Run, []origin) {
+func (v *View) auditor(sources []source, sel Selection, remarks *completeness.Remarks) func(labels.Labels, []dedup.Run, []origin) {
 	lossy, several := false, false // several groups that hold the newest data
 	var newest *config.Group
 	for _, s := range sources {
@@ -45,10 +45,10 @@ func (v *View) auditor(sources []source, sel Selection, said *completeness.Remar
 	}
 	return func(ls labels.Labels, runs []dedup.Run, from []origin) {
 		if several && len(runs) > 1 {
-			v.noteRuns(ls, runs, from, said)
+			v.noteRuns(ls, runs, from, remarks)
 		}
 		if lossy {
-			noteEnds(runs, from, *sel.Steps, said)
+			noteEnds(runs, from, *sel.Steps, remarks)
 		}
 	}
 }
@@ -56,7 +56,7 @@ func (v *View) auditor(sources []source, sel Selection, said *completeness.Remar
 // noteHistograms notes the sources that cannot have what others show to be native
 // histograms, unless these have them from the beginning of the window on. Those
 // that have nothing may have lost all of it.
-func (v *View) noteHistograms(sources []source, sel Selection, said *completeness.Remarks) {
+func (v *View) noteHistograms(sources []source, sel Selection, remarks *completeness.Remarks) {
 	for _, s := range sources {
 		if !s.profile.Dialect.Lacks.Histograms {
 			continue
@@ -69,7 +69,7 @@ func (v *View) noteHistograms(sources []source, sel Selection, said *completenes
 			}
 		}
 		if found && first > max(lo, sel.MinT)+longestPause {
-			said.Warn(completeness.About(s.from.Config.Name, "", fmt.Sprintf("%s does not store native histograms: they are missing from what it holds", s.profile.Kind)))
+			remarks.Warn(completeness.Describe(s.from.Config.Name, "", fmt.Sprintf("%s does not store native histograms: they are missing from what it holds", s.profile.Kind)))
 		}
 	}
 }
@@ -103,7 +103,7 @@ func hasHistograms(r dedup.Run) bool {
 
 // noteEnds notes a series that ended, or had a gap, with nobody to tell: a backend
 // that does not store stale markers shows it until the lookback is over.
-func noteEnds(runs []dedup.Run, from []origin, steps transport.Steps, said *completeness.Remarks) {
+func noteEnds(runs []dedup.Run, from []origin, steps transport.Steps, remarks *completeness.Remarks) {
 	for i, r := range runs {
 		s, ok := dedup.Unbounded(r).(*dedup.Samples)
 		if !ok || !from[i].profile.Dialect.Lacks.StaleMarkers {
@@ -119,7 +119,7 @@ func noteEnds(runs []dedup.Run, from []origin, steps transport.Steps, said *comp
 			return false
 		}
 		if endsInSight(s.T, steps, told) {
-			said.Warn(completeness.About(from[i].from.Config.Name, "", fmt.Sprintf("%s does not store stale markers: series that ended may be shown for %s longer",
+			remarks.Warn(completeness.Describe(from[i].from.Config.Name, "", fmt.Sprintf("%s does not store stale markers: series that ended may be shown for %s longer",
 				from[i].profile.Kind, time.Duration(steps.Lookback)*time.Millisecond)))
 		}
 	}
@@ -151,27 +151,27 @@ func (o origin) current() bool {
 
 // noteRuns looks at the runs of one series, whose origins are given: two groups
 // that both hold the newest data of one series are replicas nobody declared.
-func (v *View) noteRuns(series labels.Labels, runs []dedup.Run, from []origin, said *completeness.Remarks) {
+func (v *View) noteRuns(series labels.Labels, runs []dedup.Run, from []origin, remarks *completeness.Remarks) {
 	for i := range runs {
 		for j := range i {
 			if from[j].from.Config != from[i].from.Config && from[j].current() && from[i].current() && overlap(runs[j], runs[i]) {
-				v.noteSame(series, from[j].from, from[i].from, said)
+				v.noteSame(series, from[j].from, from[i].from, remarks)
 			}
 		}
 	}
 }
 
 // noteSame notes that two groups hold a series.
-func (v *View) noteSame(series labels.Labels, a, b *RoutedGroup, said *completeness.Remarks) {
+func (v *View) noteSame(series labels.Labels, a, b *RoutedGroup, remarks *completeness.Remarks) {
 	about := fmt.Sprintf("same series %q %q", a.Config.Name, b.Config.Name)
-	if !said.First(about) {
+	if !remarks.First(about) {
 		return
 	}
 	text := fmt.Sprintf("server groups %q and %q hold the same series, %s for one, and are merged as if they were replicas: if they are, make them one group, if not, tell them apart by `labels`, and if one is an archive, give it a `time_range`",
 		a.Config.Name, b.Config.Name, findings.Shorten(series.String()))
 	a.Findings.Add(about, text, v.Now)
 	b.Findings.Add(about, text, v.Now)
-	said.Warn(text)
+	remarks.Warn(text)
 }
 
 // overlap reports whether two runs have samples at the same time.

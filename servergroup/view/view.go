@@ -59,7 +59,7 @@ type Group struct {
 	Replicas []*replica.Replica
 	Findings *findings.Recent
 	Evidence *evidence.Cache
-	Useless  *Useless
+	Unusable *Unusable
 	// shown are the matchers of the series that the request may be shown; none:
 	// everything.
 	shown []*labels.Matcher
@@ -92,8 +92,8 @@ func (v *View) Strict(g *config.Group) bool {
 	return cmp.Or(v.Request.Partial, g.PartialResponse, v.partial) == config.PartialError
 }
 
-// About is what the completeness of an answer depends on of a group.
-func (v *View) About(g Group) completeness.Group {
+// CompletenessOf is what the completeness of an answer depends on of a group.
+func (v *View) CompletenessOf(g Group) completeness.Group {
 	return completeness.Group{Name: g.Config.Name, Region: g.Config.Region, Strict: v.Strict(g.Config), Restricted: g.Restricted()}
 }
 
@@ -236,7 +236,7 @@ func (v *View) Each(ctx context.Context, routed []RoutedGroup, f func(ctx contex
 	var places []place
 	outcomes := make([]completeness.Outcome, len(routed))
 	for i, g := range routed {
-		outcomes[i] = completeness.Outcome{Group: v.About(g.Group), Asked: len(g.Replicas), Needed: g.Needed}
+		outcomes[i] = completeness.Outcome{Group: v.CompletenessOf(g.Group), Asked: len(g.Replicas), Needed: g.Needed}
 		if err := v.Ledger.Without[g.Config.Name]; err != nil {
 			for range g.Replicas {
 				outcomes[i].Failed = append(outcomes[i].Failed, err)
@@ -298,13 +298,13 @@ func (v *View) RecordFetch(sel Selection) func(completeness.Outcome) {
 // FetchFrom gets the selection from some groups. tell, unless it is nil, is told what has
 // become of each.
 func (v *View) FetchFrom(ctx context.Context, sel Selection, ts []RoutedGroup, tell func(completeness.Outcome)) ([]*dedup.Series, annotations.Annotations, error) {
-	var said completeness.Remarks
+	var remarks completeness.Remarks
 	sources := make([][]source, len(ts))
 	for i := range ts {
 		sources[i] = make([]source, len(ts[i].Replicas))
 	}
 	outcomes, err := v.Each(ctx, ts, func(ctx context.Context, i, j int) (err error) {
-		sources[i][j], err = v.fetchReplica(ctx, sel, &ts[i], ts[i].Replicas[j], &said)
+		sources[i][j], err = v.fetchReplica(ctx, sel, &ts[i], ts[i].Replicas[j], &remarks)
 		return err
 	})
 	if err == nil {
@@ -319,30 +319,30 @@ func (v *View) FetchFrom(ctx context.Context, sel Selection, ts []RoutedGroup, t
 		}
 	}
 	inOrder := slices.DeleteFunc(slices.Concat(sources...), func(s source) bool { return s.from == nil }) // which has failed
-	v.noteHistograms(inOrder, sel, &said)
+	v.noteHistograms(inOrder, sel, &remarks)
 	inOrder = slices.DeleteFunc(inOrder, func(s source) bool { return len(s.series) == 0 })
-	list := assemble(inOrder, sel.MinT, sel.MaxT, v.Ledger.BrokenSamples, v.auditor(inOrder, sel, &said))
+	list := assemble(inOrder, sel.MinT, sel.MaxT, v.Ledger.BrokenSamples, v.auditor(inOrder, sel, &remarks))
 	ws, err := completeness.Verdict(outcomes)
 	if err != nil {
 		return nil, ws, err
 	}
-	more, err := said.Verdict(&v.Ledger, sel.MinT, sel.MaxT)
+	more, err := remarks.Verdict(&v.Ledger, sel.MinT, sel.MaxT)
 	return list, ws.Merge(more), err
 }
 
 // fetchReplica gets a target's share of the selection from one of its replicas.
-func (v *View) fetchReplica(ctx context.Context, sel Selection, t *RoutedGroup, r *replica.Replica, said *completeness.Remarks) (source, error) {
-	s, err := v.tryReplica(ctx, sel, t, r, said)
+func (v *View) fetchReplica(ctx context.Context, sel Selection, t *RoutedGroup, r *replica.Replica, remarks *completeness.Remarks) (source, error) {
+	s, err := v.tryReplica(ctx, sel, t, r, remarks)
 	var e *transport.Error
 	if errors.As(err, &e) && e.Unsupported() {
 		// The backend is not what it was when it was probed: look again.
 		r.Forget()
-		s, err = v.tryReplica(ctx, sel, t, r, said)
+		s, err = v.tryReplica(ctx, sel, t, r, remarks)
 	}
 	return s, err
 }
 
-func (v *View) tryReplica(ctx context.Context, sel Selection, t *RoutedGroup, r *replica.Replica, said *completeness.Remarks) (source, error) {
+func (v *View) tryReplica(ctx context.Context, sel Selection, t *RoutedGroup, r *replica.Replica, remarks *completeness.Remarks) (source, error) {
 	p, err := r.Ready(ctx)
 	if err != nil {
 		return source{}, err
@@ -351,7 +351,7 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *RoutedGroup, r 
 		if t.Restricted() {
 			doubt = completeness.Withheld
 		}
-		said.Warn(completeness.About(t.Config.Name, r.URL(), doubt))
+		remarks.Warn(completeness.Describe(t.Config.Name, r.URL(), doubt))
 	}
 	rules := labelmap.NewRules(t.Config, p.External)
 	req := transport.Request{
@@ -360,7 +360,7 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *RoutedGroup, r 
 		Alone:    t.Holders == 1 && !sel.Every,
 		Labels:   rules.Apply,
 		Charge:   v.Charging(r, p.Method),
-		Warn:     func(text string) { said.Server(v.About(t.Group), r.URL(), text) },
+		Warn:     func(text string) { remarks.WarnOfServer(v.CompletenessOf(t.Group), r.URL(), text) },
 	}
 	if p.Method != transport.QueryAPI {
 		req.Matchers = labelmap.ForRead(req.Matchers, p.External)
@@ -390,9 +390,9 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *RoutedGroup, r 
 		}
 	}
 	if doubt := replica.ClockDoubt(client); doubt != "" {
-		said.Warn(completeness.About(t.Config.Name, r.URL(), doubt))
+		remarks.Warn(completeness.Describe(t.Config.Name, r.URL(), doubt))
 	}
-	v.noteOusted(t, rules, said)
+	v.noteOusted(t, rules, remarks)
 	return source{origin: origin{from: t, profile: p}, series: list}, nil
 }
 
