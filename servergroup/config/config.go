@@ -41,7 +41,7 @@ type Group struct {
 	Labels map[string]string `yaml:"labels,omitempty"`
 	// IntrinsicLabels are the partition labels that the data already carries.
 	IntrinsicLabels []string `yaml:"intrinsic_labels,omitempty"`
-	// ReplicaLabels tell the replicas' series apart; they are dropped.
+	// ReplicaLabels are labels by which the series of replicas differ. They are dropped.
 	ReplicaLabels []string `yaml:"replica_labels,omitempty"`
 	// GroupBy makes a group of the targets for which these labels have the same values,
 	// and injects them as partition labels. Without it, all targets are one group.

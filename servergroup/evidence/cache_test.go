@@ -94,7 +94,7 @@ func TestEvidence_FetchUnderWayMayBeTooOld(t *testing.T) {
 	a, b := scraper.New(t, scraper.Away), scraper.New(t, scraper.There)
 	p := pairOf(t, 3*hour+minute, a, b)
 	defer a.Hold()()
-	h := p.Cache.historyOf(p.group, 0)
+	h := p.historyOf(p.group, 0)
 	claim := func(to int64) *sliceFetch { return h.claim(make([]*sliceScrapes, 1), 3*hour, to)[0] }
 	first := claim(4 * hour)
 	p.ms.Add(1000)
@@ -111,7 +111,7 @@ func TestEvidence_QueriesShareTheNextFetch(t *testing.T) {
 	p := pairOf(t, 3*hour+minute, a, b)
 	release := sync.OnceFunc(a.Hold())
 	defer release()
-	h := p.Cache.historyOf(p.group, 0)
+	h := p.historyOf(p.group, 0)
 	claim := func() *sliceFetch { return h.claim(make([]*sliceScrapes, 1), 3*hour, p.ms.Load())[0] }
 	first := claim()
 	<-a.Arrived

@@ -56,8 +56,8 @@ func (c *Cache) Show(ctx context.Context, g Group, ms []*labels.Matcher, from, t
 	to = min(to, now+maxClockLead)
 	res := labelmap.Resolve(g.Config, ms)
 	switch {
-	case res.None != "":
-		return Shown{Unavailable: res.None}, nil
+	case res.Excluded != "":
+		return Shown{Unavailable: res.Excluded}, nil
 	case len(g.Replicas) == 0:
 		return Shown{Unavailable: "the group has no replicas"}, nil
 	case g.Config.Forwards():

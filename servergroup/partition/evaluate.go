@@ -79,7 +79,7 @@ func (p *Piece) profile(ctx context.Context) (*replica.Profile, error) {
 // series.
 func (p *Piece) Matchers(ms []*labels.Matcher) (send []*labels.Matcher, ok bool) {
 	r := p.partition.members[0].Resolve(ms)
-	if r.None != "" || len(r.Check) > 0 {
+	if r.Excluded != "" || len(r.Check) > 0 {
 		return nil, false
 	}
 	return labelmap.Selectable(slices.Concat(r.Send, p.narrowed)), true

@@ -32,7 +32,7 @@ func (p *Partition) Members() []Member {
 // Unconcerned returns why the partition cannot hold series of a selection; "" if it may.
 func (p *Partition) Unconcerned(sel view.Selection) (why string) {
 	for _, g := range p.members {
-		if why = g.Resolve(sel.Matchers).None; why == "" {
+		if why = g.Resolve(sel.Matchers).Excluded; why == "" {
 			return ""
 		}
 	}
