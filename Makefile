@@ -23,7 +23,7 @@ STAMP = $(call stamp,Version,describe --tags --always --dirty) \
 # Tools of the build alone have a go.mod of their own.
 LINT := $(GO) tool -modfile=.ci/tools/go.mod golangci-lint
 
-.PHONY: all build demo demo-check test test-race test-discoveries e2e fuzz fuzz-differential bench lint fmt help
+.PHONY: all build demo demo-check test test-race test-discoveries e2e fuzz fuzz-differential bench bench-paired lint fmt help
 
 all: lint build test
 
@@ -59,6 +59,9 @@ fuzz-differential: ## random questions to random worlds for DIFFTIME, against on
 bench: ## ratios against one Prometheus that has all the data, and the benchmarks of packages
 	$(GO) test $(SLIM) -run '^$$' -bench . -benchmem ./dedup ./promqlx ./servergroup/...
 	ONEPROM_BENCH=1 $(GO) test $(SLIM),e2e -timeout 60m -count=1 -v -run '^TestBench' ./proxy/e2e
+
+bench-paired: ## processor time beside another oneprom: make bench-paired BASELINE=/path/to/binary
+	ONEPROM_BENCH_BASELINE=$(abspath $(BASELINE)) $(GO) test $(SLIM),e2e -timeout 90m -count=1 -v -run '^TestBenchPaired$$' ./proxy/e2e
 
 lint: ## gofmt, vet, and golangci-lint with .golangci.yml
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'run make fmt'; exit 1; }

@@ -11,7 +11,7 @@ import (
 	"github.com/oneprom/oneprom/promqlx/answer"
 	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/fanout"
-	"github.com/oneprom/oneprom/servergroup/transport"
+	"github.com/oneprom/oneprom/servergroup/guard"
 )
 
 // errDivisible ends the execution of a plan: a plan whose parts can be divided by target has
@@ -39,7 +39,7 @@ func partError(err error) error {
 		canceled    promql.ErrQueryCanceled
 		timeout     promql.ErrQueryTimeout
 		samples     promql.ErrTooManySamples
-		bug         *transport.PanicError
+		bug         *guard.PanicError
 	)
 	for _, cause := range []any{&unavailable, &budget, &canceled, &timeout, &samples, &bug} {
 		if errors.As(err, cause) {
@@ -52,7 +52,7 @@ func partError(err error) error {
 // rethrow panics if an error is a panic that upstream's engine, or a goroutine of this
 // process, has recovered: it is a bug, and not a failure of the query.
 func rethrow(err error) {
-	var bug *transport.PanicError
+	var bug *guard.PanicError
 	var upstreams runtime.Error
 	switch {
 	case errors.As(err, &bug):

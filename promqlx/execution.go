@@ -12,8 +12,8 @@ import (
 	"github.com/oneprom/oneprom/promqlx/answer"
 	"github.com/oneprom/oneprom/promqlx/explain"
 	"github.com/oneprom/oneprom/promqlx/plan"
+	"github.com/oneprom/oneprom/servergroup/guard"
 	"github.com/oneprom/oneprom/servergroup/partition"
-	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 // partitionsAtOnce is the greatest number of partitions that answer a part at the same time.
@@ -75,7 +75,7 @@ func (x *execution) answerPart(ctx context.Context, p *plan.Part) ([]storage.Ser
 
 // askPartition returns the answer of a partition to a part.
 func (x *execution) askPartition(ctx context.Context, p *plan.Part, partition *partition.Partition) (_ answer.Answer, err error) {
-	defer transport.Guard(&err)
+	defer guard.Recover(&err)
 	if err := partition.Missing(); err != nil {
 		return answer.Answer{}, err
 	}
@@ -88,7 +88,7 @@ func (x *execution) askPartition(ctx context.Context, p *plan.Part, partition *p
 	g, ctx := errgroup.WithContext(ctx)
 	for i, piece := range pieces {
 		g.Go(func() (err error) {
-			defer transport.Guard(&err)
+			defer guard.Recover(&err)
 			answers[i], err = x.evaluatePiece(ctx, p, piece)
 			return err
 		})

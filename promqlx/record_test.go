@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/oneprom/oneprom/servergroup/transport"
+	"github.com/oneprom/oneprom/servergroup/guard"
 )
 
 // TestRecord_OfThoseThatShare: each knows the plan, when its evaluation began, and the
@@ -82,7 +82,7 @@ func TestRecord_OfNothing(t *testing.T) {
 
 // TestRethrow: what somebody else has recovered is a panic again, other errors are not.
 func TestRethrow(t *testing.T) {
-	bug := &transport.PanicError{Value: "oh"}
+	bug := &guard.PanicError{Value: "oh"}
 	require.PanicsWithValue(t, bug, func() { rethrow(fmt.Errorf("expanding series: %w", bug)) })
 	var list []int
 	var upstreams error

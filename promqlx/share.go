@@ -18,8 +18,8 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/oneprom/oneprom/promqlx/answer"
+	"github.com/oneprom/oneprom/servergroup/guard"
 	"github.com/oneprom/oneprom/servergroup/request"
-	"github.com/oneprom/oneprom/servergroup/transport"
 	"github.com/oneprom/oneprom/servergroup/view"
 )
 
@@ -213,7 +213,7 @@ func (rs *sharedRuns) execute(ctx context.Context, run *sharedRun) {
 	defer rs.finish(run)
 	defer func() {
 		if run.panicked = recover(); run.panicked != nil {
-			rs.logger.Error("the execution of a query panicked", "query", run.text, "panic", run.panicked, "stack", transport.StackOf(run.panicked))
+			rs.logger.Error("the execution of a query panicked", "query", run.text, "panic", run.panicked, "stack", guard.StackOf(run.panicked))
 		}
 	}()
 	run.result = run.query.run(ctx, run.view)

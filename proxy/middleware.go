@@ -9,8 +9,8 @@ import (
 	"github.com/prometheus/prometheus/util/httputil"
 
 	groupconfig "github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/guard"
 	"github.com/oneprom/oneprom/servergroup/request"
-	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 // mergeSlashes lets clients work whose base URL ends with a slash. A redirect
@@ -45,7 +45,7 @@ func (s *Server) recoverPanics(h http.Handler) http.Handler {
 				panic(p)
 			}
 			s.metrics.panics.Inc()
-			s.logger.Error("a request handler panicked", "method", r.Method, "path", r.URL.Path, "query", runningOf(r.Context()).text(), "panic", p, "stack", transport.StackOf(p))
+			s.logger.Error("a request handler panicked", "method", r.Method, "path", r.URL.Path, "query", runningOf(r.Context()).text(), "panic", p, "stack", guard.StackOf(p))
 			if watched.begun {
 				panic(http.ErrAbortHandler)
 			}

@@ -13,8 +13,8 @@ import (
 	"github.com/oneprom/oneprom/promqlx"
 	"github.com/oneprom/oneprom/proxy/ruler"
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/guard"
 	"github.com/oneprom/oneprom/servergroup/request"
-	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 // newRuler makes what evaluates rules. It has none before the first configuration.
@@ -50,7 +50,7 @@ func (s *Server) queryOfRule(ctx context.Context, from ruler.Origin, expr string
 		// Nobody else recovers in the goroutines of rules: it would end the process.
 		if p := recover(); p != nil {
 			s.metrics.panics.Inc()
-			s.logger.Error("the evaluation of a rule panicked", "rule", from.Rule, "group", from.Group, "panic", p, "stack", transport.StackOf(p))
+			s.logger.Error("the evaluation of a rule panicked", "rule", from.Rule, "group", from.Group, "panic", p, "stack", guard.StackOf(p))
 			err = fmt.Errorf("the evaluation panicked: %v", p)
 		}
 	}()

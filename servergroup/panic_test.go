@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/oneprom/oneprom/servergroup/transport"
+	"github.com/oneprom/oneprom/servergroup/guard"
 )
 
 type roundTripper func(*http.Request) (*http.Response, error)
@@ -38,6 +38,6 @@ func TestView_PanicOverOneReplicaIsItsFailure(t *testing.T) {
 
 	firstReplica(s).Forget()
 	_, err = firstReplica(s).Ready(t.Context())
-	var bug *transport.PanicError
+	var bug *guard.PanicError
 	require.ErrorAs(t, err, &bug)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/oneprom/oneprom/servergroup/bytelru"
 	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/fanout"
+	"github.com/oneprom/oneprom/servergroup/guard"
 	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/lifetime"
 	"github.com/oneprom/oneprom/servergroup/replica"
@@ -137,7 +138,7 @@ func (h *history) slicesIn(ctx context.Context, from, to int64) ([]*sliceScrapes
 		room <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-room }()
-			if err := transport.Guarded(func() error { return h.fill(ctx, part, run, to) }); err != nil {
+			if err := guard.Call(func() error { return h.fill(ctx, part, run, to) }); err != nil {
 				cancel(err)
 			}
 		})
@@ -260,7 +261,7 @@ func (h *history) finish(f *sliceFetch, err error) {
 // fetchSlices fills slices. It does not end with the query that needs them, as other queries
 // may wait for them too, but with ctx.
 func (h *history) fetchSlices(ctx context.Context, into []*sliceScrapes) (err error) {
-	defer transport.Guard(&err)
+	defer guard.Recover(&err)
 	ups := make([][]transport.Series, len(h.group.Replicas))
 	from := into[0].begin - h.margin() - dedup.Margin
 	to := into[len(into)-1].begin + scrapeSlice - 1 + h.margin()

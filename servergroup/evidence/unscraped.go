@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/oneprom/oneprom/servergroup/findings"
+	"github.com/oneprom/oneprom/servergroup/guard"
 	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/replica"
 	"github.com/oneprom/oneprom/servergroup/transport"
@@ -227,11 +228,11 @@ func (h *history) replicaTargets(ctx context.Context, r *replica.Replica, l tran
 	var wg sync.WaitGroup
 	for i, name := range targetLabels {
 		wg.Go(func() {
-			defer transport.Guard(&errs[2*i])
+			defer guard.Recover(&errs[2*i])
 			names[i], texts[2*i], errs[2*i] = findUnlabelled(ctx, client, name, l)
 		})
 		wg.Go(func() {
-			defer transport.Guard(&errs[2*i+1])
+			defer guard.Recover(&errs[2*i+1])
 			var values []string
 			if values, texts[2*i+1], errs[2*i+1] = h.checkValues(ctx, client, name, l); name == labelmap.TargetLabel {
 				instances = values

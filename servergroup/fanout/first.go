@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/guard"
 	"github.com/oneprom/oneprom/servergroup/health"
 	"github.com/oneprom/oneprom/servergroup/replica"
 	"github.com/oneprom/oneprom/servergroup/transport"
@@ -28,7 +29,7 @@ func First(ctx context.Context, candidates []*replica.Replica, extra *health.Ext
 	begin := func() {
 		i := begun
 		begun, running = begun+1, running+1
-		go func() { results <- result{i, transport.Guarded(func() error { return f(ctx, i) })} }()
+		go func() { results <- result{i, guard.Call(func() error { return f(ctx, i) })} }()
 	}
 	begin()
 	extra.Request()

@@ -15,6 +15,7 @@ import (
 
 	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/guard"
 	"github.com/oneprom/oneprom/servergroup/health"
 	"github.com/oneprom/oneprom/servergroup/lifetime"
 	"github.com/oneprom/oneprom/servergroup/replica"
@@ -109,7 +110,7 @@ func TestFirst_PanicIsAFailure(t *testing.T) {
 			return nil
 		})
 		require.Equal(t, 1, winner)
-		var bug *transport.PanicError
+		var bug *guard.PanicError
 		require.ErrorAs(t, errs[0], &bug)
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/guard"
 	"github.com/oneprom/oneprom/servergroup/health"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
@@ -64,7 +65,7 @@ func (r *Replica) Attempt(ctx context.Context, regardless bool, f func(context.C
 	defer release()
 	return r.Health.Do(ctx, regardless, func(ctx context.Context) error {
 		began := time.Now()
-		err := givenUp(query, r.markRefused(ctx, transport.Guarded(func() error { return f(ctx) })))
+		err := givenUp(query, r.markRefused(ctx, guard.Call(func() error { return f(ctx) })))
 		r.failed(err)
 		r.Metrics.attempted(r, err, time.Since(began))
 		return err

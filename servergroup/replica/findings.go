@@ -8,6 +8,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/oneprom/oneprom/servergroup/guard"
 	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
@@ -31,7 +32,7 @@ func (r *Replica) CheckData(ctx context.Context, p *Profile) {
 // findInData returns the findings that the server's data shows about the group's labels. It
 // fails if the server does not answer label lookups.
 func (r *Replica) findInData(ctx context.Context, p *Profile) (findings []string, err error) {
-	defer transport.Guard(&err)
+	defer guard.Recover(&err)
 	if p.Dialect.ReadOnly {
 		return nil, nil
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/guard"
 	"github.com/oneprom/oneprom/servergroup/health"
 	"github.com/oneprom/oneprom/servergroup/lifetime"
 	"github.com/oneprom/oneprom/servergroup/targets"
@@ -260,7 +261,7 @@ func (r *Replica) failed(err error) {
 
 // logPanic logs an error that is a bug.
 func (r *Replica) logPanic(err error) {
-	if bug, ok := errors.AsType[*transport.PanicError](err); ok {
+	if bug, ok := errors.AsType[*guard.PanicError](err); ok {
 		r.logger.Error("what a replica answered made oneprom panic", "url", r.URL(), "panic", bug.Value, "stack", string(bug.Stack))
 	}
 }
@@ -274,7 +275,7 @@ func (r *Replica) Forget() {
 
 // probe finds out the profile of the server.
 func (r *Replica) probe(ctx context.Context) (_ *Profile, err error) {
-	defer transport.Guard(&err)
+	defer guard.Recover(&err)
 	p, err := r.identify(ctx)
 	if err != nil {
 		return nil, err
@@ -361,7 +362,7 @@ func (r *Replica) chooseMethod(ctx context.Context, p *Profile) error {
 
 // Alive fails if the replica does not answer the simplest query.
 func (r *Replica) Alive(ctx context.Context) (err error) {
-	defer transport.Guard(&err)
+	defer guard.Recover(&err)
 	r.mtx.Lock()
 	p := r.lastProfile
 	r.mtx.Unlock()

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/guard"
 	"github.com/oneprom/oneprom/servergroup/transport/promjson"
 )
 
@@ -82,12 +83,12 @@ func (c *Client) queryBoth(ctx context.Context, r Request) ([]Series, error) {
 	var raw, steps []Series
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
-		defer Guard(&err)
+		defer guard.Recover(&err)
 		raw, err = c.queryRaw(gctx, r)
 		return err
 	})
 	g.Go(func() (err error) {
-		defer Guard(&err)
+		defer guard.Recover(&err)
 		steps, err = c.queryRange(gctx, c.selectorExpr(r), r)
 		return err
 	})
@@ -112,12 +113,12 @@ func (c *Client) querySteps(ctx context.Context, r Request) ([]Series, error) {
 	var values, times []Series
 	g, gctx := errgroup.WithContext(ctx)
 	g.Go(func() (err error) {
-		defer Guard(&err)
+		defer guard.Recover(&err)
 		values, err = c.queryRange(gctx, c.selectorExpr(r), r)
 		return err
 	})
 	g.Go(func() (err error) {
-		defer Guard(&err)
+		defer guard.Recover(&err)
 		named := r
 		named.Labels = withName(nameOf(r.Matchers), r.Labels)
 		times, err = c.queryRange(gctx, func(offset int64) string { return "timestamp(" + c.selectorExpr(r)(offset) + ")" }, named)

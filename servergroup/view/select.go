@@ -9,7 +9,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/oneprom/oneprom/dedup"
-	"github.com/oneprom/oneprom/servergroup/transport"
+	"github.com/oneprom/oneprom/servergroup/guard"
 )
 
 // Select starts to fetch the selection and returns at once. The series are sorted by labels. The
@@ -41,7 +41,7 @@ type Fetch struct {
 func StartFetch(ctx context.Context, done *sync.WaitGroup, fetch func() ([]storage.Series, annotations.Annotations, error)) *Fetch {
 	f := &Fetch{ready: make(chan struct{})}
 	done.Go(func() {
-		f.err = transport.Guarded(func() (err error) {
+		f.err = guard.Call(func() (err error) {
 			f.list, f.warnings, err = fetch()
 			return err
 		})

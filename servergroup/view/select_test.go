@@ -9,14 +9,14 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 	"github.com/stretchr/testify/require"
 
-	"github.com/oneprom/oneprom/servergroup/transport"
+	"github.com/oneprom/oneprom/servergroup/guard"
 )
 
 func TestLater_PanicIsItsError(t *testing.T) {
 	var done sync.WaitGroup
 	set := StartFetch(context.Background(), &done, func() ([]storage.Series, annotations.Annotations, error) { panic("oh") }).Read()
 	require.False(t, set.Next())
-	var bug *transport.PanicError
+	var bug *guard.PanicError
 	require.ErrorAs(t, set.Err(), &bug)
 	require.EqualError(t, bug, "panic: oh")
 	require.Contains(t, string(bug.Stack), "TestLater_PanicIsItsError")

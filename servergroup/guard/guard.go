@@ -1,4 +1,6 @@
-package transport
+// Package guard turns panics into errors: what one replica's response makes panic must not
+// end the process, nor take the other replicas' responses away.
+package guard
 
 import (
 	"fmt"
@@ -6,8 +8,8 @@ import (
 	"runtime/debug"
 )
 
-// PanicError is a panic in a goroutine that was started for a query, where nothing else
-// recovers and it would end the process. It is a bug, and thus a runtime.Error.
+// PanicError is a panic of a goroutine that was started for a query, where nothing else
+// recovers. It is a bug, and thus a runtime.Error.
 type PanicError struct {
 	Value any
 	Stack []byte
@@ -20,11 +22,17 @@ func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
 // RuntimeError implements runtime.Error.
 func (*PanicError) RuntimeError() {}
 
-// Guard turns a panic of the function that defers it into an error of that function.
-func Guard(err *error) {
+// Recover turns a panic of the function that defers it into an error of that function.
+func Recover(err *error) {
 	if p := recover(); p != nil {
 		*err = &PanicError{Value: p, Stack: debug.Stack()}
 	}
+}
+
+// Call calls f and returns its error, or its panic as an error.
+func Call(f func() error) (err error) {
+	defer Recover(&err)
+	return f()
 }
 
 // StackOf returns the stack of a panic whose value has just been recovered.
@@ -33,11 +41,4 @@ func StackOf(panicked any) string {
 		return string(p.Stack)
 	}
 	return string(debug.Stack())
-}
-
-// Guarded is f with a panic as its error: one replica's answer may be what is broken,
-// and the others' answers still be of use.
-func Guarded(f func() error) (err error) {
-	defer Guard(&err)
-	return f()
 }
