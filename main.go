@@ -23,8 +23,10 @@ import (
 	_ "github.com/prometheus/prometheus/plugins" // the service discoveries
 
 	"github.com/oneprom/oneprom/proxy"
+	"github.com/oneprom/oneprom/proxy/api"
 	"github.com/oneprom/oneprom/proxy/config"
 	"github.com/oneprom/oneprom/proxy/demo"
+	"github.com/oneprom/oneprom/proxy/explain"
 	"github.com/oneprom/oneprom/proxy/migrate"
 	"github.com/oneprom/oneprom/proxy/verify"
 )
@@ -46,12 +48,12 @@ func run(args []string) int {
 		ruleFiles    []string
 		serverURL    string
 		demoListen   string
-		question     proxy.OfflineQuestion
+		question     explain.OfflineQuestion
 		migration    migrate.Command
 		verification verify.Command
 	)
 	app := kingpin.New("oneprom", "One Prometheus URL in front of many Prometheus.").UsageWriter(os.Stdout)
-	app.Version(version.Print("oneprom") + "\n  promql version:   " + proxy.Version)
+	app.Version(version.Print("oneprom") + "\n  promql version:   " + api.Version)
 	app.HelpFlag.Short('h')
 	proxy.AddFlags(app, &opts)
 	promslogflag.AddFlags(app, &logConfig)
@@ -141,7 +143,7 @@ func serveAPI(opts proxy.Options) error {
 		// than it saves time.
 		debug.SetGCPercent(200)
 	}
-	opts.Logger.Info("starting oneprom", "promql", proxy.Version, "version", version.Info(), "build_context", version.BuildContext())
+	opts.Logger.Info("starting oneprom", "promql", api.Version, "version", version.Info(), "build_context", version.BuildContext())
 	server, err := proxy.New(opts)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/stretchr/testify/require"
 
+	"github.com/oneprom/oneprom/proxy/api"
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 )
 
@@ -50,43 +51,43 @@ func TestCompleteness_IsInTheHeader(t *testing.T) {
 	for _, path := range answered {
 		w := get(whole.Handler(), path)
 		require.Equal(t, http.StatusOK, w.Code, "%s: %s", path, w.Body)
-		require.Equal(t, "whole", w.Header().Get(completenessHeader), path)
-		require.Empty(t, w.Header().Values(missingHeader), path)
+		require.Equal(t, "whole", w.Header().Get(api.CompletenessHeader), path)
+		require.Empty(t, w.Header().Values(api.MissingHeader), path)
 
 		w = get(odd.Handler(), path)
 		require.Equal(t, http.StatusOK, w.Code, "%s: %s", path, w.Body)
-		require.Equal(t, "partial", w.Header().Get(completenessHeader), path)
-		require.Equal(t, "dead%2C+truly", w.Header().Get(missingHeader), path)
+		require.Equal(t, "partial", w.Header().Get(api.CompletenessHeader), path)
+		require.Equal(t, "dead%2C+truly", w.Header().Get(api.MissingHeader), path)
 	}
 	// What is no answer about data says nothing.
 	for _, path := range []string{"/api/v1/status/groups", "/api/v1/status/buildinfo", "/api/v1/query?query=(", "/api/v1/query?query=1"} {
-		require.Empty(t, get(odd.Handler(), path).Header().Get(missingHeader), path)
+		require.Empty(t, get(odd.Handler(), path).Header().Get(api.MissingHeader), path)
 	}
 	// A query of which the group that is dead has nothing is whole.
 	w := get(odd.Handler(), "/api/v1/query?time=60&query="+url.QueryEscape(`m{zone="z1"}`))
-	require.Equal(t, "whole", w.Header().Get(completenessHeader))
+	require.Equal(t, "whole", w.Header().Get(api.CompletenessHeader))
 }
 
 func TestCompleteness_EndsWhereTheRequestOrTheGroupSaysSo(t *testing.T) {
 	lenient, _ := startedServer(t, completenessConfig(t, "dead", ""))
 	strict, _ := startedServer(t, completenessConfig(t, "dead", "    partial_response: error\n"))
 	for _, path := range answered {
-		w := askWith(lenient.Handler(), path, partialHeader, "error")
+		w := askWith(lenient.Handler(), path, "X-Oneprom-Partial-Response", "error")
 		require.Equal(t, http.StatusServiceUnavailable, w.Code, path)
-		require.Equal(t, "dead", w.Header().Get(missingHeader), path)
-		require.Empty(t, w.Header().Get(completenessHeader), path)
+		require.Equal(t, "dead", w.Header().Get(api.MissingHeader), path)
+		require.Empty(t, w.Header().Get(api.CompletenessHeader), path)
 		require.Equal(t, http.StatusServiceUnavailable, get(strict.Handler(), path).Code, path)
-		require.Equal(t, http.StatusOK, askWith(strict.Handler(), path, partialHeader, "warn").Code, path)
+		require.Equal(t, http.StatusOK, askWith(strict.Handler(), path, "X-Oneprom-Partial-Response", "warn").Code, path)
 
 		// As clients of Thanos say it.
 		require.Equal(t, http.StatusServiceUnavailable, get(lenient.Handler(), path+"&partial_response=false").Code, path)
 		require.Equal(t, http.StatusOK, get(strict.Handler(), path+"&partial_response=1").Code, path)
-		require.Equal(t, http.StatusOK, askWith(strict.Handler(), path+"&partial_response=false", partialHeader, "warn").Code, path)
+		require.Equal(t, http.StatusOK, askWith(strict.Handler(), path+"&partial_response=false", "X-Oneprom-Partial-Response", "warn").Code, path)
 		w = get(lenient.Handler(), path+"&partial_response=perhaps")
 		require.Equal(t, http.StatusBadRequest, w.Code, path)
 		require.Contains(t, w.Body.String(), `"perhaps\" is neither true nor false`)
 
-		w = askWith(lenient.Handler(), path, partialHeader, "perhaps")
+		w = askWith(lenient.Handler(), path, "X-Oneprom-Partial-Response", "perhaps")
 		require.Equal(t, http.StatusBadRequest, w.Code)
 		require.Contains(t, w.Body.String(), `"perhaps\" is neither warn nor error`)
 	}
@@ -95,7 +96,7 @@ func TestCompleteness_EndsWhereTheRequestOrTheGroupSaysSo(t *testing.T) {
 func TestCompleteness_ScriptsOfOtherOriginsMayReadIt(t *testing.T) {
 	s, _ := startedServer(t, completenessConfig(t, "dead", ""))
 	w := askWith(s.Handler(), "/api/v1/query?time=60&query=m", "Origin", "http://dash.example")
-	require.Equal(t, "Date, X-Oneprom-Completeness, X-Oneprom-Missing", w.Header().Get(exposeHeader))
+	require.Equal(t, "Date, X-Oneprom-Completeness, X-Oneprom-Missing", w.Header().Get("Access-Control-Expose-Headers"))
 }
 
 func TestCompleteness_ExplainTellsOfEachGroup(t *testing.T) {

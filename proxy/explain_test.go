@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/promqlx/explain"
+	explainapi "github.com/oneprom/oneprom/proxy/explain"
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 )
 
@@ -200,7 +201,7 @@ func explainOffline(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	app := kingpin.New("oneprom", "").Terminate(nil)
 	var o Options
-	var q OfflineQuestion
+	var q explainapi.OfflineQuestion
 	AddFlags(app, &o)
 	q.AddFlags(app.Command("explain", ""))
 	_, err := app.Parse(args)

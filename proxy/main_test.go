@@ -74,3 +74,7 @@ func ask(h http.Handler, method, target, form string) *httptest.ResponseRecorder
 func get(h http.Handler, target string) *httptest.ResponseRecorder {
 	return ask(h, http.MethodGet, target, "")
 }
+
+func apiFailure(typ, text string) string {
+	return `{"status":"error","errorType":"` + typ + `","error":"` + text + `"}`
+}

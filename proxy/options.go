@@ -162,7 +162,7 @@ func flagValues(app *kingpin.Application) map[string]string {
 	return values
 }
 
-// validate refuses values that would only fail later. All problems are told.
+// validate refuses values that would only fail later. The error has all problems.
 func (o *Options) validate() error {
 	var errs []error
 	refuse := func(bad bool, format string, args ...any) {

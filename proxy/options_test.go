@@ -89,7 +89,7 @@ func TestParseFeatures(t *testing.T) {
 
 func TestFeatures_ReachEngine(t *testing.T) {
 	s, _ := newServer(t, oneGroup, "--enable-feature=promql-experimental-functions,promql-delayed-name-removal", "--query.max-samples=7")
-	o := s.engineOptions()
+	o := engineOptions(s.opts, s.features, s.config.Load)
 	require.True(t, o.EnableDelayedNameRemoval)
 	require.True(t, o.EnableAtModifier)
 	require.True(t, o.EnableNegativeOffset)

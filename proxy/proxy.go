@@ -19,18 +19,21 @@ import (
 	"github.com/grafana/regexp"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/exporter-toolkit/web"
-	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	upstreamfeatures "github.com/prometheus/prometheus/util/features"
 	"github.com/prometheus/prometheus/util/notifications"
-	v1 "github.com/prometheus/prometheus/web/api/v1"
 
 	"github.com/oneprom/oneprom/promqlx"
 	"github.com/oneprom/oneprom/proxy/admission"
 	"github.com/oneprom/oneprom/proxy/config"
+	"github.com/oneprom/oneprom/proxy/gate"
+	"github.com/oneprom/oneprom/proxy/middleware"
+	"github.com/oneprom/oneprom/proxy/queries"
+	"github.com/oneprom/oneprom/proxy/routes"
 	"github.com/oneprom/oneprom/proxy/ruler"
+	"github.com/oneprom/oneprom/proxy/tenant"
+	"github.com/oneprom/oneprom/proxy/tracing"
 	"github.com/oneprom/oneprom/servergroup"
-	"github.com/oneprom/oneprom/servergroup/survey"
 )
 
 const (
@@ -55,31 +58,28 @@ type Server struct {
 
 	registry        *prometheus.Registry
 	metrics         *metrics
+	httpMetrics     *routes.Metrics
 	featureRegistry upstreamfeatures.Collector
 	notifications   *notifications.Notifications
-	readiness       readiness
+	readiness       middleware.Readiness
 
-	doorman   *doorman
-	queries   *queries
-	queryLog  *queryLog
-	tracer    atomic.Pointer[tracer] // nil: there are no traces
+	gate      *gate.Gate
+	guard     *tenant.Guard
+	queries   *queries.Queries
+	queryLog  *queries.Log
+	tracing   tracing.Tracing
 	set       *servergroup.Set
 	engine    *promqlx.Engine
 	ruler     *ruler.Ruler
 	listeners []net.Listener
-	handler   http.Handler
-	routes    []string // for which there must be a verdict
+	router    *routes.Router
 	http      *httpServers
-
-	// What /api/v1/rules, /alerts and /alertmanagers know of this oneprom itself.
-	ownRules         v1.RulesRetriever
-	ownAlertmanagers v1.AlertmanagerRetriever
 
 	reloading  sync.Mutex // one reload at a time, and none beside the end of set
 	steps      []step     // of a reload
 	config     atomic.Pointer[config.Config]
 	rules      atomic.Pointer[admission.Rules]
-	tenants    atomic.Pointer[tenants] // nil: there are none
+	tenants    atomic.Pointer[tenant.Tenants] // nil: there are none
 	lastReload atomic.Pointer[reloadOutcome]
 
 	life    context.Context // ends when Stop begins
@@ -126,7 +126,7 @@ func New(o Options) (_ *Server, err error) {
 	if err := web.Validate(o.WebConfigFile); err != nil {
 		return nil, fmt.Errorf("--web.config.file: %w", err)
 	}
-	ts, err := newTenants(cfg, o.WebConfigFile, nil)
+	ts, err := tenant.New(cfg, o.WebConfigFile, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -149,15 +149,16 @@ func New(o Options) (_ *Server, err error) {
 	s.routePrefix = routePrefix(o.RoutePrefix, s.externalURL)
 
 	s.registry = prometheus.NewRegistry()
-	s.metrics = newMetrics(s.registry)
+	s.metrics, s.httpMetrics = newMetrics(s.registry), routes.NewMetrics(s.registry)
 	s.featureRegistry = upstreamfeatures.NewRegistry()
 	s.notifications = notifications.NewNotifications(maxSubscribers, s.registry)
 
-	s.queries = newQueries(s.born)
-	s.queryLog = newQueryLog(s.logger.With("component", "query log"), s.registry)
-	s.cleanup.add("close query log", func(context.Context) error { s.queryLog.close(); return nil })
-	s.cleanup.add("stop tracing", func(context.Context) error { s.setTracer(nil).close(); return nil })
-	s.doorman = s.newDoorman(s.registry)
+	s.queryLog = queries.NewLog(s.logger.With("component", "query log"), s.registry)
+	s.queries = queries.New(queries.Options{Log: s.queryLog, Logged: s.logged, Now: o.Now, Logger: s.logger})
+	s.cleanup.add("close query log", func(context.Context) error { s.queryLog.Close(); return nil })
+	s.cleanup.add("stop tracing", func(context.Context) error { s.tracing.Use(nil).Close(); return nil })
+	s.gate = gate.New(s.gateOptions())
+	s.guard = &tenant.Guard{Tenants: s.tenants.Load, Logger: s.logger}
 	s.set, err = servergroup.NewSet(servergroup.Options{
 		Logger: s.logger.With("component", "server groups"), Registerer: s.registry,
 		MaxFetchedBytes: int64(o.MaxFetchedBytes), RegionConcurrency: o.MaxRegionConcurrency, Features: s.features.names, Now: o.Now,
@@ -171,27 +172,22 @@ func New(o Options) (_ *Server, err error) {
 		s.set.Close()
 		return nil
 	})
-	s.readiness.groupsKnown, s.readiness.answered = s.set.Ready, s.set.Answered
-	s.readiness.when = func() config.ReadyWhen { return s.config.Load().Global.ReadyWhen }
+	s.readiness.GroupsKnown, s.readiness.Answered = s.set.Ready, s.set.Answered
+	s.readiness.When = func() config.ReadyWhen { return s.config.Load().Global.ReadyWhen }
 
-	s.engine = promqlx.NewEngine(s.engineOptions(), s.set)
+	engine := engineOptions(o, s.features, s.config.Load)
+	engine.Logger, engine.Reg, engine.FeatureRegistry = s.logger.With("component", "query engine"), s.registry, s.featureRegistry
+	s.engine = promqlx.NewEngine(engine, s.set)
 	s.cleanup.add("close query engine", func(context.Context) error { return s.engine.Close() })
 	storage := promqlx.NewStorage(s.set)
 	if s.ruler, err = s.newRuler(storage); err != nil {
 		return nil, err
 	}
 	s.cleanup.add("stop rules", s.ruler.Stop)
-	s.ownRules, s.ownAlertmanagers = s.ruler.Rules(), s.ruler.Notifier()
-	upstream, own := s.upstreamAPI(s.engine, storage)
-	s.handler = s.router(upstream,
-		lookups{parser: s.parser, view: func(ctx context.Context) groupView { return survey.Of(s.set.View(ctx)) }},
-		mergedViews{own: own, view: s.set.View, parser: s.parser},
-		&federation{
-			storage: storage, parser: s.parser, lookback: time.Duration(o.LookbackDelta), now: o.Now,
-			externalLabels: func() labels.Labels { return s.config.Load().Global.ExternalLabels },
-			logger:         s.logger.With("component", "federation"),
-		})
-	s.http = newHTTPServers(s.handler, len(s.listeners), time.Duration(o.ReadTimeout), o.WebConfigFile, s.logger.With("component", "web"))
+	if s.router, err = s.newRouter(storage); err != nil {
+		return nil, err
+	}
+	s.http = newHTTPServers(s.router, len(s.listeners), time.Duration(o.ReadTimeout), o.WebConfigFile, s.logger.With("component", "web"))
 	s.cleanup.add("drain HTTP servers", s.http.shutdown)
 	s.steps = s.reloadSteps()
 	s.cleanup.add("begin to stop rules", func(context.Context) error { s.ruler.Interrupt(); return nil })
@@ -202,7 +198,7 @@ func New(o Options) (_ *Server, err error) {
 func (s *Server) Addr() string { return s.listeners[0].Addr().String() }
 
 // Handler serves everything, without a listener. Before Start it is not ready.
-func (s *Server) Handler() http.Handler { return s.handler }
+func (s *Server) Handler() http.Handler { return s.router }
 
 // Start begins to serve and puts the configuration to use that New has read. It
 // returns when requests are answered, which is bounded even if discovery finds
@@ -219,12 +215,21 @@ func (s *Server) Start(ctx context.Context) error {
 	return s.loadConfig(ctx, func() (*config.Config, error) { return cfg, nil })
 }
 
+// requestQuit has Run return. It reports whether nobody has asked for that before.
+func (s *Server) requestQuit() (first bool) {
+	s.quitOne.Do(func() {
+		close(s.quit)
+		first = true
+	})
+	return first
+}
+
 // Stop ends readiness, lets the requests under way finish until ctx ends, and
 // then ends them, and all else. Further calls return what the first returned.
 func (s *Server) Stop(ctx context.Context) error {
 	s.stop.Do(func() {
 		began := time.Now()
-		s.readiness.stopping.Store(true)
+		s.readiness.End()
 		s.endLife()
 		s.stopErr = s.cleanup.run(ctx)
 		s.logger.Info("server stopped", "duration", time.Since(began))

@@ -1,13 +1,11 @@
 package proxy
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +13,8 @@ import (
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/stretchr/testify/require"
 
-	"github.com/oneprom/oneprom/promqlx"
+	"github.com/oneprom/oneprom/proxy/api"
+	"github.com/oneprom/oneprom/proxy/queries"
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 )
 
@@ -67,7 +66,7 @@ func begun(s *Server, text string, header ...string) <-chan *httptest.ResponseRe
 }
 
 // listedIn are the running queries.
-func listedIn(t *testing.T, s *Server) (list []listedQuery) {
+func listedIn(t *testing.T, s *Server) (list []queries.Listed) {
 	t.Helper()
 	w := get(s.Handler(), "/api/v1/status/queries")
 	require.Equal(t, http.StatusOK, w.Code, w.Body)
@@ -138,7 +137,7 @@ func TestQueries_CancelledOneEndsWithItsRequests(t *testing.T) {
 	require.Equal(t, http.StatusNoContent, w.Code)
 	require.Empty(t, w.Body.String())
 	w = <-answered
-	require.Equal(t, statusClientClosed, w.Code)
+	require.Equal(t, api.StatusClientClosed, w.Code)
 	require.Contains(t, w.Body.String(), `"errorType":"canceled"`)
 	require.Equal(t, text, <-left)
 	require.Len(t, listedIn(t, s), 1)
@@ -165,7 +164,7 @@ func TestQueries_CancelledOneDoesNotDisturbAnEqualOne(t *testing.T) {
 
 	w := ask(s.Handler(), http.MethodDelete, "/api/v1/status/queries/"+listedIn(t, s)[0].ID, "")
 	require.Equal(t, http.StatusNoContent, w.Code)
-	require.Equal(t, statusClientClosed, (<-first).Code)
+	require.Equal(t, api.StatusClientClosed, (<-first).Code)
 	close(release)
 	require.Equal(t, http.StatusOK, (<-second).Code)
 	require.Empty(t, left, "the replica was not disturbed")
@@ -193,75 +192,8 @@ func TestQueries_QueuedOneIsListedAndCancelled(t *testing.T) {
 	require.Equal(t, []string{"up", "queued", ""}, []string{q.Query, q.State, q.Plan})
 	require.Equal(t, http.StatusNoContent, ask(s.Handler(), http.MethodDelete, "/api/v1/status/queries/"+q.ID, "").Code)
 	w := <-second
-	require.Equal(t, statusClientClosed, w.Code)
+	require.Equal(t, api.StatusClientClosed, w.Code)
 	require.Contains(t, w.Body.String(), `"errorType":"canceled"`)
 	close(release)
 	require.Equal(t, http.StatusOK, (<-first).Code)
-}
-
-func TestQueries_BoundedList(t *testing.T) {
-	s, _ := startedServer(t, oneGroup)
-	for i := range maxListed + 2 {
-		q := &runningQuery{path: "/query"}
-		if i > 0 { // the first is not known to be one
-			q.asked = &promqlx.Question{Query: strconv.Itoa(i)}
-		}
-		s.queries.add(q)
-	}
-	list := listedIn(t, s)
-	require.Len(t, list, maxListed)
-	for i, q := range list {
-		require.Equal(t, strconv.Itoa(i+1), q.Query)
-	}
-	require.Contains(t, get(s.Handler(), "/api/v1/status/queries").Body.String(), "1 younger queries are not listed")
-}
-
-// What is taken for the query is what its handler reads, and when that reads it.
-func TestObserveQueries_ReadsWhatTheHandlerReads(t *testing.T) {
-	s, _ := newServer(t, oneGroup)
-	long := strings.Repeat("ä", maxQueryText)
-	f := func(method, target, form string, want *promqlx.Question) {
-		t.Helper()
-		var known *promqlx.Question
-		h := s.observeQueries(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			q := runningOf(r.Context())
-			if method == http.MethodPost {
-				require.Nil(t, q.question(), "the body has not been read")
-			}
-			require.NotEmpty(t, r.FormValue("query"), "there is still something to read")
-			known = q.question()
-		}))
-		ask(h, method, target, form)
-		require.Equal(t, want, known)
-	}
-	at := func(seconds int64) time.Time { return time.Unix(seconds, 0).UTC() }
-	f(http.MethodGet, "/query?query=up&time=60", "", &promqlx.Question{Query: "up", Start: at(60), End: at(60)})
-	f(http.MethodGet, "/query?query=up&time=x", "", &promqlx.Question{Query: "up"})
-	f(http.MethodPost, "/query?query=no", "query=up&time=60&start=1", &promqlx.Question{Query: "up", Start: at(60), End: at(60)})
-	f(http.MethodPost, "/query_range?end=120", "query=up&start=60&step=15", &promqlx.Question{Query: "up", Start: at(60), End: at(120), Interval: 15 * time.Second})
-	f(http.MethodPost, "/query_range", "query=up&start=60", &promqlx.Question{Query: "up", Start: at(60)})
-	f(http.MethodPost, "/query", "time=60&query="+url.QueryEscape(long), &promqlx.Question{Query: long[:maxQueryText] + "…", Start: at(60), End: at(60)})
-	f(http.MethodPost, "/explain", "query=up&time=60&analyze=true", &promqlx.Question{Query: "up", Start: at(60), End: at(60)})
-	f(http.MethodPost, "/explain", "query=up&time=60", nil)
-	f(http.MethodGet, "/explain?query=up", "", nil)
-}
-
-func TestObserveQueries_LeavesOthersAlone(t *testing.T) {
-	s, _ := newServer(t, oneGroup)
-	for method, target := range map[string]string{http.MethodOptions: "/query", http.MethodGet: "/labels", http.MethodPost: "/query_exemplars"} {
-		called := false
-		ask(s.observeQueries(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-			called = true
-			require.Nil(t, runningOf(r.Context()))
-		})), method, target, "")
-		require.True(t, called)
-	}
-	require.Empty(t, runningOf(context.Background()).text())
-}
-
-func TestClipped(t *testing.T) {
-	require.Equal(t, "ab", clipped("ab", 2))
-	require.Equal(t, "ab…", clipped("abc", 2))
-	require.Equal(t, "a…", clipped("aäb", 2))
-	require.Equal(t, "a�b", clipped("a\xffb", 9))
 }

@@ -3,7 +3,6 @@ package proxy
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"io"
 	"log/slog"
 	"net/http"
@@ -14,9 +13,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
+
+	"github.com/oneprom/oneprom/proxy/api"
+	"github.com/oneprom/oneprom/proxy/gate"
+	"github.com/oneprom/oneprom/proxy/middleware"
+	"github.com/oneprom/oneprom/proxy/queries"
 )
 
 // loggedIn stops a server and returns the lines of its query log, with numbers as text.
@@ -85,7 +88,7 @@ func TestQueryLog_OneLineForEachQuery(t *testing.T) {
 		"query": "m_total", "api": "query_range", "start": n("60"), "end": n("120"), "step": n("15"),
 		"status": n("200"), "completeness": "whole", "series": n("2"), "samples": n("10"),
 		"client": "192.0.2.1", "user": "alice", "user_agent": "Grafana/13",
-		"dashboard": "dash", "panel": "7", "grafana_org": "1", "grafana_user": strings.Repeat("x", maxHeaderText) + "…",
+		"dashboard": "dash", "panel": "7", "grafana_org": "1", "grafana_user": strings.Repeat("x", api.MaxHeaderText) + "…",
 	}, first)
 
 	require.Equal(t, n("400"), lines[1]["status"])
@@ -147,8 +150,8 @@ func TestStart_QueryLogThatCannotBeWritten(t *testing.T) {
 func TestQueryLog_Panic(t *testing.T) {
 	s, file := startedServer(t, singleConfig("127.0.0.1:1", "query_log_file: queries.log"))
 	var logged bytes.Buffer
-	s.logger = slog.New(slog.NewTextHandler(&logged, nil))
-	h := s.recoverPanics(s.observeQueries(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	panics := &middleware.Panics{Count: s.httpMetrics.Panics, QueryText: queries.TextOf, Logger: slog.New(slog.NewTextHandler(&logged, nil))}
+	h := panics.Recover(s.queries.Observe(panics.Recover, s.gate.Admit(gate.Query, func(w http.ResponseWriter, r *http.Request) {
 		if r.FormValue("begin") != "" {
 			_, _ = io.WriteString(w, "half")
 		}
@@ -158,7 +161,7 @@ func TestQueryLog_Panic(t *testing.T) {
 	require.Equal(t, http.StatusInternalServerError, w.Code)
 	require.Equal(t, apiFailure("internal", "panic while answering: boom"), w.Body.String())
 	require.Contains(t, logged.String(), "query=up panic=boom")
-	require.Equal(t, 1.0, testutil.ToFloat64(s.metrics.panics))
+	require.Equal(t, 1.0, testutil.ToFloat64(s.httpMetrics.Panics))
 	require.PanicsWithValue(t, http.ErrAbortHandler, func() { ask(h, http.MethodPost, "/query", "query=up&begin=1") })
 	require.Empty(t, listedIn(t, s))
 
@@ -190,73 +193,4 @@ func TestQueryLog_RefusedIsAnswered(t *testing.T) {
 	require.Equal(t, "up", line["query"])
 	require.Contains(t, line["error"], "--query.max-concurrency")
 	require.NotContains(t, line, "queued")
-}
-
-// scriptedFile is a file of which each write has a result.
-type scriptedFile struct {
-	bytes.Buffer
-	script []func(b []byte) (int, error)
-	wrote  chan struct{}
-}
-
-func (f *scriptedFile) Write(b []byte) (int, error) {
-	next := f.script[0]
-	f.script = f.script[1:]
-	n, err := next(b)
-	f.Buffer.Write(b[:n])
-	f.wrote <- struct{}{}
-	return n, err
-}
-
-func (*scriptedFile) Close() error { return errors.New("gone") }
-
-func TestQueryLog_FailuresAreSaidOnceAndCounted(t *testing.T) {
-	var logged bytes.Buffer
-	l := newQueryLog(slog.New(slog.NewTextHandler(&logged, nil)), prometheus.NewRegistry())
-	full := func([]byte) (int, error) { return 0, errors.New("no space left") }
-	torn := func([]byte) (int, error) { return 5, errors.New("no space left") }
-	good := func(b []byte) (int, error) { return len(b), nil }
-	f := &scriptedFile{script: []func([]byte) (int, error){torn, full, good, good, full}, wrote: make(chan struct{}, 10)}
-	l.use(f)
-	for range f.script {
-		l.log(time.Unix(0, 0).UTC(), []slog.Attr{slog.String("query", "a\nb")})
-		<-f.wrote
-	}
-	l.close()
-	const line = `{"time":"1970-01-01T00:00:00Z","query":"a\nb"}` + "\n"
-	require.Equal(t, line[:5]+"\n"+line+line, f.String(), "one broken line breaks no other")
-	require.Equal(t, 3.0, testutil.ToFloat64(l.lost))
-	require.Equal(t, 2, strings.Count(logged.String(), "writing the query log failed"))
-	require.Contains(t, logged.String(), "closing the query log failed")
-}
-
-// A file that hangs costs lines, and no time.
-func TestQueryLog_DoesNotWaitForTheFile(t *testing.T) {
-	l := newQueryLog(slog.New(slog.DiscardHandler), prometheus.NewRegistry())
-	hang, wrote := make(chan struct{}), make(chan struct{}, 2*maxWaitingLines)
-	f := &scriptedFile{wrote: wrote}
-	for range 2 * maxWaitingLines {
-		f.script = append(f.script, func(b []byte) (int, error) { <-hang; return len(b), nil })
-	}
-	l.use(f)
-	const lines = maxWaitingLines + 10
-	for range lines {
-		l.log(time.Now(), nil)
-	}
-	lost := testutil.ToFloat64(l.lost)
-	require.GreaterOrEqual(t, lost, 9.0, "one may be under way")
-	close(hang)
-	l.close()
-	require.Equal(t, lines-int(lost), strings.Count(f.String(), "\n"), "what waited is written at the end")
-}
-
-func TestAnswerWriter_FailureThatIsNoJSON(t *testing.T) {
-	w := &answerWriter{watchedWriter: watchedWriter{ResponseWriter: httptest.NewRecorder()}}
-	require.Equal(t, http.StatusOK, w.status())
-	http.Error(w, "Service Unavailable", http.StatusServiceUnavailable)
-	_, _ = w.Write(make([]byte, 2*maxFailureBody))
-	require.Len(t, w.body, maxFailureBody)
-	require.Contains(t, w.failure(), "Service Unavailable")
-	w.Header().Set("Content-Encoding", "gzip")
-	require.Empty(t, w.failure(), "it is none")
 }

@@ -13,6 +13,9 @@ import (
 
 	"github.com/oneprom/oneprom/proxy/admission"
 	"github.com/oneprom/oneprom/proxy/config"
+	"github.com/oneprom/oneprom/proxy/queries"
+	"github.com/oneprom/oneprom/proxy/tenant"
+	"github.com/oneprom/oneprom/proxy/tracing"
 	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 )
 
@@ -59,7 +62,7 @@ func (s *Server) reloadSteps() []step {
 			return swap(&s.rules, rules), err
 		}},
 		{"tenants", func(cfg *config.Config) (change, error) {
-			ts, err := newTenants(cfg, s.opts.WebConfigFile, s.tenants.Load())
+			ts, err := tenant.New(cfg, s.opts.WebConfigFile, s.tenants.Load())
 			return swap(&s.tenants, ts), err
 		}},
 		{"query log", s.prepareQueryLog},
@@ -82,33 +85,33 @@ func swap[T any](p *atomic.Pointer[T], next *T) change {
 }
 
 func (s *Server) prepareQueryLog(cfg *config.Config) (change, error) {
-	next, err := openQueryLog(cfg.Global.QueryLogFile)
+	next, err := queries.OpenLog(cfg.Global.QueryLogFile)
 	if err != nil {
 		return change{}, err
 	}
 	var before io.WriteCloser
 	return change{
-		commit:   func(context.Context) error { before = s.queryLog.use(next); return nil },
-		rollback: func() error { s.queryLog.use(before); return nil },
-		finish:   func() { s.queryLog.closeFile(before) },
-		discard:  func() { s.queryLog.closeFile(next) },
+		commit:   func(context.Context) error { before = s.queryLog.Use(next); return nil },
+		rollback: func() error { s.queryLog.Use(before); return nil },
+		finish:   func() { s.queryLog.CloseFile(before) },
+		discard:  func() { s.queryLog.CloseFile(next) },
 	}, nil
 }
 
 func (s *Server) prepareTracing(cfg *config.Config) (change, error) {
-	before := s.tracer.Load()
-	if before.serves(cfg.Tracing) {
+	before := s.tracing.Current()
+	if before.Serves(cfg.Tracing) {
 		return change{}, nil
 	}
-	next, err := newTracer(cfg.Tracing, s.logger.With("component", "tracing"))
+	next, err := tracing.New(cfg.Tracing, s.logger.With("component", "tracing"))
 	if err != nil {
 		return change{}, err
 	}
 	return change{
-		commit:   func(context.Context) error { s.setTracer(next); return nil },
-		rollback: func() error { s.setTracer(before); return nil },
-		finish:   before.close,
-		discard:  next.close,
+		commit:   func(context.Context) error { s.tracing.Use(next); return nil },
+		rollback: func() error { s.tracing.Use(before); return nil },
+		finish:   before.Close,
+		discard:  next.Close,
 	}, nil
 }
 

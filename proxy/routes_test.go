@@ -13,6 +13,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 	"github.com/stretchr/testify/require"
 
+	"github.com/oneprom/oneprom/proxy/api"
+	"github.com/oneprom/oneprom/proxy/middleware"
+	"github.com/oneprom/oneprom/proxy/queries"
 	"github.com/oneprom/oneprom/servergroup/completeness"
 )
 
@@ -84,11 +87,11 @@ func TestPost_WhereUpstreamKnowsGetOnly(t *testing.T) {
 	var build struct{ Data map[string]string }
 	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &build))
 	require.Len(t, build.Data, 6)
-	require.Equal(t, Version, build.Data["version"])
+	require.Equal(t, api.Version, build.Data["version"])
 
 	// What the handler sees: a GET with the parameters of both, the body's first.
 	var seen *http.Request
-	w = ask(s.asGet(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen = r })), http.MethodPost, "/x?limit=1&match[]=a", "limit=2&match[]=b")
+	w = ask(middleware.AsGet(s.logger, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { seen = r })), http.MethodPost, "/x?limit=1&match[]=a", "limit=2&match[]=b")
 	require.Equal(t, http.StatusOK, w.Code)
 	require.Equal(t, http.MethodGet, seen.Method)
 	require.Equal(t, "2", seen.FormValue("limit"))
@@ -105,7 +108,7 @@ func TestPost_WhereUpstreamKnowsGetOnly(t *testing.T) {
 		w = ask(s.Handler(), http.MethodPost, path, `match[]={a=""}`)
 		require.Equal(t, apiFailure("bad_data", message), w.Body.String())
 	}
-	w = ask(s.asGet(nil), http.MethodPost, "/x", "%zz")
+	w = ask(middleware.AsGet(s.logger, nil), http.MethodPost, "/x", "%zz")
 	require.Equal(t, http.StatusBadRequest, w.Code)
 	require.Contains(t, w.Body.String(), "error parsing form values")
 }
@@ -117,30 +120,20 @@ func TestUnavailableGroups_Are503(t *testing.T) {
 		require.Equal(t, http.StatusServiceUnavailable, w.Code, path)
 		require.Contains(t, w.Body.String(), `server group`, path)
 	}
-	code, override := overrideErrorCode(0, errors.New("x"))
+	code, override := api.OverrideErrorCode(0, errors.New("x"))
 	require.False(t, override, code)
-	code, override = overrideErrorCode(0, &completeness.UnavailableError{})
+	code, override = api.OverrideErrorCode(0, &completeness.UnavailableError{})
 	require.True(t, override)
 	require.Equal(t, http.StatusServiceUnavailable, code)
 }
 
-func TestRead_NeverInternal(t *testing.T) {
-	for code, want := range map[int]int{500: 503, 400: 400, 200: 200} {
-		h := neverInternal(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			_, streams := w.(http.Flusher)
-			require.True(t, streams)
-			w.WriteHeader(code)
-		}))
-		require.Equal(t, want, get(h, "/").Code)
-	}
-}
-
 func TestPanic_FailsItsRequestOnly(t *testing.T) {
 	s, _ := newServer(t, oneGroup)
-	w := get(s.recoverPanics(compress(func(http.ResponseWriter, *http.Request) { panic("boom") })), "/")
+	panics := &middleware.Panics{Count: s.httpMetrics.Panics, QueryText: queries.TextOf, Logger: s.logger}
+	w := get(panics.Recover(middleware.Compress(func(http.ResponseWriter, *http.Request) { panic("boom") })), "/")
 	require.Equal(t, http.StatusInternalServerError, w.Code)
 	require.Equal(t, apiFailure("internal", "panic while answering: boom"), w.Body.String())
-	require.Equal(t, 1.0, testutil.ToFloat64(s.metrics.panics))
+	require.Equal(t, 1.0, testutil.ToFloat64(s.httpMetrics.Panics))
 
 	// Half an answer must not look like a whole one.
 	for _, begin := range []func(http.ResponseWriter){
@@ -149,7 +142,7 @@ func TestPanic_FailsItsRequestOnly(t *testing.T) {
 		func(w http.ResponseWriter) { w.(http.Flusher).Flush() },
 	} {
 		require.PanicsWithValue(t, http.ErrAbortHandler, func() {
-			get(s.recoverPanics(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			get(panics.Recover(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				begin(w)
 				panic("boom")
 			})), "/")
@@ -162,7 +155,7 @@ func TestPage(t *testing.T) {
 	w := get(s.Handler(), `/prom/query?g0.expr=up%7Ba%3D%22%3Cb%3E%22%7D`)
 	require.Equal(t, http.StatusOK, w.Code)
 	require.Equal(t, "text/html; charset=utf-8", w.Header().Get("Content-Type"))
-	for _, text := range []string{Version, `action="/prom/api/v1/query"`, `value="up{a=&#34;&lt;b&gt;&#34;}"`, "<td>a</td>", "http://127.0.0.1:1"} {
+	for _, text := range []string{api.Version, `action="/prom/api/v1/query"`, `value="up{a=&#34;&lt;b&gt;&#34;}"`, "<td>a</td>", "http://127.0.0.1:1"} {
 		require.Contains(t, w.Body.String(), text)
 	}
 }

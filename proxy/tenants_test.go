@@ -3,6 +3,7 @@ package proxy
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,6 +28,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/proxy/admission"
+	"github.com/oneprom/oneprom/proxy/tenant"
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 )
 
@@ -60,7 +63,7 @@ var ofBoth = func() map[string]string {
 // tenantsWorld are two tenants, a and b, whose data has the same names of metrics, and an
 // administrator. A pair of servers has data of both; its first one has missed something of
 // both. Two more have data of b only, and of neither.
-func tenantsWorld(t testing.TB) *Server {
+func tenantsWorld(t testing.TB, flags ...string) *Server {
 	t.Helper()
 	const both = `load 30s
  up{job="j", instance="a1", team="a"} 1x20
@@ -127,7 +130,7 @@ server_groups:
 `, serve(gap), serve(both), serve("load 30s\n m{job=\"j\", instance=\"x\"} 1x20\n"), serve(strings.ReplaceAll(both, `job="j"`, `job="k"`)))
 	file := filepath.Join(dir, "oneprom.yml")
 	require.NoError(t, os.WriteFile(file, []byte(config), 0o600))
-	s, err := New(tenantsOptions(t, file))
+	s, err := New(tenantsOptions(t, file, flags...))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Stop(context.Background())) })
 	require.NoError(t, s.Start(t.Context()))
@@ -157,45 +160,42 @@ func told(rec *httptest.ResponseRecorder) string {
 	return fmt.Sprint(rec.Code, rec.Header(), string(body))
 }
 
-func TestTenants_EveryRouteHasAVerdict(t *testing.T) {
+func TestTenants_EveryRouteHasAnAccess(t *testing.T) {
 	s, _ := newServer(t, oneGroup)
-	for _, route := range s.routes {
-		require.NotEqual(t, forNobody, verdicts[route], "%s: say in verdicts for whom it is", route)
-	}
-	for route := range verdicts {
-		require.Contains(t, s.routes, route, "there is no such route")
+	for _, r := range s.router.Rows() {
+		require.NotEqual(t, tenant.ForNobody, r.Access, "%s: say in the table of routes for whom it is", r.Path)
 	}
 }
 
 func TestTenants_RoutesAreRefused(t *testing.T) {
 	s := tenantsWorld(t)
-	for _, route := range s.routes {
-		path := strings.NewReplacer(":name", "team", ":id", "1", "*subpath", "pprof/cmdline", "*path", "x").Replace(route)
-		for tenant, refused := range map[string][]verdict{"": {forTenants, forAdmins}, "unknown": {forTenants, forAdmins}, "a": {forAdmins}} {
-			if !slices.Contains(refused, verdicts[route]) {
+	for _, r := range s.router.Rows() {
+		path := strings.NewReplacer(":name", "team", ":id", "1", "*subpath", "pprof/cmdline", "*path", "x").Replace(r.Path)
+		for name, refused := range map[string][]tenant.Access{"": {tenant.ForTenants, tenant.ForAdmins}, "unknown": {tenant.ForTenants, tenant.ForAdmins}, "a": {tenant.ForAdmins}} {
+			if !slices.Contains(refused, r.Access) {
 				continue
 			}
 			for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodDelete} {
-				rec := as(s, tenant, method, path, "")
+				rec := as(s, name, method, path, "")
 				if rec.Code == http.StatusMethodNotAllowed || rec.Code == http.StatusNotFound {
 					continue
 				}
 				want := http.StatusForbidden
-				if tenant == "" {
+				if name == "" {
 					want = http.StatusUnauthorized
 				}
-				require.Equal(t, want, rec.Code, "%s %s as %q: %s", method, path, tenant, rec.Body)
+				require.Equal(t, want, rec.Code, "%s %s as %q: %s", method, path, name, rec.Body)
 			}
 		}
 	}
-	require.JSONEq(t, `{"status":"error","errorType":"unauthorized","error":"the request is of no tenant: say whose it is by the header X-Tenant, a user or a client certificate"}`,
+	require.JSONEq(t, `{"status":"error","errorType":"unauthorized","error":"no tenant identified: send the header X-Tenant, a user or a client certificate"}`,
 		as(s, "", http.MethodGet, "/api/v1/query?query=m", "").Body.String())
 }
 
 // What a handler answers without permission is not sent.
 func TestTenants_NothingUnlessPermitted(t *testing.T) {
 	s := tenantsWorld(t)
-	h := s.identify(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	h := s.guard.Identify(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("X-Key", secret)
 		_, _ = w.Write([]byte(secret))
 	}))
@@ -254,7 +254,7 @@ func TestTenants_RulesAlertsAndTargets(t *testing.T) {
 // tenantsRequest makes a request of numbers and texts, as a tenant would who wants to see
 // more.
 func tenantsRequest(s *Server, route, method uint8, expr, match, more string) *http.Request {
-	path := s.routes[int(route)%len(s.routes)]
+	path := s.router.Rows()[int(route)%len(s.router.Rows())].Path
 	names := []string{"team", "instance", "__name__", "U__team", "secret", "of"}
 	path = strings.NewReplacer(":name", names[int(method)%len(names)], ":id", "1", "*subpath", "pprof/cmdline", "*path", "labels").Replace(path)
 	params := url.Values{"query": {expr}, "match[]": {match}, "match_target": {match}, "metric": {more}, "time": {"300"}, "start": {"0"}, "end": {"600"}, "step": {"60"}, "analyze": {strconv.FormatBool(method%3 == 0)}}
@@ -318,12 +318,12 @@ func TestTenants_SecretsAreKept(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 2))
 	pick := func(list []string) string { return list[rng.IntN(len(list))] }
 	seen := map[string]bool{} // routes by which the other one is told
-	for i := range s.routes {
-		if strings.HasSuffix(s.routes[i], "/live") || strings.HasPrefix(s.routes[i], "/-/") {
+	for i, r := range s.router.Rows() {
+		if strings.HasSuffix(r.Path, "/live") || strings.HasPrefix(r.Path, "/-/") {
 			continue // which do not end, or end the server
 		}
 		texts := []string{breakOuts[0]}
-		if verdicts[s.routes[i]] == forTenants {
+		if r.Access == tenant.ForTenants {
 			texts = breakOuts
 		}
 		for _, expr := range texts {
@@ -332,15 +332,15 @@ func TestTenants_SecretsAreKept(t *testing.T) {
 			}
 			requireSecretKept(t, s, tenantsRequest(s, uint8(i), uint8(rng.IntN(256)), expr, pick(breakOuts), pick(moreTexts)))
 		}
-		if verdicts[s.routes[i]] == forTenants {
+		if r.Access == tenant.ForTenants {
 			req := tenantsRequest(s, uint8(i), 0, "m", `{team=~".+"}`, ".+")
-			if s.routes[i] == "/api/v1/read" {
+			if r.Path == "/api/v1/read" {
 				req = tenantsRequest(s, uint8(i), 2, "", "", ".+")
 			}
 			req.Header.Set("X-Tenant", "b")
 			rec := httptest.NewRecorder()
 			s.Handler().ServeHTTP(rec, req)
-			seen[s.routes[i]] = seen[s.routes[i]] || strings.Contains(told(rec), secret)
+			seen[r.Path] = seen[r.Path] || strings.Contains(told(rec), secret)
 		}
 	}
 	for _, route := range []string{"rules", "alerts", "targets", "targets/metadata", "query", "query_range", "query_exemplars", "series", "labels", "label/:name/values", "read"} {
@@ -355,7 +355,7 @@ func FuzzTenants_SecretsAreKept(f *testing.F) {
 		f.Add(uint8(i), uint8(i), expr, breakOuts[(i+7)%len(breakOuts)], moreTexts[i%len(moreTexts)])
 	}
 	f.Fuzz(func(t *testing.T, route, method uint8, expr, match, more string) {
-		name := s.routes[int(route)%len(s.routes)]
+		name := s.router.Rows()[int(route)%len(s.router.Rows())].Path
 		if strings.Contains(expr+match+more, secret) || strings.HasSuffix(name, "/live") || strings.HasPrefix(name, "/-/") {
 			return
 		}
@@ -393,13 +393,26 @@ func TestTenants_OneTenantOnly(t *testing.T) {
 }
 
 func TestTenants_QueriesAreTheirOwn(t *testing.T) {
-	s := tenantsWorld(t)
-	s.opts.EnableAdminAPI = true
+	s := tenantsWorld(t, "--web.enable-admin-api")
+	ids, end := map[string]string{}, make(chan struct{})
+	var running sync.WaitGroup
 	for _, tenant := range []string{"a", "b"} {
-		req := httptest.NewRequest(http.MethodGet, "/api/v1/query?query=of_"+tenant, nil)
-		q := &runningQuery{path: "/query", came: time.Now(), cancel: func() {}, from: origin{tenant: tenant}}
-		q.read(req, time.Now())
-		s.queries.add(q)
+		asked := make(chan struct{})
+		h := s.guard.Identify(s.queries.Observe(func(h http.Handler) http.Handler { return h }, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+			close(asked)
+			<-end
+		})))
+		running.Go(func() {
+			req := httptest.NewRequest(http.MethodGet, "/query?query=of_"+tenant, nil)
+			req.Header.Set("X-Tenant", tenant)
+			h.ServeHTTP(httptest.NewRecorder(), req)
+		})
+		<-asked
+	}
+	defer running.Wait()
+	defer close(end)
+	for _, q := range listedBy(t, s, "root") {
+		ids[q.Tenant] = q.ID
 	}
 	list := func(tenant string) string {
 		return as(s, tenant, http.MethodGet, "/api/v1/status/queries", "").Body.String()
@@ -408,17 +421,26 @@ func TestTenants_QueriesAreTheirOwn(t *testing.T) {
 	require.NotContains(t, list("a"), "of_b")
 	require.Contains(t, list("root"), "of_a")
 	require.Contains(t, list("root"), "of_b")
-	ofB := fmt.Sprintf("/api/v1/status/queries/%d", s.queries.last)
+	ofB := "/api/v1/status/queries/" + ids["b"]
 	require.Equal(t, http.StatusNotFound, as(s, "a", http.MethodDelete, ofB, "").Code)
 	require.NotEqual(t, http.StatusNotFound, as(s, "b", http.MethodDelete, ofB, "").Code)
 }
 
-func tenantsOptions(t testing.TB, file string) Options {
+// listedBy are the running queries that a tenant is shown.
+func listedBy(t *testing.T, s *Server, tenant string) (list []struct{ ID, Tenant string }) {
+	t.Helper()
+	var envelope struct{ Data json.RawMessage }
+	require.NoError(t, json.Unmarshal(as(s, tenant, http.MethodGet, "/api/v1/status/queries", "").Body.Bytes(), &envelope))
+	require.NoError(t, json.Unmarshal(envelope.Data, &list))
+	return list
+}
+
+func tenantsOptions(t testing.TB, file string, flags ...string) Options {
 	t.Helper()
 	var o Options
 	app := kingpin.New("oneprom", "").Terminate(nil)
 	AddFlags(app, &o)
-	_, err := app.Parse([]string{"--config.file=" + file, "--web.listen-address=127.0.0.1:0"})
+	_, err := app.Parse(append([]string{"--config.file=" + file, "--web.listen-address=127.0.0.1:0"}, flags...))
 	require.NoError(t, err)
 	return o
 }
@@ -440,8 +462,10 @@ server_groups:
 	}
 	require.Equal(t, http.StatusOK, query("a").Code)
 	require.Contains(t, query("b").Body.String(), "not for b")
-	owner := s.tenants.Load().byProof[proof{byHeader, "a"}]
-	leave, err := s.doorman.queue.Enter(t.Context(), admission.Request{Client: "x", Arrived: time.Now(), Pools: []*admission.Pool{owner.pool}})
+	var pool *admission.Pool
+	owners := s.guard.Identify(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { pool = tenant.Of(r.Context()).Pool() }))
+	askWith(owners, "/", "X-Tenant", "a")
+	leave, err := s.gate.Queue.Enter(t.Context(), admission.Request{Client: "x", Arrived: time.Now(), Pools: []*admission.Pool{pool}})
 	require.NoError(t, err)
 	require.Equal(t, http.StatusTooManyRequests, query("a").Code)
 	require.NoError(t, s.Reload(t.Context())) // the slots are kept

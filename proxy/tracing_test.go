@@ -1,12 +1,8 @@
 package proxy
 
 import (
-	"bytes"
-	"context"
 	"encoding/hex"
-	"errors"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -16,7 +12,6 @@ import (
 
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/stretchr/testify/require"
-	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	common "go.opentelemetry.io/proto/otlp/common/v1"
 	otlp "go.opentelemetry.io/proto/otlp/trace/v1"
@@ -170,7 +165,7 @@ func TestTracing_NothingWithoutTheBlock(t *testing.T) {
 	addr, parents := tracedBackend(t)
 	s, _ := startedServer(t, singleConfig(addr, ""), sameFeatures)
 	require.Equal(t, http.StatusOK, (<-begun(s, rateQuery, "Traceparent", traceparent)).Code)
-	require.Nil(t, s.tracer.Load())
+	require.Nil(t, s.tracing.Current())
 	require.Equal(t, []string{""}, parents())
 }
 
@@ -182,17 +177,17 @@ func TestTracing_Reload(t *testing.T) {
 
 	writeConfig(t, file, with)
 	require.NoError(t, s.Reload(t.Context()))
-	first := s.tracer.Load()
+	first := s.tracing.Current()
 	require.NotNil(t, first)
 	require.NoError(t, s.Reload(t.Context()))
-	require.Same(t, first, s.tracer.Load(), "nothing has changed")
+	require.Same(t, first, s.tracing.Current(), "nothing has changed")
 
 	// All or nothing, and the place is named.
 	f := func(text, want string) {
 		t.Helper()
 		writeConfig(t, file, text)
 		require.ErrorContains(t, s.Reload(t.Context()), want)
-		require.Same(t, first, s.tracer.Load())
+		require.Same(t, first, s.tracing.Current())
 	}
 	f(strings.Replace(with, "insecure: true", "tls_config: {ca_file: nowhere.pem}", 1), "tracing: unable to read CA cert")
 	f(strings.Replace(with, "client_type: http", "client_type: udp", 1), `tracing.client_type: expected grpc or http, found "udp"`)
@@ -204,7 +199,7 @@ func TestTracing_Reload(t *testing.T) {
 
 	writeConfig(t, file, singleConfig(addr, ""))
 	require.NoError(t, s.Reload(t.Context()))
-	require.Nil(t, s.tracer.Load())
+	require.Nil(t, s.tracing.Current())
 	receiver.named(t, "POST /api/v1/query") // what was left has been exported
 	require.Equal(t, http.StatusOK, (<-begun(s, rateQuery, "Traceparent", traceparent)).Code)
 	require.Empty(t, parents()[1])
@@ -217,27 +212,8 @@ func TestNewTracer(t *testing.T) {
 		"{endpoint: a:1, client_type: http, compression: gzip, timeout: 1s}",
 	} {
 		s, _ := startedServer(t, oneGroup+"tracing: "+block+"\n")
-		require.NotNil(t, s.tracer.Load(), block)
+		require.NotNil(t, s.tracing.Current(), block)
 	}
-}
-
-type failingExporter struct {
-	sdktrace.SpanExporter
-	err error
-}
-
-func (e *failingExporter) ExportSpans(context.Context, []sdktrace.ReadOnlySpan) error { return e.err }
-
-func TestTracing_FailingExportsAreSaidOnce(t *testing.T) {
-	var logged bytes.Buffer
-	inner := &failingExporter{}
-	e := &toldExporter{SpanExporter: inner, logger: slog.New(slog.NewTextHandler(&logged, nil))}
-	for _, err := range []error{nil, errors.New("x"), errors.New("x"), nil, nil, errors.New("x")} {
-		inner.err = err
-		require.NoError(t, e.ExportSpans(t.Context(), nil))
-	}
-	require.Equal(t, 2, strings.Count(logged.String(), "exporting traces failed"))
-	require.Equal(t, 1, strings.Count(logged.String(), "traces are exported again"))
 }
 
 func TestTraced_FailureIsOneOfTheSpan(t *testing.T) {

@@ -2,100 +2,91 @@ package proxy
 
 import (
 	"context"
-	"net/http"
 	"regexp"
 	"time"
 
 	grafanaregexp "github.com/grafana/regexp"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/route"
-	"github.com/prometheus/prometheus/config"
+	promconfig "github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	upstreamfeatures "github.com/prometheus/prometheus/util/features"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
 	"github.com/oneprom/oneprom/promqlx"
+	"github.com/oneprom/oneprom/proxy/api"
+	"github.com/oneprom/oneprom/proxy/config"
+	"github.com/oneprom/oneprom/proxy/routes"
+	"github.com/oneprom/oneprom/proxy/views"
 )
 
 // searchLimit is Prometheus' default for the highest limit of the search API.
 const searchLimit = 10000
 
-// engineOptions are the options of the PromQL engine, set as Prometheus does.
-func (s *Server) engineOptions() promql.EngineOpts {
-	f := s.features
+// engineOptions are the options of the PromQL engine, set as Prometheus does, but for where
+// it logs and registers what it has. cfg returns the configuration in use.
+func engineOptions(o Options, f features, cfg func() *config.Config) promql.EngineOpts {
 	return promql.EngineOpts{
-		Logger:                   s.logger.With("component", "query engine"),
-		Reg:                      s.registry,
-		MaxSamples:               s.opts.MaxSamples,
-		Timeout:                  time.Duration(s.opts.QueryTimeout),
-		LookbackDelta:            time.Duration(s.opts.LookbackDelta),
-		NoStepSubqueryIntervalFn: func(int64) int64 { return time.Duration(s.config.Load().Global.EvaluationInterval).Milliseconds() },
+		MaxSamples:               o.MaxSamples,
+		Timeout:                  time.Duration(o.QueryTimeout),
+		LookbackDelta:            time.Duration(o.LookbackDelta),
+		NoStepSubqueryIntervalFn: func(int64) int64 { return time.Duration(cfg().Global.EvaluationInterval).Milliseconds() },
 		EnableAtModifier:         true,
 		EnableNegativeOffset:     true,
 		EnablePerStepStats:       f.perStepStats,
 		EnableDelayedNameRemoval: f.delayedNameRemoval,
 		EnableTypeAndUnitLabels:  f.typeAndUnitLabels,
 		UseStartTimestamps:       f.startTimestamps,
-		FeatureRegistry:          s.featureRegistry,
-		Parser:                   s.parser,
+		Parser:                   parser.NewParser(f.parser),
 	}
 }
 
-// upstreamAPI is Prometheus' own API over the server groups. Its routes lack the
-// prefix /api/v1. Routes that need scraping or exemplar storage are never
-// reached: ours come before them. The second result is the same without admission,
-// which answers them with what is oneprom's own.
-func (s *Server) upstreamAPI(engine promql.QueryEngine, storage *promqlx.Storage) (*route.Router, ownAPI) {
+// upstreamAPI is Prometheus' own API over the server groups. It lets everybody in: the table
+// of routes says who reaches it. Of what needs scraping or an exemplar storage, it answers
+// with what is oneprom's own (views.SelfAPI).
+func (s *Server) upstreamAPI(storage *promqlx.Storage, st routes.Status) *v1.API {
 	addr := s.listeners[0].Addr().String()
 	s.registerFeatures()
-	api := v1.NewAPI(
-		engine, storage,
+	upstream := v1.NewAPI(
+		s.engine, storage,
 		nil, nil, // no appenders
 		nil, // no exemplar storage
-		func(context.Context) v1.ScrapePoolsRetriever { return nothing{} },
-		func(context.Context) v1.TargetRetriever { return nothing{} },
-		func(context.Context) v1.AlertmanagerRetriever { return s.ownAlertmanagers },
-		func() config.Config { return config.Config{} }, // without external labels, which /read would add
+		func(context.Context) v1.ScrapePoolsRetriever { return views.Noop },
+		func(context.Context) v1.TargetRetriever { return views.Noop },
+		func(context.Context) v1.AlertmanagerRetriever { return s.ruler.Notifier() },
+		func() promconfig.Config { return promconfig.Config{} }, // without external labels, which /read would add
 		s.opts.Flags,
 		v1.GlobalURLOptions{ListenAddress: addr, Host: s.externalURL.Host, Scheme: s.externalURL.Scheme},
-		s.readiness.gate,
-		nothing{}, "", // no TSDB
+		s.readiness.Gate,
+		views.Noop, "", // no TSDB
 		false, s.features.search, searchLimit, // no admin API
 		s.logger.With("component", "api"),
-		func(context.Context) v1.RulesRetriever { return s.ownRules },
-		s.opts.ReadSampleLimit, s.opts.MaxConcurrency, s.opts.ReadMaxBytesInFrame, // the doorman lets no more in
+		func(context.Context) v1.RulesRetriever { return s.ruler.Rules() },
+		s.opts.ReadSampleLimit, s.opts.MaxConcurrency, s.opts.ReadMaxBytesInFrame, // the gate lets no more in
 		false, // no agent
 		s.corsOrigin,
-		s.runtimeInfo,
-		buildInfo(),
+		st.RuntimeInfo,
+		api.BuildInfo(),
 		s.notifications.Get, s.notifications.Sub,
-		prometheus.Gatherers{s.registry, noChunks()},
+		prometheus.Gatherers{s.registry, views.NoChunks()},
 		s.registry,
 		nil,                                    // the default renderer of statistics
 		false, nil, false, false, false, false, // no receivers
 		time.Duration(s.opts.LookbackDelta),
 		s.features.typeAndUnitLabels,
 		false, // no metadata appended
-		overrideErrorCode,
+		api.OverrideErrorCode,
 		s.featureRegistry,
-		v1.OpenAPIOptions{ExternalURL: s.externalURL.String(), Version: Version, MaxSearchLimit: searchLimit},
+		v1.OpenAPIOptions{ExternalURL: s.externalURL.String(), Version: api.Version, MaxSearchLimit: searchLimit},
 		parser.NewParser(allSyntax),
 	)
-	api.ClearCodecs()
-	api.InstallCodec(codec{})
-	instrument := s.metrics.instrumentBelow("/api/v1")
-	r := route.New().WithInstrumentation(func(route string, h http.HandlerFunc) http.HandlerFunc {
-		return instrument(route, s.permit("/api/v1"+route, s.doorman.admit(route, h)))
-	})
-	api.Register(r)
-	own := route.New()
-	api.Register(own)
-	return r, ownAPI{own}
+	upstream.ClearCodecs()
+	upstream.InstallCodec(api.Codec{})
+	return upstream
 }
 
-// registerFeatures tells /api/v1/features what the HTTP API can do; the engine
-// tells the rest.
+// registerFeatures registers for /api/v1/features what the HTTP API can do. The engine
+// registers the rest.
 func (s *Server) registerFeatures() {
 	r := s.featureRegistry
 	r.Set(upstreamfeatures.API, "lifecycle", s.opts.EnableLifecycle)

@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/stretchr/testify/require"
 
+	"github.com/oneprom/oneprom/proxy/api"
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 )
 
@@ -117,7 +118,7 @@ func TestViews_RulesAndAlerts(t *testing.T) {
 		f("/rules?"+url.QueryEscape(other+"[]")+"=x", none)
 	}
 	w := get(s.Handler(), "/api/v1/rules")
-	require.Equal(t, "whole", w.Header().Get(completenessHeader))
+	require.Equal(t, "whole", w.Header().Get(api.CompletenessHeader))
 }
 
 func TestViews_RulesAreRefusedAsUpstreamRefuses(t *testing.T) {
@@ -338,8 +339,8 @@ func TestViews_PartialAnswers(t *testing.T) {
 			require.Contains(t, said[0], `partial answer: server group "us" did not answer: http://`+bad)
 			require.Contains(t, said[1], `server group "eu" answered without a replica: http://`+twin)
 			w := get(s.Handler(), "/api/v1"+path)
-			require.Equal(t, "partial", w.Header().Get(completenessHeader))
-			require.Equal(t, "us", w.Header().Get(missingHeader))
+			require.Equal(t, "partial", w.Header().Get(api.CompletenessHeader))
+			require.Equal(t, "us", w.Header().Get(api.MissingHeader))
 		}
 		data, _ := shown(t, s, "/scrape_pools")
 		require.JSONEq(t, `{"scrapePools":["p"]}`, data)

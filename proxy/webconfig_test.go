@@ -123,7 +123,7 @@ tenants:
 	require.Contains(t, body, "more than one tenant")
 	code, body, _ = ask("carol", "hunter2", "")
 	require.Equal(t, http.StatusForbidden, code)
-	require.Contains(t, body, "of no tenant")
+	require.Contains(t, body, "no tenant has this user or certificate")
 }
 
 // A user counts only where somebody asks for the password.

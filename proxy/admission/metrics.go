@@ -29,7 +29,7 @@ func newMetrics(r prometheus.Registerer, q *Queue) *metrics {
 	return &metrics{
 		wait: f.NewHistogram(prometheus.HistogramOpts{
 			Name:                            "oneprom_admission_wait_seconds",
-			Help:                            "How long requests waited for a slot, in vain or not.",
+			Help:                            "Time spent waiting for a slot, admitted or refused.",
 			Buckets:                         []float64{.001, .01, .1, .5, 1, 2.5, 5, 10, 30, 60},
 			NativeHistogramBucketFactor:     1.1,
 			NativeHistogramMaxBucketNumber:  100,

@@ -179,7 +179,7 @@ func (w *waiter) settle(err error) {
 	close(w.done)
 }
 
-// makeRoom tells whether one more request of a client may wait. In a full queue,
+// makeRoom reports whether one more request of a client may wait. In a full queue,
 // the newest of the client that has the most gives way to one of a client that has
 // fewer: else a client that floods would keep the others out.
 func (q *Queue) makeRoom(c *client) bool {

@@ -88,7 +88,7 @@ func (rs *Rules) poolLike(c config.QueryRule) *Pool {
 	return NewPool("rule", fmt.Sprintf("max_concurrency of the query rule %q", c.Name), c.MaxConcurrency)
 }
 
-// Any tells whether there are rules.
+// Any reports whether there are rules.
 func (rs *Rules) Any() bool { return rs != nil && len(rs.rules) > 0 }
 
 // Judge returns the pools that a query needs slots of, or a *Forbidden if a rule
@@ -117,7 +117,7 @@ func (f *Forbidden) Error() string {
 	return fmt.Sprintf("the query rule %q refuses this query: %s", f.Rule, f.reason)
 }
 
-// applies tells whether all conditions hold.
+// applies reports whether all conditions hold.
 func (r *rule) applies(q Query) bool {
 	if r.regex != nil && !r.regex.MatchString(q.Text) || r.userAgent != nil && !r.userAgent.MatchString(q.Header.Get("User-Agent")) {
 		return false
@@ -181,7 +181,7 @@ func hasSelectorWithoutMatchers(expr parser.Expr) (found bool) {
 	return found
 }
 
-// selects tells whether a matcher leaves out nearly everything, as far as that can
+// selects reports whether a matcher leaves out nearly everything, as far as that can
 // be told without data: it wants a value, or one of some values, or one of a form.
 // A name is in each series, and patterns of names are how everything is asked for;
 // so a name is wanted only by a list of whole ones.
@@ -198,7 +198,7 @@ func selects(m *labels.Matcher) bool {
 	return err == nil && !anyText(re)
 }
 
-// anyText tells whether a regular expression says no more of a text than how long
+// anyText reports whether a regular expression says no more of a text than how long
 // it is.
 func anyText(re *syntax.Regexp) bool {
 	switch re.Op {

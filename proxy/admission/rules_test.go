@@ -33,7 +33,7 @@ func rules(t *testing.T, before *Rules, configured ...config.QueryRule) *Rules {
 	return rs
 }
 
-// refuses tells whether a rule with some conditions applies.
+// refuses reports whether a rule with some conditions applies.
 func refuses(t *testing.T, r config.QueryRule, q Query) bool {
 	t.Helper()
 	r.Name, r.Action, r.Reason = "r", config.ActionRefuse, "why"

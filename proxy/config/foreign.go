@@ -20,7 +20,7 @@ const (
 	timeRange    = "use `time_range` with min_age, max_age, start, end"
 )
 
-// foreign tells, for keys of Prometheus and promxy, what is their place here.
+// foreign names, for keys of Prometheus and promxy, their place here.
 var foreign = map[reflect.Type]map[string]string{
 	reflect.TypeFor[Config](): {
 		"promxy":              "put its server_groups at the top level, as `oneprom migrate` does",
@@ -114,7 +114,7 @@ func noDiscovery(key string) string {
 // prometheusKeys are those that only a file of Prometheus has.
 var prometheusKeys = []string{"scrape_configs", "scrape_config_files"}
 
-// IsPrometheus tells whether the root of a file is one of a configuration of Prometheus.
+// IsPrometheus reports whether the root of a file is one of a configuration of Prometheus.
 func IsPrometheus(root *yaml.Node) bool { return firstOf(root, prometheusKeys) != nil }
 
 // strangers are files that are given by mistake: what they are, what to do with them, and
@@ -132,7 +132,7 @@ var strangers = []struct {
 	{"a web configuration", "it is for --web.config.file", []string{"tls_server_config", "http_server_config", "basic_auth_users"}},
 }
 
-// stranger tells that a file is one of another program. What is wrong with its keys would
+// stranger says that a file is one of another program. What is wrong with its keys would
 // hide that.
 func (c *checker) stranger(root *yaml.Node) bool {
 	n := deref(root)

@@ -19,7 +19,7 @@ func isNull(n *yaml.Node) bool {
 	return n.Kind == yaml.ScalarNode && n.ShortTag() == "!!null"
 }
 
-// isMerge tells the key `<<`, below which other mappings are merged in.
+// isMerge reports whether a node is the key `<<`, below which other mappings are merged in.
 func isMerge(key *yaml.Node) bool {
 	return key.Kind == yaml.ScalarNode && key.ShortTag() == "!!merge"
 }

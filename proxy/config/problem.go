@@ -59,7 +59,7 @@ func shownKey(key string) string {
 	return key
 }
 
-// clean tells whether nothing is wrong below path so far.
+// clean reports whether nothing is wrong below path so far.
 func (c *checker) clean(path ...any) bool {
 	return !slices.ContainsFunc(c.problems, func(p *problem) bool {
 		return len(p.path) >= len(path) && slices.Equal(p.path[:len(path)], path)

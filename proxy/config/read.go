@@ -79,7 +79,7 @@ func (c *checker) parse(data []byte) *yaml.Node {
 		if at == nil {
 			return root
 		}
-		c.add(at, nil, "aliases repeat too much, or themselves")
+		c.add(at, nil, "YAML aliases expand too far or are recursive")
 	}
 	return nil
 }

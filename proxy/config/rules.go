@@ -95,7 +95,7 @@ func (r ruleChecker) add(msg string, path ...any) {
 	r.c.add(locate(r.n, path, r.n), append(r.path[:2:2], path...), "%s", msg)
 }
 
-// has tells whether a key has a value.
+// has reports whether a key has a value.
 func (r ruleChecker) has(key string) bool {
 	_, value := lookup(r.n, key)
 	return value != nil && !isNull(value)
@@ -183,7 +183,7 @@ func printable(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
 }
 
-// isToken tells whether s can be the name of an HTTP header.
+// isToken reports whether s can be the name of an HTTP header.
 func isToken(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool {
 		return r > unicode.MaxASCII || !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("!#$%&'*+-.^_`|~", r)

@@ -13,9 +13,6 @@ import (
 	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 )
 
-// This file is what concerns rules: where they are, and where alerts and recordings
-// go to.
-
 // Rules says how rules are evaluated.
 type Rules struct {
 	// PartialResponse says what becomes of the evaluation of a rule that a server

@@ -117,7 +117,7 @@ func keysOf(t reflect.Type) []string {
 	return keys
 }
 
-// Knows tells whether a file may have the key that path leads to. The items of lists
+// Knows reports whether a file may have the key that path leads to. The items of lists
 // are no step of it: server_groups, labels.
 func Knows(path ...string) bool {
 	t := reflect.TypeFor[Config]()

@@ -25,7 +25,7 @@ type Tenant struct {
 
 	// Selector is of the series that the tenant is shown.
 	Selector string `yaml:"selector,omitempty"`
-	// Admin tells that it is shown everything, and may do everything.
+	// Admin: the tenant is shown everything, and may do everything.
 	Admin bool `yaml:"admin,omitempty"`
 	// MaxConcurrency is how many requests are worked on at once; 0 is no bound.
 	MaxConcurrency int `yaml:"max_concurrency,omitempty"`

@@ -36,7 +36,7 @@ type span struct{ from, to time.Time }
 
 func (s span) has(t time.Time) bool { return !t.Before(s.from) && t.Before(s.to) }
 
-// misses tells whether nothing is scraped at t, by the common schedule.
+// misses reports whether nothing is scraped at t, by the common schedule.
 func (p *plan) misses(t time.Time) bool {
 	return slices.ContainsFunc(p.away, func(s span) bool { return s.has(t) }) ||
 		slices.ContainsFunc(p.lost, t.Equal)

@@ -17,7 +17,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
 
-	"github.com/oneprom/oneprom/proxy/e2e/grafana"
+	"github.com/oneprom/oneprom/proxy/e2e/internal/grafana"
 )
 
 // A backend that misbehaves must show as a failure that names it, and must not

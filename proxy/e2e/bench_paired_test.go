@@ -14,8 +14,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/oneprom/oneprom/proxy/e2e/world"
-	"github.com/oneprom/oneprom/proxy/e2e/world/exam"
+	"github.com/oneprom/oneprom/proxy/e2e/internal/world"
+	"github.com/oneprom/oneprom/proxy/e2e/internal/world/exam"
 )
 
 // pairedRounds are how often each query is asked of both binaries, after a round that warms up.

@@ -98,7 +98,7 @@ func (c checkedTests) Run() int {
 	return code
 }
 
-// allTestsRan tells whether no test was left out, by a flag or a build tag.
+// allTestsRan reports whether no test was left out, by a flag or a build tag.
 func allTestsRan() bool {
 	for _, name := range []string{"test.run", "test.skip", "test.list", "test.fuzz"} {
 		if flag.Lookup(name).Value.String() != "" {
@@ -108,7 +108,7 @@ func allTestsRan() bool {
 	return slowTests
 }
 
-// checklist writes the rows, and tells whether all are shown.
+// checklist writes the rows, and reports whether all are shown.
 func checklist() (text string, complete bool) {
 	var b strings.Builder
 	done := 0

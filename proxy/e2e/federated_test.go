@@ -17,7 +17,7 @@ import (
 	"github.com/prometheus/prometheus/util/teststorage"
 	"github.com/stretchr/testify/require"
 
-	"github.com/oneprom/oneprom/proxy/e2e/world"
+	"github.com/oneprom/oneprom/proxy/e2e/internal/world"
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 )
 

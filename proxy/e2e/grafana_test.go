@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/oneprom/oneprom/proxy/e2e/grafana"
+	"github.com/oneprom/oneprom/proxy/e2e/internal/grafana"
 )
 
 // dataSource points Grafana at a oneprom in front of one healthy Prometheus.

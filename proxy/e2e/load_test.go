@@ -17,8 +17,8 @@ import (
 	"github.com/stretchr/testify/require"
 	vegeta "github.com/tsenart/vegeta/v12/lib"
 
-	"github.com/oneprom/oneprom/proxy/e2e/world"
-	"github.com/oneprom/oneprom/proxy/e2e/world/exam"
+	"github.com/oneprom/oneprom/proxy/e2e/internal/world"
+	"github.com/oneprom/oneprom/proxy/e2e/internal/world/exam"
 	"github.com/oneprom/oneprom/proxy/verify"
 )
 

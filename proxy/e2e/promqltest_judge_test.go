@@ -28,7 +28,7 @@ const (
 // are added up in another order.
 const nearEnough = 2
 
-// wrong tells whether the class means that the values of an answer are not those of the truth.
+// wrong reports whether the class means that the values of an answer are not those of the truth.
 func (c class) wrong() bool {
 	return c != classExact && c != classNear && c != classErrorText && c != classNotes
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/prometheus/promql/promqltest"
 )
 
-// sameOrder tells whether got keeps the order that a result promises. Matrices are sorted by labels.
+// sameOrder reports whether got keeps the order that a result promises. Matrices are sorted by labels.
 // Vectors come in the order of the storage, which is nobody's business, unless the expression sorts;
 // series with equal values may then still change places.
 func sameOrder(query, resultType string, want, got []apiSeries) bool {

@@ -59,7 +59,7 @@ func startSplitBackends(t *testing.T, n int, o backendtest.Options) []*splitBack
 	return backends
 }
 
-// evaluates tells whether a request asks for more than samples, which the query API gives for a selector and
+// evaluates reports whether a request asks for more than samples, which the query API gives for a selector and
 // their times for timestamp() of one.
 func evaluates(r *http.Request) bool {
 	if r.URL.Path != "/api/v1/query" && r.URL.Path != "/api/v1/query_range" {

@@ -21,7 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/proxy"
-	"github.com/oneprom/oneprom/proxy/e2e/world"
+	"github.com/oneprom/oneprom/proxy/e2e/internal/world"
 )
 
 // TestRules_AlertsAndRecordings is the life of an alert over a real Prometheus, which also takes what rules record, to a real

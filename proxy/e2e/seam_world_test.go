@@ -12,8 +12,6 @@ import (
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 )
 
-// This file is what the groups on both sides of the seam hold.
-
 const (
 	second = int64(1000) // ms
 	minute = 60 * second

@@ -22,7 +22,7 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 	"github.com/stretchr/testify/require"
 
-	"github.com/oneprom/oneprom/proxy/e2e/world"
+	"github.com/oneprom/oneprom/proxy/e2e/internal/world"
 )
 
 // shapeConfig is of a Prometheus with something of everything: targets that are up, down and

@@ -8,8 +8,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/oneprom/oneprom/proxy/e2e/world"
-	"github.com/oneprom/oneprom/proxy/e2e/world/exam"
+	"github.com/oneprom/oneprom/proxy/e2e/internal/world"
+	"github.com/oneprom/oneprom/proxy/e2e/internal/world/exam"
 )
 
 // In the aligned world every answer must be the truth's, to the last bit.

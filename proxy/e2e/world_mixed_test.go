@@ -11,8 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/oneprom/oneprom/proxy/e2e/world"
-	"github.com/oneprom/oneprom/proxy/e2e/world/exam"
+	"github.com/oneprom/oneprom/proxy/e2e/internal/world"
+	"github.com/oneprom/oneprom/proxy/e2e/internal/world/exam"
 )
 
 // In front of servers of several kinds the answers must be the truth's, but for the queries that ask for what a server cannot store or

@@ -14,7 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/oneprom/oneprom/proxy/e2e/world"
+	"github.com/oneprom/oneprom/proxy/e2e/internal/world"
 )
 
 // startWorldOneprom starts a oneprom in front of all groups of a started world and returns its base URL.

@@ -9,8 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/oneprom/oneprom/proxy/e2e/world"
-	"github.com/oneprom/oneprom/proxy/e2e/world/exam"
+	"github.com/oneprom/oneprom/proxy/e2e/internal/world"
+	"github.com/oneprom/oneprom/proxy/e2e/internal/world/exam"
 	"github.com/oneprom/oneprom/proxy/verify"
 )
 

@@ -55,7 +55,7 @@ func TestFile_NotAFileToMigrate(t *testing.T) {
 	f("\npromxy: {}\n", "f:2: promxy.server_groups: expected a list of server groups")
 	f("promxy: {server_groups: {a: b}}\n", "f:1: promxy.server_groups: expected a list of server groups")
 	f("promxy:\n  server_groups:\n  - a\n", "f:3: promxy.server_groups[0]: expected a mapping")
-	f("promxy: &a [*a]\n", "f:1: aliases repeat too much, or themselves")
+	f("promxy: &a [*a]\n", "f:1: YAML aliases expand too far or are recursive")
 }
 
 // Settings that several groups share by anchors and merges are those of each.

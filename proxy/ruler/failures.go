@@ -17,11 +17,10 @@ import (
 	"github.com/oneprom/oneprom/proxy/config"
 )
 
-// This file is the alert for rules that could not be evaluated: an alert that cannot be
-// judged does not fire, and somebody has to know. It is a rule like all others, of a
-// file that does not exist and over a metric that nobody scrapes, so that pending,
-// firing, sending and resolving it is upstream's business.
-
+// Rules that could not be evaluated have an alert: an alert that cannot be judged does not
+// fire, and somebody has to know. It is a rule like all others, of a file that does not exist
+// and over a metric that nobody scrapes, so that pending, firing, sending and resolving it is
+// upstream's business.
 const (
 	// builtIn names the file and the group of the built-in rule.
 	builtIn = "oneprom"
@@ -47,7 +46,7 @@ func builtInRules(c *config.Config) *rulefmt.RuleGroups {
 	}}}
 }
 
-// ruleName tells rules apart as people do. Rules with the same name in a group are one.
+// ruleName distinguishes rules as people do. Rules with the same name in a group are one.
 type ruleName struct{ file, group, rule string }
 
 // failures are the rules whose last evaluation failed, with the reason.

@@ -44,7 +44,7 @@ func AddFlags(app *kingpin.Application, f *Flags) {
 		Default("1m").SetValue(&f.FlushDeadline)
 }
 
-// Validate refuses values that would only fail later. All problems are told.
+// Validate refuses values that would only fail later. The error has all problems.
 func (f *Flags) Validate() error {
 	var errs []error
 	refuse := func(bad bool, format string, args ...any) {

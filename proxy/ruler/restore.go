@@ -11,9 +11,6 @@ import (
 	"github.com/oneprom/oneprom/proxy/config"
 )
 
-// This file is how alerts get back the time that they have been pending before a
-// restart.
-
 // iterate evaluates a group once. As long as upstream has not restored the `for` state of
 // its alerts, it goes on until those could be evaluated: upstream restores once, after the
 // second iteration, and only alerts that are there by then. It implements
@@ -36,7 +33,7 @@ func (r *Ruler) iterate(ctx context.Context, g *rules.Group, at time.Time) {
 	}
 }
 
-// await waits for the next iteration of a group. It tells whether it is time: a group must
+// await waits for the next iteration of a group. It reports whether it is time: a group must
 // not be held up when it may be replaced, and at the end.
 func (r *Ruler) await(ctx context.Context, at time.Time) bool {
 	next := time.NewTimer(time.Until(at))
@@ -50,7 +47,7 @@ func (r *Ruler) await(ctx context.Context, at time.Time) bool {
 	return false
 }
 
-// restorable tells whether a group has an alert that waits for its state and could not be
+// restorable reports whether a group has an alert that waits for its state and could not be
 // evaluated.
 func restorable(g *rules.Group) bool {
 	for _, rule := range g.Rules() {

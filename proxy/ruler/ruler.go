@@ -36,7 +36,7 @@ type Options struct {
 	Flags
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
-	// Features is told what rules can do.
+	// Features receives what rules can do.
 	Features upstreamfeatures.Collector
 	// Parser reads the expressions of rules.
 	Parser parser.Parser

@@ -1,4 +1,4 @@
-// Package verify replays queries against two servers and tells how the answers differ.
+// Package verify replays queries against two servers and reports how the answers differ.
 package verify
 
 import (
@@ -65,7 +65,7 @@ func (c *Command) AddFlags(cmd *kingpin.CmdClause) {
 }
 
 // Run verifies, and returns the exit code: 0 if all answers are equal, 1 if some are not, 2 if that was not found out. If ctx ends, it
-// tells what was found until then.
+// reports what was found until then.
 func (c *Command) Run(ctx context.Context, stdout, stderr io.Writer) int {
 	r, err := c.run(ctx, progressOn(stderr))
 	if err != nil {

@@ -48,7 +48,7 @@ type (
 	}
 )
 
-// isDashboard tells a dashboard from other JSON.
+// isDashboard reports whether JSON is a dashboard.
 func isDashboard(data []byte) bool {
 	var keys map[string]json.RawMessage
 	if json.Unmarshal(data, &keys) != nil {

@@ -68,7 +68,7 @@ func (t Tolerance) seriesDifferences(want, got []Series) []string {
 	return out
 }
 
-// chooses tells whether the query takes some of several series, which are any where values are equal.
+// chooses reports whether the query takes some of several series, which are any where values are equal.
 func chooses(query string) bool {
 	expr, err := parse(query)
 	if err != nil {
@@ -94,7 +94,7 @@ func valuesByTime(a *Answer) []string {
 
 var number = regexp.MustCompile(`-?\d+(\.\d+)?(e[-+]?\d+)?`)
 
-// A Tolerance tells whether two values that differ are close enough to be the same. Where the groups' sums are added up, the order of the
+// A Tolerance reports whether two values that differ are close enough to be the same. Where the groups' sums are added up, the order of the
 // additions is not that of one Prometheus.
 type Tolerance func(want, got float64) bool
 
@@ -124,7 +124,7 @@ func ulps(a, b float64) (n uint64, ok bool) {
 	return max(x, y) - min(x, y), true
 }
 
-// same tells whether two points, or histograms, are the same but for what is tolerated.
+// same reports whether two points, or histograms, are the same but for what is tolerated.
 func (t Tolerance) same(want, got Point) bool {
 	if want == got {
 		return true
@@ -173,7 +173,7 @@ func (t Tolerance) pointDifference(want, got Series) string {
 	return text + fmt.Sprintf("; at %s want %s, got nothing", first.T, first.V)
 }
 
-// distance tells how many representable floats lie between two values.
+// distance returns how many representable floats lie between two values.
 func distance(want, got Point) string {
 	if want.Histogram || got.Histogram {
 		return ""
@@ -190,7 +190,7 @@ func distance(want, got Point) string {
 	return fmt.Sprintf(" (%d ulp, relative %.2g)", n, math.Abs(b/a-1))
 }
 
-// ordered tells whether the order of a vector is part of the answer: if the outermost function says so, or if a limit decides which series
+// ordered reports whether the order of a vector is part of the answer: if the outermost function says so, or if a limit decides which series
 // are seen first.
 func ordered(query string) bool {
 	expr, err := parse(query)
@@ -216,7 +216,7 @@ func parse(text string) (parser.Expr, error) {
 	}).ParseExpr(text)
 }
 
-// OrderDifference tells where the order of series is another one.
+// OrderDifference says where the order of series is another one.
 func OrderDifference(want, got []Series) []string {
 	for i := range min(len(want), len(got)) {
 		if want[i].Name != got[i].Name {

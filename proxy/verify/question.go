@@ -129,7 +129,7 @@ func readSource(path string) ([]byte, error) {
 	return data, nil
 }
 
-// isLog tells a query log: its first lines, or one of them if they were cut, are JSON.
+// isLog reports whether text is a query log: its first lines, or one of them if they were cut, are JSON.
 func isLog(data []byte) bool {
 	const enough = 10
 	n := 0

@@ -22,7 +22,7 @@ type report struct {
 	skipped []Skip
 }
 
-// exitCode tells whether the answers are equal. What is not compared is not equal.
+// exitCode reports whether the answers are equal. What is not compared is not equal.
 func (r *report) exitCode() int {
 	count := r.counts()
 	switch good := count[isEqual] + count[onlyInfos]; {

@@ -23,7 +23,7 @@ const (
 	testFails      verdict = "test failed"
 )
 
-// verdicts in the order in which they are told.
+// verdicts in the order of the report.
 var verdicts = []verdict{isEqual, onlyInfos, isDifferent, isPartial, testFails, referenceFails, bothFail}
 
 // A result is what became of a question.

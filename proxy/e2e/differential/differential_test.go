@@ -47,7 +47,7 @@ func TestDifferential(t *testing.T) {
 }
 
 // tryWorld asks the world of a seed its questions and reports the first
-// difference. It tells whether there was none.
+// difference. It reports whether there was none.
 func (l *lab) tryWorld(t *testing.T, seed uint64, c *census) bool {
 	r := rand.New(rand.NewPCG(seed, 0))
 	w := newWorld(r)

@@ -116,7 +116,7 @@ var chosen = regexp.MustCompile(`\b(topk|bottomk)\b`)
 
 var oneValue = regexp.MustCompile(`\[\d+(\.\d+)?,"[^"]*"\]`)
 
-// tied tells whether two answers have the same values at the same times, of other
+// tied reports whether two answers have the same values at the same times, of other
 // series: those that topk takes of equal values are any.
 func tied(q question, want, got answer) bool {
 	values := func(a answer) []string {
@@ -145,7 +145,7 @@ func (c *choices) add(points map[string]string) {
 	}
 }
 
-// missing tells whether some answer had no such point.
+// missing reports whether some answer had no such point.
 func (c *choices) missing(key string) bool {
 	n := 0
 	for _, times := range c.points[key] {
@@ -154,7 +154,7 @@ func (c *choices) missing(key string) bool {
 	return n < c.answers
 }
 
-// spread tells whether a point has so many values by chance that some others are
+// spread reports whether a point has so many values by chance that some others are
 // as good: those that are not further from them than they are from each other. Of so
 // many orders any is: with delayed name removal, upstream's engine puts series whose
 // names had told them apart together in a map, after it has sorted them.
@@ -188,7 +188,7 @@ func filled(text string) string {
 	})
 }
 
-// nearly tells whether two values, or histograms, differ by no more than adding up
+// nearly reports whether two values, or histograms, differ by no more than adding up
 // the same numbers in another order explains.
 func nearly(text, other string) bool {
 	text, other = filled(text), filled(other)

@@ -39,7 +39,7 @@ type kind struct {
 
 func (k kind) queryAPI() bool { return k.read == backendtest.NoRemoteRead }
 
-// startTimestamps tells whether they come along: only with chunks.
+// startTimestamps reports whether they come along: only with chunks.
 func (k kind) startTimestamps() bool { return k.read == backendtest.Streamed }
 
 func (k kind) String() string {

@@ -194,7 +194,7 @@ func (w *world) faults(r *rand.Rand, g *group) *faults {
 	return f
 }
 
-// holds tells whether copy n of the group has the scrape of a target at t.
+// holds reports whether copy n of the group has the scrape of a target at t.
 func (f *faults) holds(n, target int, t int64) bool {
 	for i, s := range f.anchors {
 		if f.anchor[i] == n && t >= s.from && t < s.to {

@@ -53,7 +53,7 @@ func newCounts(r *rand.Rand, w *world) *counts {
 	return &counts{r: r, reset: []float64{0, 0.02, 0.1, 0.4}[r.IntN(4)], since: w.start - r.Int64N(10*minute), last: w.start}
 }
 
-// restarted tells whether the process has restarted since the last scrape.
+// restarted reports whether the process has restarted since the last scrape.
 func (c *counts) restarted(t int64) bool {
 	restarted := c.r.Float64() < c.reset
 	if restarted {

@@ -79,7 +79,7 @@ type group struct {
 	copies      []int // in configured order
 }
 
-// has tells whether the samples of s at t belong to the group.
+// has reports whether the samples of s at t belong to the group.
 func (g *group) has(s *series, t int64) bool {
 	return s.shard == g.shard && t >= g.first && t <= g.last
 }
@@ -100,7 +100,7 @@ const (
 	minute = 60 * second
 )
 
-// any tells whether a server is of such a kind.
+// any reports whether a server is of such a kind.
 func (w *world) any(f func(kind) bool) bool {
 	return slices.ContainsFunc(w.servers, func(s server) bool { return f(s.kind) })
 }

@@ -128,12 +128,12 @@ func judgeError(got reply, e envelope, ails ailment) verdict {
 	return verdict{outcome: failed}
 }
 
-// names tells whether a text names one of them.
+// names reports whether a text names one of them.
 func names(text string, list []string) bool {
 	return slices.ContainsFunc(list, func(s string) bool { return strings.Contains(text, s) })
 }
 
-// sameData tells whether the data of two answers are the same, but for the order in vectors and the
+// sameData reports whether the data of two answers are the same, but for the order in vectors and the
 // last digits of numbers.
 func sameData(a, b json.RawMessage) bool {
 	var x, y any
