@@ -105,7 +105,7 @@ func (f *fetches) later(fetch func(ctx context.Context) ([]storage.Series, annot
 	f.mtx.Lock()
 	defer f.mtx.Unlock()
 	ctx := f.ctx
-	return view.Later(ctx, &f.running, func() ([]storage.Series, annotations.Annotations, error) { return fetch(ctx) }).Read()
+	return view.StartFetch(ctx, &f.running, func() ([]storage.Series, annotations.Annotations, error) { return fetch(ctx) }).Read()
 }
 
 // selectionKey is equal for selections of the same series and samples.

@@ -110,13 +110,13 @@ func TestMetrics_OfReplicas(t *testing.T) {
 # HELP oneprom_replica_attempts_total Requests sent to replicas, by outcome: success, open (the circuit breaker refused it), or a class of errors.
 # TYPE oneprom_replica_attempts_total counter
 oneprom_replica_attempts_total{`+strings.Replace(of, `region=`, `outcome="success",region=`, 1)+`} 1
-# HELP oneprom_replica_breaker_open Whether a replica's circuit breaker is open: 1, half-open: 0.5, closed: 0.
+# HELP oneprom_replica_breaker_open State of the circuit breaker of a replica: 1 is open, 0.5 half-open, 0 closed.
 # TYPE oneprom_replica_breaker_open gauge
 oneprom_replica_breaker_open{`+of+`} 0
-# HELP oneprom_region_available Whether some replica of each of a region's groups may be asked: 1, else 0.
+# HELP oneprom_region_available Whether each group of a region has a replica whose circuit breaker is not open: 1, else 0.
 # TYPE oneprom_region_available gauge
 oneprom_region_available{region="r"} 1
-# HELP oneprom_replica_fetched_samples_total Samples in replicas' answers to queries, those between their steps included where whole chunks are fetched, by how they were fetched.
+# HELP oneprom_replica_fetched_samples_total Samples in responses of replicas to queries, by transport. Where whole chunks are fetched, samples between the steps are included.
 # TYPE oneprom_replica_fetched_samples_total counter
 oneprom_replica_fetched_samples_total{`+of+`,transport="remote_read_streamed"} 482
 `), "oneprom_replica_fetched_samples_total", "oneprom_replica_attempts_total", "oneprom_replica_breaker_open", "oneprom_region_available"))

@@ -2,17 +2,15 @@ package servergroup
 
 import "github.com/oneprom/oneprom/servergroup/health"
 
-// regions tells of each region whether each of its groups has a replica that may be
-// asked. A region's breaker is no more than that: it is open if those of the replicas
-// of one of its groups are.
+// regions reports for each region whether each of its groups has a replica that may be asked.
 func (gen *generation) regions() map[string]bool {
 	out := map[string]bool{}
 	for _, g := range gen.groups() {
 		if g.cfg.Region == "" {
 			continue
 		}
-		before, known := out[g.cfg.Region]
-		out[g.cfg.Region] = (before || !known) && g.available()
+		before, seen := out[g.cfg.Region]
+		out[g.cfg.Region] = (before || !seen) && g.available()
 	}
 	return out
 }
@@ -27,8 +25,8 @@ func (g *group) available() bool {
 	return false
 }
 
-// ForceBreaker holds the circuit breaker of a replica, named by its URL, in a state until
-// it is called with health.Auto. It reports whether there is such a replica.
+// ForceBreaker keeps the circuit breaker of the replica at a URL in a state until it is called
+// with health.Auto. It reports whether there is such a replica.
 func (s *Set) ForceBreaker(group, url string, state health.State) bool {
 	gen := s.current.Load()
 	if gen == nil {

@@ -9,36 +9,36 @@ import (
 	"github.com/oneprom/oneprom/servergroup/config"
 )
 
-// Change replaces the groups of a Set by others. What can fail because of their
-// configuration has happened when Prepare returns it.
+// Change replaces the groups of a Set by others. Once Prepare has returned it, the configuration
+// of the groups cannot make it fail any more.
 //
-// After Commit, whether it failed or not, either Finish or Rollback has to follow. A change
-// that is not committed is just dropped. Changes of a set are made one after another.
+// After Commit, whether it failed or not, either Finish or Rollback must follow. A change that is
+// not committed needs neither. Changes of a set must be made one after another.
 type Change struct {
 	set          *Set
 	before, next *generation       // before is nil if there were no groups yet
-	fresh        []*entry          // of next, that before does not have
-	gone         map[string]*entry // of before, that next does not have, by name
+	added        []*entry          // those of next that before does not have
+	removed      map[string]*entry // those of before that next does not have, by name
 }
 
-// Prepare makes what the groups of cfgs need, and touches nothing that is in use. Groups
-// whose configuration did not change stay as they are, with their connections and what was
-// found out about their backends.
+// Prepare makes the entries of cfgs, and changes nothing that is in use. Groups whose
+// configuration did not change are kept, with their connections and the profiles of their
+// replicas.
 func (s *Set) Prepare(cfgs []config.Group, partial config.PartialResponse) (*Change, error) {
-	c := &Change{set: s, before: s.current.Load(), next: &generation{partial: partial}, gone: map[string]*entry{}}
+	c := &Change{set: s, before: s.current.Load(), next: &generation{partial: partial}, removed: map[string]*entry{}}
 	for _, e := range c.before.all() {
-		c.gone[e.cfg.Name] = e
+		c.removed[e.cfg.Name] = e
 	}
 	for _, cfg := range cfgs {
-		e, known := c.gone[cfg.Name]
-		if known && reflect.DeepEqual(e.cfg, cfg) {
-			delete(c.gone, cfg.Name)
+		e, ok := c.removed[cfg.Name]
+		if ok && reflect.DeepEqual(e.cfg, cfg) {
+			delete(c.removed, cfg.Name)
 		} else {
 			var err error
 			if e, err = newEntry(cfg, s.registry); err != nil {
 				return nil, err
 			}
-			c.fresh = append(c.fresh, e)
+			c.added = append(c.added, e)
 		}
 		c.next.entries = append(c.next.entries, e)
 	}
@@ -46,55 +46,54 @@ func (s *Set) Prepare(cfgs []config.Group, partial config.PartialResponse) (*Cha
 }
 
 // Commit makes the groups the ones that queries see, in one step. Before that it waits, for
-// a bounded time, for the first targets of service discovery; until they come, a changed
-// group has those of its predecessor.
+// discoveryWait at most, for the first targets of service discovery. Until these are found, a
+// changed group has the targets of its predecessor.
 func (c *Change) Commit(ctx context.Context) error {
 	s := c.set
 	s.apply.Lock()
 	defer s.apply.Unlock()
 	s.undecided = true
-	for _, e := range c.fresh {
-		e.begin(c.gone[e.cfg.Name])
+	for _, e := range c.added {
+		e.begin(c.removed[e.cfg.Name])
 	}
 	if err := s.discover(c.next.entries); err != nil {
 		return err
 	}
-	s.awaitTargets(ctx, c.fresh)
+	s.awaitTargets(ctx, c.added)
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
 	s.current.Store(c.next)
-	for _, e := range c.fresh {
+	for _, e := range c.added {
 		e.refresh()
 	}
 	return nil
 }
 
-// Finish lets go of the groups that are not there any more.
+// Finish closes the groups that were removed.
 func (c *Change) Finish() {
 	c.set.apply.Lock()
 	defer c.set.apply.Unlock()
-	c.decide(c.next, slices.Collect(maps.Values(c.gone)))
+	c.decide(c.next, slices.Collect(maps.Values(c.removed)))
 }
 
-// Rollback makes the groups from before the ones that queries see again, with all that is
-// known of their backends.
+// Rollback makes the groups from before the ones that queries see again, with the profiles of
+// their replicas.
 func (c *Change) Rollback() error {
 	s := c.set
 	s.apply.Lock()
 	defer s.apply.Unlock()
 	s.mtx.Lock()
 	s.current.Store(c.before)
-	for _, e := range c.gone {
+	for _, e := range c.removed {
 		e.resume()
 	}
 	s.mtx.Unlock()
 	err := s.discover(c.before.all())
-	c.decide(c.before, c.fresh)
+	c.decide(c.before, c.added)
 	return err
 }
 
-// decide closes the entries that are not used, and forgets the health of replicas that are
-// not in use.
+// decide closes the unused entries, and drops the health of replicas that are not in use.
 func (c *Change) decide(inUse *generation, unused []*entry) {
 	c.set.mtx.Lock()
 	defer c.set.mtx.Unlock()

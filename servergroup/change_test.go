@@ -93,14 +93,14 @@ func TestChange_RollbackOfTheFirst(t *testing.T) {
 // meanwhile.
 func TestChange_RollbackOfDiscovery(t *testing.T) {
 	old, next := backend(t, ""), backend(t, "")
-	sd := make(toldSD, 1)
+	sd := make(fixedSD, 1)
 	sd <- targetsOf(old.URL)
 	cfg := groupOf("a")
 	cfg.ServiceDiscoveryConfigs = discovery.Configs{sd}
 	s := newTestSet(t, config.PartialWarn, cfg)
 
 	changed := groupOf("a")
-	changed.ServiceDiscoveryConfigs = discovery.Configs{make(toldSD)}
+	changed.ServiceDiscoveryConfigs = discovery.Configs{make(fixedSD)}
 	c, err := s.Prepare([]config.Group{changed}, config.PartialWarn)
 	require.NoError(t, err)
 	impatient, cancel := context.WithCancel(t.Context())

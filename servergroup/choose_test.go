@@ -167,7 +167,7 @@ func TestChoose_ReplicaThatDoesNotAnswer(t *testing.T) {
 	require.Equal(t, []string{"10-60 0"}, shownPieces(s, chosenFrom(t, v, "foo", true, 10*minute, hour)))
 	require.Contains(t, fmt.Sprint(v.Ledger.LateWarnings()), b.URL)
 	a.Close()
-	c.ms.Add(evidence.YoungAge)
+	c.ms.Add(evidence.ProvisionalAge)
 	require.Equal(t, []string{"10-60 merged"}, shownPieces(s, chosen(t, s, true, 10*minute, hour)))
 }
 

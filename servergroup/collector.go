@@ -7,15 +7,15 @@ import (
 	"github.com/oneprom/oneprom/servergroup/replica"
 )
 
-// healthCollector shows the present health of the replicas that there are.
+// healthCollector collects the health of the current replicas and regions.
 type healthCollector struct{ set *Set }
 
 var (
-	stateDesc   = prometheus.NewDesc("oneprom_replica_breaker_open", "Whether a replica's circuit breaker is open: 1, half-open: 0.5, closed: 0.", replica.LabelNames, nil)
-	usedDesc    = prometheus.NewDesc("oneprom_replica_requests_in_flight", "Attempts under way at a replica.", replica.LabelNames, nil)
-	waitingDesc = prometheus.NewDesc("oneprom_replica_requests_waiting", "Attempts that wait because as many are under way at a replica as may be.", replica.LabelNames, nil)
-	limitDesc   = prometheus.NewDesc("oneprom_replica_requests_limit", "How many attempts may be under way at a replica: max_concurrency, or fewer after it has refused some for load.", replica.LabelNames, nil)
-	regionDesc  = prometheus.NewDesc("oneprom_region_available", "Whether some replica of each of a region's groups may be asked: 1, else 0.", []string{"region"}, nil)
+	stateDesc   = prometheus.NewDesc("oneprom_replica_breaker_open", "State of the circuit breaker of a replica: 1 is open, 0.5 half-open, 0 closed.", replica.LabelNames, nil)
+	usedDesc    = prometheus.NewDesc("oneprom_replica_requests_in_flight", "Requests to a replica that are running.", replica.LabelNames, nil)
+	waitingDesc = prometheus.NewDesc("oneprom_replica_requests_waiting", "Requests to a replica that wait for a slot.", replica.LabelNames, nil)
+	limitDesc   = prometheus.NewDesc("oneprom_replica_requests_limit", "Limit of running requests to a replica: max_concurrency, or less after it has refused requests because of load.", replica.LabelNames, nil)
+	regionDesc  = prometheus.NewDesc("oneprom_region_available", "Whether each group of a region has a replica whose circuit breaker is not open: 1, else 0.", []string{"region"}, nil)
 )
 
 // Describe implements prometheus.Collector.

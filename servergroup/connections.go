@@ -6,15 +6,15 @@ import (
 	"sync"
 )
 
-// connections are those of a group to its replicas. They are kept for further requests
-// while the group is in use, and end with it. Queries and probes that still use them then
-// go on; what they leave behind ends after them, and does not wait to become too old.
+// connections are the HTTP connections of an entry to its replicas. Idle ones are kept while the
+// entry is in use. After close, queries and probes that still run can finish, and their
+// connections are closed as soon as the last one has.
 type connections struct {
 	http.RoundTripper
 
 	mtx  sync.Mutex // guards the fields below
-	busy int        // requests whose answers are still read
-	gone bool       // the group is
+	busy int        // requests whose responses are being read
+	gone bool       // close was called
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -31,7 +31,7 @@ func (c *connections) RoundTrip(req *http.Request) (*http.Response, error) {
 	return resp, nil
 }
 
-// ended is told of the end of each request.
+// ended is called at the end of each request.
 func (c *connections) ended() {
 	c.mtx.Lock()
 	c.busy--
@@ -42,7 +42,7 @@ func (c *connections) ended() {
 	}
 }
 
-// close is told that the group is gone.
+// close closes the connections once no request uses them.
 func (c *connections) close() {
 	c.mtx.Lock()
 	c.gone = true
@@ -50,12 +50,12 @@ func (c *connections) close() {
 	c.CloseIdleConnections()
 }
 
-// CloseIdleConnections is for http.Client.
+// CloseIdleConnections implements what http.Client.CloseIdleConnections looks for.
 func (c *connections) CloseIdleConnections() {
 	(&http.Client{Transport: c.RoundTripper}).CloseIdleConnections()
 }
 
-// watchedBody tells that it was closed.
+// watchedBody calls closed when it is closed.
 type watchedBody struct {
 	io.ReadCloser
 	closed func()

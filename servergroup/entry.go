@@ -20,29 +20,29 @@ import (
 	"github.com/oneprom/oneprom/servergroup/targets"
 )
 
-// entry is an entry of server_groups with the groups that its targets make: one, or with
-// group_by any number. They share its connections.
+// entry is an entry of server_groups with the groups of its targets: one, or with group_by any
+// number. They share its connections.
 type entry struct {
 	cfg         config.Group
 	client      *http.Client
 	connections *connections // the transport of client
-	// forwarding sends requests with a client's Authorization, where client would send the
-	// entry's own. Nil: it would not.
+	// forwarding sends requests with the Authorization of oneprom's client, where client would
+	// replace it by the entry's own; nil if client would not.
 	forwarding           *http.Client
 	forwardedConnections *connections // the transport of forwarding
 	registry             *replica.Registry
 	logger               *slog.Logger
 
 	groups     atomic.Pointer[[]*group] // in the order of the values of group_by
-	discovered chan struct{}            // closed once discovery has told targets
+	discovered chan struct{}            // closed once discovery has found targets
 
 	mtx      sync.Mutex           // guards the fields below, and changes of groups
-	targets  []*targetgroup.Group // that discovery told last
-	gone     map[*group]time.Time // since when groups have no targets
+	targets  []*targetgroup.Group // the last ones of discovery
+	gone     map[*group]time.Time // when groups lost their last target
 	findings []string             // about targets; see GroupStatus
 }
 
-// newEntry makes an entry, without groups. It does what can fail, and touches nothing that
+// newEntry returns an entry without groups. It does all that can fail, and changes nothing that
 // is in use.
 func newEntry(cfg config.Group, reg *replica.Registry) (*entry, error) {
 	client, conns, err := newHTTPClient(cfg.HTTPClientConfig, cfg.Name)
@@ -59,8 +59,8 @@ func newEntry(cfg config.Group, reg *replica.Registry) (*entry, error) {
 	return e, nil
 }
 
-// begin makes the groups. The entry has the targets that discovery told its predecessor
-// (nil if there is none) until discovery tells its own.
+// begin makes the groups. The entry has the targets of its predecessor (nil if there is none)
+// until discovery has found its own.
 func (e *entry) begin(predecessor *entry) {
 	if predecessor != nil && targets.Discovers(&e.cfg) {
 		predecessor.mtx.Lock()
@@ -70,9 +70,8 @@ func (e *entry) begin(predecessor *entry) {
 	e.regroup()
 }
 
-// resume lets the entry be used again after a successor of it had begun, which has taken
-// over the health of its replicas. Discovery begins anew, too: its targets stay until it has
-// answered.
+// resume makes the entry usable again after begin of a successor, which has replaced the probes
+// of the replicas' health. Discovery starts again, too; the targets stay until it has found some.
 func (e *entry) resume() {
 	if targets.Discovers(&e.cfg) {
 		e.discovered = make(chan struct{})
@@ -84,11 +83,11 @@ func (e *entry) resume() {
 	}
 }
 
-// newHTTPClient makes what sends the requests of an entry.
+// newHTTPClient returns the client for the requests of an entry.
 func newHTTPClient(cfg commoncfg.HTTPClientConfig, group string) (*http.Client, *connections, error) {
 	if cfg.OAuth2 != nil {
-		// The client caches a function in it, which would make it unequal to the
-		// same configuration loaded again.
+		// The client caches a function in the configuration, which would then not be equal
+		// to the same configuration loaded again.
 		own := *cfg.OAuth2
 		cfg.OAuth2 = &own
 	}
@@ -110,9 +109,8 @@ func withoutCredentials(h commoncfg.HTTPClientConfig) commoncfg.HTTPClientConfig
 	return h
 }
 
-// setTargets takes over what service discovery tells. Before a provider has
-// answered, upstream tells that there are no targets; that is not believed until
-// there were some.
+// setTargets sets the targets of service discovery. Before a provider has answered, upstream
+// sends an empty list, which is therefore ignored until there were targets.
 func (e *entry) setTargets(tgs []*targetgroup.Group) {
 	empty := !slices.ContainsFunc(tgs, func(tg *targetgroup.Group) bool { return len(tg.Targets) > 0 })
 	first := !e.isDiscovered()
@@ -138,24 +136,23 @@ func (e *entry) isDiscovered() bool {
 	}
 }
 
-// regroup makes the groups of the targets that there are. Groups that were there before
-// stay, with what is known of them.
+// regroup makes the groups of the current targets. Groups of the same names are kept.
 func (e *entry) regroup() {
 	e.mtx.Lock()
 	defer e.mtx.Unlock()
-	known := map[string]*group{}
+	former := map[string]*group{} // those that have no targets so far
 	for _, g := range *e.groups.Load() {
-		known[g.cfg.Name] = g
+		former[g.cfg.Name] = g
 	}
 	shards, findings := targets.Shards(&e.cfg, append(targets.Static(&e.cfg), e.targets...))
-	shards, all := targets.Limit(&e.cfg, shards, func(name string) bool { return known[name] != nil })
+	shards, all := targets.Limit(&e.cfg, shards, func(name string) bool { return former[name] != nil })
 	list := make([]*group, 0, len(shards)+1)
 	add := func(cfg config.Group, endpoints []targets.Endpoint) {
-		g := known[cfg.Name]
+		g := former[cfg.Name]
 		if g == nil {
 			g = newGroup(cfg, e)
 		}
-		delete(known, cfg.Name)
+		delete(former, cfg.Name)
 		delete(e.gone, g)
 		g.setReplicas(endpoints)
 		list = append(list, g)
@@ -163,8 +160,7 @@ func (e *entry) regroup() {
 	for _, s := range shards {
 		add(targets.GroupOf(&e.cfg, s.Values), s.Endpoints)
 	}
-	missed := e.missed(known, e.cfg.GroupLimit-len(list))
-	list = append(list, missed...)
+	list = append(list, e.withoutTargets(former, e.cfg.GroupLimit-len(list))...)
 	slices.SortFunc(list, func(a, b *group) int { return slices.Compare(a.values(), b.values()) })
 	if !all {
 		findings = append(findings, fmt.Sprintf("the targets make more groups than the %d that `group_limit` allows: the others are left out, and answers are partial", e.cfg.GroupLimit))
@@ -172,21 +168,21 @@ func (e *entry) regroup() {
 	if !all || len(list) == 0 {
 		add(e.cfg, nil) // so that an answer says that there may be more
 	}
-	e.tell(*e.groups.Load(), list)
+	e.logChange(*e.groups.Load(), list)
 	e.groups.Store(&list)
-	e.found(findings)
+	e.setFindings(findings)
 }
 
-// missed returns those of the known groups that are kept though their last target has
-// gone: it may only start anew, and its data is not taken for none meanwhile. There is
-// room for so many; the others are forgotten.
-func (e *entry) missed(known map[string]*group, room int) []*group {
+// withoutTargets returns the former groups, at most room, that are kept although they have lost
+// their last target: the target may be restarting, and until forget_after has passed, answers
+// without its data are partial. It forgets the others.
+func (e *entry) withoutTargets(former map[string]*group, room int) []*group {
 	var list []*group
 	now := e.registry.Options.Now()
-	for _, name := range slices.Sorted(maps.Keys(known)) {
-		g := known[name]
-		since, is := e.gone[g]
-		if !is {
+	for _, name := range slices.Sorted(maps.Keys(former)) {
+		g := former[name]
+		since, ok := e.gone[g]
+		if !ok {
 			since = now
 		}
 		if name == e.cfg.Name {
@@ -204,15 +200,15 @@ func (e *entry) missed(known map[string]*group, room int) []*group {
 	return list
 }
 
-// tell logs that groups have come and gone.
-func (e *entry) tell(before, now []*group) {
+// logChange logs how many groups are new or forgotten.
+func (e *entry) logChange(before, now []*group) {
 	added := countNot(now, before)
 	if lost := countNot(before, now); len(before) > 0 && added+lost > 0 {
 		e.logger.Info("the groups of a server group have changed", "groups", len(now), "new", added, "forgotten", lost)
 	}
 }
 
-// countNot is how many groups of a are not in b.
+// countNot returns how many groups of a are not in b.
 func countNot(a, b []*group) int {
 	in := make(map[*group]bool, len(b))
 	for _, g := range b {
@@ -227,8 +223,8 @@ func countNot(a, b []*group) int {
 	return n
 }
 
-// found takes over findings about targets.
-func (e *entry) found(findings []string) {
+// setFindings sets the findings about targets, and logs them if they have changed.
+func (e *entry) setFindings(findings []string) {
 	if !slices.Equal(findings, e.findings) {
 		for _, f := range findings {
 			e.logger.Warn("finding", "finding", f)
@@ -237,8 +233,8 @@ func (e *entry) found(findings []string) {
 	e.findings = findings
 }
 
-// findingsOf are the findings about the targets of a group of the entry. Those that are
-// of no one group are told with the first.
+// findingsOf returns the findings about the targets of a group of the entry. The first group has
+// those that are not about one group, too.
 func (e *entry) findingsOf(g *group) []string {
 	e.mtx.Lock()
 	defer e.mtx.Unlock()
@@ -246,20 +242,20 @@ func (e *entry) findingsOf(g *group) []string {
 	if (*e.groups.Load())[0] == g {
 		texts = append(texts, e.findings...)
 	}
-	if since, is := e.gone[g]; is {
+	if since, ok := e.gone[g]; ok {
 		texts = append(texts, fmt.Sprintf("its last target has gone at %s: its data is missed, until the group is forgotten after %s", config.FormatTime(since.UnixMilli()), e.cfg.ForgetAfter))
 	}
 	return texts
 }
 
-// refresh probes what is not known of the replicas.
+// refresh probes the replicas whose last probe failed or is old.
 func (e *entry) refresh() {
 	for _, g := range *e.groups.Load() {
 		g.refresh()
 	}
 }
 
-// close is told that the entry is gone.
+// close closes the connections of an entry that is not used any more.
 func (e *entry) close() {
 	e.connections.close()
 	if e.forwardedConnections != nil {
@@ -267,8 +263,8 @@ func (e *entry) close() {
 	}
 }
 
-// stayWithHost follows redirects of a backend to itself only: the group's headers
-// and parameters may be secret and are not for others.
+// stayWithHost refuses redirects to other hosts: the group's headers and parameters may be
+// secret.
 func stayWithHost(req *http.Request, via []*http.Request) error {
 	switch {
 	case req.URL.Host != via[0].URL.Host:

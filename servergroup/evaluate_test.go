@@ -160,7 +160,7 @@ func TestEvaluate_UnusableAnswers(t *testing.T) {
 			e.saying(matrix(one, ""))
 			require.Error(t, f("foo", 0))
 			require.NoError(t, f("bar", 1), "another expression")
-			c2.ms.Add(view.UselessAge.Milliseconds() - 1)
+			c2.ms.Add(view.UnusableAge.Milliseconds() - 1)
 			require.Error(t, f("foo", 0))
 			c2.ms.Add(1)
 			require.NoError(t, f("foo", 1))
@@ -192,14 +192,14 @@ func TestEvaluate_FailureIsRememberedOfTheReplica(t *testing.T) {
 	_, err = p.Evaluate(t.Context(), "x", `foo`, nil)
 	require.ErrorContains(t, err, "status 422")
 	require.Equal(t, err.Error(), s.Status()[0].Replicas[0].LastError)
-	require.NotNil(t, firstReplica(s).AtHand(), "it need not be probed")
+	require.NotNil(t, firstReplica(s).CurrentProfile(), "it need not be probed")
 
 	e.replace["/query_range"] = refusing(500)
 	_, err = p.Evaluate(t.Context(), "x", `foo`, nil)
 	require.ErrorContains(t, err, "status 500")
 	require.Equal(t, transport.ClassServer, transport.ClassOf(err))
-	c.ms.Add(replica.ProbeRest.Milliseconds())
-	require.Nil(t, firstReplica(s).AtHand(), "it is to be probed")
+	c.ms.Add(replica.ProbeInterval.Milliseconds())
+	require.Nil(t, firstReplica(s).CurrentProfile(), "it is to be probed")
 
 	// It is not taken for an answer that is of no use.
 	delete(e.replace, "/query_range")
@@ -209,7 +209,7 @@ func TestEvaluate_FailureIsRememberedOfTheReplica(t *testing.T) {
 	e.Close()
 	_, err = p.Evaluate(t.Context(), "x", `foo`, nil)
 	require.Equal(t, transport.ClassTransport, transport.ClassOf(err))
-	c.ms.Add(replica.ProbeRest.Milliseconds())
+	c.ms.Add(replica.ProbeInterval.Milliseconds())
 	_, err = p.Local(t.Context(), false)
 	require.Error(t, err)
 }

@@ -57,7 +57,7 @@ func TestEvidence_WhatAReplicaMissed(t *testing.T) {
 			f := func(selector string, from, to int64, targets int, want map[string][]evidence.Span) {
 				t.Helper()
 				sh := evidenceOf(t, s, selector, from, to)
-				require.Empty(t, sh.None)
+				require.Empty(t, sh.Unavailable)
 				require.Empty(t, sh.Failed)
 				require.Equal(t, targets, sh.Targets)
 				require.Equal(t, []map[string][]evidence.Span{want, {}}, sh.Missed)
@@ -68,7 +68,7 @@ func TestEvidence_WhatAReplicaMissed(t *testing.T) {
 			f(`foo{instance="a"}`, 0, 2*hour, 1, map[string][]evidence.Span{})
 			f(`foo{region="eu",job=~"j|k",path=""}`, 2*hour-10*minute, 2*hour, 2, map[string][]evidence.Span{})
 			f(`foo{path="/"}`, 2*hour-10*minute, 2*hour, 0, map[string][]evidence.Span{}) // of no target
-			require.Contains(t, evidenceOf(t, s, `foo{region="us"}`, 0, 2*hour).None, `region="eu" does not match`)
+			require.Contains(t, evidenceOf(t, s, `foo{region="us"}`, 0, 2*hour).Unavailable, `region="eu" does not match`)
 		})
 	}
 }
@@ -106,15 +106,15 @@ func TestEvidence_YoungSlicesAreAskedForAgain(t *testing.T) {
 	f(2, now+1000) // the next slice, which has begun just now
 	c.ms.Add(1000)
 	f(3, now+2000) // both have gone on; the first is the one before
-	c.ms.Add(evidence.YoungAge)
+	c.ms.Add(evidence.ProvisionalAge)
 	f(4, now+2000)
 	f(4, now+2000)
 	// Ten minutes after its end a slice is settled.
 	c.ms.Store(now + 10*minute)
 	f(5, now-1)
-	c.ms.Add(evidence.YoungAge)
+	c.ms.Add(evidence.ProvisionalAge)
 	f(6, now-1)
-	c.ms.Add(evidence.YoungAge)
+	c.ms.Add(evidence.ProvisionalAge)
 	f(6, now-1)
 }
 
@@ -126,7 +126,7 @@ func TestEvidence_LongRangesAreAskedForInRuns(t *testing.T) {
 	require.EqualValues(t, 3, a.Ups.Swap(0))
 	evidenceOf(t, s, "foo", 5*hour, 19*hour-1) // an hour, six, six, and one
 	require.EqualValues(t, 4, a.Ups.Load())
-	require.Contains(t, evidenceOf(t, s, "foo", -33*24*hour, 0).None, "longer than 32 days")
+	require.Contains(t, evidenceOf(t, s, "foo", -33*24*hour, 0).Unavailable, "longer than 32 days")
 }
 
 func TestEvidence_FailedReplicaIsNotCompared(t *testing.T) {
@@ -135,17 +135,17 @@ func TestEvidence_FailedReplicaIsNotCompared(t *testing.T) {
 	b.Close()
 	for want := range int64(2) {
 		sh := evidenceOf(t, s, "foo", 0, hour)
-		require.Empty(t, sh.None)
+		require.Empty(t, sh.Unavailable)
 		require.Len(t, sh.Failed, 1)
 		require.ErrorContains(t, sh.Failed[1], b.URL)
 		require.Equal(t, []map[string][]evidence.Span{{}, nil}, sh.Missed)
 		evidenceOf(t, s, "foo", 0, hour)
 		require.Equal(t, want+1, a.Ups.Load())
-		c.ms.Add(evidence.YoungAge) // until then nobody waits for it again
+		c.ms.Add(evidence.ProvisionalAge) // until then nobody waits for it again
 	}
 	a.Close()
 	c.ms.Add(hour)
-	require.Equal(t, "no replica tells of its scrapes", evidenceOf(t, s, "foo", 0, hour).None)
+	require.Equal(t, "no replica tells of its scrapes", evidenceOf(t, s, "foo", 0, hour).Unavailable)
 }
 
 func TestEvidence_BrokenSamplesAreAFailure(t *testing.T) {
@@ -177,8 +177,8 @@ func TestEvidence_RecordedSeriesHaveNone(t *testing.T) {
 	f := func(want, selector string) {
 		t.Helper()
 		sh := evidenceOf(t, s, selector, 0, hour)
-		require.Empty(t, sh.None)
-		require.Equal(t, want, strings.Join(sh.Others, " "))
+		require.Empty(t, sh.Unavailable)
+		require.Equal(t, want, strings.Join(sh.Unscraped, " "))
 		if strings.Contains(selector, "!~") {
 			require.Equal(t, evidenceOf(t, s, "foo", 0, hour).Missed, sh.Missed)
 		}
@@ -203,12 +203,12 @@ func TestEvidence_UnknownRules(t *testing.T) {
 	status := http.StatusNotFound
 	b.AnswerRules(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "busy", status) })
 	s, c := evidenceSet(t, 3*hour, a.Server, b.Server)
-	require.Contains(t, evidenceOf(t, s, "foo", 0, hour).None, b.URL+": it does not tell its recording rules: ")
+	require.Contains(t, evidenceOf(t, s, "foo", 0, hour).Unavailable, b.URL+": it does not tell its recording rules: ")
 	status = http.StatusServiceUnavailable
 	c.ms.Add(replica.ProfileAge.Milliseconds())
 	for range 2 {
 		sh := evidenceOf(t, s, "foo", 0, hour)
-		require.Empty(t, sh.None)
+		require.Empty(t, sh.Unavailable)
 		require.ErrorContains(t, sh.Failed[1], "status 503")
 	}
 	require.EqualValues(t, 2, b.Rules.Load(), "not by each query")
@@ -232,14 +232,14 @@ func TestEvidence_PushedSeriesHaveNone(t *testing.T) {
 		`{__name__=~"foo",job="j"}`: "",
 		`nothing_at_all`:            "",
 	} {
-		none := evidenceOf(t, s, selector, 0, hour).None
+		none := evidenceOf(t, s, selector, 0, hour).Unavailable
 		if want == "" {
 			require.Empty(t, none, selector)
 		}
 		require.Contains(t, none, want, selector)
 	}
 	for selector, want := range map[string]string{`foo`: "foo", `foo{pushed=""}`: "", `bar`: "bar", `{__name__=~"foo|bar|up"}`: "bar foo", `{__name__=~"foo|up",instance="a"}`: ""} {
-		require.Equal(t, want, strings.Join(evidenceOf(t, s, selector, 0, hour).Others, " "), selector)
+		require.Equal(t, want, strings.Join(evidenceOf(t, s, selector, 0, hour).Unscraped, " "), selector)
 	}
 
 	before := b.Lookups.Load()
@@ -263,7 +263,7 @@ func TestEvidence_TargetsOfOtherTimes(t *testing.T) {
 	a, b := scraper.New(t, load), scraper.New(t, load)
 	s, _ := evidenceSet(t, 10*hour, a.Server, b.Server)
 	sh := evidenceOf(t, s, "foo", 0, 10*minute)
-	require.Empty(t, sh.None)
+	require.Empty(t, sh.Unavailable)
 	require.Equal(t, 2, sh.Targets)
 }
 
@@ -272,14 +272,14 @@ func TestEvidence_ReadOnlyBackendHasNone(t *testing.T) {
 		return serve(t, asInfluxDB(overridden(t, "load 15s"+there, samplesOnly)))
 	}
 	s, _ := evidenceSet(t, 3*hour, influx(), influx())
-	require.Contains(t, evidenceOf(t, s, "foo", 0, hour).None, "it has remote read only")
+	require.Contains(t, evidenceOf(t, s, "foo", 0, hour).Unavailable, "it has remote read only")
 }
 
 func TestEvidence_LabelsOfTargetsThatTheGroupHides(t *testing.T) {
 	cfg := groupOf("g", backend(t, "load 15s"+there), backend(t, "load 15s"+there))
 	cfg.Labels = map[string]string{"job": "all"}
 	s, _ := setAt(t, cfg)
-	require.Contains(t, evidenceOf(t, s, "foo", 0, 1).None, `takes the label "job" from targets`)
+	require.Contains(t, evidenceOf(t, s, "foo", 0, 1).Unavailable, `takes the label "job" from targets`)
 }
 
 func TestEvidence_TooManyScrapes(t *testing.T) {
@@ -288,7 +288,7 @@ func TestEvidence_TooManyScrapes(t *testing.T) {
 	v.Budget.Limit = 100
 	sh, err := v.Evidence(t.Context(), v.Groups[0], matchersOf(t, "foo"), 0, hour)
 	require.NoError(t, err)
-	require.Equal(t, "the scrapes are more than 100 bytes", sh.None)
+	require.Equal(t, "the scrapes are more than 100 bytes", sh.Unavailable)
 }
 
 // By the query API the end of a target does not show: a replica that missed it
@@ -296,5 +296,5 @@ func TestEvidence_TooManyScrapes(t *testing.T) {
 func TestEvidence_NoneByTheQueryAPI(t *testing.T) {
 	a, b := backend(t, "load 15s"+away), backend(t, "load 15s"+there, noRemoteRead)
 	s, _ := evidenceSet(t, 3*hour, a, b)
-	require.Contains(t, evidenceOf(t, s, "foo", 0, hour).None, b.URL+": the query API does not show when targets have gone")
+	require.Contains(t, evidenceOf(t, s, "foo", 0, hour).Unavailable, b.URL+": the query API does not show when targets have gone")
 }

@@ -135,7 +135,7 @@ func TestForwardHeaders_NoEvidence(t *testing.T) {
 		v := s.View(t.Context())
 		sh, err := v.Evidence(t.Context(), v.Groups[0], named("foo"), 0, 120_000)
 		require.NoError(t, err)
-		return sh.None
+		return sh.Unavailable
 	}
 	require.Empty(t, none(cfg))
 	cfg.ForwardHeaders = []string{"Cookie"}

@@ -14,30 +14,30 @@ import (
 	"github.com/oneprom/oneprom/servergroup/view"
 )
 
-// group is one server group with the replicas it has at the moment.
+// group is one server group with the replicas that it has now.
 type group struct {
-	cfg     config.Group
-	entry   *entry
-	logger  *slog.Logger
-	useless *view.Useless
+	cfg      config.Group
+	entry    *entry
+	logger   *slog.Logger
+	findings *findings.Recent // what answers have shown
+	evidence evidence.Cache   // what scrapes have shown
+	unusable *view.Unusable   // expressions whose answers could not be used
 
 	replicas atomic.Pointer[[]*replica.Replica] // in order of preference
-	found    *findings.Recent                   // what answers have shown
-	scrapes  evidence.Cache                     // what is known of targets' scrapes
 
-	mtx       sync.Mutex // guards the field below
-	different []string   // of differentExternal, that were logged
+	mtx    sync.Mutex // guards the field below
+	logged []string   // the last findings of logLabelFindings
 }
 
 // newGroup makes a group of an entry, without replicas.
 func newGroup(cfg config.Group, e *entry) *group {
-	g := &group{cfg: cfg, entry: e, logger: e.registry.Options.Logger.With("group", cfg.Name), useless: view.NewUseless()}
-	g.found = findings.New(g.logger)
+	g := &group{cfg: cfg, entry: e, logger: e.registry.Options.Logger.With("group", cfg.Name), unusable: view.NewUnusable()}
+	g.findings = findings.New(g.logger)
 	g.replicas.Store(&[]*replica.Replica{})
 	return g
 }
 
-// values are those of the labels of group_by.
+// values are the values of the group_by labels.
 func (g *group) values() []string {
 	values := make([]string, len(g.cfg.GroupBy))
 	for i, name := range g.cfg.GroupBy {
@@ -46,17 +46,17 @@ func (g *group) values() []string {
 	return values
 }
 
-// setReplicas makes the endpoints the replicas. Those that were there before are kept
-// with what is known of them.
+// setReplicas makes the endpoints the replicas. Replicas of endpoints that the group had before
+// are kept.
 func (g *group) setReplicas(endpoints []targets.Endpoint) {
 	before := *g.replicas.Load()
-	known := map[string]*replica.Replica{}
+	byKey := map[string]*replica.Replica{}
 	for _, r := range before {
-		known[r.Endpoint.Key()] = r
+		byKey[r.Endpoint.Key()] = r
 	}
 	list := make([]*replica.Replica, len(endpoints))
 	for i, e := range endpoints {
-		if list[i] = known[e.Key()]; list[i] == nil {
+		if list[i] = byKey[e.Key()]; list[i] == nil {
 			list[i] = g.newReplica(e)
 		}
 	}
@@ -68,24 +68,24 @@ func (g *group) newReplica(e targets.Endpoint) *replica.Replica {
 	return g.entry.registry.NewReplica(replica.Group{Config: &g.cfg, Client: g.entry.client, Forwarding: g.entry.forwarding, Logger: g.logger}, e)
 }
 
-// refresh probes the replicas whose last probe failed or is old, and logs what
-// earlier probes have found out of them together.
+// refresh probes the replicas whose last probe failed or is old, and logs what earlier probes
+// have shown about them together.
 func (g *group) refresh() {
 	for _, r := range *g.replicas.Load() {
 		r.Refresh()
 	}
-	g.tellDifferent()
+	g.logLabelFindings()
 }
 
-// tellDifferent logs that the external labels of replicas differ.
-func (g *group) tellDifferent() {
-	texts := replica.DifferentExternalLabels(&g.cfg, *g.replicas.Load())
+// logLabelFindings logs the new findings about external labels that differ between replicas.
+func (g *group) logLabelFindings() {
+	texts := replica.ExternalLabelFindings(&g.cfg, *g.replicas.Load())
 	g.mtx.Lock()
 	defer g.mtx.Unlock()
 	for _, text := range texts {
-		if !slices.Contains(g.different, text) {
+		if !slices.Contains(g.logged, text) {
 			g.logger.Warn("finding", "finding", text)
 		}
 	}
-	g.different = texts
+	g.logged = texts
 }

@@ -39,8 +39,8 @@ func byShard(sd discovery.Config) config.Group {
 	return cfg
 }
 
-// tellTargets has discovery tell the only entry of a set, as receiveTargets does.
-func tellTargets(s *Set, tgs ...*targetgroup.Group) {
+// setTargets has discovery tell the only entry of a set, as receiveTargets does.
+func setTargets(s *Set, tgs ...*targetgroup.Group) {
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
 	s.current.Load().entries[0].setTargets(tgs)
@@ -58,7 +58,7 @@ func names(s *Set) []string {
 // before goes on.
 func TestGroupBy_GroupsComeAndGo(t *testing.T) {
 	a, b, c := backend(t, "load 15s\n foo 1x3"), backend(t, "load 15s\n foo 2x3"), backend(t, "load 15s\n foo 3x3")
-	sd := make(toldSD, 1)
+	sd := make(fixedSD, 1)
 	sd <- []*targetgroup.Group{shardOf(a, "a"), shardOf(b, "b")}
 	s, now, log := loggedSet(t, byShard(sd))
 	require.Equal(t, []string{"shards/a", "shards/b"}, names(s))
@@ -67,7 +67,7 @@ func TestGroupBy_GroupsComeAndGo(t *testing.T) {
 	replica := (*before[0].replicas.Load())[0]
 	old := s.View(t.Context())
 
-	tellTargets(s, shardOf(a, "a"), shardOf(c, "c"))
+	setTargets(s, shardOf(a, "a"), shardOf(c, "c"))
 	require.Equal(t, []string{"shards/a", "shards/b", "shards/c"}, names(s))
 	groups := s.current.Load().groups()
 	require.Same(t, before[0], groups[0])
@@ -99,9 +99,9 @@ func TestGroupBy_GroupsComeAndGo(t *testing.T) {
 	require.Equal(t, `{__name__="foo", shard="b"}`, list[1].String())
 
 	// It comes back before it is forgotten.
-	tellTargets(s, shardOf(a, "a"))
+	setTargets(s, shardOf(a, "a"))
 	c2 := s.current.Load().groups()[1]
-	tellTargets(s, shardOf(a, "a"), shardOf(c, "c"))
+	setTargets(s, shardOf(a, "a"), shardOf(c, "c"))
 	require.Same(t, c2, s.current.Load().groups()[1])
 	require.Empty(t, findingsOf(s, "shards/c"))
 }
@@ -109,7 +109,7 @@ func TestGroupBy_GroupsComeAndGo(t *testing.T) {
 // TestGroupBy_NoGroupIsNotNoData: before discovery has told any target, and when it tells
 // none, answers do not look whole.
 func TestGroupBy_NoGroupIsNotNoData(t *testing.T) {
-	cfg := byShard(make(toldSD))
+	cfg := byShard(make(fixedSD))
 	cfg.ForgetAfter = 0
 	s := newTestSet(t, config.PartialWarn, groupOf("other", backend(t, "load 15s\n foo 1x3")))
 	e, err := newEntry(cfg, s.registry)
@@ -126,7 +126,7 @@ func TestGroupBy_NoGroupIsNotNoData(t *testing.T) {
 		{[]*targetgroup.Group{shardOf(backend(t, ""), "a")}, []string{"shards/a", "other"}, ""},
 		{nil, []string{"shards", "other"}, `server group "shards" has no targets`},
 	} {
-		tellTargets(s, step.tgs...)
+		setTargets(s, step.tgs...)
 		require.Equal(t, step.want, names(s))
 		_, ws, err := selectText(t, s, `foo`, 0, 0)
 		require.NoError(t, err)
@@ -137,7 +137,7 @@ func TestGroupBy_NoGroupIsNotNoData(t *testing.T) {
 
 func TestGroupBy_Limit(t *testing.T) {
 	srv := backend(t, "load 15s\n foo 1x3")
-	sd := make(toldSD, 1)
+	sd := make(fixedSD, 1)
 	at := func(values ...string) (tgs []*targetgroup.Group) {
 		for _, v := range values {
 			tg := shardOf(srv, v)
@@ -150,11 +150,11 @@ func TestGroupBy_Limit(t *testing.T) {
 	cfg := byShard(sd)
 	cfg.GroupLimit, cfg.ForgetAfter = 2, 0
 	s, _, log := loggedSet(t, cfg)
-	tellTargets(s, at("a", "b", "c", "d")...)
+	setTargets(s, at("a", "b", "c", "d")...)
 	require.Equal(t, []string{"shards/b", "shards/c", "shards"}, names(s), "those that were there stay")
 	require.Equal(t, 1, log.count("more groups than the 2 that `group_limit` allows"))
 	require.Contains(t, findingsOf(s, "shards/b")[0], "group_limit")
-	tellTargets(s, at("a", "b")...)
+	setTargets(s, at("a", "b")...)
 	require.Equal(t, []string{"shards/a", "shards/b"}, names(s))
 	require.Empty(t, findingsOf(s, "shards/a"))
 }
@@ -180,7 +180,7 @@ func TestGroupBy_GroupsAreDisjoint(t *testing.T) {
 
 // TestGroupBy_ReloadKeepsGroups: an entry that did not change keeps the groups it made.
 func TestGroupBy_ReloadKeepsGroups(t *testing.T) {
-	sd := make(toldSD, 1)
+	sd := make(fixedSD, 1)
 	sd <- []*targetgroup.Group{shardOf(backend(t, ""), "a")}
 	load := func() config.Group {
 		cfg := byShard(sd)

@@ -11,15 +11,14 @@ import (
 	"github.com/oneprom/oneprom/servergroup/view"
 )
 
-// Offline returns the groups of a configuration as a view for explanations: they
-// have the replicas that the configuration names, of which nothing is known. It
-// must not be asked for samples.
+// Offline returns a view of the groups of a configuration for explanations. It has the replicas
+// that static_configs name, and must not be asked for samples.
 func Offline(cfgs []config.Group, partial config.PartialResponse, now time.Time) *view.View {
 	var groups []view.Group
 	for i := range cfgs {
 		shards, _ := targets.Shards(&cfgs[i], targets.Static(&cfgs[i]))
 		if len(shards) == 0 || len(cfgs[i].GroupBy) > 0 && targets.Discovers(&cfgs[i]) {
-			shards = append(shards, targets.Shard{}) // stands for those that only discovery knows
+			shards = append(shards, targets.Shard{}) // stands for the groups that only discovery finds
 		}
 		for _, s := range shards {
 			cfg := targets.GroupOf(&cfgs[i], s.Values)

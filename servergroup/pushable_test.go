@@ -204,7 +204,7 @@ func TestLocal_LabelsOfItsOwn(t *testing.T) {
 		r := firstReplica(s)
 		p, err := r.Ready(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, want, p.Local)
+		require.Equal(t, want, p.NoPushdown)
 	}
 	region := func(c *config.Group) { c.Labels = map[string]string{"region": "eu"} }
 	replicas := func(c *config.Group) { c.ReplicaLabels = []string{"replica"} }
@@ -259,7 +259,7 @@ func TestLocal_DataThatDoesNotFit(t *testing.T) {
 	}
 	require.Empty(t, local())
 	g := s.current.Load().groups()[0]
-	g.found.Add("x", "a finding", c.now())
+	g.findings.Add("x", "a finding", c.now())
 	require.Equal(t, "its data does not fit the group's configuration", local())
 	c.ms.Add(findings.Age.Milliseconds() + 1)
 	require.Empty(t, local())

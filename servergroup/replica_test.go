@@ -99,7 +99,7 @@ func TestProbe_PassingFailureIsNotTakenForNoExternalLabels(t *testing.T) {
 			require.ErrorContains(t, err, fmt.Sprintf("status %d", status))
 			a.on.Store(false)
 			b.on.Store(false)
-			c.ms.Add(replica.ProbeRest.Milliseconds())
+			c.ms.Add(replica.ProbeInterval.Milliseconds())
 			got, ws, err := selectText(t, s, `foo`, 0, 0)
 			require.NoError(t, err)
 			require.Empty(t, strs(ws))
@@ -197,7 +197,7 @@ func TestReplica_FailingRefreshKeepsTheProfile(t *testing.T) {
 	require.Same(t, known, p)
 
 	o.status["/read"] = 503
-	c.ms.Add(replica.ProbeRest.Milliseconds())
+	c.ms.Add(replica.ProbeInterval.Milliseconds())
 	_, _, err = selectText(t, s, `foo`, 0, 0)
 	require.Error(t, err)
 	_, err = r.Ready(t.Context())

@@ -1,6 +1,6 @@
-// Package servergroup holds the server groups: which replicas they have, which
-// of them a selector concerns, how samples are fetched from them, and what was
-// whole and what was missing. It evaluates nothing.
+// Package servergroup holds the set of server groups: it applies their configuration, discovers
+// their replicas, keeps both up to date, and shows queries a view of them. Its subpackages do
+// what a query needs.
 package servergroup
 
 import (
@@ -29,20 +29,18 @@ import (
 type Options struct {
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // for the metrics of service discovery
-	// MaxFetchedBytes bounds what is held of backends' answers for one query.
-	// 0 is no bound.
+	// MaxFetchedBytes is the most bytes of responses that are held for one query; 0 is no
+	// limit.
 	MaxFetchedBytes int64
-	// RegionConcurrency is how many requests may be under way in one region. 0 is no
-	// bound.
+	// RegionConcurrency is the most requests to one region at a time; 0 is no limit.
 	RegionConcurrency int
-	// Features are the features of PromQL that are enabled here, by the names that
-	// Prometheus gives them.
+	// Features are the features of PromQL that are enabled in oneprom, by Prometheus' names.
 	Features []string
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 }
 
-// Set is all server groups. Queries see them through a View.
+// Set holds all server groups. Queries see them through a View. It is safe for concurrent use.
 type Set struct {
 	opts    Options
 	current atomic.Pointer[generation]
@@ -51,20 +49,20 @@ type Set struct {
 	life      *lifetime.Lifetime
 	registry  *replica.Registry
 
-	apply     sync.Mutex        // held while groups are changed; guards the field below
-	undecided bool              // a Change was committed, and is neither finished nor rolled back
-	mtx       sync.Mutex        // guards waiting; no groups are made while it is held elsewhere
-	waiting   map[string]*entry // entries whose targets discovery tells, by name
+	apply      sync.Mutex        // held while groups are changed; guards the field below
+	undecided  bool              // a Change was committed, and is neither finished nor rolled back
+	mtx        sync.Mutex        // guards discovered; held while entries in use make groups
+	discovered map[string]*entry // entries that have targets of discovery, by name
 }
 
-// generation is what one configuration made. It is never changed, but its entries have
-// other groups as discovery tells other targets.
+// generation is the entries of one configuration. It is not changed, but the groups of its
+// entries are, when discovery finds other targets.
 type generation struct {
 	entries []*entry
 	partial config.PartialResponse
 }
 
-// all are the entries; none of a generation that is nil.
+// all returns the entries; a nil generation has none.
 func (gen *generation) all() []*entry {
 	if gen == nil {
 		return nil
@@ -72,7 +70,7 @@ func (gen *generation) all() []*entry {
 	return gen.entries
 }
 
-// groups are those of the moment, in configured order.
+// groups returns the current groups, in the order of the configuration.
 func (gen *generation) groups() []*group {
 	groups := make([]*group, 0, len(gen.all()))
 	for _, e := range gen.all() {
@@ -81,10 +79,10 @@ func (gen *generation) groups() []*group {
 	return groups
 }
 
-// discoveryWait is how long Apply waits for the first targets of a group.
+// discoveryWait is how long Commit waits for the first targets of entries.
 const discoveryWait = 10 * time.Second
 
-// NewSet returns a set without groups. Close ends it.
+// NewSet returns a set without groups, which must be closed.
 func NewSet(o Options) (*Set, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -100,7 +98,7 @@ func NewSet(o Options) (*Set, error) {
 		return nil, fmt.Errorf("service discovery: %w", err)
 	}
 	life := lifetime.New()
-	s := &Set{opts: o, life: life, waiting: map[string]*entry{}}
+	s := &Set{opts: o, life: life, discovered: map[string]*entry{}}
 	s.registry = replica.NewRegistry(replica.RegistryOptions{Life: life, Logger: o.Logger, Now: o.Now, Features: o.Features, RegionConcurrency: o.RegionConcurrency}, replica.NewMetrics(o.Registerer))
 	o.Registerer.MustRegister(&healthCollector{set: s})
 	s.discovery = discovery.NewManager(life.Context(), o.Logger, o.Registerer, sdMetrics, discovery.Name("server_groups"))
@@ -114,8 +112,8 @@ func NewSet(o Options) (*Set, error) {
 	return s, nil
 }
 
-// Close ends the work in the background, probes too, waits for it and drops idle
-// connections.
+// Close ends the work in the background, which includes probes, waits for its end, and closes
+// idle connections.
 func (s *Set) Close() {
 	s.life.End()
 	if gen := s.current.Load(); gen != nil {
@@ -125,10 +123,10 @@ func (s *Set) Close() {
 	}
 }
 
-// Ready reports whether the groups are known.
+// Ready reports whether a configuration was applied.
 func (s *Set) Ready() bool { return s.current.Load() != nil }
 
-// Answered tells of how many groups a replica has answered its last probe, and how many
+// Answered returns how many groups have a replica that answered its last probe, and how many
 // groups there are.
 func (s *Set) Answered() (groups, all int) {
 	gen := s.current.Load()
@@ -158,28 +156,28 @@ func (s *Set) Apply(ctx context.Context, cfgs []config.Group, partial config.Par
 	return nil
 }
 
-// discover tells service discovery which entries there are.
+// discover makes service discovery find the targets of these entries.
 func (s *Set) discover(all []*entry) error {
 	pools := map[string]discovery.Configs{}
-	waiting := map[string]*entry{}
+	discovered := map[string]*entry{}
 	for _, e := range all {
 		if cfgs := targets.Dynamic(&e.cfg); len(cfgs) > 0 {
 			pools[e.cfg.Name] = cfgs
-			waiting[e.cfg.Name] = e
+			discovered[e.cfg.Name] = e
 		}
 	}
-	// Held over both, so that lists of the new pools do not go to the old entries.
+	// Locked over both, so that targets of the new configuration do not go to old entries.
 	s.mtx.Lock()
 	defer s.mtx.Unlock()
 	if err := s.discovery.ApplyConfig(pools); err != nil {
 		return fmt.Errorf("service discovery: %w", err)
 	}
-	s.waiting = waiting
+	s.discovered = discovered
 	return nil
 }
 
-// awaitTargets waits for the first targets of the entries. What does not come in
-// time comes later: service discovery works by the new configuration already.
+// awaitTargets waits for the first targets of the entries, for discoveryWait at most. Targets
+// that are found later are used then.
 func (s *Set) awaitTargets(ctx context.Context, fresh []*entry) {
 	timeout := time.NewTimer(discoveryWait)
 	defer timeout.Stop()
@@ -200,11 +198,12 @@ func (s *Set) awaitTargets(ctx context.Context, fresh []*entry) {
 	}
 }
 
+// receiveTargets passes the targets of service discovery on to their entries.
 func (s *Set) receiveTargets() {
 	for pools := range s.discovery.SyncCh() {
 		s.mtx.Lock()
 		for name, tgs := range pools {
-			if e, ok := s.waiting[name]; ok {
+			if e, ok := s.discovered[name]; ok {
 				e.setTargets(tgs)
 			}
 		}
@@ -212,8 +211,7 @@ func (s *Set) receiveTargets() {
 	}
 }
 
-// refreshProfiles probes replicas again now and then, so that a backend that has
-// changed is noticed, and forgets what has gone.
+// refreshProfiles calls refresh twice per replica.ProfileAge.
 func (s *Set) refreshProfiles(ctx context.Context) {
 	tick := time.NewTicker(replica.ProfileAge / 2)
 	defer tick.Stop()
@@ -227,8 +225,9 @@ func (s *Set) refreshProfiles(ctx context.Context) {
 	}
 }
 
-// refresh is what refreshProfiles does now and then. While groups are changed, it is put
-// off: replicas that are to be used may not be known yet.
+// refresh probes replicas whose profiles are old, and drops the health of replicas that are not
+// used any more. It does nothing while groups are changed: replicas that are about to be used
+// may not be in the generation yet.
 func (s *Set) refresh() {
 	if !s.apply.TryLock() {
 		return
@@ -249,7 +248,7 @@ func (s *Set) refresh() {
 	s.keep(gen)
 }
 
-// keep forgets what is known of the replicas that a generation does not have.
+// keep drops the health of replicas that a generation does not have.
 func (s *Set) keep(gen *generation) {
 	var replicas []*replica.Replica
 	regions := map[string]bool{}
@@ -260,14 +259,15 @@ func (s *Set) keep(gen *generation) {
 	s.registry.Keep(replicas, regions)
 }
 
-// View returns the groups of the moment. There are none before the first Apply.
+// View returns the current groups, for the request of ctx. There are none before the first
+// Apply.
 func (s *Set) View(ctx context.Context) *view.View {
 	partial := config.PartialWarn
 	var groups []view.Group
 	if gen := s.current.Load(); gen != nil {
 		partial = gen.partial
 		for _, g := range gen.groups() {
-			groups = append(groups, view.Group{Config: &g.cfg, Replicas: *g.replicas.Load(), Findings: g.found, Evidence: &g.scrapes, Useless: g.useless})
+			groups = append(groups, view.Group{Config: &g.cfg, Replicas: *g.replicas.Load(), Findings: g.findings, Evidence: &g.evidence, Unusable: g.unusable})
 		}
 	}
 	budget := &fanout.Budget{Limit: s.opts.MaxFetchedBytes, Exceeded: s.registry.Metrics.OverBudget.Inc}

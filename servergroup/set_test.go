@@ -96,20 +96,20 @@ func TestApply_UsedOAuth2DoesNotMakeAGroupChanged(t *testing.T) {
 	require.Same(t, before, s.current.Load().groups()[0])
 }
 
-// toldSD is a service discovery that tells what a test sends it.
-type toldSD chan []*targetgroup.Group
+// fixedSD is a service discovery that finds what a test sends it.
+type fixedSD chan []*targetgroup.Group
 
-func (toldSD) Name() string { return "told" }
+func (fixedSD) Name() string { return "fixed" }
 
-func (sd toldSD) NewDiscoverer(discovery.DiscovererOptions) (discovery.Discoverer, error) {
+func (sd fixedSD) NewDiscoverer(discovery.DiscovererOptions) (discovery.Discoverer, error) {
 	return sd, nil
 }
 
-func (toldSD) NewDiscovererMetrics(prometheus.Registerer, discovery.RefreshMetricsInstantiator) discovery.DiscovererMetrics {
+func (fixedSD) NewDiscovererMetrics(prometheus.Registerer, discovery.RefreshMetricsInstantiator) discovery.DiscovererMetrics {
 	return &discovery.NoopDiscovererMetrics{}
 }
 
-func (sd toldSD) Run(ctx context.Context, up chan<- []*targetgroup.Group) {
+func (sd fixedSD) Run(ctx context.Context, up chan<- []*targetgroup.Group) {
 	for {
 		select {
 		case tgs := <-sd:
@@ -123,7 +123,7 @@ func (sd toldSD) Run(ctx context.Context, up chan<- []*targetgroup.Group) {
 	}
 }
 
-// targetsOf returns what service discovery tells of a server.
+// targetsOf returns what service discovery finds for a server.
 func targetsOf(url string) []*targetgroup.Group {
 	addr := model.LabelValue(strings.TrimPrefix(url, "http://"))
 	return []*targetgroup.Group{{Source: "x", Targets: []model.LabelSet{{model.AddressLabel: addr}}}}
@@ -141,14 +141,14 @@ func urls(g *group) []string {
 // has not answered when the new configuration comes into force.
 func TestApply_ChangedGroupHasItsTargetsThroughout(t *testing.T) {
 	old, next := backend(t, "load 15s\n foo 1x3"), backend(t, "load 15s\n foo 2x3")
-	sd := make(toldSD, 1)
+	sd := make(fixedSD, 1)
 	sd <- targetsOf(old.URL)
 	cfg := groupOf("a")
 	cfg.ServiceDiscoveryConfigs = discovery.Configs{sd}
 	s := newTestSet(t, config.PartialWarn, cfg)
 	require.Equal(t, []string{old.URL}, urls(s.current.Load().groups()[0]))
 
-	sd = make(toldSD)
+	sd = make(fixedSD)
 	cfg.ServiceDiscoveryConfigs = discovery.Configs{sd}
 	impatient, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -171,9 +171,9 @@ func TestApply_ChangedGroupHasItsTargetsThroughout(t *testing.T) {
 // TestGroup_EmptyListsBeforeTheFirstTargets: upstream sends them for a provider
 // that has not answered yet.
 func TestGroup_EmptyListsBeforeTheFirstTargets(t *testing.T) {
-	static, told := backend(t, ""), backend(t, "")
+	static, discovered := backend(t, ""), backend(t, "")
 	cfg := groupOf("a", static)
-	cfg.ServiceDiscoveryConfigs = append(cfg.ServiceDiscoveryConfigs, make(toldSD))
+	cfg.ServiceDiscoveryConfigs = append(cfg.ServiceDiscoveryConfigs, make(fixedSD))
 	s := newTestSet(t, config.PartialWarn)
 	e, err := newEntry(cfg, s.registry)
 	require.NoError(t, err)
@@ -184,15 +184,15 @@ func TestGroup_EmptyListsBeforeTheFirstTargets(t *testing.T) {
 		require.False(t, e.isDiscovered())
 		require.Equal(t, []string{static.URL}, urls(g))
 	}
-	e.setTargets(targetsOf(told.URL))
+	e.setTargets(targetsOf(discovered.URL))
 	require.True(t, e.isDiscovered())
-	require.Equal(t, []string{static.URL, told.URL}, urls(g))
+	require.Equal(t, []string{static.URL, discovered.URL}, urls(g))
 
 	changed, err := newEntry(cfg, s.registry)
 	require.NoError(t, err)
 	changed.begin(e)
 	changed.setTargets(nil)
-	require.Equal(t, []string{static.URL, told.URL}, urls((*changed.groups.Load())[0]))
+	require.Equal(t, []string{static.URL, discovered.URL}, urls((*changed.groups.Load())[0]))
 
 	e.setTargets(nil)
 	require.Equal(t, []string{static.URL}, urls(g), "later ones are believed")

@@ -7,23 +7,23 @@ import (
 	"github.com/oneprom/oneprom/servergroup/replica"
 )
 
-// GroupStatus is what /api/v1/status/groups tells of a group.
+// GroupStatus describes a group, as /api/v1/status/groups shows it.
 type GroupStatus struct {
 	Name            string            `json:"name"`
 	Region          string            `json:"region,omitempty"`
 	Labels          map[string]string `json:"labels,omitempty"`
 	IntrinsicLabels []string          `json:"intrinsicLabels,omitempty"`
 	ReplicaLabels   []string          `json:"replicaLabels,omitempty"`
-	// MinTime and MaxTime bound the samples the group is asked for now.
+	// MinTime and MaxTime bound the samples that the group is asked for now; nil is no bound.
 	MinTime *time.Time `json:"minTime,omitempty"`
 	MaxTime *time.Time `json:"maxTime,omitempty"`
-	// Findings are what is wrong with the group's configuration, its targets and
-	// what answers have shown of both.
+	// Findings are mistakes in the group's configuration, as its targets, its replicas and
+	// answers have shown them.
 	Findings []string         `json:"findings,omitempty"`
 	Replicas []replica.Status `json:"replicas"`
 }
 
-// Status tells of all groups, in configured order.
+// Status describes all groups, in the order of the configuration.
 func (s *Set) Status() []GroupStatus {
 	list := []GroupStatus{}
 	gen := s.current.Load()
@@ -38,8 +38,8 @@ func (s *Set) Status() []GroupStatus {
 	return list
 }
 
-// status tells of the group; about are the findings about its targets.
-func (g *group) status(now time.Time, about []string) GroupStatus {
+// status describes the group. Its targets have shown the findings given.
+func (g *group) status(now time.Time, ofTargets []string) GroupStatus {
 	lo, hi := g.cfg.TimeRange.Bounds(now)
 	st := GroupStatus{
 		Name:            g.cfg.Name,
@@ -55,8 +55,8 @@ func (g *group) status(now time.Time, about []string) GroupStatus {
 	if hi < config.MaxTime {
 		st.MaxTime = timeOf(hi)
 	}
-	st.Findings = append(about, g.cfg.PublicFindings(g.found.List(now))...)
-	st.Findings = append(st.Findings, replica.DifferentExternalLabels(&g.cfg, *g.replicas.Load())...)
+	st.Findings = append(ofTargets, g.cfg.PublicFindings(g.findings.List(now))...)
+	st.Findings = append(st.Findings, replica.ExternalLabelFindings(&g.cfg, *g.replicas.Load())...)
 	for _, r := range *g.replicas.Load() {
 		st.Replicas = append(st.Replicas, r.Status())
 	}

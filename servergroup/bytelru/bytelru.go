@@ -1,5 +1,4 @@
-// Package bytelru bounds a cache by the bytes of its values, where others are bounded by
-// their number.
+// Package bytelru is a cache of the values that were used last, bounded by their size in bytes.
 package bytelru
 
 import (
@@ -8,8 +7,8 @@ import (
 	"github.com/hashicorp/golang-lru/v2/simplelru"
 )
 
-// Cache keeps the values that were used last, as long as they are not more than a number
-// of bytes together. It is for one goroutine at a time.
+// Cache keeps the values that were used last, up to a number of bytes in total. It is for one
+// goroutine at a time.
 type Cache[K comparable, V any] struct {
 	limit, used int
 	entries     *simplelru.LRU[K, entry[V]]
@@ -48,8 +47,8 @@ func (c *Cache[K, V]) Add(key K, value V, bytes int) {
 	}
 }
 
-// Len is the number of values.
+// Len returns the number of values.
 func (c *Cache[K, V]) Len() int { return c.entries.Len() }
 
-// Bytes is the size of all values.
+// Bytes returns the size of all values.
 func (c *Cache[K, V]) Bytes() int { return c.used }

@@ -1,8 +1,9 @@
-// Package completeness records who answered a query and what is missing from its answer.
+// Package completeness records which server groups answered a query, and what is missing from its
+// answer.
 //
 // What happens to a group is an Outcome. The Ledger of a query collects outcomes and gaps as
-// values; the texts of warnings are made of them when the answer is written. A Record has what
-// the answer to a whole request lacks.
+// values; the texts of warnings are made of them when the answer is written. A Record collects
+// the gaps of all queries of a request.
 package completeness
 
 import (
@@ -13,50 +14,49 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 )
 
-// Missing are groups that a query does without, by name, each with the reason.
+// Missing are groups that a query takes for missing, by name, each with the reason.
 type Missing map[string]error
 
-// Ledger is what became of the groups in one query. It is safe for concurrent use; the zero
+// Ledger records the outcomes of the groups in one query. It is safe for concurrent use; the zero
 // value is ready for use.
 //
-// It keeps the parts of an answer consistent: a group that fails while a query is under way
-// must not be in one part and missing from another. An average would else be the sum over some
-// groups divided by the count over others.
+// It shows whether the parts of an answer are consistent: a group that fails while a query runs
+// must not be in one part and missing from another. Otherwise an average could be the sum over
+// some groups divided by the count over others.
 type Ledger struct {
-	// Without are the groups that are taken for missing without being asked. It is set
+	// Without are the groups that are taken for missing without being asked. It must be set
 	// before the ledger is used.
 	Without Missing
 
 	record Record
 
-	mtx       sync.Mutex              // guards the fields below
-	late      annotations.Annotations // what was found out after the series were handed out
-	standings map[string]standing     // by group
+	mtx    sync.Mutex              // guards the fields below
+	late   annotations.Annotations // of LateWarnings
+	states map[string]groupState   // by group
 }
 
-// standing is what has become of a group in the parts of a query so far.
-type standing struct {
+// groupState is whether a group has answered, and failed, in parts of the query.
+type groupState struct {
 	answered bool
 	failed   error
 }
 
-// RecordOutcome records what became of a group in a part of the query: err is nil if it has
-// answered.
+// RecordOutcome records whether a group has answered a part of the query (err is nil), or failed.
 func (l *Ledger) RecordOutcome(g Group, err error) {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
-	if l.standings == nil {
-		l.standings = map[string]standing{}
+	if l.states == nil {
+		l.states = map[string]groupState{}
 	}
-	s := l.standings[g.Name]
+	s := l.states[g.Name]
 	if s.answered = s.answered || err == nil; err != nil {
 		s.failed = err
 	}
-	l.standings[g.Name] = s
+	l.states[g.Name] = s
 }
 
-// RecordFetch records what became of a group of which the samples from mint to maxt (ms) were
-// wanted.
+// RecordFetch records the outcome of a group, and a gap if samples are missing. Those from mint to
+// maxt (ms) were wanted.
 func (l *Ledger) RecordFetch(o Outcome, mint, maxt int64) {
 	if o.Missing() {
 		l.RecordOutcome(o.Group, o.err())
@@ -83,7 +83,8 @@ func (l *Ledger) addGap(g Group, mint, maxt int64, reason string, server *Server
 	l.record.add(Gap{Group: g.Name, Region: g.Region, From: mint, To: maxt, Reason: reason, server: server})
 }
 
-// AddUncovered records that no group holds some data of a group, as the configuration says.
+// AddUncovered records that no group holds the data of a group from mint to maxt (ms), by their
+// time_range.
 func (l *Ledger) AddUncovered(g Group, mint, maxt int64, reason string) {
 	l.record.add(Gap{Group: g.Name, Region: g.Region, From: mint, To: maxt, Reason: reason, uncovered: true})
 }
@@ -98,7 +99,7 @@ func (l *Ledger) Inconsistent() Missing {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
 	out := Missing{}
-	for name, s := range l.standings {
+	for name, s := range l.states {
 		if s.answered && s.failed != nil {
 			out[name] = s.failed
 		}
@@ -109,7 +110,7 @@ func (l *Ledger) Inconsistent() Missing {
 	return out
 }
 
-// Require is an error if a group is missing that concerned picks by name: the query needs it.
+// Require returns an error if a group is missing for whose name concerned is true.
 func (l *Ledger) Require(concerned func(group string) bool) error {
 	missing := &UnavailableError{}
 	for _, gap := range l.Gaps() {
@@ -124,22 +125,22 @@ func (l *Ledger) Require(concerned func(group string) bool) error {
 	return missing
 }
 
-// BrokenSamples records samples of a replica that cannot be decoded. That shows only while a
-// series is merged, when the warnings of its set have been read.
+// BrokenSamples records that samples of a replica cannot be decoded. That is found out only while
+// a series is merged, when the warnings of its set have been read.
 func (l *Ledger) BrokenSamples(err error) {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
 	l.late.Add(fmt.Errorf("%w: samples of a replica are broken and were left out: %w", annotations.PromQLInfo, err))
 }
 
-// LostReplicas records how replicas of a group failed, in whose place others answered.
+// LostReplicas records that replicas of a group failed, in whose place others answered.
 func (l *Ledger) LostReplicas(o Outcome) {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
 	l.late.Add(&LostReplicas{o})
 }
 
-// LateWarnings returns what was found out after the series were handed out.
+// LateWarnings returns the warnings that were found out after the series had been returned.
 func (l *Ledger) LateWarnings() annotations.Annotations {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()

@@ -9,24 +9,24 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 )
 
-// Withheld stands for words of a server that the request is not told.
+// Withheld replaces texts of servers that the request must not see.
 const Withheld = "details are hidden from tenants"
 
-// ErrNearlyOver is the cause with which the requests of a query end a little before the
-// query does, so that what the other servers answered can still be used.
+// ErrNearlyOver is the cause with which the requests of a query end a little before the query does,
+// so that the answers of other servers can still be used.
 var ErrNearlyOver = errors.New("no answer within 90 % of the query's remaining time")
 
-// Group is a server group, as far as what an answer says of it depends on it.
+// Group is a server group, with what warnings and errors about it depend on.
 type Group struct {
 	Name, Region string
-	// Strict says that an answer must not lack data of the group.
+	// Strict reports whether an answer must not lack data of the group.
 	Strict bool
-	// Restricted says that the request is shown some series of the group only. It is not
-	// told what servers say in words of their own: they may be about other series.
+	// Restricted reports whether the request may see some series of the group only. Texts of
+	// servers are then hidden from it, as they may be about other series.
 	Restricted bool
 }
 
-// String names the group.
+// String returns how texts name the group, with its region.
 func (g Group) String() string {
 	if g.Region == "" {
 		return nameOf(g.Name)
@@ -34,14 +34,14 @@ func (g Group) String() string {
 	return fmt.Sprintf("%s (region %q)", nameOf(g.Name), g.Region)
 }
 
-// nameOf is how texts name a group.
+// nameOf returns how texts name a group.
 func nameOf(group string) string { return fmt.Sprintf("server group %q", group) }
 
-// UnavailableError is an answer that cannot be given because groups did not answer.
+// UnavailableError is the error of a query that has no answer because groups did not answer.
 type UnavailableError struct {
 	// Lacks has an element for each group that failed.
 	Lacks []Lack
-	// Late reports whether they only failed because the time of the query was over.
+	// Late reports whether they failed only because the time of the query was over.
 	Late bool
 	// Causes are the errors of the groups' replicas, as far as they are known.
 	Causes []error
@@ -50,7 +50,7 @@ type UnavailableError struct {
 // Lack is a group that an answer lacks.
 type Lack struct {
 	Group string
-	// Reason is a sentence that names the group and says why it is lacking.
+	// Reason is a sentence that names the group and says why its data is missing.
 	Reason string
 }
 
@@ -62,23 +62,23 @@ func (e *UnavailableError) Error() string {
 	return strings.Join(texts, "; ")
 }
 
-// Outcome is what became of asking one group.
+// Outcome is the result of asking one group.
 type Outcome struct {
 	Group Group
 	// Asked is how many replicas were asked; Failed are the errors of those that failed.
 	Asked  int
 	Failed []error
-	// Needed says that each replica has samples that the others miss.
-	Needed bool
+	// AllNeeded reports whether each replica may have samples that the others miss.
+	AllNeeded bool
 }
 
 // Missing reports whether no replica answered.
 func (o Outcome) Missing() bool { return len(o.Failed) >= o.Asked }
 
 // Partial reports whether samples are missing.
-func (o Outcome) Partial() bool { return o.Missing() || o.Needed && len(o.Failed) > 0 }
+func (o Outcome) Partial() bool { return o.Missing() || o.AllNeeded && len(o.Failed) > 0 }
 
-// err is why the group is missing.
+// err returns why the group is missing.
 func (o Outcome) err() error {
 	if len(o.Failed) == 0 {
 		return errors.New("it has no targets")
@@ -96,10 +96,10 @@ func (o Outcome) late() bool {
 	return len(o.Failed) > 0
 }
 
-// Lack is what the answer lacks.
+// Lack returns what the answer lacks.
 func (o Outcome) Lack() Lack { return Lack{Group: o.Group.Name, Reason: o.String()} }
 
-// String says who failed, and how.
+// String returns which replicas failed, and how.
 func (o Outcome) String() string {
 	where := o.Group.String()
 	if o.Asked == 0 {
@@ -116,13 +116,13 @@ func (o Outcome) String() string {
 		return where + " did not answer: " + strings.Join(texts, "; ")
 	}
 	text := where + " answered without a replica: " + strings.Join(texts, "; ")
-	if o.Needed {
+	if o.AllNeeded {
 		text += ", and the others have missed something"
 	}
 	return text
 }
 
-// Join makes one error of the errors of several replicas; there is at least one.
+// Join makes one error of the errors of several replicas, at least one.
 func Join(errs []error) error {
 	err := errs[0]
 	for _, more := range errs[1:] {
@@ -131,8 +131,8 @@ func Join(errs []error) error {
 	return err
 }
 
-// Verdict turns what became of the groups into warnings or an error. An answer without any
-// of the groups that were asked is an error, never an empty success.
+// Verdict returns the warnings about the outcomes of groups, or an error if the answer must not be
+// partial. If no group answered, that is always an error, never an empty success.
 func Verdict(outcomes []Outcome) (annotations.Annotations, error) {
 	var ws annotations.Annotations
 	gone := &UnavailableError{Late: true}
@@ -158,7 +158,7 @@ func Verdict(outcomes []Outcome) (annotations.Annotations, error) {
 	return ws, nil
 }
 
-// AnyStrict reports whether data of a group is missing that an answer must not lack.
+// AnyStrict reports whether data is missing of a group whose data an answer must not lack.
 func AnyStrict(outcomes []Outcome) bool {
 	for _, o := range outcomes {
 		if o.Partial() && o.Group.Strict {
@@ -168,8 +168,8 @@ func AnyStrict(outcomes []Outcome) bool {
 	return false
 }
 
-// Ended is the error of a fetch during which the query ended, nil if it has not. If its time
-// was over, the error names the groups that had not answered.
+// Ended returns the error of a fetch if the query has ended, else nil. If its time was over, the
+// error names the groups that had not answered.
 func Ended(ctx context.Context, outcomes []Outcome) error {
 	cause := context.Cause(ctx)
 	late := &UnavailableError{Late: true}

@@ -37,26 +37,26 @@ func (l *LostReplicas) Error() string {
 // Unwrap marks it as an info.
 func (l *LostReplicas) Unwrap() error { return annotations.PromQLInfo }
 
-// ServerWarning is a warning of a server's about its own answer.
+// ServerWarning is a warning of a server about its own answer.
 type ServerWarning struct {
 	Group Group
 	text  string
-	// partial reports whether the server is a oneprom that says that its answer is partial.
+	// partial reports whether the server is another oneprom whose answer is partial.
 	partial bool
 }
 
 func (w *ServerWarning) Error() string { return w.text }
 
-// Lack is what the answer of the server lacks.
+// Lack returns what the answer of the server lacks.
 func (w *ServerWarning) Lack() Lack { return Lack{Group: w.Group.Name, Reason: w.text} }
 
-// Remarks collect what is to be said of one answer besides who did not answer. They are safe
-// for concurrent use.
+// Remarks collect the warnings about one answer that are not about missing replicas. They are safe
+// for concurrent use; the zero value is ready for use.
 type Remarks struct {
 	mtx      sync.Mutex
 	warnings annotations.Annotations
 	partial  []*ServerWarning
-	said     map[string]bool
+	seen     map[string]bool // of First
 }
 
 // Warn adds a warning.
@@ -66,43 +66,42 @@ func (m *Remarks) Warn(text string) {
 	m.warnings.Add(errors.New(text))
 }
 
-// Server adds a warning that the server at a URL gave with its answer to a selector: it
-// says that the answer is not whole.
-func (m *Remarks) Server(g Group, url, text string) {
+// WarnOfServer adds a warning of the server at a URL that its answer to a selector is incomplete.
+func (m *Remarks) WarnOfServer(g Group, url, text string) {
 	if g.Restricted {
 		text = Withheld
 	}
-	w := &ServerWarning{Group: g, text: About(g.Name, url, text), partial: strings.Contains(text, partialPrefix)}
+	w := &ServerWarning{Group: g, text: Describe(g.Name, url, text), partial: strings.Contains(text, partialPrefix)}
 	m.mtx.Lock()
 	defer m.mtx.Unlock()
 	m.warnings.Add(w)
 	m.partial = append(m.partial, w)
 }
 
-// About is a text about a group, and about its server at a URL unless that is "".
-func About(group, url, text string) string {
+// Describe returns a text about a group, and about its server at a URL unless that is "".
+func Describe(group, url, text string) string {
 	if url == "" {
 		return fmt.Sprintf("%s: %s", nameOf(group), text)
 	}
 	return fmt.Sprintf("%s: %s: %s", nameOf(group), url, text)
 }
 
-// First reports whether it is asked about this for the first time.
+// First reports whether it is called with this argument for the first time.
 func (m *Remarks) First(about string) bool {
 	m.mtx.Lock()
 	defer m.mtx.Unlock()
-	if m.said[about] {
+	if m.seen[about] {
 		return false
 	}
-	if m.said == nil {
-		m.said = map[string]bool{}
+	if m.seen == nil {
+		m.seen = map[string]bool{}
 	}
-	m.said[about] = true
+	m.seen[about] = true
 	return true
 }
 
-// Verdict returns the warnings, or an error where an answer must not be partial, and records
-// what is missing in the ledger. The samples from mint to maxt (ms) were wanted.
+// Verdict returns the warnings, or an error if the answer must not be partial, and records the gaps
+// in the ledger. The samples from mint to maxt (ms) were wanted.
 func (m *Remarks) Verdict(l *Ledger, mint, maxt int64) (annotations.Annotations, error) {
 	m.mtx.Lock()
 	defer m.mtx.Unlock()
@@ -119,23 +118,23 @@ func (m *Remarks) Verdict(l *Ledger, mint, maxt int64) (annotations.Annotations,
 	return m.warnings, nil
 }
 
-// Fold leaves one warning for each group that an answer lacks data of, and one info for each
-// of which replicas were lost: parts of a query may say in different words why, and so may a
-// oneprom of its selectors.
+// Fold reduces the warnings to one for each group that the answer lacks data of, and the infos to
+// one for each group that lost replicas. Parts of a query may have different reasons for the same
+// gap, and so may the selectors of a query to another oneprom.
 func (l *Ledger) Fold(ws annotations.Annotations) {
 	foldLost(ws)
 	for _, g := range l.Gaps() {
-		found := false
+		folded := false
 		for key, err := range ws {
 			var own *PartialWarning
 			var server *ServerWarning
 			if errors.As(err, &own) && own.Lack.Group == g.Group || errors.As(err, &server) && server.partial && server.Group.Name == g.Group {
 				delete(ws, key)
-				found = true
+				folded = true
 			}
 		}
 		switch {
-		case !found:
+		case !folded:
 		case g.server != nil:
 			ws.Add(g.server)
 		default:
@@ -144,8 +143,8 @@ func (l *Ledger) Fold(ws annotations.Annotations) {
 	}
 }
 
-// foldLost leaves one LostReplicas for each group, which has an error of each replica:
-// several fetches may have met different ones.
+// foldLost reduces the infos about lost replicas to one for each group, with an error of each
+// replica: the replicas may have failed in different fetches.
 func foldLost(ws annotations.Annotations) {
 	byGroup := map[string]*LostReplicas{}
 	for _, key := range slices.Sorted(maps.Keys(ws)) {
@@ -161,7 +160,7 @@ func foldLost(ws annotations.Annotations) {
 			byGroup[o.Group.Name] = all
 		}
 		for _, err := range o.Failed {
-			if !slices.ContainsFunc(all.Outcome.Failed, func(known error) bool { return replicaOf(known) == replicaOf(err) }) {
+			if !slices.ContainsFunc(all.Outcome.Failed, func(e error) bool { return replicaOf(e) == replicaOf(err) }) {
 				all.Outcome.Failed = append(all.Outcome.Failed, err)
 			}
 		}
@@ -172,7 +171,7 @@ func foldLost(ws annotations.Annotations) {
 	}
 }
 
-// replicaOf is the URL of the replica that an error is of, or its text.
+// replicaOf returns the URL of the replica of an error, or the text of the error.
 func replicaOf(err error) string {
 	if e, ok := errors.AsType[*transport.Error](err); ok {
 		return e.URL

@@ -1,6 +1,5 @@
-// Package config is one entry of `server_groups`: its keys, their defaults, what is wrong
-// with their values, and how it is shown without secrets. It knows nothing of what service
-// discovery finds: that is package targets.
+// Package config is one entry of `server_groups`: its keys, their defaults, their validation, and
+// how it is shown without secrets. What service discovery finds is in package targets.
 package config
 
 import (
@@ -41,7 +40,7 @@ type Group struct {
 	Labels map[string]string `yaml:"labels,omitempty"`
 	// IntrinsicLabels are the partition labels that the data already carries.
 	IntrinsicLabels []string `yaml:"intrinsic_labels,omitempty"`
-	// ReplicaLabels tell the replicas' series apart; they are dropped.
+	// ReplicaLabels are labels by which the series of replicas differ. They are dropped.
 	ReplicaLabels []string `yaml:"replica_labels,omitempty"`
 	// GroupBy makes a group of the targets for which these labels have the same values,
 	// and injects them as partition labels. Without it, all targets are one group.
@@ -63,16 +62,16 @@ type Group struct {
 	// ForwardHeaders are the headers of clients that are passed on to the replicas. No
 	// others are.
 	ForwardHeaders []string `yaml:"forward_headers,omitempty"`
-	// RemoteRead says whether remote read is used; RemoteReadPath is its path
+	// RemoteRead is whether remote read is used; RemoteReadPath is its path
 	// below PathPrefix.
 	RemoteRead     RemoteRead `yaml:"remote_read,omitempty"`
 	RemoteReadPath string     `yaml:"remote_read_path,omitempty"`
-	// Replicas says how the replicas' samples become one.
+	// Replicas is how the replicas' samples become one series.
 	Replicas Replicas `yaml:"replicas,omitempty"`
-	// Pushdown says whether the replicas are asked to evaluate; "" is what `global`
+	// Pushdown is whether the replicas are asked to evaluate expressions; "" is what `global`
 	// says.
 	Pushdown Pushdown `yaml:"pushdown,omitempty"`
-	// PartialResponse says what becomes of an answer that lacks data of this group; "" is
+	// PartialResponse is what happens to an answer that lacks data of this group; "" is
 	// what `global` says.
 	PartialResponse PartialResponse `yaml:"partial_response,omitempty"`
 	// Timeout bounds each request to a replica.
@@ -87,7 +86,7 @@ type Group struct {
 	RelabelConfigs []*relabel.Config `yaml:"relabel_configs,omitempty"`
 }
 
-// RemoteRead says whether a group is read by remote read.
+// RemoteRead is whether a group is read by remote read.
 type RemoteRead string
 
 // The values of remote_read.
@@ -97,7 +96,7 @@ const (
 	RemoteReadNever  RemoteRead = "never"  // the query API only
 )
 
-// Replicas says how the samples of a group's replicas become one.
+// Replicas is how the samples of a group's replicas become one series.
 type Replicas string
 
 // The values of replicas.
@@ -327,7 +326,7 @@ func validatePath(errs *FieldErrors, path, key string) {
 	}
 }
 
-// PathProblem says what is wrong with a path that comes before others, "" if nothing is.
+// PathProblem returns what is wrong with a path that is put before others; "" if nothing is.
 func PathProblem(path string) string {
 	u, err := url.Parse("http://host" + path)
 	switch {

@@ -1,6 +1,6 @@
 package config
 
-// PartialResponse says what becomes of an answer when a group is missing.
+// PartialResponse is what happens to an answer when a group is missing.
 type PartialResponse string
 
 // The values of partial_response.
@@ -9,7 +9,7 @@ const (
 	PartialError PartialResponse = "error" // fail
 )
 
-// Pushdown says whether backends are asked to evaluate.
+// Pushdown is whether replicas are asked to evaluate expressions.
 type Pushdown string
 
 // The values of pushdown.

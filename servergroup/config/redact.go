@@ -31,7 +31,7 @@ func (c Group) MarshalYAML() (any, error) {
 // do not hide it.
 func Redact(n *yaml.Node) { redact(n, false) }
 
-// redact hides what is secret below a node. sd tells that it is of a service discovery.
+// redact hides what is secret below a node. sd reports whether it belongs to a service discovery.
 func redact(n *yaml.Node, sd bool) {
 	if n.Kind == yaml.ScalarNode && sd {
 		n.Value = redactedURL(n.Value)
@@ -72,7 +72,7 @@ func redactedURL(text string) string {
 	if u.RawQuery != "" {
 		u.RawQuery = secretText
 	}
-	if _, has := u.User.Password(); !has && u.User != nil {
+	if _, ok := u.User.Password(); !ok && u.User != nil {
 		u.User = url.User("xxxxx") // as a token stands there
 	}
 	return u.Redacted()

@@ -18,7 +18,7 @@ type TimeRange struct {
 	End    Time           `yaml:"end,omitempty"`
 }
 
-// IsZero tells yaml to leave out an empty range.
+// IsZero reports whether the range is empty; yaml then leaves it out.
 func (r TimeRange) IsZero() bool { return r == TimeRange{} }
 
 func (r TimeRange) validate(errs *FieldErrors) {

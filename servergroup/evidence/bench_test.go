@@ -224,7 +224,7 @@ func (q *fleetQuery) learn(b *testing.B) {
 	now := q.clock.ms.Load()
 	sh, err := q.cache.Show(b.Context(), q.group, q.selector(), now-q.length, now, now, 0)
 	require.NoError(b, err)
-	require.Empty(b, sh.None)
+	require.Empty(b, sh.Unavailable)
 	require.Empty(b, sh.Failed)
 	require.Equal(b, fleetTargets, sh.Targets)
 }
@@ -254,7 +254,7 @@ func BenchmarkEvidence_10000(b *testing.B) {
 			})
 		}
 		bench("cold", func(b *testing.B) {
-			q.cache.book = nil
+			q.cache.history = nil
 			q.learn(b)
 		})
 		bench("warm", q.learn)
@@ -267,12 +267,12 @@ func BenchmarkEvidence_10000(b *testing.B) {
 			q.learn(b)
 		})
 		bench("dashboard", func(b *testing.B) {
-			var flights []*flight
+			var fetches []*sliceFetch
 			for range 20 {
 				now := q.clock.ms.Add(1)
-				flights = append(flights, q.cache.book.claim(make([]*sliceScrapes, 1), sliceBegin(now), now)...)
+				fetches = append(fetches, q.cache.history.claim(make([]*sliceScrapes, 1), sliceBegin(now), now)...)
 			}
-			for _, f := range flights {
+			for _, f := range fetches {
 				<-f.done
 				require.NoError(b, f.err)
 			}
@@ -281,12 +281,12 @@ func BenchmarkEvidence_10000(b *testing.B) {
 			for b.Loop() {
 				q.learn(b)
 			}
-			book := q.cache.book
+			h := q.cache.history
 			with := heap()
-			b.ReportMetric(float64(book.slices.Bytes())/float64(book.slices.Len()), "B/slice")
-			b.ReportMetric(float64(book.lookups.Bytes())/float64(book.lookups.Len()), "B/lookup")
-			b.ReportMetric(float64(book.table.size()), "B/table")
-			book, q.cache.book = nil, nil
+			b.ReportMetric(float64(h.slices.Bytes())/float64(h.slices.Len()), "B/slice")
+			b.ReportMetric(float64(h.lookups.Bytes())/float64(h.lookups.Len()), "B/lookup")
+			b.ReportMetric(float64(h.table.size()), "B/table")
+			h, q.cache.history = nil, nil
 			b.ReportMetric(float64(with-heap()), "B/heap")
 		})
 	}

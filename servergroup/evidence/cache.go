@@ -22,123 +22,123 @@ import (
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
-// What is kept per group (bytes).
+// The bounds of what is kept per group (bytes).
 const (
 	keptSlices  = 40 << 20
-	keptTargets = 16 << 20 // their labels
+	keptTargets = 16 << 20 // labels of targets
 	keptLookups = 8 << 20
 )
 
 const (
-	// runSlices is the most slices that are asked for at once: those of six hours.
-	runSlices = 12
-	// runsAtOnce is how many runs of slices one query waits for at once.
-	runsAtOnce = 4
-	// YoungAge (ms) is how long an answer is believed that may be another one soon.
-	YoungAge = 15 * 1000
-	// mostWait is how long a flight waits for older ones at the most.
-	mostWait = time.Second
-	// settling (ms) is how long after the samples that a slice is decided by a
-	// replica may still be about to write them.
-	settling = 4 * 60 * 1000
+	// maxRunSlices is the most slices of one fetch: those of six hours.
+	maxRunSlices = 12
+	// maxRuns is the most fetches that one query waits for at a time.
+	maxRuns = 4
+	// ProvisionalAge (ms) is how long an answer is used that may change soon.
+	ProvisionalAge = 15 * 1000
+	// maxWait is the longest time that a fetch waits for older ones.
+	maxWait = time.Second
+	// settleTime (ms) is how long after the time of a sample a replica may still be about
+	// to write it.
+	settleTime = 4 * 60 * 1000
 )
 
-// Cache is what is known of the scrapes of a group. The zero value is
-// ready for use.
+// Cache remembers what the scrapes of one group have shown. It is safe for concurrent use; the
+// zero value is ready for use.
 type Cache struct {
-	mtx  sync.Mutex
-	book *book
+	mtx     sync.Mutex
+	history *history
 }
 
-// Group is whose scrapes are compared.
+// Group is a server group whose replicas are compared.
 type Group struct {
 	Config   *config.Group
 	Replicas []*replica.Replica
 }
 
-// book is what is known of one set of replicas.
-type book struct {
+// history is what is known of the scrapes of one set of replicas.
+type history struct {
 	group Group
 	urls  string
 	limit int64 // bytes of one fetch
 	table *targetTable
 
-	mtx     sync.Mutex // guards the fields below
-	slices  *bytelru.Cache[int64, *sliceScrapes]
-	flights map[int64]*flight // the youngest under way, by slice
-	records []recordNames     // of the replicas
-	lookups *bytelru.Cache[lookupKey, *lookedUp]
+	mtx      sync.Mutex // guards the fields below
+	slices   *bytelru.Cache[int64, *sliceScrapes]
+	fetches  map[int64]*sliceFetch // the youngest running one, by slice
+	recorded []recordNames         // of the replicas
+	lookups  *bytelru.Cache[lookupKey, *sliceTargets]
 }
 
-// flight is a fetch of consecutive slices under way, or about to be.
-type flight struct {
+// sliceFetch is a fetch of consecutive slices that is running, or waits for older ones.
+type sliceFetch struct {
 	slices []*sliceScrapes // empty until done is closed
-	after  []*flight       // older ones of these slices, which it waits for
-	asked  int64           // when it departed, ms; math.MaxInt64 while it waits
+	after  []*sliceFetch   // older fetches of these slices, which it waits for
+	asked  int64           // when it started, ms; math.MaxInt64 while it waits
 	done   chan struct{}
 	err    error // why there is nothing in them
 }
 
-// of returns the book of a group that has these replicas.
-func (c *Cache) of(g Group, limit int64) *book {
+// historyOf returns the history of a group's replicas. It is new if the replicas have changed.
+func (c *Cache) historyOf(g Group, limit int64) *history {
 	var urls strings.Builder
 	for _, r := range g.Replicas {
 		urls.WriteString(r.URL() + "\n")
 	}
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
-	if c.book == nil || c.book.urls != urls.String() || c.book.table.size() > keptTargets {
-		c.book = newBook(g, urls.String(), limit)
+	if c.history == nil || c.history.urls != urls.String() || c.history.table.size() > keptTargets {
+		c.history = newHistory(g, urls.String(), limit)
 	}
-	return c.book
+	return c.history
 }
 
-func newBook(g Group, urls string, limit int64) *book {
-	return &book{
+func newHistory(g Group, urls string, limit int64) *history {
+	return &history{
 		group: g, urls: urls, limit: limit, table: newTargetTable(),
-		slices:  bytelru.New[int64, *sliceScrapes](keptSlices),
-		flights: map[int64]*flight{},
-		records: make([]recordNames, len(g.Replicas)),
-		lookups: bytelru.New[lookupKey, *lookedUp](keptLookups),
+		slices:   bytelru.New[int64, *sliceScrapes](keptSlices),
+		fetches:  map[int64]*sliceFetch{},
+		recorded: make([]recordNames, len(g.Replicas)),
+		lookups:  bytelru.New[lookupKey, *sliceTargets](keptLookups),
 	}
 }
 
-func (b *book) now() int64 { return b.group.Replicas[0].Now().UnixMilli() }
+func (h *history) now() int64 { return h.group.Replicas[0].Now().UnixMilli() }
 
 // margin is how far (ms) around a slice samples decide on what is in it.
-func (b *book) margin() int64 { return dedup.MarginOf(len(b.group.Replicas)) }
+func (h *history) margin() int64 { return dedup.MarginOf(len(h.group.Replicas)) }
 
-// holds reports whether s says all that can be known at a time (now, ms) for a
-// query whose samples reach until to (ms).
-func (b *book) holds(s *sliceScrapes, to, now int64) bool {
-	if len(s.failed) == 0 && s.asked > s.begin+scrapeSlice+b.margin()+settling {
+// upToDate reports whether a slice can be used at a time (now, ms) for a query whose samples
+// reach until to (ms).
+func (h *history) upToDate(s *sliceScrapes, to, now int64) bool {
+	if len(s.failed) == 0 && s.asked > s.begin+scrapeSlice+h.margin()+settleTime {
 		return true
 	}
-	return s.asked >= b.newest(s.begin, to, now) && now-s.asked < YoungAge
+	return s.asked >= h.newest(s.begin, to, now) && now-s.asked < ProvisionalAge
 }
 
-// newest is the last moment (ms) of a slice that concerns a query at all.
-func (b *book) newest(begin, to, now int64) int64 {
+// newest is the last time (ms) of a slice that a query at now needs.
+func (h *history) newest(begin, to, now int64) int64 {
 	return min(to, begin+scrapeSlice-1, now)
 }
 
-// between returns the slices that meet [from, to] (ms), in the order of time. It
-// fails if the query ends, or if a fetch holds more than the limit.
-func (b *book) between(ctx context.Context, from, to int64) ([]*sliceScrapes, error) {
+// slicesIn returns the slices that overlap [from, to] (ms), in the order of time. It fails if
+// the query ends, or if a fetch exceeds the limit.
+func (h *history) slicesIn(ctx context.Context, from, to int64) ([]*sliceScrapes, error) {
 	first, last := sliceBegin(from), sliceBegin(to)
 	out := make([]*sliceScrapes, (last-first)/scrapeSlice+1)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup
-	room := make(chan struct{}, runsAtOnce)
+	room := make(chan struct{}, maxRuns)
 	for begin := first; begin <= last && ctx.Err() == nil; {
 		run := begin
-		begin = min(last+scrapeSlice, floorTo(run, runSlices*scrapeSlice)+runSlices*scrapeSlice)
+		begin = min(last+scrapeSlice, floorTo(run, maxRunSlices*scrapeSlice)+maxRunSlices*scrapeSlice)
 		part := out[(run-first)/scrapeSlice : (begin-first)/scrapeSlice]
 		room <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-room }()
-			if err := guard.Call(func() error { return b.get(ctx, part, run, to) }); err != nil {
+			if err := guard.Call(func() error { return h.fill(ctx, part, run, to) }); err != nil {
 				cancel(err)
 			}
 		})
@@ -147,10 +147,10 @@ func (b *book) between(ctx context.Context, from, to int64) ([]*sliceScrapes, er
 	return out, context.Cause(ctx)
 }
 
-// get fills out with the slices from begin (ms) on for a query that reaches until
-// to (ms). What is not known is fetched once for all queries that want it.
-func (b *book) get(ctx context.Context, out []*sliceScrapes, begin, to int64) error {
-	waits := b.claim(out, begin, to)
+// fill fills out with the slices from begin (ms) on for a query that reaches until to (ms).
+// Slices that are not cached are fetched once for all queries that want them.
+func (h *history) fill(ctx context.Context, out []*sliceScrapes, begin, to int64) error {
+	waits := h.claim(out, begin, to)
 	for i, f := range waits {
 		if f == nil {
 			continue
@@ -169,42 +169,43 @@ func (b *book) get(ctx context.Context, out []*sliceScrapes, begin, to int64) er
 	return nil
 }
 
-// claim fills in what is known, and returns the flights that bring the others.
-func (b *book) claim(out []*sliceScrapes, begin, to int64) []*flight {
-	now := b.now()
-	waits := make([]*flight, len(out))
-	var fresh []*flight
-	b.mtx.Lock()
-	defer b.mtx.Unlock()
-	var last *flight // the fresh one that ends with the slice before
+// claim fills in the slices that are cached. It returns the fetches of the others, by index,
+// which it starts unless they are running.
+func (h *history) claim(out []*sliceScrapes, begin, to int64) []*sliceFetch {
+	now := h.now()
+	waits := make([]*sliceFetch, len(out))
+	var fresh []*sliceFetch
+	h.mtx.Lock()
+	defer h.mtx.Unlock()
+	var last *sliceFetch // the new one that ends with the slice before
 	for i := range out {
 		t := begin + int64(i)*scrapeSlice
-		if s, ok := b.slices.Get(t); ok && b.holds(s, to, now) {
+		if s, ok := h.slices.Get(t); ok && h.upToDate(s, to, now) {
 			out[i], last = s, nil
 			continue
 		}
-		older := b.flights[t]
-		if older != nil && older.asked >= b.newest(t, to, now) {
+		older := h.fetches[t]
+		if older != nil && older.asked >= h.newest(t, to, now) {
 			waits[i], last = older, nil
 			continue
 		}
 		if last == nil {
-			last = &flight{asked: math.MaxInt64, done: make(chan struct{})}
+			last = &sliceFetch{asked: math.MaxInt64, done: make(chan struct{})}
 			fresh = append(fresh, last)
 		}
 		if older != nil {
 			last.after = append(last.after, older)
 		}
-		last.slices = append(last.slices, &sliceScrapes{begin: t, table: b.table, failed: map[int]error{}})
-		waits[i], b.flights[t] = last, last
+		last.slices = append(last.slices, &sliceScrapes{begin: t, table: h.table, failed: map[int]error{}})
+		waits[i], h.fetches[t] = last, last
 	}
 	for _, f := range fresh {
 		if len(f.after) == 0 {
-			f.depart(now)
+			f.start(now)
 		}
-		if !b.group.Replicas[0].Run(func(ctx context.Context) {
-			b.await(ctx, f)
-			b.land(f, b.fly(ctx, f.slices))
+		if !h.group.Replicas[0].Run(func(ctx context.Context) {
+			h.awaitOlder(ctx, f)
+			h.finish(f, h.fetchSlices(ctx, f.slices))
 		}) {
 			f.err = lifetime.ErrEnded
 			close(f.done)
@@ -213,14 +214,14 @@ func (b *book) claim(out []*sliceScrapes, begin, to int64) []*flight {
 	return waits
 }
 
-// await waits until it is a flight's turn: queries that reach until now have another
-// now each, and so share none that is under way, but may share the one after it. It
-// does not wait for long, as a replica may hang.
-func (b *book) await(ctx context.Context, f *flight) {
+// awaitOlder waits until the older fetches of the slices have ended, and starts f. Queries that
+// reach until now have different times, so that none can use a fetch that was started before,
+// but all can share the next one. It waits for maxWait at most, as a replica may hang.
+func (h *history) awaitOlder(ctx context.Context, f *sliceFetch) {
 	if len(f.after) == 0 {
-		return // it has departed
+		return // it has started
 	}
-	ctx, cancel := context.WithTimeout(ctx, mostWait)
+	ctx, cancel := context.WithTimeout(ctx, maxWait)
 	defer cancel()
 	for _, older := range f.after {
 		select {
@@ -228,71 +229,70 @@ func (b *book) await(ctx context.Context, f *flight) {
 		case <-ctx.Done():
 		}
 	}
-	b.mtx.Lock()
-	defer b.mtx.Unlock()
-	f.depart(b.now())
+	h.mtx.Lock()
+	defer h.mtx.Unlock()
+	f.start(h.now())
 }
 
-// depart sets out, at a time (ms).
-func (f *flight) depart(now int64) {
+// start marks a fetch as started at a time (ms).
+func (f *sliceFetch) start(now int64) {
 	f.asked, f.after = now, nil
 	for _, s := range f.slices {
 		s.asked = now
 	}
 }
 
-// land hands over what a flight brought.
-func (b *book) land(f *flight, err error) {
-	b.mtx.Lock()
-	defer b.mtx.Unlock()
+// finish ends a fetch, with an error if it failed, and caches its slices.
+func (h *history) finish(f *sliceFetch, err error) {
+	h.mtx.Lock()
+	defer h.mtx.Unlock()
 	f.err = err
 	for _, s := range f.slices {
-		if b.flights[s.begin] == f {
-			delete(b.flights, s.begin)
+		if h.fetches[s.begin] == f {
+			delete(h.fetches, s.begin)
 		}
 		if err == nil {
-			b.slices.Add(s.begin, s, s.bytes())
+			h.slices.Add(s.begin, s, s.bytes())
 		}
 	}
 	close(f.done)
 }
 
-// fly fills slices. It goes on when the query that needs them ends, as others may
-// wait for them too, and ends with the Set.
-func (b *book) fly(ctx context.Context, into []*sliceScrapes) (err error) {
+// fetchSlices fills slices. It does not end with the query that needs them, as other queries
+// may wait for them too, but with ctx.
+func (h *history) fetchSlices(ctx context.Context, into []*sliceScrapes) (err error) {
 	defer guard.Recover(&err)
-	told := make([][]transport.Series, len(b.group.Replicas))
-	from := into[0].begin - b.margin() - dedup.Margin
-	to := into[len(into)-1].begin + scrapeSlice - 1 + b.margin()
-	held := &fanout.Budget{Limit: b.limit}
-	failed, err := b.ask(ctx, nil, func(ctx context.Context, i int, r *replica.Replica) error {
-		list, err := b.fetchUp(ctx, r, from, to, held)
-		told[i] = list
+	ups := make([][]transport.Series, len(h.group.Replicas))
+	from := into[0].begin - h.margin() - dedup.Margin
+	to := into[len(into)-1].begin + scrapeSlice - 1 + h.margin()
+	held := &fanout.Budget{Limit: h.limit}
+	failed, err := h.ask(ctx, nil, func(ctx context.Context, i int, r *replica.Replica) error {
+		list, err := h.fetchUp(ctx, r, from, to, held)
+		ups[i] = list
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	compareSound(into, told, failed)
+	compareDecodable(into, ups, failed)
 	for _, s := range into {
 		s.failed = failed
 	}
 	return nil
 }
 
-// ask calls f for every replica at once, but for those that failed before, and
-// returns the errors of all by index. It fails if what they hold is too much, or
-// if ctx ends.
-func (b *book) ask(ctx context.Context, before map[int]error, f func(ctx context.Context, i int, r *replica.Replica) error) (map[int]error, error) {
+// ask calls f concurrently for every replica that has not failed before, and returns the errors
+// of all replicas by index. It fails if their answers exceed the limit, or if ctx ends.
+func (h *history) ask(ctx context.Context, before map[int]error, f func(ctx context.Context, i int, r *replica.Replica) error) (map[int]error, error) {
 	failed := maps.Clone(before)
 	if failed == nil {
 		failed = map[int]error{}
 	}
-	errs, err := fanout.Each(ctx, b.group.Replicas, false, func(ctx context.Context, i int) error {
+	errs, err := fanout.Each(ctx, h.group.Replicas, false, func(ctx context.Context, i int) error {
 		if before[i] != nil {
 			return nil
 		}
-		return f(ctx, i, b.group.Replicas[i])
+		return f(ctx, i, h.group.Replicas[i])
 	})
 	if err == nil {
 		err = context.Cause(ctx)
@@ -307,8 +307,8 @@ func (b *book) ask(ctx context.Context, before map[int]error, f func(ctx context
 
 var matchUp = []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "up")}
 
-// fetchUp returns the series `up` of a replica, sorted, and not nil.
-func (b *book) fetchUp(ctx context.Context, r *replica.Replica, from, to int64, held *fanout.Budget) ([]transport.Series, error) {
+// fetchUp returns the series `up` of a replica, sorted; the result is never nil.
+func (h *history) fetchUp(ctx context.Context, r *replica.Replica, from, to int64, held *fanout.Budget) ([]transport.Series, error) {
 	fetch := func() ([]transport.Series, error) {
 		p, err := r.Ready(ctx)
 		if err != nil {
@@ -316,14 +316,14 @@ func (b *book) fetchUp(ctx context.Context, r *replica.Replica, from, to int64, 
 		}
 		return p.Client.AllowPartial(false).Fetch(ctx, p.Method, transport.Request{
 			Matchers: matchUp, MinT: from, MaxT: to,
-			Labels: labelmap.NewRules(b.group.Config, p.External).Apply,
+			Labels: labelmap.NewRules(h.group.Config, p.External).Apply,
 			Charge: held.Charge,
 		})
 	}
 	list, err := fetch()
 	var e *transport.Error
 	if errors.As(err, &e) && e.Unsupported() {
-		r.Forget() // the backend is not what it was when it was probed
+		r.Forget() // the server has been replaced since it was probed
 		list, err = fetch()
 	}
 	if err != nil {

@@ -68,8 +68,8 @@ func TestEvidence_QueriesShareAFetch(t *testing.T) {
 		require.ErrorIs(t, err, context.Canceled)
 	})
 	<-a.Arrived
-	book := p.book
-	waits := book.claim(make([]*sliceScrapes, 2), 0, hour-1)
+	h := p.history
+	waits := h.claim(make([]*sliceScrapes, 2), 0, hour-1)
 	require.NotNil(t, waits[0])
 	require.Same(t, waits[0], waits[1])
 	cancel()
@@ -94,8 +94,8 @@ func TestEvidence_FetchUnderWayMayBeTooOld(t *testing.T) {
 	a, b := scraper.New(t, scraper.Away), scraper.New(t, scraper.There)
 	p := pairOf(t, 3*hour+minute, a, b)
 	defer a.Hold()()
-	book := p.Cache.of(p.group, 0)
-	claim := func(to int64) *flight { return book.claim(make([]*sliceScrapes, 1), 3*hour, to)[0] }
+	h := p.historyOf(p.group, 0)
+	claim := func(to int64) *sliceFetch { return h.claim(make([]*sliceScrapes, 1), 3*hour, to)[0] }
 	first := claim(4 * hour)
 	p.ms.Add(1000)
 	require.Same(t, first, claim(3*hour+minute))
@@ -111,8 +111,8 @@ func TestEvidence_QueriesShareTheNextFetch(t *testing.T) {
 	p := pairOf(t, 3*hour+minute, a, b)
 	release := sync.OnceFunc(a.Hold())
 	defer release()
-	book := p.Cache.of(p.group, 0)
-	claim := func() *flight { return book.claim(make([]*sliceScrapes, 1), 3*hour, p.ms.Load())[0] }
+	h := p.historyOf(p.group, 0)
+	claim := func() *sliceFetch { return h.claim(make([]*sliceScrapes, 1), 3*hour, p.ms.Load())[0] }
 	first := claim()
 	<-a.Arrived
 	p.ms.Add(1)
@@ -126,7 +126,7 @@ func TestEvidence_QueriesShareTheNextFetch(t *testing.T) {
 	<-next.done
 	require.EqualValues(t, 2, a.Ups.Load())
 	require.Equal(t, p.ms.Load(), next.slices[0].asked)
-	_, known := book.slices.Get(3 * hour)
+	_, known := h.slices.Get(3 * hour)
 	require.True(t, known)
 	require.Nil(t, claim(), "the newest is known")
 }
@@ -134,15 +134,15 @@ func TestEvidence_QueriesShareTheNextFetch(t *testing.T) {
 // TestEvidence_NoFetchWaitsForLong: one that hangs holds up no other.
 func TestEvidence_NoFetchWaitsForLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		hangs := &flight{done: make(chan struct{})}
-		next := &flight{after: []*flight{hangs, hangs}, asked: math.MaxInt64, slices: slicesFrom(0, 1)}
+		hangs := &sliceFetch{done: make(chan struct{})}
+		next := &sliceFetch{after: []*sliceFetch{hangs, hangs}, asked: math.MaxInt64, slices: slicesFrom(0, 1)}
 		logger := slog.New(slog.DiscardHandler)
 		registry := replica.NewRegistry(replica.RegistryOptions{Now: time.Now, Logger: logger}, replica.NewMetrics(prometheus.NewRegistry()))
 		r := registry.NewReplica(replica.Group{Config: &config.DefaultGroup, Client: http.DefaultClient, Logger: logger}, targets.Endpoint{URL: &url.URL{Scheme: "http", Host: "a"}})
-		book := newBook(Group{Replicas: []*replica.Replica{r}}, "", 0)
+		h := newHistory(Group{Replicas: []*replica.Replica{r}}, "", 0)
 		began := time.Now()
-		book.await(t.Context(), next)
-		require.Equal(t, mostWait, time.Since(began))
+		h.awaitOlder(t.Context(), next)
+		require.Equal(t, maxWait, time.Since(began))
 		require.Equal(t, time.Now().UnixMilli(), next.asked)
 		require.Equal(t, next.asked, next.slices[0].asked)
 		require.Empty(t, next.after)
@@ -161,7 +161,7 @@ func TestEvidence_CloseEndsAFetch(t *testing.T) {
 	<-a.Arrived
 	p.life.End()
 	done.Wait()
-	_, err := p.book.between(t.Context(), 0, hour)
+	_, err := p.history.slicesIn(t.Context(), 0, hour)
 	require.ErrorIs(t, err, lifetime.ErrEnded)
 }
 
@@ -171,11 +171,11 @@ func TestEvidenceCache_IsOfOneSetOfReplicas(t *testing.T) {
 	}
 	a, b := replicaAt("a"), replicaAt("b")
 	var c Cache
-	of := func(rs ...*replica.Replica) *book { return c.of(Group{Replicas: rs}, 0) }
-	book := of(a, b)
-	require.Same(t, book, of(a, b))
-	require.NotSame(t, book, of(b, a))
-	book = of(a, b)
-	book.table.bytes = keptTargets + 1
-	require.NotSame(t, book, of(a, b), "labels are not kept without end")
+	of := func(rs ...*replica.Replica) *history { return c.historyOf(Group{Replicas: rs}, 0) }
+	h := of(a, b)
+	require.Same(t, h, of(a, b))
+	require.NotSame(t, h, of(b, a))
+	h = of(a, b)
+	h.table.bytes = keptTargets + 1
+	require.NotSame(t, h, of(a, b), "labels are not kept without end")
 }

@@ -1,7 +1,7 @@
-// Package evidence finds out which scrapes the replicas of a group missed. The replicas are
-// compared by their series `up`, which has a sample for every scrape, failed ones too. Series
-// that no scrape has brought, those of rules and those that were pushed, are told apart: the
-// scrapes say nothing of them.
+// Package evidence finds out which scrapes the replicas of a group missed. It compares the
+// replicas by their series `up`, which has a sample for every scrape, failed ones too. Series
+// that do not come from scrapes, because rules or clients write them, are listed by name:
+// scrapes show nothing about them.
 package evidence
 
 import (
@@ -21,75 +21,74 @@ import (
 
 // Shown is what the scrapes of a group show for a selector over a range of time.
 type Shown struct {
-	// None says why there is no evidence for the selector; "" if there is.
-	None string
-	// Others are the names of metrics, sorted, of which the selector may find series that
-	// no scrape of a target has brought. What is shown is not about them.
-	Others []string
+	// Unavailable is the reason why there is no evidence for the selector; "" if there is.
+	Unavailable string
+	// Unscraped are the sorted names of metrics of which the selector may find series that
+	// do not come from scrapes of targets. The other fields are not about those series.
+	Unscraped []string
 	// Targets is how many targets the selector may concern.
 	Targets int
-	// Missed, of each replica of the group in its order, is when it missed scrapes
-	// that the merge of all replicas has, by value of the label `instance`. The spans
-	// are sorted, lie apart and are cut to the range; each holds at least one scrape
-	// that was missed, and none of the replica's own of that target. Replicas that
-	// failed have none.
+	// Missed has an element for each replica of the group, in the order of the group: the
+	// spans in which the replica missed scrapes that the merge of all replicas has, by value
+	// of the label `instance`. The spans are sorted, do not overlap and are cut to the range.
+	// Each holds at least one missed scrape, and no scrape of that target by the replica.
+	// Replicas that failed have no spans.
 	Missed []map[string][]Span
-	// Failed are the replicas (by index) that could not be asked, with the error.
-	// They are not compared.
+	// Failed are the errors of the replicas that could not be asked, by index. These
+	// replicas are not compared.
 	Failed map[int]error
 }
 
 const (
-	// longestEvidence (ms) is the longest range for which scrapes are compared.
-	longestEvidence = 32 * 24 * 60 * 60 * 1000
-	// aheadOfUs (ms) is how far the clocks of backends may be ahead of ours.
-	aheadOfUs = 10 * 60 * 1000
-	// mostOthers is the most names that are left out of a selector.
-	mostOthers = 500
+	// maxRange (ms) is the longest range over which scrapes are compared.
+	maxRange = 32 * 24 * 60 * 60 * 1000
+	// maxClockLead (ms) is how far the clocks of replicas may be ahead of oneprom's.
+	maxClockLead = 10 * 60 * 1000
+	// maxUnscraped is the most names of unscraped series for one selector.
+	maxUnscraped = 500
 )
 
 // Show returns what the scrapes of a group's replicas show over [from, to] (ms) for a
 // selector, as the user wrote it. The range must include what the merge looks at around the
-// samples of interest. limit bounds the bytes of one fetch; now is the time of the query, in
-// ms. It fails if the query ends; a backend that does not answer is in shown.failed.
+// samples of interest. now is the time of the query (ms); limit bounds one fetch (bytes, 0 is
+// no limit). Show fails if the query ends. A replica that does not answer is in Shown.Failed.
 func (c *Cache) Show(ctx context.Context, g Group, ms []*labels.Matcher, from, to, now, limit int64) (Shown, error) {
-	to = min(to, now+aheadOfUs)
+	to = min(to, now+maxClockLead)
 	res := labelmap.Resolve(g.Config, ms)
 	switch {
-	case res.None != "":
-		return Shown{None: res.None}, nil
+	case res.Excluded != "":
+		return Shown{Unavailable: res.Excluded}, nil
 	case len(g.Replicas) == 0:
-		return Shown{None: "the group has no replicas"}, nil
+		return Shown{Unavailable: "the group has no replicas"}, nil
 	case g.Config.Forwards():
-		return Shown{None: "what its replicas have may depend on who asks (forward_headers)"}, nil
+		return Shown{Unavailable: "what its replicas have may depend on who asks (forward_headers)"}, nil
 	case from > to:
-		return Shown{None: "there are no scrapes yet"}, nil
-	case from < config.MinTime || to-from > longestEvidence:
-		return Shown{None: "the range is longer than 32 days"}, nil
+		return Shown{Unavailable: "there are no scrapes yet"}, nil
+	case from < config.MinTime || to-from > maxRange:
+		return Shown{Unavailable: "the range is longer than 32 days"}, nil
 	}
 	for _, name := range targetLabels {
 		if labelmap.Hides(g.Config, name) {
-			return Shown{None: fmt.Sprintf("the group's configuration takes the label %q from targets", name)}, nil
+			return Shown{Unavailable: fmt.Sprintf("the group's configuration takes the label %q from targets", name)}, nil
 		}
 	}
-	sh, err := c.of(g, limit).show(ctx, ms, res.Send, from, to)
+	sh, err := c.historyOf(g, limit).show(ctx, ms, res.Send, from, to)
 	if over, ok := errors.AsType[*fanout.BudgetError](err); ok {
-		return Shown{None: fmt.Sprintf("the scrapes are more than %d bytes", over.Limit)}, nil
+		return Shown{Unavailable: fmt.Sprintf("the scrapes are more than %d bytes", over.Limit)}, nil
 	}
 	return sh, err
 }
 
-// show is show for a selector (ms), of which send are the matchers for the
-// replicas.
-func (b *book) show(ctx context.Context, ms, send []*labels.Matcher, from, to int64) (Shown, error) {
-	none, written, failed, err := b.ruled(ctx, ms)
-	if none != "" || err != nil {
-		return Shown{None: none}, err
+// show is Cache.Show for a selector whose matchers for the replicas are send.
+func (h *history) show(ctx context.Context, ms, send []*labels.Matcher, from, to int64) (Shown, error) {
+	unavailable, written, failed, err := h.recordedNames(ctx, ms)
+	if unavailable != "" || err != nil {
+		return Shown{Unavailable: unavailable}, err
 	}
 	if len(written) > 0 {
 		send = append(slices.Clip(send), labels.MustNewMatcher(labels.MatchNotRegexp, labels.MetricName, labelmap.AnyOf(written)))
 	}
-	list, err := b.between(ctx, from, to)
+	list, err := h.slicesIn(ctx, from, to)
 	if err != nil {
 		return Shown{}, err
 	}
@@ -99,53 +98,53 @@ func (b *book) show(ctx context.Context, ms, send []*labels.Matcher, from, to in
 	for _, s := range list {
 		maps.Copy(failed, s.failed)
 	}
-	// What is looked up is compared with the targets that are known by now.
-	origins, more, err := b.pushed(ctx, send, from, to, failed)
-	if origins.none != "" || err != nil {
-		return Shown{None: origins.none}, err
+	// This compares instances and jobs with the targets that the slices have brought.
+	found, more, err := h.targetsOf(ctx, send, from, to, failed)
+	if found.unavailable != "" || err != nil {
+		return Shown{Unavailable: found.unavailable}, err
 	}
 	maps.Copy(failed, more)
-	sh := b.sumUp(list, ms, origins.instances, from, to)
-	if sh.None != "" {
+	sh := h.summarize(list, ms, found.instances, from, to)
+	if sh.Unavailable != "" {
 		return sh, nil
 	}
 	for _, name := range written {
-		origins.names[name] = true
+		found.names[name] = true
 	}
-	sh.Failed, sh.Others = failed, slices.Sorted(maps.Keys(origins.names))
-	if len(sh.Others) > mostOthers {
-		sh.None = fmt.Sprintf("series of more than %d names are of no target", mostOthers)
+	sh.Failed, sh.Unscraped = failed, slices.Sorted(maps.Keys(found.names))
+	if len(sh.Unscraped) > maxUnscraped {
+		sh.Unavailable = fmt.Sprintf("series of more than %d names are of no target", maxUnscraped)
 	}
 	for r := range failed {
 		sh.Missed[r] = nil
 	}
-	if len(sh.Failed) == len(b.group.Replicas) {
-		sh.None = "no replica tells of its scrapes"
+	if len(sh.Failed) == len(h.group.Replicas) {
+		sh.Unavailable = "no replica tells of its scrapes"
 	}
 	return sh, nil
 }
 
-// sumUp puts together what slices say of the targets that a selector concerns: those
-// of some instances.
-func (b *book) sumUp(list []*sliceScrapes, ms []*labels.Matcher, instances numberSet, from, to int64) Shown {
-	sh := Shown{Missed: make([]map[string][]Span, len(b.group.Replicas))}
+// summarize combines what slices show about the targets of some instances that a selector
+// concerns.
+func (h *history) summarize(list []*sliceScrapes, ms []*labels.Matcher, instances numberSet, from, to int64) Shown {
+	sh := Shown{Missed: make([]map[string][]Span, len(h.group.Replicas))}
 	for i := range sh.Missed {
 		sh.Missed[i] = map[string][]Span{}
 	}
-	table := b.table.all()
-	concerned := concernedOf(list, b.table.ofInstances(instances))
+	table := h.table.all()
+	concerned := concernedTargets(list, h.table.ofInstances(instances))
 	narrow(concerned, table, ms)
 	for _, w := range concerned {
 		sh.Targets += bits.OnesCount64(w)
 	}
 	for _, s := range list {
-		if s.doubled != "" {
-			return Shown{None: fmt.Sprintf("a replica has %s more than once", s.doubled)}
+		if s.duplicate != "" {
+			return Shown{Unavailable: fmt.Sprintf("a replica has %s more than once", s.duplicate)}
 		}
 		for r, missed := range s.missed {
 			for _, m := range missed {
 				lo, hi := max(from, s.begin+int64(m.from)), min(to, s.begin+int64(m.to))
-				if lo <= hi && concerned.has(m.target) {
+				if lo <= hi && concerned.contains(m.target) {
 					instance := table[m.target].Get(labelmap.TargetLabel)
 					sh.Missed[r][instance] = append(sh.Missed[r][instance], Span{lo, hi})
 				}
@@ -154,24 +153,23 @@ func (b *book) sumUp(list []*sliceScrapes, ms []*labels.Matcher, instances numbe
 	}
 	for _, byInstance := range sh.Missed {
 		for instance, spans := range byInstance {
-			byInstance[instance] = unite(spans)
+			byInstance[instance] = mergeSpans(spans)
 		}
 	}
 	return sh
 }
 
-// concernedOf returns the targets of the slices that are in a set.
-func concernedOf(list []*sliceScrapes, among numberSet) numberSet {
+// concernedTargets returns the targets of the slices that are also in a set.
+func concernedTargets(list []*sliceScrapes, among numberSet) numberSet {
 	var out numberSet
 	for _, s := range list {
-		out.addAll(s.targets)
+		out.union(s.targets)
 	}
-	out.keep(among)
+	out.intersect(among)
 	return out
 }
 
-// narrow takes the targets out of a set that cannot have series which satisfy the
-// matchers.
+// narrow removes the targets from a set that cannot have series which satisfy the matchers.
 func narrow(set numberSet, table []labels.Labels, ms []*labels.Matcher) {
 	ms = slices.DeleteFunc(slices.Clone(ms), func(m *labels.Matcher) bool { return m.Name == labels.MetricName })
 	if len(ms) == 0 {
@@ -180,16 +178,16 @@ func narrow(set numberSet, table []labels.Labels, ms []*labels.Matcher) {
 	for i, w := range set {
 		for ; w != 0; w &= w - 1 {
 			bit := bits.TrailingZeros64(w)
-			if !mayBeOf(table[64*i+bit], ms) {
+			if !mayMatchTarget(table[64*i+bit], ms) {
 				set[i] &^= 1 << bit
 			}
 		}
 	}
 }
 
-// mayBeOf reports whether a target may have series that satisfy matchers, none of which is
-// of the metric's name. Other labels than those of its `up` may be anything there.
-func mayBeOf(target labels.Labels, ms []*labels.Matcher) bool {
+// mayMatchTarget reports whether a target may have series that satisfy matchers, none of which
+// is on the metric name. Labels that its `up` does not have may have any value there.
+func mayMatchTarget(target labels.Labels, ms []*labels.Matcher) bool {
 	for _, m := range ms {
 		if v := target.Get(m.Name); v != "" && !m.Matches(v) {
 			return false

@@ -23,31 +23,30 @@ func sliceBegin(t int64) int64 { return floorTo(t, scrapeSlice) }
 // floorTo returns the last multiple of step that is not after t.
 func floorTo(t, step int64) int64 { return t - ((t%step)+step)%step }
 
-// Span is a stretch of time (ms, inclusive).
+// Span is a span of time (ms, inclusive).
 type Span struct{ From, To int64 }
 
-var noTime = Span{math.MaxInt64, math.MinInt64}
+var emptySpan = Span{math.MaxInt64, math.MinInt64}
 
 func (s *Span) include(t int64) { s.From, s.To = min(s.From, t), max(s.To, t) }
 
 // sliceScrapes is what the scrapes of a group show in one slice of time.
 type sliceScrapes struct {
 	begin int64 // ms
-	asked int64 // when the replicas were asked, by the Set's clock, in ms
+	asked int64 // when the replicas were asked, ms
 
-	table   *targetTable
-	targets numberSet
-	missed  [][]missedSpan // of each replica
-	failed  map[int]error  // replicas that could not be asked
-	doubled string         // a target that one replica shows twice; "" if there is none
+	table     *targetTable
+	targets   numberSet
+	missed    [][]missedSpan // of each replica
+	failed    map[int]error  // of the replicas that could not be asked, by index
+	duplicate string         // a target that one replica has twice; "" if there is none
 }
 
-// missedSpan is a stretch of time in which a replica missed every scrape of a
-// target that it should have seen, inclusive, in ms since the slice began. Of most
-// targets there is none.
+// missedSpan is a span of time (inclusive, ms since the slice began) in which a replica missed
+// every scrape of a target. Most targets have none.
 type missedSpan struct{ target, from, to uint32 }
 
-// bytes is about what s occupies, the table aside.
+// bytes estimates the size of s in memory, without the table.
 func (s *sliceScrapes) bytes() int {
 	n := 256 + 8*cap(s.targets)
 	for _, m := range s.missed {
@@ -59,20 +58,20 @@ func (s *sliceScrapes) bytes() int {
 // targetTable numbers the targets of a group, so that slices need not repeat their
 // labels, and the values of their label `instance`. It only grows.
 type targetTable struct {
-	mtx       sync.Mutex
-	ids       map[uint64][]uint32 // by hash
-	list      []labels.Labels     // normalised labels of `up`
-	instances []uint32            // of each target
-	names     map[string]uint32   // the numbers of instances, those of no target too
-	bytes     int                 // about what it occupies
+	mtx         sync.Mutex
+	ids         map[uint64][]uint32 // by hash
+	list        []labels.Labels     // the labels of `up`, as oneprom shows them
+	instances   []uint32            // of each target
+	instanceIDs map[string]uint32   // the numbers of instances, also of those without a target
+	bytes       int                 // an estimate of its size in memory
 }
 
 func newTargetTable() *targetTable {
-	return &targetTable{ids: map[uint64][]uint32{}, names: map[string]uint32{}}
+	return &targetTable{ids: map[uint64][]uint32{}, instanceIDs: map[string]uint32{}}
 }
 
-// number returns the number of a target.
-func (t *targetTable) number(ls labels.Labels) uint32 {
+// targetID returns the number of a target.
+func (t *targetTable) targetID(ls labels.Labels) uint32 {
 	h := ls.Hash()
 	t.mtx.Lock()
 	defer t.mtx.Unlock()
@@ -83,18 +82,18 @@ func (t *targetTable) number(ls labels.Labels) uint32 {
 	}
 	id := uint32(len(t.list))
 	t.list = append(t.list, ls)
-	t.instances = append(t.instances, t.name(ls.Get(labelmap.TargetLabel)))
+	t.instances = append(t.instances, t.instanceID(ls.Get(labelmap.TargetLabel)))
 	t.ids[h] = append(t.ids[h], id)
 	t.bytes += 68 + int(ls.ByteSize())
 	return id
 }
 
-// name returns the number of an instance. t.mtx is held.
-func (t *targetTable) name(instance string) uint32 {
-	id, known := t.names[instance]
-	if !known {
-		id = uint32(len(t.names))
-		t.names[instance] = id
+// instanceID returns the number of an instance. t.mtx is held.
+func (t *targetTable) instanceID(instance string) uint32 {
+	id, ok := t.instanceIDs[instance]
+	if !ok {
+		id = uint32(len(t.instanceIDs))
+		t.instanceIDs[instance] = id
 		t.bytes += 48 + len(instance)
 	}
 	return id
@@ -105,7 +104,7 @@ func (t *targetTable) addInstances(set *numberSet, instances []string) {
 	t.mtx.Lock()
 	defer t.mtx.Unlock()
 	for _, i := range instances {
-		set.add(t.name(i))
+		set.add(t.instanceID(i))
 	}
 }
 
@@ -122,7 +121,7 @@ func (t *targetTable) ofInstances(instances numberSet) numberSet {
 	defer t.mtx.Unlock()
 	var out numberSet
 	for id, i := range t.instances {
-		if instances.has(i) {
+		if instances.contains(i) {
 			out.add(uint32(id))
 		}
 	}
@@ -145,12 +144,12 @@ func (s *numberSet) add(id uint32) {
 	(*s)[id/64] |= 1 << (id % 64)
 }
 
-func (s numberSet) has(id uint32) bool {
+func (s numberSet) contains(id uint32) bool {
 	return int(id/64) < len(s) && s[id/64]&(1<<(id%64)) != 0
 }
 
-// addAll adds the numbers of another set.
-func (s *numberSet) addAll(o numberSet) {
+// union adds the numbers of another set.
+func (s *numberSet) union(o numberSet) {
 	for len(*s) < len(o) {
 		*s = append(*s, 0)
 	}
@@ -159,8 +158,8 @@ func (s *numberSet) addAll(o numberSet) {
 	}
 }
 
-// keep takes out the numbers that another set does not have.
-func (s numberSet) keep(o numberSet) {
+// intersect removes the numbers that another set does not have.
+func (s numberSet) intersect(o numberSet) {
 	for i := range s {
 		if i < len(o) {
 			s[i] &= o[i]
@@ -173,45 +172,44 @@ func (s numberSet) keep(o numberSet) {
 // scrapeComparer fills slices with what replicas missed compared with each other.
 type scrapeComparer struct {
 	slices []*sliceScrapes // consecutive ones
-	told   [][]transport.Series
-	margin int64 // ms around the slices that the samples reach
+	ups    [][]transport.Series
+	margin int64 // how far the samples reach around the slices, ms
 
-	all, good []*dedup.Samples // of the target at hand, per replica: all scrapes, and what its series have
-	column    []dedup.Samples  // memory of all and good
+	all, good []*dedup.Samples // of the current target, per replica: all scrapes, and those that its other series have
+	column    []dedup.Samples  // what all and good point to
 	merged    dedup.Samples
 	order     []*dedup.Samples
 	spans     []Span
 }
 
-// compareSound is compareScrapes without the replicas whose samples are broken; these
-// are added to failed.
-func compareSound(into []*sliceScrapes, told [][]transport.Series, failed map[int]error) {
+// compareDecodable is compareScrapes without the replicas whose samples are broken, which it
+// adds to failed.
+func compareDecodable(into []*sliceScrapes, ups [][]transport.Series, failed map[int]error) {
 	for {
-		broken, err := compareScrapes(into, told)
+		broken, err := compareScrapes(into, ups)
 		if err == nil {
 			return
 		}
-		told[broken], failed[broken] = nil, err
+		ups[broken], failed[broken] = nil, err
 	}
 }
 
-// compareScrapes fills consecutive slices with what each replica
-// missed, from the series `up` that the replicas have told, sorted by labels; nil
-// stands for one that was not asked. Samples should reach MarginOf the replicas,
-// and another dedup.Margin before, over the slices. An error says of which replica
-// (by index) the samples are broken.
-func compareScrapes(into []*sliceScrapes, told [][]transport.Series) (broken int, err error) {
-	n := len(told)
+// compareScrapes fills consecutive slices with what each replica missed. ups are the series
+// `up` of each replica, sorted by labels; nil stands for a replica that was not asked. The
+// samples should reach dedup.MarginOf(replicas) beyond the slices, and another dedup.Margin
+// before. An error comes with the index of the replica whose samples are broken.
+func compareScrapes(into []*sliceScrapes, ups [][]transport.Series) (broken int, err error) {
+	n := len(ups)
 	c := &scrapeComparer{
-		slices: into, told: slices.Clone(told), margin: dedup.MarginOf(n),
+		slices: into, ups: slices.Clone(ups), margin: dedup.MarginOf(n),
 		all: make([]*dedup.Samples, n), good: make([]*dedup.Samples, n), column: make([]dedup.Samples, 2*n),
 	}
 	for _, s := range into {
-		s.targets, s.missed, s.doubled = nil, make([][]missedSpan, n), ""
+		s.targets, s.missed, s.duplicate = nil, make([][]missedSpan, n), ""
 	}
 	for {
-		ls, found := c.next()
-		if !found {
+		ls, ok := c.next()
+		if !ok {
 			return 0, nil
 		}
 		if r, err := c.read(ls); err != nil {
@@ -221,41 +219,41 @@ func compareScrapes(into []*sliceScrapes, told [][]transport.Series) (broken int
 	}
 }
 
-// next returns the first labels of the series that are left.
-func (c *scrapeComparer) next() (first labels.Labels, found bool) {
-	for _, list := range c.told {
-		if len(list) > 0 && (!found || labels.Compare(list[0].Labels, first) < 0) {
-			first, found = list[0].Labels, true
+// next returns the first labels of the series that have not been read.
+func (c *scrapeComparer) next() (first labels.Labels, ok bool) {
+	for _, list := range c.ups {
+		if len(list) > 0 && (!ok || labels.Compare(list[0].Labels, first) < 0) {
+			first, ok = list[0].Labels, true
 		}
 	}
-	return first, found
+	return first, ok
 }
 
-// read decodes the series of these labels.
+// read decodes the series that have these labels.
 func (c *scrapeComparer) read(ls labels.Labels) (broken int, err error) {
 	from := c.slices[0].begin - c.margin - dedup.Margin
 	to := c.slices[len(c.slices)-1].begin + scrapeSlice + c.margin
-	for r := range c.told {
+	for r := range c.ups {
 		all, good := &c.column[2*r], &c.column[2*r+1]
 		all.Reset()
 		c.all[r], c.good[r] = all, all
-		for n := 0; len(c.told[r]) > 0 && labels.Equal(c.told[r][0].Labels, ls); n++ {
+		for n := 0; len(c.ups[r]) > 0 && labels.Equal(c.ups[r][0].Labels, ls); n++ {
 			if n > 0 {
 				for _, s := range c.slices {
-					s.doubled = ls.String()
+					s.duplicate = ls.String()
 				}
-			} else if err := decode(all, c.told[r][0].Run, from, to); err != nil {
+			} else if err := decode(all, c.ups[r][0].Run, from, to); err != nil {
 				return r, fmt.Errorf("broken samples of %s: %w", ls, err)
 			}
-			c.told[r] = c.told[r][1:]
+			c.ups[r] = c.ups[r][1:]
 		}
 		c.good[r] = successes(good, all)
 	}
 	return 0, nil
 }
 
-// decode turns a panic into an error: upstream's iterators may panic over damaged
-// chunks, and nobody else recovers here.
+// decode appends the samples of a run in [from, to] (ms). It turns a panic into an error:
+// upstream's iterators may panic over damaged chunks, and nothing else recovers here.
 func decode(dst *dedup.Samples, r dedup.Run, from, to int64) (err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -289,8 +287,8 @@ func successes(dst, run *dedup.Samples) *dedup.Samples {
 	return dst
 }
 
-// compare notes what each replica missed of a target. Failed scrapes count both
-// as such, for `up` itself has samples of them, and as holes.
+// compare adds what each replica missed of a target to the slices. A failed scrape counts both
+// as a scrape, for `up` has a sample of it, and as a gap, for the other series have none.
 func (c *scrapeComparer) compare(ls labels.Labels) {
 	id, seen := uint32(0), false
 	failures := false
@@ -299,7 +297,7 @@ func (c *scrapeComparer) compare(ls labels.Labels) {
 		for i, s := range c.slices {
 			if n, _ := slices.BinarySearch(all.T, s.begin); n < all.Len() && all.T[n] < s.begin+scrapeSlice {
 				if !seen {
-					id, seen = s.table.number(ls), true
+					id, seen = s.table.targetID(ls), true
 				}
 				c.slices[i].targets.add(id)
 			}
@@ -309,12 +307,12 @@ func (c *scrapeComparer) compare(ls labels.Labels) {
 		return
 	}
 	for r := range c.all {
-		if c.told[r] == nil {
+		if c.ups[r] == nil {
 			continue
 		}
 		c.spans = c.appendMissed(c.spans[:0], c.all, r)
 		if failures {
-			c.spans = unite(c.appendMissed(c.spans, c.good, r))
+			c.spans = mergeSpans(c.appendMissed(c.spans, c.good, r))
 		}
 		for _, s := range c.spans {
 			slice := c.slices[(s.From-c.slices[0].begin)/scrapeSlice]
@@ -324,20 +322,20 @@ func (c *scrapeComparer) compare(ls labels.Labels) {
 }
 
 const (
-	// steadyScrapes is the least number of scrapes, and steadyInterval the longest
-	// interval (ms), of which a glance can tell anything: three are then within 90 s of
-	// the first or the last scrape of another replica, from which the merge estimates.
+	// steadyScrapes is the least number of scrapes, and steadyInterval the longest interval
+	// (ms), for which steady can be true: three scrapes are then within 90 s of the first
+	// or the last scrape of another replica, from which the merge estimates the interval.
 	steadyScrapes  = 8
 	steadyInterval = 25 * 1000
 )
 
-// steady tells at a glance that no replica missed anything: that the merge would be the
-// run of whoever came first. So it is if all scraped without a hole or a failure, from
-// about one moment to about another, and no two at the same millisecond. Where it is
-// false, the merge has to tell.
+// steady reports whether it is certain without a merge that no replica missed anything: that
+// the merge would be the run that comes first in it. That is certain if all replicas scraped
+// without a gap or a failure, began and ended at about the same time, and no two scraped in
+// the same millisecond. If it is false, only the merge can decide.
 func steady(runs []*dedup.Samples) bool {
 	shortest, longest := int64(math.MaxInt64), int64(0)
-	begins, ends := noTime, noTime
+	begins, ends := emptySpan, emptySpan
 	for _, run := range runs {
 		if run.Len() < steadyScrapes || slices.ContainsFunc(run.F, func(v float64) bool { return v != 1 }) {
 			return false
@@ -375,8 +373,8 @@ func meet(a, b []int64) bool {
 	return false
 }
 
-// appendMissed appends the spans within the slices that replica r missed: those
-// samples that the merge has and r has not, and the markers of r that the merge has not.
+// appendMissed appends the spans within the slices that replica r missed: the samples that the
+// merge has and r has not, and the stale markers of r that the merge has not.
 func (c *scrapeComparer) appendMissed(dst []Span, runs []*dedup.Samples, r int) []Span {
 	own := runs[r]
 	c.order = append(append(append(c.order[:0], own), runs[:r]...), runs[r+1:]...)
@@ -386,22 +384,22 @@ func (c *scrapeComparer) appendMissed(dst []Span, runs []*dedup.Samples, r int) 
 	}
 	old := len(dst)
 	from, to := c.slices[0].begin, c.slices[len(c.slices)-1].begin+scrapeSlice
-	alone := false // whether r has a sample of its own after the last one missed
+	agreed := false // whether r has a sample of the merge after the last one it missed
 	eachMissed(own, merged, func(t int64) {
 		switch n := len(dst); {
 		case t < from || t >= to:
-		case n > old && !alone && sliceBegin(dst[n-1].To) == sliceBegin(t):
+		case n > old && !agreed && sliceBegin(dst[n-1].To) == sliceBegin(t):
 			dst[n-1].To = t
 		default:
 			dst = append(dst, Span{t, t})
 		}
-		alone = false
-	}, func() { alone = true })
+		agreed = false
+	}, func() { agreed = true })
 	return dst
 }
 
-// eachMissed walks what a replica has and the merge in which it came first: it
-// calls missed for every moment (ms) at which they differ, and same where not.
+// eachMissed compares the samples of a replica with the merge in which it came first. It calls
+// missed for every time (ms) at which they differ, and same for the others.
 func eachMissed(own, merged *dedup.Samples, missed func(t int64), same func()) {
 	i, j := 0, 0
 	for i < own.Len() || j < merged.Len() {
@@ -410,7 +408,7 @@ func eachMissed(own, merged *dedup.Samples, missed func(t int64), same func()) {
 			missed(merged.T[j])
 			j++
 		case j == merged.Len() || own.T[i] < merged.T[j]:
-			missed(own.T[i]) // a marker that is no end
+			missed(own.T[i]) // a stale marker that is not the end of the series
 			i++
 		default:
 			if own.Stale(i) != merged.Stale(j) {
@@ -423,8 +421,8 @@ func eachMissed(own, merged *dedup.Samples, missed func(t int64), same func()) {
 	}
 }
 
-// unite sorts spans and makes one of those that overlap.
-func unite(list []Span) []Span {
+// mergeSpans sorts spans and merges those that overlap.
+func mergeSpans(list []Span) []Span {
 	slices.SortFunc(list, func(a, b Span) int {
 		switch {
 		case a.From < b.From:

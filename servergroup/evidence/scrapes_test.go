@@ -40,8 +40,8 @@ func targetNamed(instance string) labels.Labels {
 	return labels.FromStrings("__name__", "up", "instance", instance, "job", "j")
 }
 
-// told is what a replica says of one target.
-func told(run *dedup.Samples) []transport.Series {
+// seriesUp is what a replica has of one target.
+func seriesUp(run *dedup.Samples) []transport.Series {
 	return []transport.Series{{Labels: targetNamed("i"), Run: run}}
 }
 
@@ -144,13 +144,13 @@ func TestCompareScrapes(t *testing.T) {
 			for i, run := range c.runs {
 				lists[i] = []transport.Series{}
 				if run != nil {
-					lists[i] = told(run)
+					lists[i] = seriesUp(run)
 				}
 			}
 			_, err := compareScrapes(list, lists)
 			require.NoError(t, err)
 			require.Equal(t, c.want, missedText(list))
-			require.True(t, list[0].targets.has(0))
+			require.True(t, list[0].targets.contains(0))
 		})
 	}
 }
@@ -169,16 +169,16 @@ func TestCompareScrapes_EachMissesAnotherTarget(t *testing.T) {
 
 func TestCompareScrapes_WhoWasNotAskedIsNotCompared(t *testing.T) {
 	list := slicesFrom(0, 1)
-	_, err := compareScrapes(list, [][]transport.Series{nil, told(ups(0, "uu"))})
+	_, err := compareScrapes(list, [][]transport.Series{nil, seriesUp(ups(0, "uu"))})
 	require.NoError(t, err)
 	require.Equal(t, []string{"", ""}, missedText(list))
-	require.True(t, list[0].targets.has(0))
+	require.True(t, list[0].targets.contains(0))
 }
 
 func TestCompareScrapes_GapOverABoundaryIsInBothSlices(t *testing.T) {
 	list := slicesFrom(0, 2)
 	_, err := compareScrapes(list, [][]transport.Series{
-		told(ups(0, times(110, "u")+times(20, "_")+times(110, "u"))), told(ups(7_000, times(240, "u"))),
+		seriesUp(ups(0, times(110, "u")+times(20, "_")+times(110, "u"))), seriesUp(ups(7_000, times(240, "u"))),
 	})
 	require.NoError(t, err)
 	require.Len(t, list[0].missed[0], 1)
@@ -188,10 +188,10 @@ func TestCompareScrapes_GapOverABoundaryIsInBothSlices(t *testing.T) {
 
 func TestCompareScrapes_TargetTwiceInOneReplica(t *testing.T) {
 	list := slicesFrom(0, 1)
-	twice := append(told(ups(0, "uu")), told(ups(0, "uu"))...)
-	_, err := compareScrapes(list, [][]transport.Series{twice, told(ups(0, "uu"))})
+	twice := append(seriesUp(ups(0, "uu")), seriesUp(ups(0, "uu"))...)
+	_, err := compareScrapes(list, [][]transport.Series{twice, seriesUp(ups(0, "uu"))})
 	require.NoError(t, err)
-	require.Equal(t, targetNamed("i").String(), list[0].doubled)
+	require.Equal(t, targetNamed("i").String(), list[0].duplicate)
 }
 
 func TestCompareScrapes_BrokenSamplesTellTheirReplica(t *testing.T) {
@@ -199,10 +199,10 @@ func TestCompareScrapes_BrokenSamplesTellTheirReplica(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			bad := dedup.Chunks{{MinT: 0, MaxT: 1000, Encoding: chunkenc.EncXOR, Data: data}}
 			list, failed := slicesFrom(0, 1), map[int]error{}
-			compareSound(list, [][]transport.Series{
-				append(told(ups(0, "uu")), transport.Series{Labels: targetNamed("j"), Run: ups(0, "uuuu")}),
-				append(told(ups(0, "uu")), transport.Series{Labels: targetNamed("j"), Run: bad}),
-				append(told(ups(0, "uu")), transport.Series{Labels: targetNamed("j"), Run: ups(0, "u")}),
+			compareDecodable(list, [][]transport.Series{
+				append(seriesUp(ups(0, "uu")), transport.Series{Labels: targetNamed("j"), Run: ups(0, "uuuu")}),
+				append(seriesUp(ups(0, "uu")), transport.Series{Labels: targetNamed("j"), Run: bad}),
+				append(seriesUp(ups(0, "uu")), transport.Series{Labels: targetNamed("j"), Run: ups(0, "u")}),
 			}, failed)
 			require.Len(t, failed, 1)
 			require.ErrorContains(t, failed[1], "broken samples of "+targetNamed("j").String())
@@ -249,7 +249,7 @@ func TestCompareScrapes_SlicesDoNotMatter(t *testing.T) {
 		interval := []int64{5_000, 15_000, 30_000, 60_000}[rnd.IntN(4)]
 		var all [][]transport.Series
 		for range 2 + rnd.IntN(2) {
-			all = append(all, told(randomUps(rnd, interval, n*scrapeSlice)))
+			all = append(all, seriesUp(randomUps(rnd, interval, n*scrapeSlice)))
 		}
 		whole := slicesFrom(0, n)
 		_, err := compareScrapes(whole, all)
@@ -261,7 +261,7 @@ func TestCompareScrapes_SlicesDoNotMatter(t *testing.T) {
 			for r := range all {
 				run := &dedup.Samples{}
 				require.NoError(t, all[r][0].Run.AppendTo(run, one[0].begin-margin-dedup.Margin, one[0].begin+scrapeSlice-1+margin))
-				part[r] = told(run)
+				part[r] = seriesUp(run)
 			}
 			_, err := compareScrapes(one, part)
 			require.NoError(t, err)
@@ -280,7 +280,7 @@ func TestCompareScrapes_WholeMeansThatTheMergeIsItsOwn(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(seed, 2))
 		runs := []*dedup.Samples{randomUps(rnd, 15_000, n*scrapeSlice), randomUps(rnd, 15_000, n*scrapeSlice)}
 		list := slicesFrom(0, n)
-		_, err := compareScrapes(list, [][]transport.Series{told(runs[0]), told(runs[1])})
+		_, err := compareScrapes(list, [][]transport.Series{seriesUp(runs[0]), seriesUp(runs[1])})
 		require.NoError(t, err)
 		for r := range runs {
 			own, twin := seriesOfTarget(runs[r]), seriesOfTarget(runs[1-r])
@@ -346,20 +346,20 @@ func almostSteady(rnd *rand.Rand) []*dedup.Samples {
 // there is no failed scrape that it would have to be asked about once more.
 func TestSteady(t *testing.T) {
 	const cases = 100_000
-	told := 0
+	decided := 0
 	for seed := range uint64(cases) {
 		runs := almostSteady(rand.New(rand.NewPCG(seed, 3)))
 		if !steady(runs) {
 			continue
 		}
-		told++
+		decided++
 		for r, own := range runs {
 			order := append(append([]*dedup.Samples{own}, runs[:r]...), runs[r+1:]...)
 			require.Same(t, own, dedup.Merge(&dedup.Samples{}, order), "seed %d, replica %d", seed, r)
 			require.Same(t, own, successes(&dedup.Samples{}, own), "seed %d, replica %d", seed, r)
 		}
 	}
-	require.Greater(t, told, cases/10)
+	require.Greater(t, decided, cases/10)
 }
 
 // seriesOfTarget is another series of a target as Prometheus writes it: a value

@@ -20,38 +20,38 @@ import (
 // recordNames are the names that the recording rules of a replica write.
 type recordNames struct {
 	names   []string // of the last answer
-	unknown error    // why the replica shows too little; nil if it does not
+	unknown error    // why the replica cannot list them; nil if it can
 	failed  error    // of the last request, nil if it was answered
-	at      int64    // ms; 0 before the first request
+	at      int64    // of the last request, ms; 0 before the first one
 }
 
-// alertNames are the series that alerting rules write.
+// alertNames are the names of the series that alerting rules write.
 var alertNames = []string{"ALERTS", "ALERTS_FOR_STATE"}
 
-// ruled returns the names of metrics, sorted, of which rules may have written series
-// that a selector finds, as far as they can be known today, and why they cannot be; ""
-// if they can. failed are the replicas that could not be asked.
-func (b *book) ruled(ctx context.Context, ms []*labels.Matcher) (none string, written []string, failed map[int]error, err error) {
-	failed, err = b.ask(ctx, nil, b.askRecords)
+// recordedNames returns the sorted names of metrics of which rules may have written series that
+// a selector finds, by the rules of today. unavailable is the reason why the names cannot be
+// known; "" if they can. failed are the errors of the replicas that could not be asked.
+func (h *history) recordedNames(ctx context.Context, ms []*labels.Matcher) (unavailable string, written []string, failed map[int]error, err error) {
+	failed, err = h.ask(ctx, nil, h.fetchRecordNames)
 	if err != nil {
 		return "", nil, nil, err
 	}
 	written = slices.Clone(alertNames)
-	b.mtx.Lock()
-	defer b.mtx.Unlock()
-	for i, r := range b.records {
+	h.mtx.Lock()
+	defer h.mtx.Unlock()
+	for i, r := range h.recorded {
 		if r.unknown != nil {
-			return fmt.Sprintf("%s: %s", b.group.Replicas[i].URL(), r.unknown), nil, nil, nil
+			return fmt.Sprintf("%s: %s", h.group.Replicas[i].URL(), r.unknown), nil, nil, nil
 		}
 		written = append(written, r.names...)
 	}
-	written = slices.DeleteFunc(written, func(name string) bool { return !mayBeNamed(ms, name) })
+	written = slices.DeleteFunc(written, func(name string) bool { return !mayMatchName(ms, name) })
 	slices.Sort(written)
 	return "", slices.Compact(written), failed, nil
 }
 
-// mayBeNamed reports whether a selector may find series of a name.
-func mayBeNamed(ms []*labels.Matcher, name string) bool {
+// mayMatchName reports whether a selector may find series of a name.
+func mayMatchName(ms []*labels.Matcher, name string) bool {
 	for _, m := range ms {
 		if m.Name == labels.MetricName && !m.Matches(name) {
 			return false
@@ -60,19 +60,19 @@ func mayBeNamed(ms []*labels.Matcher, name string) bool {
 	return true
 }
 
-// askRecords asks a replica for its recording rules unless they are known.
-func (b *book) askRecords(ctx context.Context, i int, r *replica.Replica) error {
-	now := b.now()
-	b.mtx.Lock()
-	known := b.records[i]
-	b.mtx.Unlock()
+// fetchRecordNames asks a replica for its recording rules unless they are cached.
+func (h *history) fetchRecordNames(ctx context.Context, i int, r *replica.Replica) error {
+	now := h.now()
+	h.mtx.Lock()
+	last := h.recorded[i]
+	h.mtx.Unlock()
 	switch {
-	case known.at != 0 && known.failed != nil && now-known.at < YoungAge:
-		return known.failed
-	case known.at != 0 && known.failed == nil && now-known.at < replica.ProfileAge.Milliseconds():
+	case last.at != 0 && last.failed != nil && now-last.at < ProvisionalAge:
+		return last.failed
+	case last.at != 0 && last.failed == nil && now-last.at < replica.ProfileAge.Milliseconds():
 		return nil
 	}
-	next := recordNames{names: known.names, at: now}
+	next := recordNames{names: last.names, at: now}
 	p, err := r.Ready(ctx)
 	switch {
 	case err != nil:
@@ -93,11 +93,11 @@ func (b *book) askRecords(ctx context.Context, i int, r *replica.Replica) error 
 		}
 	}
 	if ctx.Err() != nil {
-		return context.Cause(ctx) // which says nothing of the replica
+		return context.Cause(ctx) // not a failure of the replica
 	}
-	b.mtx.Lock()
-	defer b.mtx.Unlock()
-	b.records[i] = next
+	h.mtx.Lock()
+	defer h.mtx.Unlock()
+	h.recorded[i] = next
 	return next.failed
 }
 
@@ -106,15 +106,15 @@ var (
 	errNoEnds    = errors.New("the query API does not show when targets have gone")
 )
 
-// lookupSlice is the length (ms) of the absolute slices of time for which it is
-// remembered whether series were pushed.
+// lookupSlice is the length (ms) of the absolute slices of time for which the targets of
+// series are cached.
 const lookupSlice = 2 * 60 * 60 * 1000
 
-// targetLabels are those that every scraped series has.
+// targetLabels are the labels that every scraped series has.
 var targetLabels = []string{"instance", "job"}
 
-// ofTargets matches the series that have them.
-var ofTargets = []*labels.Matcher{
+// matchTargets matches the series that have the targetLabels.
+var matchTargets = []*labels.Matcher{
 	labels.MustNewMatcher(labels.MatchNotEqual, "instance", ""),
 	labels.MustNewMatcher(labels.MatchNotEqual, "job", ""),
 }
@@ -124,86 +124,87 @@ type lookupKey struct {
 	begin    int64 // ms
 }
 
-// lookedUp says whether all series of a selector are of targets in a slice, and of
-// which.
-type lookedUp struct {
-	none string // why not; "" if they are, but for those of some names
-	// names are those of metrics of which some series are of no target, sorted.
+// sliceTargets are the targets that the series of a selector come from in one slice of time.
+type sliceTargets struct {
+	// unavailable is the reason why the targets are not known; "" if they are.
+	unavailable string
+	// names are the sorted names of metrics of which some series do not come from a target.
 	names []string
-	// instances are the values of the label `instance` of the series, and perhaps of
-	// others that were there a little earlier or later, by their numbers.
+	// instances are the numbers of the values that the label `instance` has in the other
+	// series, and perhaps in series that existed a little earlier or later.
 	instances numberSet
-	at        int64 // when it was found out, ms
-	settled   bool  // whether it will not be another answer later
+	at        int64 // when this was looked up, ms
+	settled   bool  // whether it cannot change any more
 }
 
-// origins says whether all series of a selector in a range of time are of targets.
-type origins struct {
-	none      string          // why not; "" if they are, but for those of some names
-	names     map[string]bool // of metrics of which some series are of no target
-	instances numberSet       // of the others
+// seriesTargets are the targets that the series of a selector come from in a range of time. The
+// fields are those of sliceTargets.
+type seriesTargets struct {
+	unavailable string
+	names       map[string]bool
+	instances   numberSet
 }
 
-func (o *origins) add(l *lookedUp) {
-	o.none = max(o.none, l.none) // one of them, and always the same
+func (o *seriesTargets) add(l *sliceTargets) {
+	o.unavailable = max(o.unavailable, l.unavailable) // the same one in any order
 	for _, name := range l.names {
 		o.names[name] = true
 	}
-	o.instances.addAll(l.instances)
+	o.instances.union(l.instances)
 }
 
-// pushed returns the origins of the series of a selector (of matchers that the replicas
-// know) in [from, to] (ms). Replicas that failed before are not asked.
-func (b *book) pushed(ctx context.Context, send []*labels.Matcher, from, to int64, before map[int]error) (all origins, failed map[int]error, err error) {
+// targetsOf returns the targets of the series of a selector, whose matchers are those for the
+// replicas, in [from, to] (ms). Replicas that failed before are not asked.
+func (h *history) targetsOf(ctx context.Context, send []*labels.Matcher, from, to int64, before map[int]error) (all seriesTargets, failed map[int]error, err error) {
 	selector := transport.Selector(send)
 	first, last := floorTo(from, lookupSlice), floorTo(to, lookupSlice)
-	all = origins{names: map[string]bool{}}
-	first, last = b.lookedUp(selector, first, last, &all)
-	if all.none != "" || first > last {
+	all = seriesTargets{names: map[string]bool{}}
+	first, last = h.cachedTargets(selector, first, last, &all)
+	if all.unavailable != "" || first > last {
 		return all, nil, nil
 	}
-	now := b.now()
+	now := h.now()
 	l := transport.Lookup{Matchers: labelmap.Selectable(send), MinT: first, MaxT: last + lookupSlice - 1}
 	var mtx sync.Mutex
-	found := origins{names: map[string]bool{}}
-	failed, err = b.ask(ctx, before, func(ctx context.Context, _ int, r *replica.Replica) error {
-		looked, err := b.lookUp(ctx, r, l)
+	found := seriesTargets{names: map[string]bool{}}
+	failed, err = h.ask(ctx, before, func(ctx context.Context, _ int, r *replica.Replica) error {
+		looked, err := h.replicaTargets(ctx, r, l)
 		mtx.Lock()
 		defer mtx.Unlock()
 		found.add(&looked)
 		return err
 	})
 	if err != nil {
-		return origins{}, nil, err
+		return seriesTargets{}, nil, err
 	}
-	entry := &lookedUp{none: found.none, names: slices.Sorted(maps.Keys(found.names)), instances: found.instances, at: now}
+	entry := &sliceTargets{unavailable: found.unavailable, names: slices.Sorted(maps.Keys(found.names)), instances: found.instances, at: now}
 	all.add(entry)
 	if len(failed) > len(before) {
 		return all, failed, nil
 	}
-	size := 128 + len(selector) + len(entry.none) + 8*cap(entry.instances)
+	size := 128 + len(selector) + len(entry.unavailable) + 8*cap(entry.instances)
 	for _, name := range entry.names {
 		size += 16 + len(name)
 	}
-	b.mtx.Lock()
-	defer b.mtx.Unlock()
+	h.mtx.Lock()
+	defer h.mtx.Unlock()
 	for begin := first; begin <= last; begin += lookupSlice {
 		slice := *entry
-		slice.settled = entry.none == "" && len(entry.names) == 0 && len(failed) == 0 && begin+lookupSlice+settling < now
-		b.lookups.Add(lookupKey{selector, begin}, &slice, size)
+		slice.settled = entry.unavailable == "" && len(entry.names) == 0 && len(failed) == 0 && begin+lookupSlice+settleTime < now
+		h.lookups.Add(lookupKey{selector, begin}, &slice, size)
 	}
 	return all, failed, nil
 }
 
-// lookedUp adds what is known for the slices from first to last, and returns the
-// stretch of those that must be looked up.
-func (b *book) lookedUp(selector string, first, last int64, all *origins) (from, to int64) {
-	now := b.now()
+// cachedTargets adds what is cached for the slices from first to last to all, and returns the
+// range of slices that must be looked up.
+func (h *history) cachedTargets(selector string, first, last int64, all *seriesTargets) (from, to int64) {
+	now := h.now()
 	from, to = last+lookupSlice, last
-	b.mtx.Lock()
-	defer b.mtx.Unlock()
+	h.mtx.Lock()
+	defer h.mtx.Unlock()
 	for begin := first; begin <= last; begin += lookupSlice {
-		l, ok := b.lookups.Get(lookupKey{selector, begin})
+		l, ok := h.lookups.Get(lookupKey{selector, begin})
 		if !ok || !l.settled && now-l.at >= replica.ProfileAge.Milliseconds() {
 			from, to = min(from, begin), begin
 			continue
@@ -213,11 +214,11 @@ func (b *book) lookedUp(selector string, first, last int64, all *origins) (from,
 	return from, to
 }
 
-// lookUp finds the origins of a replica's series.
-func (b *book) lookUp(ctx context.Context, r *replica.Replica, l transport.Lookup) (found lookedUp, err error) {
+// replicaTargets looks up the targets of one replica's series.
+func (h *history) replicaTargets(ctx context.Context, r *replica.Replica, l transport.Lookup) (found sliceTargets, err error) {
 	p, err := r.Ready(ctx)
 	if err != nil {
-		return lookedUp{}, err
+		return sliceTargets{}, err
 	}
 	client := p.Client.AllowPartial(false)
 	texts := make([]string, 2*len(targetLabels))
@@ -228,12 +229,12 @@ func (b *book) lookUp(ctx context.Context, r *replica.Replica, l transport.Looku
 	for i, name := range targetLabels {
 		wg.Go(func() {
 			defer guard.Recover(&errs[2*i])
-			names[i], texts[2*i], errs[2*i] = withoutLabel(ctx, client, name, l)
+			names[i], texts[2*i], errs[2*i] = findUnlabelled(ctx, client, name, l)
 		})
 		wg.Go(func() {
 			defer guard.Recover(&errs[2*i+1])
 			var values []string
-			if values, texts[2*i+1], errs[2*i+1] = b.ofNoTarget(ctx, client, name, l); name == labelmap.TargetLabel {
+			if values, texts[2*i+1], errs[2*i+1] = h.checkValues(ctx, client, name, l); name == labelmap.TargetLabel {
 				instances = values
 			}
 		})
@@ -244,22 +245,22 @@ func (b *book) lookUp(ctx context.Context, r *replica.Replica, l transport.Looku
 			texts[i], err = "its series cannot be looked up: "+err.Error(), nil
 		}
 		if err != nil {
-			return lookedUp{}, err
+			return sliceTargets{}, err
 		}
 	}
 	for _, text := range texts {
 		if text != "" {
-			return lookedUp{none: r.URL() + ": " + text}, nil
+			return sliceTargets{unavailable: r.URL() + ": " + text}, nil
 		}
 	}
-	b.table.addInstances(&found.instances, instances)
+	h.table.addInstances(&found.instances, instances)
 	found.names = slices.Concat(names...)
 	return found, nil
 }
 
-// withoutLabel finds series that lack a label, and returns their names of metrics. If
-// that does not tell all of them, it says so.
-func withoutLabel(ctx context.Context, c *transport.Client, name string, l transport.Lookup) (metrics []string, text string, err error) {
+// findUnlabelled returns the names of metrics of the series that lack a label. If there are
+// too many names, it returns a text that says so instead.
+func findUnlabelled(ctx context.Context, c *transport.Client, name string, l transport.Lookup) (metrics []string, text string, err error) {
 	l.Matchers = append(slices.Clip(l.Matchers), labels.MustNewMatcher(labels.MatchEqual, name, ""))
 	one := l
 	one.Limit = 1
@@ -267,7 +268,7 @@ func withoutLabel(ctx context.Context, c *transport.Client, name string, l trans
 	if err != nil || len(list) == 0 {
 		return nil, "", err
 	}
-	l.Limit = mostOthers
+	l.Limit = maxUnscraped
 	if metrics, _, err = c.LabelValues(ctx, labels.MetricName, l); err != nil {
 		return nil, "", err
 	}
@@ -278,20 +279,20 @@ func withoutLabel(ctx context.Context, c *transport.Client, name string, l trans
 	return nil, fmt.Sprintf("the series %s has no label %q, and so is of no target", findings.Shorten(list[0].String()), name), nil
 }
 
-// ofNoTarget returns the values of a label, and finds one that no target has. What a backend knows of
-// labels is not exact in time, so that it is asked for those of `up` in the same
-// way if they are not known from scrapes.
-func (b *book) ofNoTarget(ctx context.Context, c *transport.Client, name string, l transport.Lookup) (values []string, odd string, err error) {
-	l.Matchers = slices.Concat(l.Matchers, ofTargets)
+// checkValues returns the values of a label, and a text if no target has one of them. Label
+// lookups of a server are not exact in time. So values that no scrape in the cache has are
+// compared with those of `up`, which are looked up in the same way.
+func (h *history) checkValues(ctx context.Context, c *transport.Client, name string, l transport.Lookup) (values []string, odd string, err error) {
+	l.Matchers = slices.Concat(l.Matchers, matchTargets)
 	values, _, err = c.LabelValues(ctx, name, l)
 	if err != nil {
 		return nil, "", err
 	}
-	known := map[string]bool{"": true}
-	for _, ls := range b.table.all() {
-		known[ls.Get(name)] = true
+	ofTargets := map[string]bool{"": true}
+	for _, ls := range h.table.all() {
+		ofTargets[ls.Get(name)] = true
 	}
-	unknown := func(v string) bool { return !known[v] }
+	unknown := func(v string) bool { return !ofTargets[v] }
 	if !slices.ContainsFunc(values, unknown) {
 		return values, "", nil
 	}
@@ -301,7 +302,7 @@ func (b *book) ofNoTarget(ctx context.Context, c *transport.Client, name string,
 		return nil, "", err
 	}
 	for _, v := range up {
-		known[v] = true
+		ofTargets[v] = true
 	}
 	if i := slices.IndexFunc(values, unknown); i >= 0 {
 		odd = fmt.Sprintf("there are series with %s=%q, and no target", name, findings.Shorten(values[i]))

@@ -6,10 +6,10 @@ import (
 	"sync/atomic"
 )
 
-// Budget bounds the bytes that are held for one query over all its fetches. The zero value
-// has no limit.
+// Budget bounds the bytes that are held for one query in all its fetches. It is safe for
+// concurrent use; the zero value has no limit.
 type Budget struct {
-	// Limit is in bytes; 0 is none.
+	// Limit is the most bytes; 0 is no limit.
 	Limit int64
 	// Exceeded, unless it is nil, is called once if the query needs more.
 	Exceeded func()
@@ -18,7 +18,7 @@ type Budget struct {
 	once sync.Once
 }
 
-// Charge adds bytes to what is used and fails once that is more than the limit.
+// Charge adds bytes to those that are used, and fails if these are more than the limit.
 func (b *Budget) Charge(bytes int) error {
 	if used := b.used.Add(int64(bytes)); b.Limit > 0 && used > b.Limit {
 		if b.Exceeded != nil {
@@ -29,11 +29,11 @@ func (b *Budget) Charge(bytes int) error {
 	return nil
 }
 
-// Used is how many bytes were charged.
+// Used returns how many bytes were charged.
 func (b *Budget) Used() int64 { return b.used.Load() }
 
-// BudgetError is a query that needs more bytes from its backends than one query
-// may hold.
+// BudgetError is the error of a query that needs more bytes from its replicas than one query may
+// hold.
 type BudgetError struct {
 	Limit int64 // bytes
 }

@@ -1,5 +1,5 @@
-// Package fanout asks several replicas: Each asks all of them at once, First one after another
-// until one has answered, with hedges and retries. A Budget bounds what their answers hold.
+// Package fanout asks several replicas, either all at once or one after another until one has
+// answered, with hedges and retries. A Budget bounds the bytes of their responses.
 package fanout
 
 import (
@@ -12,8 +12,8 @@ import (
 	"github.com/oneprom/oneprom/servergroup/replica"
 )
 
-// Each has every replica do f at once and returns their errors by index. With regardless the
-// replicas' breakers do not decide. It fails as a whole if what f fetches does not fit the
+// Each runs f concurrently for every replica and returns their errors by index. With regardless,
+// replicas are asked even if their breakers are open. Each fails if the responses exceed the
 // budget of the query.
 func Each(ctx context.Context, replicas []*replica.Replica, regardless bool, f func(ctx context.Context, i int) error) ([]error, error) {
 	ctx, cancel := QueryContext(ctx)
@@ -24,7 +24,7 @@ func Each(ctx context.Context, replicas []*replica.Replica, regardless bool, f f
 		wg.Go(func() {
 			errs[i] = r.Attempt(ctx, regardless, func(ctx context.Context) error { return f(ctx, i) })
 			if _, ok := errors.AsType[*BudgetError](errs[i]); ok {
-				cancel() // the others' answers are of no use any more
+				cancel() // the other answers cannot be used any more
 			}
 		})
 	}
@@ -37,8 +37,8 @@ func Each(ctx context.Context, replicas []*replica.Replica, regardless bool, f f
 	return errs, nil
 }
 
-// QueryContext returns a context for the requests of a query. It ends a little before the
-// query does, so that what the others answered can still be used when one replica hangs.
+// QueryContext returns a context for the requests of a query. It ends when 90 % of the query's
+// remaining time have passed, so that the other answers can still be used if one replica hangs.
 func QueryContext(ctx context.Context) (context.Context, context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
 	if !ok {

@@ -13,11 +13,10 @@ import (
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
-// First has one of several replicas do something, each of which could: the first, or
-// if that has not done it when nearly all of its answers come, or has failed, the next
-// one as well, unless retry says of its error that another replica would fail as well. Hedges
-// and retries have a budget. It returns the index of the one that has done it, or -1 and the
-// errors of those that were asked.
+// First runs f for the candidates, one after another, until it succeeds for one. The next candidate
+// is asked, too, if the one before is later than nearly all of its responses (a hedge), or if it
+// has failed and retry is true for its error. Hedges and retries are charged to extra. First
+// returns the index of the candidate that succeeded, or -1, and the errors of those that failed.
 func First(ctx context.Context, candidates []*replica.Replica, extra *health.Extra, retry func(error) bool, f func(ctx context.Context, i int) error) (winner int, errs []error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -68,8 +67,8 @@ func First(ctx context.Context, candidates []*replica.Replica, extra *health.Ext
 	return winner, errs
 }
 
-// Retryable reports whether another replica may do what one has failed to do. What took
-// it too long would take another one as long.
+// Retryable reports whether another replica may succeed where one failed with err. After a timeout
+// it is false: another replica would take as long.
 func Retryable(err error) bool {
 	var (
 		over *BudgetError
@@ -100,14 +99,15 @@ func notAsked(err error) bool {
 	return errors.As(err, &open)
 }
 
-// UsableFirst sorts replicas that failed last behind the others, and those whose breaker
-// is open behind these.
+// UsableFirst returns the replicas sorted: first those whose last request succeeded, then those
+// whose last request failed, then those whose breaker is open.
 func UsableFirst(list []*replica.Replica) []*replica.Replica {
 	out := slices.Clone(list)
 	slices.SortStableFunc(out, func(a, b *replica.Replica) int { return rank(a) - rank(b) })
 	return out
 }
 
+// rank orders replicas for UsableFirst.
 func rank(r *replica.Replica) int {
 	switch {
 	case !r.Health.Usable():

@@ -1,5 +1,4 @@
-// Package findings keeps mistakes in a group's configuration that answers have shown, for
-// as long as they are recent.
+// Package findings keeps the mistakes in a group's configuration that answers have shown recently.
 package findings
 
 import (
@@ -15,7 +14,7 @@ type Recent struct {
 	logger *slog.Logger
 
 	mtx  sync.Mutex
-	seen map[string]*finding // by what they are about
+	seen map[string]*finding // by the argument about of Add
 }
 
 type finding struct {
@@ -30,19 +29,19 @@ const (
 	mostKept = 50
 )
 
-// New returns a list without findings. What is new to it is logged as a warning.
+// New returns a list without findings, which logs each new finding as a warning.
 func New(logger *slog.Logger) *Recent { return &Recent{logger: logger} }
 
-// Add notes a finding. about tells findings apart whose texts give examples.
+// Add adds a finding. about identifies it, as texts of the same finding may give other examples.
 func (f *Recent) Add(about, text string, now time.Time) {
 	f.mtx.Lock()
 	defer f.mtx.Unlock()
-	if known := f.seen[about]; known != nil {
-		if now.Sub(known.last) > Age {
+	if before := f.seen[about]; before != nil {
+		if now.Sub(before.last) > Age {
 			f.logger.Warn("finding", "finding", text)
-			known.text = text
+			before.text = text
 		}
-		known.last = now
+		before.last = now
 		return
 	}
 	if len(f.seen) >= mostKept {
@@ -72,7 +71,7 @@ func (f *Recent) List(now time.Time) []string {
 	return texts
 }
 
-// Shorten cuts a long text for an example.
+// Shorten cuts a text to 200 bytes, for an example.
 func Shorten(s string) string {
 	const most = 200
 	if len(s) > most {

@@ -1,6 +1,7 @@
-// Package labelmap is what the labels of a server group do: to the series that its replicas
-// have (injected labels are added, replica labels and external labels dropped, labels of
-// the same name renamed to exported_), and to the matchers that they are asked with.
+// Package labelmap translates between the labels of a server group's replicas and those that
+// oneprom shows: of series on their way up, and of matchers on their way down. It adds injected
+// labels, drops replica labels and external labels, and renames labels of the data that have the
+// name of an injected one (exported_).
 package labelmap
 
 import (
@@ -13,18 +14,18 @@ import (
 	"github.com/oneprom/oneprom/servergroup/config"
 )
 
-// ExportedPrefix is put before a label of the data that has the name of an
-// injected label and another value, as Prometheus does when it scrapes, and once
-// more as long as the series has a label of that name too.
+// ExportedPrefix is put before a label of the data that has the name of an injected label and
+// another value, as Prometheus does when it scrapes. It is put again as long as the series has a
+// label of that name, too.
 const ExportedPrefix = "exported_"
 
-// Rules turn the labels that a backend has into those that oneprom shows.
-// The result does not depend on the transport: external labels, which remote read
-// adds and the query API does not, are dropped.
+// Rules turn the labels of a replica's series into those that oneprom shows. The result does not
+// depend on the transport: external labels, which remote read adds and the query API does not,
+// are dropped. Rules are for one goroutine at a time.
 type Rules struct {
 	inject  map[string]string
 	replica map[string]struct{}
-	// external are labels that the backend's remote read adds.
+	// external are the labels that remote read adds.
 	external map[string]string
 
 	builder   labels.ScratchBuilder
@@ -52,10 +53,10 @@ func NewRules(cfg *config.Group, external map[string]string) *Rules {
 	return r
 }
 
-// Apply returns the labels to show for a series, and what tells it apart from
-// others that show the same: the replica labels and own labels equal to injected
-// ones, which are not shown twice. External labels are not among these: by remote
-// read every series has them. It is for one goroutine at a time.
+// Apply returns the labels to show for a series, and the labels that were dropped, as one string.
+// That distinguishes series whose shown labels are equal. It has the replica labels, and labels
+// of the data that equal injected ones, but no external labels, which every series has by
+// remote read.
 func (r *Rules) Apply(raw []labels.Label) (labels.Labels, string) {
 	r.builder.Reset()
 	r.dropped.Reset()
@@ -73,7 +74,7 @@ func (r *Rules) Apply(raw []labels.Label) (labels.Labels, string) {
 				r.drop(l)
 			} else {
 				r.renamed = append(r.renamed, l)
-				if _, known := r.conflicts[l.Name]; !known {
+				if _, ok := r.conflicts[l.Name]; !ok {
 					r.conflicts[strings.Clone(l.Name)] = strings.Clone(l.Value)
 				}
 			}
@@ -96,11 +97,11 @@ func (r *Rules) ApplyTo(ls labels.Labels) (labels.Labels, string) {
 	return r.Apply(r.raw)
 }
 
-// Conflicts gives an example of the value for each label of the data that has the name of
-// an injected one and another value, and so was renamed.
+// Conflicts returns the names of the labels that were renamed, each with an example of a value in
+// the data.
 func (r *Rules) Conflicts() map[string]string { return r.conflicts }
 
-// drop notes a label that is not shown.
+// drop adds a label to the dropped ones.
 func (r *Rules) drop(l labels.Label) {
 	r.dropped.WriteString(l.Name)
 	r.dropped.WriteByte(0xfe) // not in UTF-8, as 0xff
@@ -108,7 +109,7 @@ func (r *Rules) drop(l labels.Label) {
 	r.dropped.WriteByte(0xff)
 }
 
-// rename adds the labels whose names injected labels have taken.
+// rename adds the labels of the data that have the names of injected ones, with new names.
 func (r *Rules) rename(raw []labels.Label) {
 	// In the order of their names, so that the result does not depend on raw's.
 	slices.SortFunc(r.renamed, func(a, b labels.Label) int { return strings.Compare(a.Name, b.Name) })
@@ -122,7 +123,7 @@ func (r *Rules) rename(raw []labels.Label) {
 	}
 }
 
-// taken reports whether a series cannot be given a label of this name.
+// taken reports whether a name cannot be used for a renamed label of a series.
 func (r *Rules) taken(name string, raw []labels.Label) bool {
 	if _, ok := r.inject[name]; ok {
 		return true
@@ -136,7 +137,8 @@ func (r *Rules) taken(name string, raw []labels.Label) bool {
 	})
 }
 
-// replicaName interns the dropped labels: a backend has few of them.
+// replicaName returns the dropped labels as a string, which is interned: replicas have few distinct
+// ones.
 func (r *Rules) replicaName() string {
 	if r.dropped.Len() == 0 {
 		return ""
@@ -149,7 +151,7 @@ func (r *Rules) replicaName() string {
 	return name
 }
 
-// ConflictText says that series of the data have a label of the name of an injected one.
+// ConflictText returns the warning that a label of the data has the name of an injected one.
 func ConflictText(name, injected, value string) string {
 	return fmt.Sprintf("series carry %s=%q already, and `labels` injects %q: they are shown with %s%s; if the data tells its %s itself, name it under `intrinsic_labels` instead",
 		name, value, injected, ExportedPrefix, name, name)

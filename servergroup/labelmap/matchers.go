@@ -11,19 +11,19 @@ import (
 	"github.com/oneprom/oneprom/servergroup/config"
 )
 
-// Resolved is what is left of a selector once the labels of a group have had
-// their say.
+// Resolved is the matchers of a selector for the replicas of a group.
 type Resolved struct {
-	// Send are the matchers for the backend.
+	// Send are the matchers that replicas are asked with.
 	Send []*labels.Matcher
-	// Check are those that what the backend sends must be checked against, because
-	// the backend cannot.
+	// Check are the matchers that only the labels to show decide. Series of replicas are
+	// checked against them.
 	Check []*labels.Matcher
-	// None says why no series of the group can match; "" if some may.
-	None string
+	// Excluded is the reason why no series of the group can match; "" if some may.
+	Excluded string
 }
 
-// Resolve decides the matchers on labels that the backend does not have.
+// Resolve divides the matchers of a selector into those for the replicas of a group and those to
+// check here. Matchers on labels that all series of the group share are decided at once.
 func Resolve(c *config.Group, ms []*labels.Matcher) Resolved {
 	var r Resolved
 	for _, m := range ms {
@@ -32,12 +32,12 @@ func Resolve(c *config.Group, ms []*labels.Matcher) Resolved {
 			case m.Matches(v):
 				continue
 			case injected:
-				return Resolved{None: fmt.Sprintf("the group's label %s=%q does not match %s", m.Name, v, m)}
+				return Resolved{Excluded: fmt.Sprintf("the group's label %s=%q does not match %s", m.Name, v, m)}
 			}
-			return Resolved{None: fmt.Sprintf("no series shows the replica label that %s asks for", m)}
+			return Resolved{Excluded: fmt.Sprintf("no series shows the replica label that %s asks for", m)}
 		}
 		if MayBeExported(c, m.Name) {
-			// Which label of the data that is can be another one for each series.
+			// Each series may have another label of the data under this name.
 			r.Check = append(r.Check, m)
 			continue
 		}
@@ -46,8 +46,8 @@ func Resolve(c *config.Group, ms []*labels.Matcher) Resolved {
 	return r
 }
 
-// Excludes reports whether Resolve finds that no series can match. It is what most of
-// many groups are asked.
+// Excludes reports whether Resolve would return a reason in Excluded. It is faster, as where there
+// are many groups, a selector excludes most of them.
 func Excludes(c *config.Group, ms []*labels.Matcher) bool {
 	return slices.ContainsFunc(ms, func(m *labels.Matcher) bool {
 		v, _, fixed := fixedValue(c, m.Name)
@@ -55,24 +55,25 @@ func Excludes(c *config.Group, ms []*labels.Matcher) bool {
 	})
 }
 
-// fixedValue returns the value that a label has in all series of the group, whatever the
-// backend has: an injected label its own, a replica label none.
+// fixedValue returns the value that a label has in all series of the group, and reports whether
+// there is one: the value of an injected label, or "" for a replica label.
 func fixedValue(c *config.Group, name string) (value string, injected, fixed bool) {
 	value, injected = c.Labels[name]
 	return value, injected, injected || slices.Contains(c.ReplicaLabels, name)
 }
 
-// Hides reports whether the group's configuration takes a label of this name away.
+// Hides reports whether the group injects or drops a label of this name, so that the one of the
+// data is not shown.
 func Hides(c *config.Group, name string) bool {
 	return c.Labels[name] != "" || slices.Contains(c.ReplicaLabels, name)
 }
 
-// MayBeExported reports whether a label of this name may be one of the data that an
-// injected label has renamed.
+// MayBeExported reports whether a label of this name may be one of the data that was renamed
+// because of an injected label.
 func MayBeExported(c *config.Group, name string) bool {
 	for {
-		own, found := strings.CutPrefix(name, ExportedPrefix)
-		if !found {
+		own, ok := strings.CutPrefix(name, ExportedPrefix)
+		if !ok {
 			return false
 		}
 		if _, injected := c.Labels[own]; injected {
@@ -82,8 +83,8 @@ func MayBeExported(c *config.Group, name string) bool {
 	}
 }
 
-// Selectable returns matchers that make a selector which backends accept: one
-// that does not match a series without labels.
+// Selectable returns the matchers, with one more if needed, as a selector that servers accept: it
+// must not match a series without labels.
 func Selectable(send []*labels.Matcher) []*labels.Matcher {
 	for _, m := range send {
 		if !m.Matches("") {
@@ -103,9 +104,8 @@ func MatchesAll(l labels.Labels, ms []*labels.Matcher) bool {
 	return true
 }
 
-// ForRead returns matchers that remote read answers as the query API does: a
-// backend takes an equality with one of its external labels for its own doing
-// and ignores it, but not a regular expression.
+// ForRead returns matchers for remote read that select what ms select by the query API. Remote read
+// ignores an equality with an external label of the server, but not a regular expression.
 func ForRead(ms []*labels.Matcher, external map[string]string) []*labels.Matcher {
 	out := slices.Clone(ms)
 	for i, m := range out {
@@ -116,14 +116,13 @@ func ForRead(ms []*labels.Matcher, external map[string]string) []*labels.Matcher
 	return out
 }
 
-// AnySeries are matchers that every series satisfies, as a selector that backends accept.
-// They are not to be changed.
+// AnySeries is a selector of all series that servers accept. It must not be changed.
 var AnySeries = []*labels.Matcher{labels.MustNewMatcher(labels.MatchNotEqual, labels.MetricName, "")}
 
-// TargetLabel is the label by which targets are cut out.
+// TargetLabel is the label that identifies targets where some are treated apart.
 const TargetLabel = "instance"
 
-// AnyOf is the regular expression that matches some values and no others.
+// AnyOf returns the regular expression that matches these values and no others.
 func AnyOf(values []string) string {
 	quoted := make([]string, len(values))
 	for i, v := range values {

@@ -23,7 +23,7 @@ func TestResolve_MatchersOnPartitionLabelsAreNotSent(t *testing.T) {
 	f := func(selector, send, check, none string) {
 		t.Helper()
 		r := Resolve(cfg, parsed(t, selector))
-		require.Equal(t, none, r.None)
+		require.Equal(t, none, r.Excluded)
 		require.Equal(t, none != "", Excludes(cfg, parsed(t, selector)))
 		if none == "" {
 			require.Equal(t, send, transport.Selector(r.Send))

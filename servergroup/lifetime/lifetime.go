@@ -1,5 +1,5 @@
-// Package lifetime ends work in the background together: what one lifetime runs is over
-// when the lifetime is.
+// Package lifetime ends background work together: a Lifetime runs functions, and its end waits for
+// all of them.
 package lifetime
 
 import (
@@ -8,19 +8,19 @@ import (
 	"sync"
 )
 
-// ErrEnded is why work is not begun any more.
+// ErrEnded is the error of work that is not started because its lifetime has ended.
 var ErrEnded = errors.New("shutting down")
 
-// Lifetime is what runs in the background until it is ended.
+// Lifetime runs functions in the background until it is ended. It is safe for concurrent use.
 type Lifetime struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 
-	mtx     sync.Mutex // no work is begun while it is ended
+	mtx     sync.Mutex // held while work is started, and while the lifetime is ended
 	running sync.WaitGroup
 }
 
-// New returns a lifetime that has begun. End ends it.
+// New returns a lifetime, which must be ended with End.
 func New() *Lifetime {
 	ctx, cancel := context.WithCancel(context.Background())
 	return &Lifetime{ctx: ctx, cancel: cancel}
@@ -29,8 +29,8 @@ func New() *Lifetime {
 // Context is done when the lifetime has ended.
 func (l *Lifetime) Context() context.Context { return l.ctx }
 
-// Run starts f, whose context ends with the lifetime. It reports whether it did: nothing
-// is started any more once the lifetime has ended.
+// Run starts f with a context that ends with the lifetime. It reports whether it did: nothing is
+// started once the lifetime has ended.
 func (l *Lifetime) Run(f func(context.Context)) bool {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
@@ -41,7 +41,7 @@ func (l *Lifetime) Run(f func(context.Context)) bool {
 	return true
 }
 
-// End ends what runs and waits for it.
+// End ends the context of the functions and waits until they have returned.
 func (l *Lifetime) End() {
 	l.mtx.Lock()
 	l.cancel()

@@ -1,5 +1,4 @@
-// Package lookup finds series, and the names and values of their labels, over the groups of a
-// view.
+// Package lookup finds series, and the names and values of their labels, in the groups of a view.
 package lookup
 
 import (
@@ -19,17 +18,17 @@ import (
 	"github.com/oneprom/oneprom/servergroup/view"
 )
 
-// Lookup selects series for what tells of series and not of samples: their
-// labels, and the names and values of these.
+// Lookup is the series whose labels, or names or values of labels, are wanted.
 type Lookup struct {
 	Matchers []*labels.Matcher
 	// MinT and MaxT bound the time (ms, inclusive) in which a series must exist.
 	MinT, MaxT int64
-	// Limit is the most results wanted, 0 for all.
+	// Limit is the most results wanted; 0 for all.
 	Limit int
 }
 
-// Gather asks every replica concerned and unites what ask returns, by value.
+// Gather calls ask for every replica of the groups concerned. It returns the results sorted by
+// compare, without duplicates.
 func Gather[T any](ctx context.Context, v *view.View, l Lookup, compare func(a, b T) int,
 	ask func(ctx context.Context, t *view.RoutedGroup, c *transport.Client, tl transport.Lookup) ([]T, []string, error),
 ) ([]T, annotations.Annotations, error) {
@@ -100,11 +99,10 @@ func Series(ctx context.Context, v *view.View, l Lookup) ([]labels.Labels, annot
 	return Gather(ctx, v, l, labels.Compare, seriesOf)
 }
 
-// seriesOf returns the labels to show of the series of one replica, the same ones
-// perhaps several times.
+// seriesOf returns the labels to show of the series of one replica, perhaps with duplicates.
 func seriesOf(ctx context.Context, t *view.RoutedGroup, c *transport.Client, tl transport.Lookup) ([]labels.Labels, []string, error) {
 	if len(t.Config.ReplicaLabels) > 0 || len(t.Route.Resolved.Check) > 0 {
-		tl.Limit = 0 // the backend would count series that are one here, or none
+		tl.Limit = 0 // the server would count series that are equal or not shown here
 	}
 	tl.Matchers = labelmap.Selectable(tl.Matchers)
 	series, ws, err := c.Series(ctx, tl)
@@ -132,7 +130,7 @@ func labelNamesOf(ctx context.Context, t *view.RoutedGroup, c *transport.Client,
 		return namesOfSeries(ctx, t, c, tl)
 	}
 	if len(t.Config.ReplicaLabels)+len(t.Config.Labels) > 0 {
-		tl.Limit = 0 // the backend would count names that are not shown
+		tl.Limit = 0 // the server would count names that are not shown
 	}
 	names, ws, err := c.LabelNames(ctx, tl)
 	if err != nil || len(names) == 0 {
@@ -144,12 +142,12 @@ func labelNamesOf(ctx context.Context, t *view.RoutedGroup, c *transport.Client,
 		switch {
 		case slices.Contains(t.Config.ReplicaLabels, n):
 		case injected:
-			ousted, more, err := oustedValuesOf(ctx, c, n, value, tl)
+			renamed, more, err := renamedValuesOf(ctx, c, n, value, tl)
 			ws = append(ws, more...)
 			if err != nil {
 				return nil, ws, err
 			}
-			if len(ousted) == 0 {
+			if len(renamed) == 0 {
 				continue
 			}
 			exported := labelmap.ExportedPrefix + n
@@ -164,13 +162,14 @@ func labelNamesOf(ctx context.Context, t *view.RoutedGroup, c *transport.Client,
 	return shown, ws, nil
 }
 
-// oustedValuesOf returns the values of an injected label in the data, other than the
-// injected one.
-func oustedValuesOf(ctx context.Context, c *transport.Client, name, injected string, tl transport.Lookup) ([]string, []string, error) {
+// renamedValuesOf returns the values that a label has in the data, other than the injected value:
+// the values of the label that is renamed.
+func renamedValuesOf(ctx context.Context, c *transport.Client, name, injected string, tl transport.Lookup) ([]string, []string, error) {
 	values, ws, err := c.LabelValues(ctx, name, tl)
 	return slices.DeleteFunc(values, func(s string) bool { return s == injected }), ws, err
 }
 
+// namesOfSeries returns the label names of one replica's series, by looking the series up.
 func namesOfSeries(ctx context.Context, t *view.RoutedGroup, c *transport.Client, tl transport.Lookup) ([]string, []string, error) {
 	series, ws, err := seriesOf(ctx, t, c, tl)
 	names := map[string]bool{}
@@ -189,8 +188,8 @@ func labelValuesOf(ctx context.Context, t *view.RoutedGroup, c *transport.Client
 	case len(t.Route.Resolved.Check) > 0:
 		return valuesOfSeries(ctx, t, c, name, tl)
 	case injected:
-		// Every series of the group has it, if there is one. A limit would earn a
-		// warning of the backend's.
+		// Every series of the group has the injected label. A limit would cause a warning
+		// of the server.
 		tl.Limit = 0
 		names, ws, err := c.LabelNames(ctx, tl)
 		if err != nil || len(names) == 0 {
@@ -198,35 +197,36 @@ func labelValuesOf(ctx context.Context, t *view.RoutedGroup, c *transport.Client
 		}
 		return []string{value}, ws, nil
 	case labelmap.MayBeExported(t.Config, name):
-		tl.Limit = 0 // the backend would count values that are not shown
+		tl.Limit = 0 // the server would count values that are not shown
 		return exportedValuesOf(ctx, t, c, name, tl)
 	}
 	return c.LabelValues(ctx, name, tl)
 }
 
-// exportedValuesOf returns the values of a label that may be one of this name in
-// the data or one that was renamed, or now this and now that.
+// exportedValuesOf returns the values of a label that may have this name in the data, or may have
+// been renamed to it, perhaps differently in different series.
 func exportedValuesOf(ctx context.Context, t *view.RoutedGroup, c *transport.Client, name string, tl transport.Lookup) ([]string, []string, error) {
 	own := strings.TrimPrefix(name, labelmap.ExportedPrefix)
 	injected := t.Config.Labels[own]
 	if injected == "" || labelmap.MayBeExported(t.Config, own) {
 		return valuesOfSeries(ctx, t, c, name, tl)
 	}
-	ousted, ws, err := oustedValuesOf(ctx, c, own, injected, tl)
+	renamed, ws, err := renamedValuesOf(ctx, c, own, injected, tl)
 	if err != nil {
 		return nil, ws, err
 	}
 	kept, more, err := c.LabelValues(ctx, name, tl)
 	ws = append(ws, more...)
 	switch {
-	case err != nil || len(ousted) == 0:
+	case err != nil || len(renamed) == 0:
 		return kept, ws, err
 	case len(kept) == 0:
-		return ousted, ws, nil
+		return renamed, ws, nil
 	}
 	return valuesOfSeries(ctx, t, c, name, tl)
 }
 
+// valuesOfSeries returns the values of a label of one replica's series, by looking the series up.
 func valuesOfSeries(ctx context.Context, t *view.RoutedGroup, c *transport.Client, name string, tl transport.Lookup) ([]string, []string, error) {
 	series, ws, err := seriesOf(ctx, t, c, tl)
 	var values []string

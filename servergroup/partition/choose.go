@@ -19,15 +19,15 @@ import (
 	"github.com/oneprom/oneprom/servergroup/view"
 )
 
-// Reach says which samples a step at t needs of a selector: those in
-// (t+From, t+To] (ms), or in (From, To] if Fixed.
+// Reach is the samples that a step at t needs of a selector: those in (t+From, t+To] (ms), or in
+// (From, To] (ms) if Fixed.
 type Reach struct {
 	Matchers []*labels.Matcher
 	From, To int64
 	Fixed    bool
 }
 
-// window returns what steps from first to last (ms) need, inclusive.
+// window returns the bounds (ms, inclusive) of what steps from first to last (ms) need.
 func (r Reach) window(first, last int64) (from, to int64) {
 	if r.Fixed {
 		return r.From + 1, r.To
@@ -35,48 +35,51 @@ func (r Reach) window(first, last int64) (from, to int64) {
 	return first + r.From + 1, last + r.To
 }
 
-// Need is what is wanted of a partition.
+// Need is what a part of a query needs of a partition.
 type Need struct {
 	Steps   transport.Steps
 	Reaches []Reach
-	// ByTarget tells that the answers for disjoint sets of targets may be put
-	// together, ByName those for disjoint sets of names of metrics.
+	// ByTarget reports whether answers for disjoint sets of targets can be joined, ByName
+	// whether those for disjoint sets of metric names can.
 	ByTarget, ByName bool
 }
 
-// Piece is a share of the answer of a partition: some steps, for all series or some,
-// made of the samples of one replica, or of all.
+// Piece is a share of the answer of a partition: some steps, for all series or some of them, from
+// one replica or merged from all.
 type Piece struct {
 	// Steps are those at which it is evaluated.
 	Steps transport.Steps
-	// Turns are the runs of Steps at which it is the answer. Between them other pieces
-	// are: it is cheaper to evaluate these steps in vain than to begin anew.
+	// Turns are the ranges of Steps at which this piece is the answer. At the steps between
+	// them other pieces are; evaluating these steps for nothing is cheaper than another request.
 	Turns []transport.Steps
-	// Why says why this piece is answered as it is.
+	// Why is the reason for this choice of replicas.
 	Why string
 
-	partition *Partition
-	alone     *replica.Replica   // which answers alone; nil: all are merged
-	twins     []*replica.Replica // others that could answer alone as well
-	first     int                // the replica whose samples come first where all are merged
-	needed    bool               // all are merged because the first has missed something
-	whole     []*replica.Replica // those that have not, where all are merged
-	narrowed  []*labels.Matcher  // to some series; none: all of them
+	partition    *Partition
+	single       *replica.Replica   // the replica that answers alone; nil if all are merged
+	alternatives []*replica.Replica // others that could answer alone as well
+
+	// Where all replicas are merged:
+	first         int                // the index of the replica whose samples come first
+	allNeeded     bool               // the first replica has missed something
+	wholeReplicas []*replica.Replica // those that have missed nothing
+
+	narrowed []*labels.Matcher // matchers of the series of the piece; none for all series
 }
 
-// Replica is the URL of the replica that answers alone, "" if all are merged.
+// Replica returns the URL of the replica that answers alone; "" if all are merged.
 func (p *Piece) Replica() string {
-	if p.alone == nil {
+	if p.single == nil {
 		return ""
 	}
-	return p.alone.URL()
+	return p.single.URL()
 }
 
-// Narrowed are the matchers that narrow the piece to some targets, and to some names of
-// metrics. There are none if it is about all series.
+// Narrowed returns the matchers that narrow the piece to some targets and metric names. There are
+// none if it is about all series.
 func (p *Piece) Narrowed() []*labels.Matcher { return p.narrowed }
 
-// PerTurn returns a piece for each turn.
+// PerTurn returns a piece for each of the Turns.
 func (p *Piece) PerTurn() []*Piece {
 	out := make([]*Piece, len(p.Turns))
 	for i, turn := range p.Turns {
@@ -87,19 +90,19 @@ func (p *Piece) PerTurn() []*Piece {
 	return out
 }
 
-// Key tells pieces of one view apart by what is fetched for them: those with equal
-// keys get the same samples.
+// Key identifies the samples that a piece gets: pieces of one view with equal keys get the same.
 func (p *Piece) Key() string {
-	return fmt.Sprintf("%p %p %d %v", p.partition, p.alone, p.first, p.narrowed)
+	return fmt.Sprintf("%p %p %d %v", p.partition, p.single, p.first, p.narrowed)
 }
 
-// evidenceWait is how long a query waits for evidence at the most, which a replica
-// that hangs does not give. It goes on coming for the next query.
-const evidenceWait = 3 * time.Second
+// maxEvidenceWait is the longest time that a query waits for evidence, as a replica may hang. The
+// evidence is still collected for the next query.
+const maxEvidenceWait = 3 * time.Second
 
-// evidenceContext leaves three quarters of a query's time to do without evidence.
+// evidenceContext returns a context for collecting evidence. It leaves at least three quarters of
+// a query's time for answering without evidence.
 func evidenceContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	wait := evidenceWait
+	wait := maxEvidenceWait
 	if deadline, ok := ctx.Deadline(); ok {
 		wait = min(wait, time.Until(deadline)/4)
 	}
@@ -107,27 +110,27 @@ func evidenceContext(ctx context.Context) (context.Context, context.CancelFunc) 
 }
 
 const (
-	// scrapeSlack (ms) is how far from a window a missed scrape may lie that another
-	// clock would have seen in it.
+	// scrapeSlack (ms) is how far outside a window a missed scrape may be and still count as
+	// inside, because clocks of replicas differ.
 	scrapeSlack = 60 * 1000
-	// mostShares is the most shares that the steps of a part are divided into. Each of
-	// them fetches, or has evaluated, the windows of its first steps again.
-	mostShares = 6
-	// idleSteps and idleTime (ms) are how many steps may be evaluated in vain to spare
-	// another request, and how long they may take: about what it takes a Prometheus to
-	// find some hundred series.
+	// maxAssignments is the most assignments that the steps of a part are divided into. Each
+	// of them fetches or evaluates the windows before its first steps again.
+	maxAssignments = 6
+	// idleSteps is how many steps may be evaluated for nothing to save a request, and idleTime
+	// (ms) how much time they may span. They cost about as much as finding some hundred
+	// series costs a Prometheus.
 	idleSteps = 30
 	idleTime  = 10 * 60 * 1000
-	// MostSteps is the most steps of a part, as of a long subquery, that are chosen for
-	// one by one, or asked of a backend.
+	// MostSteps is the most steps of a part, as in a long subquery, for which replicas are
+	// chosen step by step, or which a replica is asked to evaluate.
 	MostSteps = 100_000
-	// spoiledShare is the share of a group's targets, one in so many, that may be cut
-	// out where a replica is taken for whole.
-	spoiledShare = 20
+	// targetsPerCut is how many targets a group must have for each target that may be cut out
+	// of the answer of a main replica.
+	targetsPerCut = 20
 )
 
-// Choose divides what is wanted of a partition into pieces. It asks the replicas of
-// a group that has several what they have missed.
+// Choose divides the answer of a partition into pieces. If the partition is a group of several
+// replicas, it collects evidence of what they have missed.
 func (p *Partition) Choose(ctx context.Context, n Need) ([]*Piece, error) {
 	merged := func(why string) []*Piece { return []*Piece{p.piece(why, n.Steps)} }
 	switch {
@@ -148,7 +151,7 @@ func (p *Partition) Choose(ctx context.Context, n Need) ([]*Piece, error) {
 		return merged("no replicas"), nil
 	case g.Runs() == 1:
 		only := p.piece("the only replica", n.Steps)
-		only.alone = g.Replicas[0]
+		only.single = g.Replicas[0]
 		return []*Piece{only}, nil
 	case len(g.Replicas) == 1:
 		return merged("it stores what several replicas have written"), nil
@@ -156,7 +159,7 @@ func (p *Partition) Choose(ctx context.Context, n Need) ([]*Piece, error) {
 		return merged("replicas: merge"), nil
 	}
 	c := chooser{partition: p, need: n, steps: int(n.Steps.Count()), targets: 1, lost: map[int]error{}}
-	none, err := c.look(ctx, g)
+	none, err := c.gather(ctx, g)
 	if err != nil {
 		return nil, err
 	}
@@ -170,12 +173,12 @@ func (p *Partition) Choose(ctx context.Context, n Need) ([]*Piece, error) {
 		for _, r := range slices.Sorted(maps.Keys(c.lost)) {
 			errs = append(errs, c.lost[r])
 		}
-		p.view.Ledger.LostReplicas(completeness.Outcome{Group: p.view.About(g), Asked: len(g.Replicas), Failed: errs})
+		p.view.Ledger.LostReplicas(completeness.Outcome{Group: p.view.CompletenessOf(g), Asked: len(g.Replicas), Failed: errs})
 	}
 	return c.pieces(), nil
 }
 
-// piece is one that merges all replicas at runs of steps.
+// piece returns a piece that merges all replicas at ranges of steps.
 func (p *Partition) piece(why string, turns ...transport.Steps) *Piece {
 	hull := turns[0]
 	hull.End = turns[len(turns)-1].End
@@ -187,17 +190,18 @@ type chooser struct {
 	partition *Partition
 	need      Need
 	steps     int
-	targets   int                // that the selectors may concern
-	others    []string           // names of metrics that are to be merged: scrapes tell nothing of them
-	spoiled   []map[string][]run // by replica and instance: the steps whose window meets what was missed
-	lost      map[int]error      // replicas that do not answer
+	targets   int                // how many targets the selectors may concern
+	unscraped []string           // metric names that must be merged, as evidence is not about them
+	spoiled   []map[string][]run // by replica and instance: steps whose window includes missed scrapes
+	lost      map[int]error      // of the replicas that do not answer, by index
 }
 
-// run is a run of steps by index, inclusive.
+// run is a range of steps by index, inclusive.
 type run struct{ from, to int }
 
-// look finds out what the replicas missed.
-func (c *chooser) look(ctx context.Context, g view.Group) (none string, err error) {
+// gather collects the evidence of what the replicas missed. none is the reason why there is none;
+// "" if there is.
+func (c *chooser) gather(ctx context.Context, g view.Group) (none string, err error) {
 	c.spoiled = make([]map[string][]run, len(g.Replicas))
 	for i := range c.spoiled {
 		c.spoiled[i] = map[string][]run{}
@@ -210,15 +214,15 @@ func (c *chooser) look(ctx context.Context, g view.Group) (none string, err erro
 		switch {
 		case err != nil && wait.Err() != nil && ctx.Err() == nil:
 			return "it did not come in time", nil
-		case err != nil || sh.None != "":
-			return sh.None, err
+		case err != nil || sh.Unavailable != "":
+			return sh.Unavailable, err
 		}
-		if len(sh.Others) > 0 && !c.need.ByName {
-			return "no scrape of a target brings the series " + sh.Others[0], nil
+		if len(sh.Unscraped) > 0 && !c.need.ByName {
+			return "no scrape of a target brings the series " + sh.Unscraped[0], nil
 		}
 		maps.Copy(c.lost, sh.Failed)
 		c.targets = max(c.targets, sh.Targets)
-		c.others = append(c.others, sh.Others...)
+		c.unscraped = append(c.unscraped, sh.Unscraped...)
 		for r, byInstance := range sh.Missed {
 			for instance, spans := range byInstance {
 				for _, s := range spans {
@@ -231,13 +235,13 @@ func (c *chooser) look(ctx context.Context, g view.Group) (none string, err erro
 	}
 	for _, byInstance := range c.spoiled {
 		for instance, runs := range byInstance {
-			byInstance[instance] = united(runs)
+			byInstance[instance] = mergeRuns(runs)
 		}
 	}
 	return "", nil
 }
 
-// stepsOf returns the steps whose window comes near a span.
+// stepsOf returns the steps whose window includes a span, or is near it.
 func (c *chooser) stepsOf(r Reach, s evidence.Span) (run, bool) {
 	s.From, s.To = s.From-scrapeSlack, s.To+scrapeSlack
 	if r.Fixed {
@@ -259,42 +263,42 @@ func ceilDiv(a, b int64) int64 {
 	return q
 }
 
-// merging stands for steps for which no replica will do.
-const merging = -1
+// mergeAll stands for the main replica of steps for which all replicas must be merged.
+const mergeAll = -1
 
-// share are runs of steps with one main replica, which are answered together.
-type share struct {
+// assignment is the ranges of steps that have the same main replica and are answered together.
+type assignment struct {
 	main int
 	runs []run
 }
 
-func (s share) last() run { return s.runs[len(s.runs)-1] }
+func (s assignment) last() run { return s.runs[len(s.runs)-1] }
 
-// pieces makes the pieces of what look has found.
+// pieces makes the pieces by the evidence.
 func (c *chooser) pieces() []*Piece {
-	shares := c.shares(c.mains())
+	assignments := c.assign(c.mainReplicas())
 	var out []*Piece
 	mergedSteps := 0
-	for _, s := range shares {
+	for _, s := range assignments {
 		out = append(out, c.divide(s)...)
 		for _, u := range s.runs {
-			if s.main == merging {
+			if s.main == mergeAll {
 				mergedSteps += u.to + 1 - u.from
 			}
 		}
 	}
-	if len(shares) > mostShares || 2*mergedSteps > c.steps {
+	if len(assignments) > maxAssignments || 2*mergedSteps > c.steps {
 		return []*Piece{c.merged("no replica is whole for long", 0, c.need.Steps)}
 	}
-	return c.withOthers(out)
+	return c.withUnscraped(out)
 }
 
-// withOthers leaves the other names out of pieces, and adds a piece that merges them.
-func (c *chooser) withOthers(pieces []*Piece) []*Piece {
-	if len(c.others) == 0 {
+// withUnscraped excludes the unscraped names from pieces, and adds a piece that merges them.
+func (c *chooser) withUnscraped(pieces []*Piece) []*Piece {
+	if len(c.unscraped) == 0 {
 		return pieces
 	}
-	text := labelmap.AnyOf(c.others)
+	text := labelmap.AnyOf(c.unscraped)
 	for _, p := range pieces {
 		p.narrowed = append(p.narrowed, labels.MustNewMatcher(labels.MatchNotRegexp, labels.MetricName, text))
 	}
@@ -303,32 +307,31 @@ func (c *chooser) withOthers(pieces []*Piece) []*Piece {
 	return append(pieces, rest)
 }
 
-// shares puts the runs of steps with equal main replicas together that are near each
-// other.
-func (c *chooser) shares(main []int) []share {
-	var out []share
+// assign joins the ranges of steps that have the same main replica and are at most maxGap apart.
+func (c *chooser) assign(main []int) []assignment {
+	var out []assignment
 	latest := map[int]int{} // in out, by main replica
-	near := c.near()
+	maxGap := c.maxGap()
 	for from := 0; from < len(main); {
 		at := run{from, from}
 		for at.to+1 < len(main) && main[at.to+1] == main[from] {
 			at.to++
 		}
 		i, ok := latest[main[from]]
-		if ok && int64(at.from-out[i].last().to-1) <= near {
+		if ok && int64(at.from-out[i].last().to-1) <= maxGap {
 			out[i].runs = append(out[i].runs, at)
 		} else {
 			latest[main[from]] = len(out)
-			out = append(out, share{main[from], []run{at}})
+			out = append(out, assignment{main[from], []run{at}})
 		}
 		from = at.to + 1
 	}
 	return out
 }
 
-// near is how many steps may lie between runs that are answered together: as many as
-// need the samples that the second one needs before its first step, and some idle ones.
-func (c *chooser) near() int64 {
+// maxGap is how many steps may lie between ranges that are answered together: as many as the
+// window before the second range spans, and some idle ones.
+func (c *chooser) maxGap() int64 {
 	window := int64(0)
 	for _, r := range c.need.Reaches {
 		if !r.Fixed {
@@ -339,9 +342,9 @@ func (c *chooser) near() int64 {
 	return (window + min(idleTime, idleSteps*step)) / step
 }
 
-// mains returns for each step the first replica that is whole in its window. Where
-// targets can be cut out, it may lack one in spoiledShare of them.
-func (c *chooser) mains() []int {
+// mainReplicas returns for each step the index of the first replica that is whole in its window.
+// Where targets can be cut out, it may have missed scrapes of one target in targetsPerCut.
+func (c *chooser) mainReplicas() []int {
 	counts := make([][]int, len(c.spoiled))
 	for r, byInstance := range c.spoiled {
 		counts[r] = make([]int, c.steps+1)
@@ -357,11 +360,11 @@ func (c *chooser) mains() []int {
 	}
 	limit := 0
 	if c.need.ByTarget {
-		limit = c.targets / spoiledShare
+		limit = c.targets / targetsPerCut
 	}
 	main := make([]int, c.steps)
 	for i := range main {
-		main[i] = merging
+		main[i] = mergeAll
 		for r, n := range counts {
 			if _, lost := c.lost[r]; !lost && n[i] <= limit {
 				main[i] = r
@@ -372,8 +375,8 @@ func (c *chooser) mains() []int {
 	return main
 }
 
-// united returns runs sorted and without overlaps.
-func united(runs []run) []run {
+// mergeRuns returns runs sorted and without overlaps.
+func mergeRuns(runs []run) []run {
 	slices.SortFunc(runs, func(a, b run) int { return cmp.Compare(a.from, b.from) })
 	out := runs[:0]
 	for _, u := range runs {
@@ -386,37 +389,37 @@ func united(runs []run) []run {
 	return out
 }
 
-// merged is a piece of the samples of all replicas, those of the first one first.
+// merged returns a piece that merges all replicas, beginning with the one at index first.
 func (c *chooser) merged(why string, first int, turns ...transport.Steps) *Piece {
 	p := c.partition.piece(why, turns...)
-	p.first, p.needed = first, true
+	p.first, p.allNeeded = first, true
 	return p
 }
 
-// divide makes the pieces of a share: what its main replica answers alone, and the
-// targets that it does not see whole, merged, its samples first.
-func (c *chooser) divide(s share) []*Piece {
+// divide makes the pieces of an assignment: one that its main replica answers alone, and one that
+// merges all replicas for the targets whose scrapes the main replica has missed.
+func (c *chooser) divide(s assignment) []*Piece {
 	var turns []transport.Steps
 	for _, u := range s.runs {
 		turn := c.need.Steps
 		turn.Start, turn.End = turn.Start+int64(u.from)*turn.Step, turn.Start+int64(u.to)*turn.Step
 		turns = append(turns, turn)
 	}
-	if s.main == merging {
+	if s.main == mergeAll {
 		return []*Piece{c.merged("no replica is whole", 0, turns...)}
 	}
 	cut := c.cut(s)
-	if 2*len(cut) > c.targets { // no more is to be won
+	if 2*len(cut) > c.targets { // nothing would be saved
 		return []*Piece{c.merged(fmt.Sprintf("%d of %d targets are not whole", len(cut), c.targets), s.main, turns...)}
 	}
 	alone := c.partition.piece("whole", turns...)
-	alone.alone = c.partition.members[0].Replicas[s.main]
+	alone.single = c.partition.members[0].Replicas[s.main]
 	isCut := func(instance string) bool {
-		_, found := slices.BinarySearch(cut, instance)
-		return found
+		_, ok := slices.BinarySearch(cut, instance)
+		return ok
 	}
-	others := c.whole(s, func(instance string) bool { return !isCut(instance) })
-	alone.twins = slices.DeleteFunc(others, func(r *replica.Replica) bool { return r == alone.alone })
+	whole := c.wholeFor(s, func(instance string) bool { return !isCut(instance) })
+	alone.alternatives = slices.DeleteFunc(whole, func(r *replica.Replica) bool { return r == alone.single })
 	if len(cut) == 0 {
 		return []*Piece{alone}
 	}
@@ -424,19 +427,19 @@ func (c *chooser) divide(s share) []*Piece {
 	alone.Why = fmt.Sprintf("whole but for %d of %d targets", len(cut), c.targets)
 	alone.narrowed = []*labels.Matcher{labels.MustNewMatcher(labels.MatchNotRegexp, labelmap.TargetLabel, text)}
 	rest := c.merged("targets cut out", s.main, turns...)
-	rest.whole = c.whole(s, isCut)
+	rest.wholeReplicas = c.wholeFor(s, isCut)
 	rest.narrowed = []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, labelmap.TargetLabel, text)}
 	return []*Piece{alone, rest}
 }
 
-// whole returns the replicas that see the targets that concern somebody whole at the
-// steps of a share.
-func (c *chooser) whole(s share, concerns func(instance string) bool) []*replica.Replica {
+// wholeFor returns the replicas that have missed nothing of some targets at the steps of an
+// assignment.
+func (c *chooser) wholeFor(s assignment, among func(instance string) bool) []*replica.Replica {
 	var out []*replica.Replica
 	for r, byInstance := range c.spoiled {
 		_, lost := c.lost[r]
 		for instance, spoiled := range byInstance {
-			lost = lost || concerns(instance) && slices.ContainsFunc(spoiled, s.meets)
+			lost = lost || among(instance) && slices.ContainsFunc(spoiled, s.meets)
 		}
 		if !lost {
 			out = append(out, c.partition.members[0].Replicas[r])
@@ -445,11 +448,11 @@ func (c *chooser) whole(s share, concerns func(instance string) bool) []*replica
 	return out
 }
 
-// meets reports whether steps are among those of the share.
-func (s share) meets(u run) bool { return slices.ContainsFunc(s.runs, u.meets) }
+// meets reports whether a range of steps overlaps those of the assignment.
+func (s assignment) meets(u run) bool { return slices.ContainsFunc(s.runs, u.meets) }
 
-// cut returns the targets that the main replica of a share does not see whole, sorted.
-func (c *chooser) cut(s share) []string {
+// cut returns the sorted targets whose scrapes the main replica of an assignment has missed.
+func (c *chooser) cut(s assignment) []string {
 	var out []string
 	for instance, spoiled := range c.spoiled[s.main] {
 		if slices.ContainsFunc(spoiled, s.meets) {
@@ -462,16 +465,16 @@ func (c *chooser) cut(s share) []string {
 
 func (u run) meets(o run) bool { return u.from <= o.to && u.to >= o.from }
 
-// routedGroups are the groups that a selection of the piece is fetched from.
+// routedGroups returns the groups that a selection of the piece is fetched from.
 func (p *Piece) routedGroups(sel view.Selection) []view.RoutedGroup {
 	v := p.partition.view
 	ts := v.RouteMergeAmong(p.partition.members, sel.Matchers, sel.MinT, sel.MaxT)
 	for i := range ts {
 		switch {
-		case p.alone != nil:
-			ts[i].Replicas, ts[i].Holders = []*replica.Replica{p.alone}, 1
-		case p.needed:
-			ts[i].Needed, ts[i].Whole = true, p.whole
+		case p.single != nil:
+			ts[i].Replicas, ts[i].Holders = []*replica.Replica{p.single}, 1
+		case p.allNeeded:
+			ts[i].AllNeeded, ts[i].WholeReplicas = true, p.wholeReplicas
 			fallthrough
 		case len(p.partition.members) == 1:
 			ts[i].Replicas = order(ts[i].Replicas, p.first)

@@ -42,8 +42,8 @@ func shownPieces(pieces []*Piece) []string {
 	var out []string
 	for _, p := range pieces {
 		who := fmt.Sprintf("[%d]", p.first)
-		if p.alone != nil {
-			who = strconv.Itoa(slices.Index(p.partition.members[0].Replicas, p.alone))
+		if p.single != nil {
+			who = strconv.Itoa(slices.Index(p.partition.members[0].Replicas, p.single))
 		}
 		var turns []string
 		for _, turn := range p.Turns {
@@ -138,8 +138,8 @@ func TestPieces_WhoElse(t *testing.T) {
 		var got []string
 		all := c.partition.members[0].Replicas
 		for _, p := range c.pieces() {
-			text := strconv.FormatBool(p.needed)
-			for _, r := range append(p.twins, p.whole...) {
+			text := strconv.FormatBool(p.allNeeded)
+			for _, r := range append(p.alternatives, p.wholeReplicas...) {
 				text += fmt.Sprint(" ", slices.Index(all, r))
 			}
 			got = append(got, text)
@@ -165,18 +165,18 @@ func TestPieces_RunsThatAreTooMany(t *testing.T) {
 		}
 		return chooserOf(n*long, 4, false, some(4, list...), runs{})
 	}
-	require.Len(t, alternating(mostShares).pieces(), mostShares)
-	require.Equal(t, []string{fmt.Sprintf("0-%d [0]", (mostShares+1)*long-1)}, shownPieces(alternating(mostShares+1).pieces()))
+	require.Len(t, alternating(maxAssignments).pieces(), maxAssignments)
+	require.Equal(t, []string{fmt.Sprintf("0-%d [0]", (maxAssignments+1)*long-1)}, shownPieces(alternating(maxAssignments+1).pieces()))
 	// What is cut out of a run does not count.
-	c := alternating(mostShares)
+	c := alternating(maxAssignments)
 	c.need.ByTarget, c.targets = true, 40
-	c.spoiled = []map[string][]run{some(40), some(1, run{0, mostShares*long - 1})}
-	for i := 1; i < mostShares; i += 2 {
+	c.spoiled = []map[string][]run{some(40), some(1, run{0, maxAssignments*long - 1})}
+	for i := 1; i < maxAssignments; i += 2 {
 		for name := range c.spoiled[0] {
 			c.spoiled[0][name] = append(c.spoiled[0][name], run{i * long, (i+1)*long - 1})
 		}
 	}
-	require.Len(t, c.pieces(), mostShares+mostShares/2)
+	require.Len(t, c.pieces(), maxAssignments+maxAssignments/2)
 }
 
 // TestStepsOf holds a step's window against a span by trying each.
@@ -258,7 +258,7 @@ func (m missing) chooser(st transport.Steps, targets int, byTarget bool) *choose
 				}
 			}
 			if len(list) > 0 {
-				c.spoiled[r][instance] = united(list)
+				c.spoiled[r][instance] = mergeRuns(list)
 			}
 		}
 	}
@@ -300,7 +300,7 @@ func TestPieces_EachStepOfEachTargetOnce(t *testing.T) {
 				if len(p.narrowed) > 0 && !p.narrowed[0].Matches(instance) {
 					continue
 				}
-				alone := slices.Index(p.partition.members[0].Replicas, p.alone)
+				alone := slices.Index(p.partition.members[0].Replicas, p.single)
 				for _, step := range instants(p.Turns) {
 					seen[(step-st.Start)/st.Step]++
 					if alone >= 0 && m.has(alone, instance, step) {
@@ -315,7 +315,7 @@ func TestPieces_EachStepOfEachTargetOnce(t *testing.T) {
 			case len(p.narrowed) > 0:
 				require.Zero(t, n%2)
 				cut++
-			case p.alone == nil:
+			case p.single == nil:
 				merged++
 			default:
 				whole++
@@ -325,26 +325,26 @@ func TestPieces_EachStepOfEachTargetOnce(t *testing.T) {
 	require.Greater(t, min(cut, merged, whole), 100)
 }
 
-// TestMains_DependOnTheStepAlone: parts of a range have the main replicas of the
+// TestMainReplicas_DependOnTheStepAlone: parts of a range have the main replicas of the
 // whole.
-func TestMains_DependOnTheStepAlone(t *testing.T) {
+func TestMainReplicas_DependOnTheStepAlone(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(5, 6))
 	for n := range 500 {
 		targets := 1 + rnd.IntN(45)
 		m := randomMissing(rnd, 2+rnd.IntN(2), targets)
 		st := transport.Steps{Start: 7 * minute, End: 97 * minute, Step: 90_000}
-		whole := m.chooser(st, targets, n%2 == 0).mains()
+		whole := m.chooser(st, targets, n%2 == 0).mainReplicas()
 		from := rnd.IntN(len(whole))
 		to := from + rnd.IntN(len(whole)-from)
 		part := st
 		part.Start, part.End = st.Start+int64(from)*st.Step, st.Start+int64(to)*st.Step
-		require.Equal(t, whole[from:to+1], m.chooser(part, targets, n%2 == 0).mains())
+		require.Equal(t, whole[from:to+1], m.chooser(part, targets, n%2 == 0).mainReplicas())
 	}
 }
 
 func TestUnited(t *testing.T) {
-	require.Equal(t, []run{{0, 5}, {7, 9}}, united([]run{{7, 9}, {0, 1}, {2, 5}, {3, 4}, {8, 8}}))
-	require.Empty(t, united(nil))
+	require.Equal(t, []run{{0, 5}, {7, 9}}, mergeRuns([]run{{7, 9}, {0, 1}, {2, 5}, {3, 4}, {8, 8}}))
+	require.Empty(t, mergeRuns(nil))
 }
 
 func TestOrder(t *testing.T) {

@@ -22,10 +22,10 @@ import (
 	"github.com/oneprom/oneprom/servergroup/view"
 )
 
-// Local says why the piece is evaluated here; "" if its replica does it. selector
-// tells that it is a vector selector and nothing else.
+// Local returns why the piece is evaluated in oneprom; "" if a replica evaluates it. selector
+// reports whether its expression is just a vector selector.
 func (p *Piece) Local(ctx context.Context, selector bool) (why string, err error) {
-	if p.alone == nil {
+	if p.single == nil {
 		return p.Why, nil
 	}
 	g := p.partition.members[0]
@@ -38,9 +38,9 @@ func (p *Piece) Local(ctx context.Context, selector bool) (why string, err error
 	switch {
 	case err != nil:
 		return "", err
-	case prof.Local != "":
-		return prof.Local, nil
-	case len(g.Findings.List(p.partition.view.Now)) > 0 || slices.ContainsFunc(p.candidates(), (*replica.Replica).Misfits):
+	case prof.NoPushdown != "":
+		return prof.NoPushdown, nil
+	case len(g.Findings.List(p.partition.view.Now)) > 0 || slices.ContainsFunc(p.candidates(), (*replica.Replica).HasDataFindings):
 		return "its data does not fit the group's configuration", nil
 	case selector && p.Steps.Count() > 1 && prof.Method == transport.StreamedRead:
 		return "its samples come cheaper than its values", nil
@@ -48,16 +48,15 @@ func (p *Piece) Local(ctx context.Context, selector bool) (why string, err error
 	return "", nil
 }
 
-// candidates are the replicas that can answer alone, in the order in which they are
-// asked.
+// candidates returns the replicas that can answer alone, in the order in which they are asked.
 func (p *Piece) candidates() []*replica.Replica {
-	return fanout.UsableFirst(append([]*replica.Replica{p.alone}, p.twins...))
+	return fanout.UsableFirst(append([]*replica.Replica{p.single}, p.alternatives...))
 }
 
-// profile returns that of the first candidate that has one.
+// profile returns the profile of the first candidate that has one, or can be probed.
 func (p *Piece) profile(ctx context.Context) (*replica.Profile, error) {
 	candidates := p.candidates()
-	if prof := candidates[0].AtHand(); prof != nil {
+	if prof := candidates[0].CurrentProfile(); prof != nil {
 		return prof, nil
 	}
 	v := p.partition.view
@@ -75,50 +74,50 @@ func (p *Piece) profile(ctx context.Context) (*replica.Profile, error) {
 	return found[winner], nil
 }
 
-// Matchers returns what a selector is for the piece's replica, which does not have
-// the injected labels. It is not ok if the replica cannot tell, or has no such
+// Matchers returns the matchers of a selector for the piece's replica, which does not have the
+// injected labels. It is not ok if the replica cannot evaluate the selector, or has no such
 // series.
 func (p *Piece) Matchers(ms []*labels.Matcher) (send []*labels.Matcher, ok bool) {
 	r := p.partition.members[0].Resolve(ms)
-	if r.None != "" || len(r.Check) > 0 {
+	if r.Excluded != "" || len(r.Check) > 0 {
 		return nil, false
 	}
 	return labelmap.Selectable(slices.Concat(r.Send, p.narrowed)), true
 }
 
-// retryable reports whether another replica may do what one has failed to do.
+// retryable reports whether another replica may answer where one failed with err.
 func retryable(err error) bool {
 	var unusable *UnusableError
 	return !errors.As(err, &unusable) && fanout.Retryable(err)
 }
 
-// UnusableError is an answer that the plan cannot use: the piece is to be
-// evaluated here.
+// UnusableError is an answer of a replica that the plan cannot use: the piece must be evaluated in
+// oneprom.
 type UnusableError struct{ Why string }
 
 func (e *UnusableError) Error() string { return e.Why }
 
-// atOnce goes before expressions whose answers at several turns have something to say.
+// atOnce is the prefix of remembered expressions whose answers at several turns have annotations.
 const atOnce = "at once: "
 
-// MarkAnnotated remembers that something is said of the answers to an expression, so that those
-// at several turns are of no use. about is as for Evaluate.
+// MarkAnnotated remembers that answers to an expression have annotations, so that one answer for
+// several turns cannot be used. about is as for Evaluate.
 func (p *Piece) MarkAnnotated(about string) {
-	p.partition.members[0].Useless.Add(atOnce+about, "annotations", p.partition.view.Now)
+	p.partition.members[0].Unusable.Add(atOnce+about, "annotations", p.partition.view.Now)
 }
 
-// Annotated reports whether that was so a short while ago.
+// Annotated reports whether MarkAnnotated was called in the last view.UnusableAge.
 func (p *Piece) Annotated(about string) bool {
-	_, known := p.partition.members[0].Useless.Of(atOnce+about, p.partition.view.Now)
-	return known
+	_, ok := p.partition.members[0].Unusable.Reason(atOnce+about, p.partition.view.Now)
+	return ok
 }
 
-// Answer is what a backend makes of an expression.
+// Answer is the result of an expression that a replica evaluated.
 type Answer struct {
-	// Series have a sample for each step at which they are.
+	// Series have a sample for each step at which they exist.
 	Series          []Evaluated
 	Warnings, Infos []string
-	Replica         string // the URL of the one that gave it
+	Replica         string // its URL
 }
 
 // Evaluated is a series of an answer.
@@ -127,18 +126,18 @@ type Evaluated struct {
 	Samples *dedup.Samples
 }
 
-// Evaluate has the piece's replica evaluate an expression at the piece's steps, and
-// adds the injected labels that carries names. Any error means that the piece is to
-// be evaluated here. about names the expression whatever the piece: if its answer has
-// proved to be of no use a short while ago, it is not asked for again.
+// Evaluate sends an expression to the piece's replica, for the piece's steps, and adds the injected
+// labels that carries names to the result. After any error the piece must be evaluated in oneprom.
+// about identifies the expression in all pieces: if an answer to it could not be used recently,
+// it is not sent.
 func (p *Piece) Evaluate(ctx context.Context, about, text string, carries []string) (*Answer, error) {
-	useless, now := p.partition.members[0].Useless, p.partition.view.Now
-	if why, known := useless.Of(about, now); known {
+	unusable, now := p.partition.members[0].Unusable, p.partition.view.Now
+	if why, ok := unusable.Reason(about, now); ok {
 		return nil, &UnusableError{why}
 	}
 	answer, err := p.evaluate(ctx, text, carries)
-	if unusable, ok := errors.AsType[*UnusableError](err); ok {
-		useless.Add(about, unusable.Why, now)
+	if e, ok := errors.AsType[*UnusableError](err); ok {
+		unusable.Add(about, e.Why, now)
 	}
 	return answer, err
 }
@@ -160,23 +159,23 @@ func (p *Piece) evaluate(ctx context.Context, text string, carries []string) (*A
 	}
 	if len(errs) > 0 {
 		g := p.partition.members[0]
-		v.Ledger.LostReplicas(completeness.Outcome{Group: v.About(g), Asked: len(g.Replicas), Failed: errs})
+		v.Ledger.LostReplicas(completeness.Outcome{Group: v.CompletenessOf(g), Asked: len(g.Replicas), Failed: errs})
 	}
 	answers[winner].Replica = candidates[winner].URL()
 	return answers[winner], nil
 }
 
-// evaluateAt has one replica evaluate an expression.
+// evaluateAt sends an expression to one replica.
 func (p *Piece) evaluateAt(ctx context.Context, r *replica.Replica, text string, carries []string) (*Answer, error) {
 	prof, err := r.Ready(ctx)
 	if err != nil {
 		return nil, err
 	}
-	var said completeness.Remarks
+	var remarks completeness.Remarks
 	t := &view.RoutedGroup{Group: p.partition.members[0]}
 	e := &evaluation{
 		cfg: t.Config, carries: carries, builder: labels.NewScratchBuilder(16),
-		backend: func(text string) { said.Server(p.partition.view.About(t.Group), r.URL(), text) },
+		backend: func(text string) { remarks.WarnOfServer(p.partition.view.CompletenessOf(t.Group), r.URL(), text) },
 	}
 	list, err := prof.Client.ForClient(p.partition.view.Request.Header).Evaluate(ctx, text, p.Steps, transport.Request{
 		Labels: e.labels, Charge: p.partition.view.Charging(r, transport.QueryAPI), Warn: e.warn, Inform: e.inform,
@@ -196,9 +195,9 @@ func (p *Piece) evaluateAt(ctx context.Context, r *replica.Replica, text string,
 		return nil, &UnusableError{e.unusable}
 	}
 	if doubt := replica.ClockDoubt(prof.Client); doubt != "" {
-		said.Warn(completeness.About(t.Config.Name, r.URL(), doubt))
+		remarks.Warn(completeness.Describe(t.Config.Name, r.URL(), doubt))
 	}
-	ws, err := said.Verdict(&p.partition.view.Ledger, p.Steps.Start, p.Steps.End)
+	ws, err := remarks.Verdict(&p.partition.view.Ledger, p.Steps.Start, p.Steps.End)
 	if err != nil {
 		return nil, err
 	}
@@ -206,12 +205,12 @@ func (p *Piece) evaluateAt(ctx context.Context, r *replica.Replica, text string,
 	return &e.answer, nil
 }
 
-// evaluation takes an answer in.
+// evaluation collects the answer of one replica.
 type evaluation struct {
 	cfg     *config.Group
 	carries []string
 	builder labels.ScratchBuilder
-	backend func(text string) // takes what the backend says of its data
+	backend func(text string) // called with warnings of the replica about its data
 	answer  Answer
 
 	mtx      sync.Mutex // guards unusable and the answer's texts
@@ -235,13 +234,14 @@ func (e *evaluation) labels(raw []labels.Label) (labels.Labels, string) {
 	return e.builder.Labels(), ""
 }
 
+// refuse makes the answer unusable.
 func (e *evaluation) refuse(why string) {
 	e.mtx.Lock()
 	defer e.mtx.Unlock()
 	e.unusable = why
 }
 
-// warn takes a warning.
+// warn adds a warning of the replica.
 func (e *evaluation) warn(text string) {
 	if transport.OfData(text) {
 		e.backend(text)
@@ -250,20 +250,18 @@ func (e *evaluation) warn(text string) {
 	e.note(&e.answer.Warnings, text)
 }
 
-// aboutReplicas begins the infos of a oneprom that one of its groups answered without a
-// replica.
+// aboutReplicas is the prefix of the infos of another oneprom about replicas that did not answer.
 var aboutReplicas = annotations.PromQLInfo.Error() + ": server group "
 
-// inform takes an info, but not of the replicas behind another oneprom: where samples
-// are fetched they are not spoken of either.
+// inform adds an info of the replica, but none about replicas behind another oneprom: these are
+// not shown where samples are fetched either.
 func (e *evaluation) inform(text string) {
 	if !strings.HasPrefix(text, aboutReplicas) {
 		e.note(&e.answer.Infos, text)
 	}
 }
 
-// note takes an annotation over, which must be whole: what others say in the same
-// words is said once.
+// note adds an annotation, once for each text. The answer is unusable if the text was cut off.
 func (e *evaluation) note(list *[]string, text string) {
 	e.mtx.Lock()
 	defer e.mtx.Unlock()
@@ -275,9 +273,9 @@ func (e *evaluation) note(list *[]string, text string) {
 	}
 }
 
-// Late is the error of parts of which the query's time ended while partitions were asked:
-// errs are those of their fetches, nil where there was none. It names those that had not
-// answered; it is nil if all had.
+// Late returns the error of a query whose time ended while partitions were asked. errs are the
+// errors of their fetches, by index. The error names the partitions that had not answered; it is
+// nil if all had.
 func Late(asked []*Partition, errs []error) error {
 	late := &completeness.UnavailableError{Late: true}
 	for i, err := range errs {
@@ -292,8 +290,8 @@ func Late(asked []*Partition, errs []error) error {
 	return late
 }
 
-// Verdict turns what became of several partitions into warnings or an error, as if they had
-// been asked as one: errs are those of their fetches, nil where there was none.
+// Verdict returns the warnings about partitions that did not answer, or an error if the answer
+// must not be partial or if none answered. errs are the errors of their fetches, by index.
 func Verdict(asked []*Partition, errs []error) (annotations.Annotations, error) {
 	var ws annotations.Annotations
 	all := &completeness.UnavailableError{Late: true}

@@ -13,11 +13,11 @@ import (
 // Member is a group of a partition.
 type Member struct {
 	Name string
-	// Replicas is how many there are, -1 if only service discovery knows.
+	// Replicas is how many there are; -1 if only service discovery finds them.
 	Replicas int
 }
 
-// Members are the groups of the partition, in the order of the configuration.
+// Members returns the groups of the partition, in the order of the configuration.
 func (p *Partition) Members() []Member {
 	out := make([]Member, len(p.members))
 	for i, g := range p.members {
@@ -29,32 +29,29 @@ func (p *Partition) Members() []Member {
 	return out
 }
 
-// Unconcerned says why the partition cannot hold series of a selection; "" if it
-// may.
+// Unconcerned returns why the partition cannot hold series of a selection; "" if it may.
 func (p *Partition) Unconcerned(sel view.Selection) (why string) {
 	for _, g := range p.members {
-		if why = g.Resolve(sel.Matchers).None; why == "" {
+		if why = g.Resolve(sel.Matchers).Excluded; why == "" {
 			return ""
 		}
 	}
 	return why
 }
 
-// Outlook is what can be said of how a partition answers a part before anyone is
-// asked.
+// Outlook is how a partition will answer a part, as far as that is known without any request.
 type Outlook struct {
-	// Remote tells that a replica may evaluate it.
+	// Remote reports whether a replica may evaluate the part.
 	Remote bool
-	// Why says which replica that is and on what it depends, or why it is evaluated
-	// here.
+	// Why is which replica that is and what it depends on, or why the part is evaluated in
+	// oneprom.
 	Why string
 }
 
-// evaluatesAsHere is what only probing a replica shows.
+// evaluatesAsHere is the condition that only a probe of the replica can decide.
 const evaluatesAsHere = ", if probing shows that it evaluates as here"
 
-// Outlook returns what Choose and Local will do as far as the configuration decides
-// it.
+// Outlook returns what Choose and Local will do, as far as the configuration decides it.
 func (p *Partition) Outlook(n Need) Outlook {
 	g := p.members[0]
 	off := g.Config.Pushdown == config.PushdownOff || p.view.Request.Pushdown == config.PushdownOff
@@ -66,16 +63,17 @@ func (p *Partition) Outlook(n Need) Outlook {
 	case p.compares(n):
 		return p.remote(off, fmt.Sprintf("at each step the first of %d replicas that is whole%s", len(g.Replicas), evaluatesAsHere))
 	}
-	pieces, err := p.Choose(context.Background(), n) // which asks nobody where there is nothing to compare
+	pieces, err := p.Choose(context.Background(), n) // sends no requests where there is nothing to compare
 	switch {
 	case err != nil:
 		return Outlook{Why: err.Error()}
-	case pieces[0].alone == nil:
+	case pieces[0].single == nil:
 		return Outlook{Why: pieces[0].Why}
 	}
 	return p.remote(off, pieces[0].Why+evaluatesAsHere)
 }
 
+// remote returns an Outlook of pushdown, unless that is off.
 func (p *Partition) remote(off bool, why string) Outlook {
 	if off {
 		return Outlook{Why: "pushdown: off"}
@@ -100,7 +98,7 @@ func (p *Partition) holds(n Need) bool {
 	return true
 }
 
-// Matchers returns what a selector is for a replica of the partition, which is one
+// Matchers returns the matchers of a selector for a replica of the partition, which must be one
 // group. See Piece.Matchers.
 func (p *Partition) Matchers(ms []*labels.Matcher) (send []*labels.Matcher, ok bool) {
 	return (&Piece{partition: p}).Matchers(ms)

@@ -1,7 +1,7 @@
-// Package partition decides whose samples answer which step of a query. A Partition is a set
-// of groups that share no series with others. It is divided into pieces: a replica that
-// evidence proves whole evaluates its piece alone, or its samples are taken alone; what no
-// replica has whole is merged.
+// Package partition decides which replicas answer which steps of a query. A Partition is a set of
+// groups that share no series with other groups. Its answer is divided into pieces: a replica
+// that has missed nothing, as evidence shows, answers a piece alone; the samples of all replicas
+// are merged for the other pieces.
 package partition
 
 import (
@@ -16,8 +16,8 @@ import (
 	"github.com/oneprom/oneprom/servergroup/view"
 )
 
-// Partition is a set of groups that may hold the same series, and hold none that
-// groups of other partitions may hold.
+// Partition is a set of groups that may hold the same series. Groups of different partitions
+// hold no common series.
 type Partition struct {
 	view    *view.View
 	members []view.Group
@@ -27,7 +27,7 @@ type Partition struct {
 // Labels are the injected labels that every series of the partition carries.
 func (p *Partition) Labels() map[string]string { return p.labels }
 
-// Name names the groups.
+// Name returns the names of the groups, joined by a plus.
 func (p *Partition) Name() string {
 	names := make([]string, len(p.members))
 	for i, g := range p.members {
@@ -36,8 +36,7 @@ func (p *Partition) Name() string {
 	return strings.Join(names, "+")
 }
 
-// Single reports whether it is one group, so that a replica of it may know all that
-// there is.
+// Single reports whether the partition is one group, so that one replica may have all its series.
 func (p *Partition) Single() bool { return len(p.members) == 1 }
 
 // Concerns reports whether the partition may hold series of a selection.
@@ -45,8 +44,8 @@ func (p *Partition) Concerns(sel view.Selection) bool {
 	return slices.ContainsFunc(p.members, func(g view.Group) bool { return !labelmap.Excludes(g.Config, sel.Matchers) })
 }
 
-// Of returns those of a view that any of the selections concerns, in the order of
-// the configuration. It asks nobody.
+// Of returns the partitions of a view that any of the selections concerns, in the order of the
+// configuration. It sends no requests.
 func Of(v *view.View, sels []view.Selection) []*Partition {
 	concerned := make([]bool, len(v.Groups))
 	for _, sel := range sels {
@@ -79,15 +78,15 @@ func configsOf(groups []view.Group) []*config.Group {
 	return cfgs
 }
 
-// RecordOutcome records what became of the partition in a part of a query: err is nil if it
-// has answered. Of several groups that are merged, the fetches record it. The samples from
-// mint to maxt (ms) were wanted.
+// RecordOutcome records in the ledger whether the partition has answered a part of a query (err is
+// nil), for which the samples from mint to maxt (ms) were wanted. It does nothing for several
+// groups, whose fetches record that.
 func (p *Partition) RecordOutcome(err error, mint, maxt int64) {
 	var gone *completeness.UnavailableError
 	if !p.Single() || err != nil && (!errors.As(err, &gone) || len(gone.Causes) == 0) {
 		return
 	}
-	g := p.view.About(p.members[0])
+	g := p.view.CompletenessOf(p.members[0])
 	if err == nil {
 		p.view.Ledger.RecordOutcome(g, nil)
 		return
@@ -96,8 +95,7 @@ func (p *Partition) RecordOutcome(err error, mint, maxt int64) {
 	p.view.Ledger.AddGap(g, mint, maxt, gone.Error())
 }
 
-// Missing is the error of a partition of which the query does without all groups, nil if it
-// does not.
+// Missing returns an error if the ledger takes all groups of the partition for missing.
 func (p *Partition) Missing() error {
 	gone := &completeness.UnavailableError{}
 	for _, g := range p.members {
@@ -105,7 +103,7 @@ func (p *Partition) Missing() error {
 		if err == nil {
 			return nil
 		}
-		o := completeness.Outcome{Group: p.view.About(g), Asked: 1, Failed: []error{err}}
+		o := completeness.Outcome{Group: p.view.CompletenessOf(g), Asked: 1, Failed: []error{err}}
 		gone.Lacks, gone.Causes = append(gone.Lacks, o.Lack()), append(gone.Causes, err)
 	}
 	return gone

@@ -17,10 +17,10 @@ import (
 	"github.com/oneprom/oneprom/servergroup/view"
 )
 
-// Select starts to fetch the selection, from the replicas of the piece and of its targets
-// only, and returns at once. See View.Select.
+// Select starts to fetch the selection, narrowed to the series of the piece, from its replicas. It
+// returns at once. See view.View.Select.
 func (p *Piece) Select(ctx context.Context, sel view.Selection, done *sync.WaitGroup) *view.Fetch {
-	return view.Later(ctx, done, func() ([]storage.Series, annotations.Annotations, error) { return view.Listed(p.fetch(ctx, sel)) })
+	return view.StartFetch(ctx, done, func() ([]storage.Series, annotations.Annotations, error) { return view.Listed(p.fetch(ctx, sel)) })
 }
 
 // fetch gets the selection from the piece's replicas.
@@ -36,16 +36,16 @@ func (p *Piece) fetch(ctx context.Context, sel view.Selection) ([]*dedup.Series,
 	switch {
 	case !p.partition.Single():
 		return v.FetchFrom(ctx, sel, ts, v.RecordFetch(sel))
-	case p.alone == nil:
+	case p.single == nil:
 		return v.FetchFrom(ctx, sel, ts, func(o completeness.Outcome) { v.Ledger.RecordPartial(o, sel.MinT, sel.MaxT) })
 	}
-	return p.fetchAlone(ctx, sel, ts)
+	return p.fetchSingle(ctx, sel, ts)
 }
 
-// fetchAlone gets the selection from the piece's replica, or from another one that can
-// answer alone. If none of them answers, it is merged of the others, and the answer
-// says that it is partial: they have missed something.
-func (p *Piece) fetchAlone(ctx context.Context, sel view.Selection, ts []view.RoutedGroup) ([]*dedup.Series, annotations.Annotations, error) {
+// fetchSingle gets the selection from the piece's replica, or from another one that can answer
+// alone. If none of them answers, it merges the others, which have missed something: the answer
+// is then partial.
+func (p *Piece) fetchSingle(ctx context.Context, sel view.Selection, ts []view.RoutedGroup) ([]*dedup.Series, annotations.Annotations, error) {
 	v := p.partition.view
 	if len(ts) == 0 {
 		return v.FetchFrom(ctx, sel, ts, nil)
@@ -68,7 +68,7 @@ func (p *Piece) fetchAlone(ctx context.Context, sel view.Selection, ts []view.Ro
 		answers[i], err = from(ctx, candidates[i:i+1])
 		return err
 	})
-	lost := completeness.Outcome{Group: v.About(ts[0].Group), Asked: len(p.partition.members[0].Replicas)}
+	lost := completeness.Outcome{Group: v.CompletenessOf(ts[0].Group), Asked: len(p.partition.members[0].Replicas)}
 	for _, err := range errs {
 		if gone, ok := errors.AsType[*completeness.UnavailableError](err); ok {
 			lost.Failed = append(lost.Failed, gone.Causes...)
@@ -90,7 +90,7 @@ func (p *Piece) fetchAlone(ctx context.Context, sel view.Selection, ts []view.Ro
 	if err != nil {
 		return nil, a.ws, err
 	}
-	lost.Needed = true
+	lost.AllNeeded = true
 	if lost.Group.Strict {
 		return nil, a.ws, &completeness.UnavailableError{Lacks: []completeness.Lack{lost.Lack()}, Causes: lost.Failed}
 	}

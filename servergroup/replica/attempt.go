@@ -12,15 +12,14 @@ import (
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
-// judge tells what the error of an attempt, nil being none, says of the replica.
+// judge returns what the error of an attempt, or nil, says about the health of the replica.
 //
-// That the query's own time is over says nothing, however likely: who asks with short
-// timeouts would else take replicas away from all others. An attempt that is slow has
-// the replica probed.
+// The end of the query's own time counts for nothing: otherwise queries with short timeouts
+// would open the breakers for all others. A slow attempt makes health probe the replica instead.
 func judge(err error) (o health.Outcome, retryAfter time.Duration) {
 	var (
 		e       *transport.Error
-		refused refusedError
+		refused credentialsError
 	)
 	switch {
 	case err == nil, errors.As(err, &refused):
@@ -37,19 +36,19 @@ func judge(err error) (o health.Outcome, retryAfter time.Duration) {
 		return health.Failed, 0
 	case transport.ClassServer:
 		if e.ErrorType != "" {
-			return health.Fine, 0 // it is there, and says in the API's words what it cannot answer
+			return health.Fine, 0 // the server works: it refuses this query in the form of the API
 		}
 		switch e.Status {
 		case http.StatusUnauthorized, http.StatusForbidden, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 			return health.Failed, 0
 		}
-		return health.Fine, 0 // what fails with 500 may be this one query
+		return health.Fine, 0 // with 500, it may be this one query that fails
 	}
 	return health.Unknown, 0
 }
 
-// Attempt has a replica do something for a query. It ends no later than the group's
-// timeout. With regardless the replica's breaker does not decide.
+// Attempt runs f, which sends a request of a query to the replica, within the group's timeout.
+// It does not run f if the replica's breaker is open, unless with regardless.
 func (r *Replica) Attempt(ctx context.Context, regardless bool, f func(context.Context) error) error {
 	if !regardless && !r.Health.Usable() {
 		err := r.Health.Open()
@@ -66,16 +65,16 @@ func (r *Replica) Attempt(ctx context.Context, regardless bool, f func(context.C
 	defer release()
 	return r.Health.Do(ctx, regardless, func(ctx context.Context) error {
 		began := time.Now()
-		err := givenUp(query, r.asClient(ctx, guard.Call(func() error { return f(ctx) })))
+		err := givenUp(query, r.markRefused(ctx, guard.Call(func() error { return f(ctx) })))
 		r.failed(err)
 		r.Metrics.attempted(r, err, time.Since(began))
 		return err
 	})
 }
 
-// givenUp is the error of an attempt, which says nothing of the replica if the query
-// was not waiting for it any more: with the cause of that, which is another replica's
-// failure, say, the attempt has ended.
+// givenUp returns the error of an attempt. If the query had been canceled, so that it was not
+// waiting for the attempt any more, a transport error becomes one of ClassCanceled: it is not a
+// failure of the replica.
 func givenUp(query context.Context, err error) error {
 	var e *transport.Error
 	if !errors.Is(query.Err(), context.Canceled) || !errors.As(err, &e) || e.Class != transport.ClassTransport {

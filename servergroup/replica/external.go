@@ -11,19 +11,19 @@ import (
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
-// unknownLabelsError says why it cannot be told which external labels a backend
-// adds. It is no failure of the backend.
+// unknownLabelsError is the reason why the external labels of a server cannot be found out. It
+// is not a failure of the server.
 type unknownLabelsError struct{ why string }
 
 func (e *unknownLabelsError) Error() string { return e.why }
 
-// Unreadable tells a refusal, or an answer that nothing can be made of.
+// Unreadable reports whether an error is a refusal, or an answer of the wrong form.
 func Unreadable(err error) bool {
 	return transport.Refused(err) || transport.ClassOf(err) == transport.ClassContent
 }
 
-// readConfiguration reads the external labels of a backend's configuration, where
-// it is shown.
+// readConfiguration reads the external labels of a server's configuration. They stay nil if the
+// server does not show it.
 func (r *Replica) readConfiguration(ctx context.Context, p *Profile) error {
 	if !p.Dialect.ExternalLabels {
 		return nil
@@ -36,10 +36,9 @@ func (r *Replica) readConfiguration(ctx context.Context, p *Profile) error {
 	return nil
 }
 
-// findExternalLabels finds the labels that the backend's remote read adds to each
-// series. Its configuration tells; a sample series is only compared where that is
-// not shown, as a series may have labels of its own of the same names. The error
-// is an *unknownLabelsError if neither tells.
+// findExternalLabels finds the labels that the server's remote read adds to each series: by its
+// configuration, or if that is not shown, by one series. A series is less reliable, as it may
+// have labels of the same names itself. If neither works, the error is an *unknownLabelsError.
 func (r *Replica) findExternalLabels(ctx context.Context, p *Profile) (err error) {
 	switch {
 	case !p.Dialect.ExternalLabels:
@@ -52,8 +51,8 @@ func (r *Replica) findExternalLabels(ctx context.Context, p *Profile) (err error
 	return err
 }
 
-// configuredLabels reads global.external_labels of the backend's configuration. It
-// returns nil for an error only.
+// configuredLabels reads global.external_labels of the server's configuration. The result is
+// nil only with an error.
 func (r *Replica) configuredLabels(ctx context.Context) (map[string]string, error) {
 	var status struct {
 		YAML string `json:"yaml"`
@@ -75,7 +74,7 @@ func (r *Replica) configuredLabels(ctx context.Context) (map[string]string, erro
 	return cfg.Global.ExternalLabels, nil
 }
 
-// sampledLabels compares how the query API and remote read show one series.
+// sampledLabels returns the labels that one series has by remote read and not by the query API.
 func (r *Replica) sampledLabels(ctx context.Context, p *Profile) (map[string]string, error) {
 	now := r.now().UnixMilli()
 	const notShown = "the backend does not show its configuration, and "

@@ -11,8 +11,8 @@ import (
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
-// Metrics are those of requests to replicas. Their labels are what the configuration
-// and discovery name: the series of a replica go when it does.
+// Metrics count the requests to replicas, by group, region and URL. The series of a replica are
+// removed with it.
 type Metrics struct {
 	attempts    *prometheus.CounterVec
 	seconds     *prometheus.HistogramVec
@@ -47,19 +47,19 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, LabelNames),
 		bytes: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "oneprom_replica_fetched_bytes_total",
-			Help: "Bytes of replicas' answers that were held for queries, by how they were fetched.",
+			Help: "Bytes of responses of replicas that were held for queries, by transport.",
 		}, with("transport")),
 		samples: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "oneprom_replica_fetched_samples_total",
-			Help: "Samples in replicas' answers to queries, those between their steps included where whole chunks are fetched, by how they were fetched.",
+			Help: "Samples in responses of replicas to queries, by transport. Where whole chunks are fetched, samples between the steps are included.",
 		}, with("transport")),
 		extras: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "oneprom_replica_extra_attempts_total",
-			Help: "Attempts at a replica because another one was late (hedge) or had failed (retry).",
+			Help: "Requests sent to a replica because another one was late (hedge) or had failed (retry).",
 		}, with("reason")),
 		transitions: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "oneprom_replica_breaker_transitions_total",
-			Help: "Changes of the state of a replica's circuit breaker.",
+			Help: "State changes of the circuit breakers of replicas, by new state.",
 		}, with("to")),
 		Partial: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "oneprom_partial_answers_total",
@@ -67,16 +67,17 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, []string{"group", "region"}),
 		OverBudget: auto.NewCounter(prometheus.CounterOpts{
 			Name: "oneprom_queries_over_budget_total",
-			Help: "Queries that failed as they needed more bytes than --query.max-fetched-bytes.",
+			Help: "Queries that failed because they needed more bytes than --query.max-fetched-bytes.",
 		}),
 	}
 }
 
-// LabelValues are the values of replicaLabels.
+// LabelValues returns the values of LabelNames for a replica, after others.
 func LabelValues(r *Replica, more ...string) []string {
 	return append(more, r.group.Name, r.group.Region, r.URL())
 }
 
+// attempted counts an attempt, its outcome, and if it succeeded how long it took.
 func (m *Metrics) attempted(r *Replica, err error, took time.Duration) {
 	var open *health.OpenError
 	outcome := "success"
@@ -94,12 +95,13 @@ func (m *Metrics) attempted(r *Replica, err error, took time.Duration) {
 	}
 }
 
-// FetchedBytes counts the bytes of a replica's answers that are held for queries.
+// FetchedBytes returns the counter of the bytes of a replica's responses that are held for
+// queries.
 func (m *Metrics) FetchedBytes(r *Replica, by transport.Method) prometheus.Counter {
 	return m.bytes.WithLabelValues(LabelValues(r, string(by))...)
 }
 
-// CountSamples counts the samples of an answer of a replica.
+// CountSamples counts the samples of a response of a replica.
 func (m *Metrics) CountSamples(r *Replica, by transport.Method, list []transport.Series) {
 	samples := 0
 	for _, s := range list {
@@ -108,12 +110,13 @@ func (m *Metrics) CountSamples(r *Replica, by transport.Method, list []transport
 	m.samples.WithLabelValues(LabelValues(r, string(by))...).Add(float64(samples))
 }
 
-// CountExtra counts an attempt at a replica that another one caused: a "hedge" or a "retry".
+// CountExtra counts a request that was sent because another replica was late ("hedge") or had
+// failed ("retry").
 func (m *Metrics) CountExtra(r *Replica, reason string) {
 	m.extras.WithLabelValues(LabelValues(r, reason)...).Inc()
 }
 
-// forget drops the series of a replica.
+// forget removes the series of a replica.
 func (m *Metrics) forget(of prometheus.Labels) {
 	for _, vec := range []interface {
 		DeletePartialMatch(prometheus.Labels) int
@@ -122,7 +125,7 @@ func (m *Metrics) forget(of prometheus.Labels) {
 	}
 }
 
-// ForgetGroup drops the series of a group.
+// ForgetGroup removes the series of a group.
 func (m *Metrics) ForgetGroup(name string) {
 	m.Partial.DeletePartialMatch(prometheus.Labels{"group": name})
 }

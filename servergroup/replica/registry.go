@@ -15,10 +15,10 @@ import (
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
-// Registry makes replicas, and keeps what outlives a reload of the configuration: their
-// health, by group and URL, the request slots of regions, and the metrics.
+// Registry makes replicas, and keeps what outlives a reload of the configuration: the health of
+// replicas, the request slots of regions, and the metrics. It is safe for concurrent use.
 type Registry struct {
-	// Options are those that it was made with.
+	// Options are those of NewRegistry.
 	Options RegistryOptions
 	// Metrics count the requests to the replicas.
 	Metrics *Metrics
@@ -26,40 +26,41 @@ type Registry struct {
 	Extra health.Extra
 
 	mtx     sync.Mutex // guards the maps
-	known   map[healthKey]*health.Replica
+	health  map[replicaKey]*health.Replica
 	regions map[string]*health.Slots
 }
 
-// RegistryOptions are what all replicas have in common.
+// RegistryOptions are what all replicas of a registry have in common.
 type RegistryOptions struct {
 	Life   *lifetime.Lifetime // probes end with it
 	Logger *slog.Logger
-	Now    func() time.Time
-	// Features are the features of PromQL that are enabled here, by Prometheus' names.
+	Now    func() time.Time // the clock
+	// Features are the features of PromQL that are enabled in oneprom, by Prometheus' names.
 	Features []string
-	// RegionConcurrency is how many requests may be under way in one region; 0 is no bound.
+	// RegionConcurrency is the most requests to one region at a time; 0 is no limit.
 	RegionConcurrency int
 }
 
-type healthKey struct{ group, region, url string }
+type replicaKey struct{ group, region, url string }
 
 // NewRegistry returns a registry without replicas.
 func NewRegistry(o RegistryOptions, m *Metrics) *Registry {
-	return &Registry{Options: o, Metrics: m, known: map[healthKey]*health.Replica{}, regions: map[string]*health.Slots{}}
+	return &Registry{Options: o, Metrics: m, health: map[replicaKey]*health.Replica{}, regions: map[string]*health.Slots{}}
 }
 
-// Group is what a replica has of its group.
+// Group is what the replicas of a group have in common.
 type Group struct {
 	Config *config.Group
+	// Client sends their requests.
 	Client *http.Client
-	// Forwarding sends requests with a client's Authorization, where Client would send the
-	// group's own. Nil: it would not.
+	// Forwarding sends requests with the Authorization of a client, where Client would replace
+	// it by the group's own; nil if Client would not.
 	Forwarding *http.Client
 	Logger     *slog.Logger
 }
 
-// NewReplica makes a replica of a group. It has the health that the replicas before it with
-// the same URL had.
+// NewReplica returns a replica of a group. Replicas of one group, region and URL share their
+// health.
 func (h *Registry) NewReplica(g Group, e targets.Endpoint) *Replica {
 	cfg := g.Config
 	header := http.Header{}
@@ -93,23 +94,23 @@ func (h *Registry) NewReplica(g Group, e targets.Endpoint) *Replica {
 	return r
 }
 
-// register gives a replica its health, and the slots of its region.
+// register sets the health of a replica and the slots of its region.
 func (h *Registry) register(r *Replica) {
 	h.mtx.Lock()
 	defer h.mtx.Unlock()
-	key := keyOfHealth(r)
-	known, ok := h.known[key]
+	key := keyOf(r)
+	shared, ok := h.health[key]
 	if !ok {
-		known = health.NewReplica(health.Options{
+		shared = health.NewReplica(health.Options{
 			URL: r.URL(), Concurrency: r.group.MaxConcurrency, Judge: judge, Run: h.Options.Life.Run, Logger: r.logger,
 			Changed: func(to health.State) {
 				h.Metrics.transitions.WithLabelValues(string(to), key.group, key.region, key.url).Inc()
 			},
 		})
-		h.known[key] = known
+		h.health[key] = shared
 	}
-	known.SetProbe(r.Alive)
-	r.Health = known
+	shared.SetProbe(r.Alive)
+	r.Health = shared
 	if region := r.group.Region; region != "" {
 		if h.regions[region] == nil {
 			h.regions[region] = health.NewSlots(h.Options.RegionConcurrency)
@@ -118,29 +119,29 @@ func (h *Registry) register(r *Replica) {
 	}
 }
 
-func keyOfHealth(r *Replica) healthKey {
-	return healthKey{r.group.Name, r.group.Region, r.URL()}
+func keyOf(r *Replica) replicaKey {
+	return replicaKey{r.group.Name, r.group.Region, r.URL()}
 }
 
-// Len is how many replicas the health of is known.
+// Len returns the number of replicas whose health is kept.
 func (h *Registry) Len() int {
 	h.mtx.Lock()
 	defer h.mtx.Unlock()
-	return len(h.known)
+	return len(h.health)
 }
 
-// Keep forgets what is known of the replicas and of the regions that are not among these.
+// Keep drops health, slots and metrics of all other replicas and regions.
 func (h *Registry) Keep(replicas []*Replica, regions map[string]bool) {
-	there := map[healthKey]bool{}
+	inUse := map[replicaKey]bool{}
 	for _, r := range replicas {
-		there[keyOfHealth(r)] = true
+		inUse[keyOf(r)] = true
 	}
 	h.mtx.Lock()
 	defer h.mtx.Unlock()
-	for key, known := range h.known {
-		if !there[key] {
-			known.Close()
-			delete(h.known, key)
+	for key, unused := range h.health {
+		if !inUse[key] {
+			unused.Close()
+			delete(h.health, key)
 			h.Metrics.forget(prometheus.Labels{"group": key.group, "region": key.region, "replica": key.url})
 		}
 	}

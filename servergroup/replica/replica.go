@@ -1,6 +1,6 @@
-// Package replica is one server of a server group. Probing finds out what the server is and
-// how it is asked best (its Profile); an attempt sends it a request, unless its circuit breaker
-// is open. A Registry makes the replicas, and keeps what outlives a reload.
+// Package replica is one server of a server group: it probes what the server is, and sends it
+// requests unless its circuit breaker is open. Probing makes a Profile, which says how the
+// server is asked best. A Registry makes the replicas, and keeps what outlives a reload.
 package replica
 
 import (
@@ -21,7 +21,8 @@ import (
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
-// Replica is one endpoint of a group with what is known of it.
+// Replica is one server of a group, with the results of its probes. It is safe for concurrent
+// use.
 type Replica struct {
 	group    *config.Group
 	Endpoint targets.Endpoint
@@ -29,78 +30,79 @@ type Replica struct {
 	now      func() time.Time
 	life     *lifetime.Lifetime // probes end with it
 	logger   *slog.Logger
-	// features are those of PromQL that are enabled here.
-	features []string
-	Health   *health.Replica
-	region   *health.Slots // of the group's region; nil: it has none
-	Metrics  *Metrics
+	features []string // of PromQL that are enabled in oneprom, by Prometheus' names
+	// Health is its circuit breaker, its slots and the latency of its responses.
+	Health *health.Replica
+	region *health.Slots // of the group's region; nil if the group has none
+	// Metrics count the requests to all replicas.
+	Metrics *Metrics
 
-	mtx       sync.Mutex    // guards the fields below
-	probing   chan struct{} // closed when the probe under way has ended; nil if none is
-	inData    []string      // findings that the data showed after the last probe
-	profile   *Profile      // of the last probe that succeeded; nil if it is not believed any more
-	known     *Profile      // the last that there was, believed or not
-	probeErr  error         // of the last probe, nil if it succeeded
-	probedAt  time.Time     // end of the last probe
-	suspect   bool          // a request failed since the last probe
-	lastErr   error         // of the last failed request
-	lastErrAt time.Time
+	mtx          sync.Mutex    // guards the fields below
+	probing      chan struct{} // closed when the running probe has ended; nil if none is running
+	dataFindings []string      // what the data showed after the last probe
+	profile      *Profile      // of the last probe that succeeded; nil if it is not valid any more
+	lastProfile  *Profile      // of the last probe that succeeded, valid or not
+	probeErr     error         // of the last probe, nil if it succeeded
+	probedAt     time.Time     // end of the last probe
+	suspect      bool          // a request failed since the last probe
+	lastErr      error         // of the last failed request
+	lastErrAt    time.Time
 }
 
-// Offline returns a replica that is never asked, for explanations: only its URL is
-// known.
+// Offline returns a replica for explanations, which has a URL and must not be asked.
 func Offline(cfg *config.Group, base *url.URL) *Replica {
 	return &Replica{group: cfg, client: &transport.Client{Base: base}}
 }
 
-// Profile is what probing found out about a backend.
+// Profile is what a probe found out about a server.
 type Profile struct {
 	transport.Identity
 	Dialect transport.Dialect
-	// Client speaks the dialect.
+	// Client sends requests in the dialect.
 	Client *transport.Client
-	// Method is how samples are fetched; why says what was found otherwise.
-	Method transport.Method
-	why    string
-	// Local says why the backend is not asked to evaluate; "" if it is.
-	Local string
+	// Method is how samples are fetched. methodReason is why no better one is used; "" if
+	// there is none.
+	Method       transport.Method
+	methodReason string
+	// NoPushdown is the reason why the server is not asked to evaluate; "" if it may be asked.
+	NoPushdown string
 	// configured are the external labels of its configuration, nil if they are not
-	// known; external are those that its remote read adds.
+	// known; External are those that its remote read adds.
 	configured, External map[string]string
-	// findings are what is wrong with the group's configuration for this backend,
-	// doubts are those of them that make answers doubtful.
+	// findings are mistakes in the group's configuration that this server shows. Doubts are
+	// those of them that make its answers doubtful.
 	findings, Doubts []string
 }
 
 const (
-	// ProfileAge is how long a profile is believed.
+	// ProfileAge is how old a profile becomes before the replica is probed again.
 	ProfileAge = time.Minute
-	// ProbeRest is the time between two probes of a replica that fails.
-	ProbeRest = time.Second
+	// ProbeInterval is the shortest time between two probes of a replica that fails.
+	ProbeInterval = time.Second
 )
 
 // URL is the base URL of the replica, without credentials.
 func (r *Replica) URL() string { return r.client.URL() }
 
-// Now is the time of the registry's clock.
+// Now returns the time of the registry's clock.
 func (r *Replica) Now() time.Time { return r.now() }
 
-// Run runs f in the background, until the registry's life ends; false if it has ended.
+// Run runs f in the background, with a context that ends with the registry's lifetime. It
+// reports whether it did: it does not once that has ended.
 func (r *Replica) Run(f func(context.Context)) bool { return r.life.Run(f) }
 
-// Ready returns the profile of the replica. It probes if there is none, or if
-// requests have failed since; a profile that is merely old is refreshed in the
-// background by Set.
+// Ready returns the profile of the replica. It probes first if there is none, or if requests
+// have failed since. A profile that is merely old is renewed in the background, by Refresh.
 func (r *Replica) Ready(ctx context.Context) (*Profile, error) {
 	for {
 		r.mtx.Lock()
-		rested := r.now().Sub(r.probedAt) >= ProbeRest
-		if r.profile != nil && (!r.suspect || !rested) {
+		mayProbe := r.now().Sub(r.probedAt) >= ProbeInterval
+		if r.profile != nil && (!r.suspect || !mayProbe) {
 			p := r.profile
 			r.mtx.Unlock()
 			return p, nil
 		}
-		if r.profile == nil && r.probeErr != nil && !rested {
+		if r.profile == nil && r.probeErr != nil && !mayProbe {
 			err := r.probeErr
 			r.mtx.Unlock()
 			return nil, err
@@ -121,27 +123,27 @@ func (r *Replica) Ready(ctx context.Context) (*Profile, error) {
 	}
 }
 
-// Answered reports whether it has answered its last probe.
+// Answered reports whether the replica has answered its last probe.
 func (r *Replica) Answered() bool {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
 	return r.profile != nil && r.probeErr == nil
 }
 
-// AtHand returns the profile that ready would return without waiting, nil if there is
-// none.
-func (r *Replica) AtHand() *Profile {
+// CurrentProfile returns the profile that Ready would return without waiting; nil if Ready
+// would wait.
+func (r *Replica) CurrentProfile() *Profile {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
-	if r.suspect && r.now().Sub(r.probedAt) >= ProbeRest {
+	if r.suspect && r.now().Sub(r.probedAt) >= ProbeInterval {
 		return nil
 	}
 	return r.profile
 }
 
-// startProbe starts a probe unless one is under way. It goes on when the query
-// that needs it ends, as others may wait for it too, and ends with the Set. It
-// returns nil if that is closed. r.mtx is held.
+// startProbe starts a probe unless one is running, and returns a channel that is closed when it
+// has ended. The probe does not end with the query that needs it, as others may wait for it too,
+// but with the registry's lifetime; the channel is nil if that has ended. r.mtx is held.
 func (r *Replica) startProbe() chan struct{} {
 	if r.probing != nil {
 		return r.probing
@@ -154,7 +156,7 @@ func (r *Replica) startProbe() chan struct{} {
 		r.probed(p, err)
 		close(done)
 		if err == nil {
-			r.CheckData(ctx, p) // for which no query waits
+			r.CheckData(ctx, p) // no query waits for this
 		}
 	})
 	if !started {
@@ -164,39 +166,38 @@ func (r *Replica) startProbe() chan struct{} {
 	return done
 }
 
-// probed takes over what a probe found.
+// probed records the result of a probe.
 func (r *Replica) probed(p *Profile, err error) {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
-	r.tellPanic(err)
+	r.logPanic(err)
 	r.probing, r.probedAt, r.probeErr = nil, r.now(), err
 	if err == nil {
-		r.tellChange(r.known, p)
-		r.profile, r.known, r.suspect = p, p, false
+		r.logChange(r.lastProfile, p)
+		r.profile, r.lastProfile, r.suspect = p, p, false
 		return
 	}
 	r.lastErr, r.lastErrAt = err, r.probedAt
-	// One that only was to refresh what is known does not make it wrong: requests
-	// do not need the endpoints that it asks.
+	// If no request has failed, the profile stays valid: requests do not need the
+	// endpoints that probes ask.
 	if r.suspect {
 		r.profile = nil
 	}
 }
 
-// tellChange logs that the backend is not what it was before, and what is wrong
-// with it now.
-func (r *Replica) tellChange(before, now *Profile) {
+// logChange logs that another server answers at the URL, and the findings that are new.
+func (r *Replica) logChange(before, now *Profile) {
 	switch {
 	case before == nil:
 		before = &Profile{}
 	case before.Identity != now.Identity:
 		r.logger.Warn("a backend has changed", "url", r.URL(), "before", before.String(), "now", now.String())
 	}
-	r.tellNew(before.findings, now.findings)
+	r.logNewFindings(before.findings, now.findings)
 }
 
-// tellNew logs the findings that were not there before.
-func (r *Replica) tellNew(before, now []string) {
+// logNewFindings logs the findings of now that before does not have.
+func (r *Replica) logNewFindings(before, now []string) {
 	for _, f := range now {
 		if !slices.Contains(before, f) {
 			r.logger.Warn("finding", "url", r.URL(), "finding", f)
@@ -204,32 +205,33 @@ func (r *Replica) tellNew(before, now []string) {
 	}
 }
 
-// lookedAt takes over what the data showed, unless it could not be looked at.
-func (r *Replica) lookedAt(findings []string, err error) {
+// recordDataFindings records and logs what the data showed, unless err says that it could not be
+// read.
+func (r *Replica) recordDataFindings(findings []string, err error) {
 	if err != nil {
-		r.tellPanic(err)
+		r.logPanic(err)
 		return
 	}
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
-	r.tellNew(r.inData, findings)
-	r.inData = findings
+	r.logNewFindings(r.dataFindings, findings)
+	r.dataFindings = findings
 }
 
-// Misfits reports whether the data has shown the group's labels to be wrong.
-func (r *Replica) Misfits() bool {
+// HasDataFindings reports whether the data has shown that the group's labels are wrong.
+func (r *Replica) HasDataFindings() bool {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
-	return len(r.inData) > 0
+	return len(r.dataFindings) > 0
 }
 
-// Refresh probes if the last probe failed or is older than profileAge. The channel is closed
-// when the probe that is under way has ended; it is nil if none is.
+// Refresh starts a probe if the last one failed or is older than ProfileAge. The channel is
+// closed when the running probe has ended; it is nil if none is running.
 func (r *Replica) Refresh() <-chan struct{} {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
 	age := r.now().Sub(r.probedAt)
-	if age >= ProfileAge || r.probeErr != nil && age >= ProbeRest {
+	if age >= ProfileAge || r.probeErr != nil && age >= ProbeInterval {
 		return r.startProbe()
 	}
 	return r.probing
@@ -239,12 +241,12 @@ func (r *Replica) timeoutError() error {
 	return fmt.Errorf("no answer within the group's timeout of %s", r.group.Timeout)
 }
 
-// failed remembers a failed request. Failures that say that the backend may not
-// be what it was make the next request probe it.
+// failed records a failed request. After a failure that may mean that another server answers at
+// the URL, the next request probes it.
 func (r *Replica) failed(err error) {
-	r.tellPanic(err)
+	r.logPanic(err)
 	class := transport.ClassOf(err)
-	var refused refusedError
+	var refused credentialsError
 	if class == "" || class == transport.ClassCanceled || errors.As(err, &refused) {
 		return
 	}
@@ -257,21 +259,21 @@ func (r *Replica) failed(err error) {
 	}
 }
 
-// tellPanic logs an error that is a bug.
-func (r *Replica) tellPanic(err error) {
+// logPanic logs an error that is a bug.
+func (r *Replica) logPanic(err error) {
 	if bug, ok := errors.AsType[*guard.PanicError](err); ok {
 		r.logger.Error("what a replica answered made oneprom panic", "url", r.URL(), "panic", bug.Value, "stack", string(bug.Stack))
 	}
 }
 
-// Forget makes the next request probe at once.
+// Forget drops the profile, so that the next request probes at once.
 func (r *Replica) Forget() {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
 	r.profile, r.probeErr = nil, nil
 }
 
-// probe asks the backend what it is.
+// probe finds out the profile of the server.
 func (r *Replica) probe(ctx context.Context) (_ *Profile, err error) {
 	defer guard.Recover(&err)
 	p, err := r.identify(ctx)
@@ -284,15 +286,15 @@ func (r *Replica) probe(ctx context.Context) (_ *Profile, err error) {
 	if err := r.chooseMethod(ctx, p); err != nil {
 		return nil, err
 	}
-	if err := r.findEvaluates(ctx, p); err != nil {
+	if err := r.checkPushdown(ctx, p); err != nil {
 		return nil, err
 	}
-	r.compare(p)
+	r.compareLabels(p)
 	return p, nil
 }
 
-// identify finds out kind and version. A backend that does not tell them may still
-// be fine, one that cannot be reached is not.
+// identify finds out kind and version. It fails if the server cannot be reached, but not if the
+// server does not show its version.
 func (r *Replica) identify(ctx context.Context) (*Profile, error) {
 	p := &Profile{}
 	id, err := r.client.Identify(ctx)
@@ -323,15 +325,15 @@ func (r *Replica) chooseMethod(ctx context.Context, p *Profile) error {
 		if !Unreadable(err) {
 			return err
 		}
-		p.why = "no export API: " + err.Error()
+		p.methodReason = "no export API: " + err.Error()
 	}
 	if r.group.RemoteRead == config.RemoteReadNever {
-		p.why = "remote_read: never"
+		p.methodReason = "remote_read: never"
 		return nil
 	}
 	method, err := p.Client.ProbeRead(ctx)
 	if p.Dialect.RefusesPartialReads && transport.ClassOf(err) == transport.ClassServer {
-		method, err = transport.StreamedRead, nil // it has it, and something behind it is gone
+		method, err = transport.StreamedRead, nil // remote read works; a server behind this one is missing
 	}
 	if err != nil {
 		if r.group.RemoteRead == config.RemoteReadAlways {
@@ -339,7 +341,7 @@ func (r *Replica) chooseMethod(ctx context.Context, p *Profile) error {
 		}
 		var e *transport.Error
 		if transport.Refused(err) && errors.As(err, &e) && !p.Dialect.ReadOnly {
-			p.why = "no remote read: " + e.Err.Error()
+			p.methodReason = "no remote read: " + e.Err.Error()
 			return nil
 		}
 		return err
@@ -350,22 +352,22 @@ func (r *Replica) chooseMethod(ctx context.Context, p *Profile) error {
 	if !errors.As(err, &unknown) {
 		return err
 	}
-	// Series that keep an external label would not merge with their twins.
-	// Whoever insists on remote read says that there are none.
+	// Series that keep an external label would not be merged with those of other replicas.
+	// With remote_read: always, the user asserts that there are no external labels.
 	if r.group.RemoteRead != config.RemoteReadAlways {
-		p.Method, p.why = transport.QueryAPI, "external labels unknown: "+unknown.why
+		p.Method, p.methodReason = transport.QueryAPI, "external labels unknown: "+unknown.why
 	}
 	return nil
 }
 
-// Alive asks the replica the simplest query.
+// Alive fails if the replica does not answer the simplest query.
 func (r *Replica) Alive(ctx context.Context) (err error) {
 	defer guard.Recover(&err)
 	r.mtx.Lock()
-	known := r.known
+	p := r.lastProfile
 	r.mtx.Unlock()
-	if known != nil && known.Dialect.ReadOnly {
-		_, err := known.Client.ProbeRead(ctx)
+	if p != nil && p.Dialect.ReadOnly {
+		_, err := p.Client.ProbeRead(ctx)
 		return err
 	}
 	return r.client.Alive(ctx)

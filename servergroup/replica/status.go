@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Status is what is known of a replica.
+// Status describes a replica, as /api/v1/status/groups shows it.
 type Status struct {
 	URL string `json:"url"`
 	// Health is "up", "down" or "unknown" (not probed yet).
@@ -14,19 +14,18 @@ type Status struct {
 	Version string `json:"version,omitempty"`
 	// Breaker is the state of the circuit breaker: closed, half-open or open.
 	Breaker string `json:"breaker,omitempty"`
-	// Transport is how samples are fetched; TransportReason why not in a better
-	// way.
+	// Transport is how samples are fetched; TransportReason is why no better way is used.
 	Transport       string            `json:"transport,omitempty"`
 	TransportReason string            `json:"transportReason,omitempty"`
 	ExternalLabels  map[string]string `json:"externalLabels,omitempty"`
-	// Findings are what of the group's configuration does not fit the backend.
+	// Findings are mistakes in the group's configuration that the server has shown.
 	Findings      []string   `json:"findings,omitempty"`
 	LastProbe     *time.Time `json:"lastProbe,omitempty"`
 	LastError     string     `json:"lastError,omitempty"`
 	LastErrorTime *time.Time `json:"lastErrorTime,omitempty"`
 }
 
-// Status is what is known of the replica now.
+// Status returns the present status of the replica.
 func (r *Replica) Status() Status {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
@@ -38,9 +37,9 @@ func (r *Replica) Status() Status {
 	if p := r.profile; p != nil {
 		st.Health = "up"
 		st.Kind, st.Version = string(p.Kind), p.Version
-		st.Transport, st.TransportReason = string(p.Method), p.why
+		st.Transport, st.TransportReason = string(p.Method), p.methodReason
 		st.ExternalLabels = p.External
-		st.Findings = slices.Concat(p.findings, r.group.PublicFindings(r.inData))
+		st.Findings = slices.Concat(p.findings, r.group.PublicFindings(r.dataFindings))
 		if doubt := ClockDoubt(r.client); doubt != "" {
 			st.Findings = append(st.Findings, doubt)
 		}

@@ -1,5 +1,5 @@
-// Package request is what a request to oneprom wishes of the answers of server groups: one
-// value, which its context carries.
+// Package request has the options of one request to oneprom that server groups follow, as one value
+// that its context carries.
 package request
 
 import (
@@ -13,27 +13,26 @@ import (
 	"github.com/oneprom/oneprom/servergroup/config"
 )
 
-// Request is what a request to oneprom wishes of the answers of server groups. It is not
-// changed once it is in a context.
+// Request is the options of one request to oneprom. It is not changed once it is in a context.
 type Request struct {
 	// Partial overrides partial_response; "" leaves it to the configuration.
 	Partial config.PartialResponse
-	// Pushdown can switch pushdown off, but not on where the configuration says off.
+	// Pushdown can turn pushdown off, but not on where the configuration turns it off.
 	Pushdown config.Pushdown
-	// Restricted says that the request is shown those series only that satisfy all of
-	// Shown. Without any matcher it is shown no group at all.
+	// Restricted reports whether the request may see only series that satisfy all matchers of
+	// Shown. Without any matcher it sees no group at all.
 	Restricted bool
 	Shown      []*labels.Matcher
-	// Header are headers of the client, with canonical names. Each group passes those on
-	// to its replicas that its forward_headers name. Nil: the request is not of a client.
+	// Header is the headers of the client, with canonical names, of which each group sends its
+	// replicas those in its forward_headers; nil if oneprom itself makes the request.
 	Header http.Header
-	// Record receives what the answer lacks; nil: nobody asks for it.
+	// Record receives the gaps in the answer, unless it is nil.
 	Record *completeness.Record
 }
 
 type requestKey struct{}
 
-// From returns the request of a context. It is never nil.
+// From returns the request of a context, a zero one if there is none. It is never nil.
 func From(ctx context.Context) *Request {
 	if r, ok := ctx.Value(requestKey{}).(*Request); ok {
 		return r
@@ -48,14 +47,14 @@ func With(ctx context.Context, change func(*Request)) context.Context {
 	return context.WithValue(ctx, requestKey{}, &r)
 }
 
-// Alike reports whether two requests have the same answers from groups that pass no headers
-// on and have the same partial_response.
+// Alike reports whether two requests have the same answers from groups that forward no headers and
+// have the same partial_response.
 func (r *Request) Alike(o *Request) bool {
 	return r.Pushdown == o.Pushdown && r.Restricted == o.Restricted &&
 		slices.EqualFunc(r.Shown, o.Shown, func(a, b *labels.Matcher) bool { return a.String() == b.String() })
 }
 
-// PassesOnLike reports whether a group is passed the same headers of both requests.
+// PassesOnLike reports whether a group forwards the same headers for both requests.
 func (r *Request) PassesOnLike(o *Request, g *config.Group) bool {
 	return !slices.ContainsFunc(g.ForwardedHeaders(), func(name string) bool {
 		return !slices.Equal(r.Header[name], o.Header[name])

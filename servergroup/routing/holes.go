@@ -11,11 +11,11 @@ import (
 	"github.com/oneprom/oneprom/servergroup/config"
 )
 
-// window is a stretch of time (ms, inclusive).
+// window is a range of time (ms, inclusive).
 type window struct{ from, to int64 }
 
-// without returns what of the windows lies outside a time_range.
-func without(ws []window, r config.TimeRange, now time.Time) []window {
+// subtract returns the parts of windows that are outside a time_range.
+func subtract(ws []window, r config.TimeRange, now time.Time) []window {
 	lo, hi := r.Bounds(now)
 	var out []window
 	for _, w := range ws {
@@ -29,7 +29,7 @@ func without(ws []window, r config.TimeRange, now time.Time) []window {
 	return out
 }
 
-// A Hole is a window (ms, inclusive) that no group holds of the data of some groups.
+// A Hole is a window (ms, inclusive) in which no group holds the data of some groups.
 type Hole struct {
 	Groups   []string // their names, in the order of the configuration
 	From, To int64
@@ -44,12 +44,10 @@ func (h Hole) String() string {
 		strings.Join(names, ", "), config.FormatTime(h.From), config.FormatTime(h.To))
 }
 
-// Holes returns what nobody holds of [mint, maxt] (ms, inclusive), in the order of
-// time: for each of the groups asked, what neither its own time_range covers nor
-// that of one that may hold the same series. Among all groups: where one goes on
-// whose labels do not match what is selected, there is nothing more to be had.
-// Groups that miss the same window share a hole. What is later than now cannot be
-// missed yet.
+// Holes returns the windows of [mint, maxt] (ms, inclusive) that no group holds, in the order of
+// time. They are, for each of the groups that a selector admits, what neither its time_range nor
+// that of any of all groups that may hold the same series covers. Groups without the same window
+// share a hole. Times after now are no holes, as there are no samples yet.
 func Holes(admitted, all []*config.Group, mint, maxt int64, now time.Time) []Hole {
 	var out []Hole
 	asked := window{mint, min(maxt, now.UnixMilli())}
@@ -57,13 +55,13 @@ func Holes(admitted, all []*config.Group, mint, maxt int64, now time.Time) []Hol
 		return nil
 	}
 	for _, g := range admitted {
-		missing := without([]window{asked}, g.TimeRange, now)
+		missing := subtract([]window{asked}, g.TimeRange, now)
 		for _, h := range all {
 			if len(missing) == 0 {
 				break
 			}
 			if !Disjoint(g, h) {
-				missing = without(missing, h.TimeRange, now)
+				missing = subtract(missing, h.TimeRange, now)
 			}
 		}
 		for _, w := range missing {

@@ -7,8 +7,8 @@ import (
 	"github.com/oneprom/oneprom/servergroup/config"
 )
 
-// Disjoint reports whether two groups cannot hold a series of the same labels: an
-// injected label has another value in each.
+// Disjoint reports whether two groups cannot hold series with the same labels, because they inject
+// a label with different values.
 func Disjoint(a, b *config.Group) bool {
 	for name, v := range a.Labels {
 		if w, ok := b.Labels[name]; ok && v != w {
@@ -19,13 +19,13 @@ func Disjoint(a, b *config.Group) bool {
 }
 
 // DisjointSets divides groups into sets that share no series, each in the order of the
-// groups. It returns their places.
+// groups. It returns their indices.
 func DisjointSets(groups []*config.Group) [][]int {
 	set := make([]int, len(groups)) // of each group: the first group of its set
-	distinct := AllDisjoint(groups)
+	disjoint := AllDisjoint(groups)
 	for i := range groups {
 		set[i] = i
-		for j := 0; j < i && !distinct; j++ {
+		for j := 0; j < i && !disjoint; j++ {
 			if set[j] == set[i] || Disjoint(groups[j], groups[i]) {
 				continue
 			}
@@ -44,9 +44,8 @@ func DisjointSets(groups []*config.Group) [][]int {
 	return slices.DeleteFunc(members, func(m []int) bool { return len(m) == 0 })
 }
 
-// AllDisjoint reports whether all groups inject the same labels, and no two the same
-// values, so that any two are disjoint: as a rule they do, and a thousand need not be
-// compared with each other.
+// AllDisjoint reports whether all groups inject the same labels with different values, so that any
+// two are disjoint. This is the common case, and a thousand groups are then not compared in pairs.
 func AllDisjoint(groups []*config.Group) bool {
 	seen := make(map[string]bool, len(groups))
 	var names []string
@@ -74,7 +73,7 @@ func AllDisjoint(groups []*config.Group) bool {
 	return true
 }
 
-// CommonLabels are the labels that all of the groups inject with one value.
+// CommonLabels returns the labels that all groups inject with the same value.
 func CommonLabels(groups []*config.Group) map[string]string {
 	common := maps.Clone(groups[0].Labels)
 	for _, g := range groups[1:] {

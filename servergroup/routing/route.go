@@ -12,24 +12,24 @@ import (
 	"github.com/oneprom/oneprom/servergroup/labelmap"
 )
 
-// Route says whether a group is asked for a selector, for what, and if not, why.
+// Route is whether a group is asked for a selector, for what window, and if not, why.
 type Route struct {
 	Group, Region string
 	// Skipped is the reason why the group is not asked; "" if it is.
 	Skipped string
-	// MinT and MaxT (ms, inclusive) are what the group can have of the window.
+	// MinT and MaxT (ms, inclusive) are the part of the window that the group may hold.
 	MinT, MaxT int64
 
-	// Resolved are the matchers, as the group's labels leave them.
+	// Resolved is the matchers of the selector for the replicas of the group.
 	Resolved labelmap.Resolved
 }
 
-// To decides from the labels and the time_range of a group whether it is asked for
-// what matches in a window (ms, inclusive).
+// To returns the route of a selector and a window (ms, inclusive) to a group, by the group's labels
+// and time_range.
 func To(g *config.Group, ms []*labels.Matcher, mint, maxt int64, now time.Time) Route {
 	r := Route{Group: g.Name, Region: g.Region, Resolved: labelmap.Resolve(g, ms)}
-	if r.Resolved.None != "" {
-		r.Skipped = r.Resolved.None
+	if r.Resolved.Excluded != "" {
+		r.Skipped = r.Resolved.Excluded
 		return r
 	}
 	lo, hi := g.TimeRange.Bounds(now)

@@ -21,7 +21,7 @@ import (
 	"github.com/oneprom/oneprom/servergroup/view"
 )
 
-// exemplarSeries is one element of an answer of /api/v1/query_exemplars.
+// exemplarSeries is an element of a response of /api/v1/query_exemplars.
 type exemplarSeries struct {
 	SeriesLabels labels.Labels `json:"seriesLabels"`
 	Exemplars    []struct {
@@ -116,21 +116,21 @@ func uniqueExemplars(list []exemplar.Exemplar) []exemplar.Exemplar {
 	seen := map[string]bool{}
 	return slices.DeleteFunc(list, func(e exemplar.Exemplar) bool {
 		key := strconv.FormatFloat(e.Value, 'g', -1, 64) + e.Labels.String()
-		again := seen[key]
+		duplicate := seen[key]
 		seen[key] = true
-		return again
+		return duplicate
 	})
 }
 
-// Metadata is what targets tell of a metric.
+// Metadata is the metadata that targets have of a metric.
 type Metadata struct {
 	Type string `json:"type"`
 	Help string `json:"help"`
 	Unit string `json:"unit"`
 }
 
-// Metadata returns the distinct entries of each metric over all groups; metric
-// is "" for all metrics. A restricted request is told none.
+// Metadata returns the distinct entries of each metric in all groups; metric is "" for all metrics.
+// There are none for restricted requests.
 func (s Servers) Metadata(ctx context.Context, metric string) (map[string][]Metadata, annotations.Annotations, error) {
 	type entry struct {
 		metric string
@@ -140,7 +140,7 @@ func (s Servers) Metadata(ctx context.Context, metric string) (map[string][]Meta
 		return cmp.Or(strings.Compare(a.metric, b.metric), strings.Compare(a.Type, b.Type), strings.Compare(a.Help, b.Help), strings.Compare(a.Unit, b.Unit))
 	}
 	if s.view.Request.Restricted {
-		return map[string][]Metadata{}, nil, nil // it is not told whose it is
+		return map[string][]Metadata{}, nil, nil // metadata has no labels that would show whose it is
 	}
 	all := lookup.Lookup{MinT: math.MinInt64, MaxT: math.MaxInt64}
 	list, ws, err := lookup.Gather(ctx, s.view, all, compare, func(ctx context.Context, _ *view.RoutedGroup, c *transport.Client, tl transport.Lookup) ([]entry, []string, error) {

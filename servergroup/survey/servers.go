@@ -73,8 +73,8 @@ func (s Servers) Targets(ctx context.Context, state, pool string) (v1.TargetDisc
 	return s.shownTargets(views.JoinTargets(folded...)), ws, err
 }
 
-// TargetMetadata returns what the targets that match tell of a metric, or of all if it
-// is "": everything that some server tells, sorted.
+// TargetMetadata returns the metadata that the targets that match have of a metric, or of all
+// metrics if it is "", sorted and without duplicates.
 func (s Servers) TargetMetadata(ctx context.Context, ms []*labels.Matcher, metric string) ([]views.TargetMetadata, annotations.Annotations, error) {
 	groups, ws, err := surveyByLabels[[]views.TargetMetadata](ctx, s.view, "/api/v1/targets/metadata", ms, func(t *view.RoutedGroup) url.Values {
 		params := url.Values{}
@@ -113,26 +113,26 @@ func (s Servers) ScrapePools(ctx context.Context) ([]string, annotations.Annotat
 	return views.MergePools(lists...), ws, err
 }
 
-// OfScrapePool returns what one server tells of a scrape pool: the first that has one of
-// this name. A warning says which other groups have one that they tell something else of.
-// It is nil if nobody has it. path and params are those of the API.
+// OfScrapePool returns the answer about a scrape pool of the first server that has one of this
+// name; nil if there is none. There is a warning for each other group that has a different one.
+// path and params are those of the API.
 func (s Servers) OfScrapePool(ctx context.Context, path string, params url.Values) (map[string]json.RawMessage, annotations.Annotations, error) {
 	groups, ws, err := survey[map[string]json.RawMessage](ctx, s.view, "/api/v1"+path, nil, sending(params))
 	var first map[string]json.RawMessage
-	var of string
+	var owner string
 	for _, g := range groups {
 		switch {
 		case len(g.data) == 0:
 		case first == nil:
-			first, of = g.data[0], g.Config.Name
+			first, owner = g.data[0], g.Config.Name
 		case !maps.EqualFunc(first, g.data[0], func(a, b json.RawMessage) bool { return string(a) == string(b) }):
-			ws.Add(fmt.Errorf("server group %q has another scrape pool of this name than server group %q, which this is of", g.Config.Name, of))
+			ws.Add(fmt.Errorf("server group %q has another scrape pool of this name than server group %q, which this is of", g.Config.Name, owner))
 		}
 	}
 	return first, ws, err
 }
 
-// Alertmanagers returns those that the servers send alerts to.
+// Alertmanagers returns the Alertmanagers that the servers send alerts to.
 func (s Servers) Alertmanagers(ctx context.Context) (v1.AlertmanagerDiscovery, annotations.Annotations, error) {
 	groups, ws, err := survey[v1.AlertmanagerDiscovery](ctx, s.view, "/api/v1/alertmanagers", nil, sending(nil))
 	var all []v1.AlertmanagerDiscovery
@@ -143,8 +143,8 @@ func (s Servers) Alertmanagers(ctx context.Context) (v1.AlertmanagerDiscovery, a
 }
 
 // TSDBStatus returns the statistics of all servers' heads, merged as views.FoldTSDB and
-// views.JoinTSDB say. Of each list a server is asked for as many as `most`: a name that
-// is not among these is not counted there.
+// views.JoinTSDB say. Each server is asked for the first `most` elements of each list; others are
+// not counted.
 func (s Servers) TSDBStatus(ctx context.Context, most int) (views.TSDBStatus, annotations.Annotations, error) {
 	groups, ws, err := survey[views.TSDBStatus](ctx, s.view, "/api/v1/status/tsdb", nil, sending(url.Values{"limit": {strconv.Itoa(most)}}))
 	var folded []views.TSDBStatus
@@ -171,7 +171,7 @@ func (s Servers) TSDBBlocks(ctx context.Context) ([]tsdb.BlockMeta, annotations.
 	return views.MergeBlocks(lists...), ws, err
 }
 
-// Features returns, for each server that tells, which features it has, by category.
+// Features returns, for each server that lists them, which features it has, by category.
 func (s Servers) Features(ctx context.Context) ([]map[string]map[string]bool, annotations.Annotations, error) {
 	groups, ws, err := survey[map[string]map[string]bool](ctx, s.view, "/api/v1/features", nil, sending(nil))
 	var all []map[string]map[string]bool
@@ -181,8 +181,8 @@ func (s Servers) Features(ctx context.Context) ([]map[string]map[string]bool, an
 	return all, ws, err
 }
 
-// Notifications returns those of all servers, which their texts then name, in the order
-// of the configuration.
+// Notifications returns the notifications of all servers, in the order of the configuration. Their
+// texts begin with the group and the URL of the server.
 func (s Servers) Notifications(ctx context.Context) ([]notifications.Notification, annotations.Annotations, error) {
 	groups, ws, err := survey[[]notifications.Notification](ctx, s.view, "/api/v1/notifications", nil, sending(nil))
 	all := []notifications.Notification{}

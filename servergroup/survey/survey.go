@@ -1,5 +1,5 @@
-// Package survey asks the servers of the groups what they say of themselves: their rules,
-// targets, metadata and statistics. What they say is merged to what one server would say.
+// Package survey asks the servers of the groups about themselves: for their rules, targets,
+// metadata and statistics. It merges their answers to one, as one server would give it.
 package survey
 
 import (
@@ -18,23 +18,22 @@ import (
 	"github.com/oneprom/oneprom/servergroup/view"
 )
 
-// Servers are those of the groups of a view. They are asked what they say of themselves: their
-// rules, targets and statistics, which are merged to what one server would say.
+// Servers are the servers of the groups of a view.
 type Servers struct{ view *view.View }
 
 // Of returns the servers of a view.
 func Of(v *view.View) Servers { return Servers{v} }
 
-// statements are what the replicas of a group have told of themselves: those that have such a
-// thing, in the order of the configuration.
-type statements[T any] struct {
+// groupAnswers are the answers of the replicas of a group that have the endpoint, in the order of
+// the replicas.
+type groupAnswers[T any] struct {
 	*view.RoutedGroup
 	by   []*replica.Replica
 	data []T
 }
 
-// show returns the labels to show of what the group has.
-func (s statements[T]) show() func(labels.Labels) labels.Labels {
+// show returns a function that turns labels of the group's servers into those to show.
+func (s groupAnswers[T]) show() func(labels.Labels) labels.Labels {
 	rules := labelmap.NewRules(s.Config, nil)
 	return func(ls labels.Labels) labels.Labels {
 		shown, _ := rules.ApplyTo(ls)
@@ -42,22 +41,22 @@ func (s statements[T]) show() func(labels.Labels) labels.Labels {
 	}
 }
 
-// survey asks every replica of the groups that may have what matches for what a path of
-// the API says. A replica without it has told nothing, and nothing is missing; one that
-// fails is missing as it is from a lookup. But that all groups are missing is no error
-// unless an answer must not lack them: oneprom has rules and targets of its own to tell of.
+// survey asks every replica of the groups that may have series of ms for a path of the API. Nothing
+// is missing from the answer if a replica does not have the endpoint; a replica that fails is
+// missing as it is from a lookup. But it is no error if all groups are missing, unless an answer
+// must not be partial: oneprom has rules and targets of its own to show.
 //
-// A request that is shown some series only is told nothing: see surveyByLabels.
-func survey[T any](ctx context.Context, v *view.View, path string, ms []*labels.Matcher, params func(*view.RoutedGroup) url.Values) ([]statements[T], annotations.Annotations, error) {
+// The answer is empty for restricted requests, which must use surveyByLabels.
+func survey[T any](ctx context.Context, v *view.View, path string, ms []*labels.Matcher, params func(*view.RoutedGroup) url.Values) ([]groupAnswers[T], annotations.Annotations, error) {
 	if v.Request.Restricted {
 		return nil, nil, nil
 	}
 	return surveyByLabels[T](ctx, v, path, ms, params)
 }
 
-// surveyByLabels is survey for what has labels: who calls it leaves of the answer what the
-// view shows.
-func surveyByLabels[T any](ctx context.Context, v *view.View, path string, ms []*labels.Matcher, params func(*view.RoutedGroup) url.Values) ([]statements[T], annotations.Annotations, error) {
+// surveyByLabels is survey for answers with labels. Its caller must remove from the answer what the
+// view does not show (View.Shows).
+func surveyByLabels[T any](ctx context.Context, v *view.View, path string, ms []*labels.Matcher, params func(*view.RoutedGroup) url.Values) ([]groupAnswers[T], annotations.Annotations, error) {
 	ts := v.Route(ms, math.MinInt64, math.MaxInt64)
 	answers := make([][]*T, len(ts))
 	warnings := make([][][]string, len(ts))
@@ -71,11 +70,11 @@ func surveyByLabels[T any](ctx context.Context, v *view.View, path string, ms []
 			return err
 		}
 		data := new(T)
-		has, ws, err := v.ClientOf(t.Config, p).GetOptional(ctx, path, params(t), v.Budget.Charge, data)
-		if has {
+		supported, ws, err := v.ClientOf(t.Config, p).GetOptional(ctx, path, params(t), v.Budget.Charge, data)
+		if supported {
 			answers[i][j], warnings[i][j] = data, ws
 		}
-		return aside(err)
+		return unrelated(err)
 	})
 	if err == nil {
 		err = completeness.Ended(ctx, outcomes)
@@ -92,9 +91,9 @@ func surveyByLabels[T any](ctx context.Context, v *view.View, path string, ms []
 	if err != nil && completeness.AnyStrict(outcomes) {
 		return nil, ws, err
 	}
-	var all []statements[T]
+	var all []groupAnswers[T]
 	for i := range ts {
-		one := statements[T]{RoutedGroup: &ts[i]}
+		one := groupAnswers[T]{RoutedGroup: &ts[i]}
 		for j, data := range answers[i] {
 			if data != nil {
 				one.by, one.data = append(one.by, ts[i].Replicas[j]), append(one.data, *data)
@@ -111,23 +110,22 @@ func surveyByLabels[T any](ctx context.Context, v *view.View, path string, ms []
 	return all, ws, nil
 }
 
-// asideError is a failure that says nothing of whether a replica answers queries.
-type asideError struct{ text string }
+// unrelatedError is a failure that does not show whether a replica answers queries.
+type unrelatedError struct{ text string }
 
-func (e asideError) Error() string { return e.text }
+func (e unrelatedError) Error() string { return e.text }
 
-// aside keeps a replica's health out of what it answers to a survey: who may not see its
-// targets, or cannot read them, may still have its series. That it does not answer at all,
-// or has too much to do, is another matter.
-func aside(err error) error {
+// unrelated makes a failure count not as one of the replica: its series may be readable where its
+// targets are not. Failures to answer at all, or because of load, still count.
+func unrelated(err error) error {
 	switch transport.ClassOf(err) {
 	case "", transport.ClassTransport, transport.ClassLoad, transport.ClassCanceled:
 		return err
 	}
-	return asideError{err.Error()}
+	return unrelatedError{err.Error()}
 }
 
-// sending are the parameters of a survey that asks all replicas the same.
+// sending returns the parameters of a survey that asks all replicas with the same ones.
 func sending(params url.Values) func(*view.RoutedGroup) url.Values {
 	return func(*view.RoutedGroup) url.Values { return params }
 }

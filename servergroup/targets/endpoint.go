@@ -1,6 +1,5 @@
-// Package targets makes endpoints of what service discovery and static_configs tell, by
-// relabeling, as Prometheus makes targets to scrape of it, and divides them into the shards
-// that `group_by` makes groups of.
+// Package targets turns the targets of service discovery and static_configs into endpoints, by
+// relabeling, and divides these into shards, each of which becomes a group (`group_by`).
 package targets
 
 import (
@@ -25,18 +24,17 @@ import (
 // scheme and __param_<name> the first value of a parameter in query_params.
 const pathPrefixLabel = "__path_prefix__"
 
-// An Endpoint is a target after relabeling: what a replica is made of.
+// An Endpoint is a target after relabeling. It becomes a replica.
 type Endpoint struct {
 	URL    *url.URL
 	Params url.Values // of each request
 	Labels labels.Labels
 }
 
-// Key is the same for two endpoints that are asked for the same: URL and parameters in one
-// spelling.
+// Key identifies the URL and the parameters of an endpoint, whatever their spelling.
 func (e Endpoint) Key() string { return spelling(e.URL) + "?" + e.Params.Encode() }
 
-// spelling is a URL in one spelling, so that URLs can be compared.
+// spelling returns a URL in its canonical spelling, so that URLs can be compared.
 func spelling(u *url.URL) string {
 	one := *u
 	one.Host = strings.ToLower(one.Host)
@@ -44,7 +42,7 @@ func spelling(u *url.URL) string {
 	return one.String()
 }
 
-// relabeled makes an endpoint of a target. It returns nil if relabeling drops it.
+// relabeled turns a target into an endpoint. It returns nil if relabeling drops the target.
 func relabeled(c *config.Group, tg *targetgroup.Group, t model.LabelSet) (*Endpoint, error) {
 	b := labels.NewBuilder(labels.EmptyLabels())
 	b.Set(model.SchemeLabel, c.Scheme)
@@ -80,7 +78,7 @@ func relabeled(c *config.Group, tg *targetgroup.Group, t model.LabelSet) (*Endpo
 	return &Endpoint{URL: u, Params: params, Labels: b.Labels()}, nil
 }
 
-// paramsOf are query_params with what the labels of a target say of them.
+// paramsOf returns query_params, changed by the __param_ labels of a target.
 func paramsOf(c *config.Group, ls labels.Labels) (url.Values, error) {
 	params := url.Values{}
 	for name, values := range c.QueryParams {
@@ -90,9 +88,9 @@ func paramsOf(c *config.Group, ls labels.Labels) (url.Values, error) {
 	}
 	var err error
 	ls.Range(func(l labels.Label) {
-		name, is := strings.CutPrefix(l.Name, model.ParamLabelPrefix)
+		name, ok := strings.CutPrefix(l.Name, model.ParamLabelPrefix)
 		switch {
-		case !is:
+		case !ok:
 		case slices.Contains(config.ReservedParams, name):
 			err = fmt.Errorf("label %s: requests set this parameter themselves", l.Name)
 		case len(params[name]) > 0:
@@ -104,7 +102,7 @@ func paramsOf(c *config.Group, ls labels.Labels) (url.Values, error) {
 	return params, err
 }
 
-// targetURL returns the URL below which the API of a target lies.
+// targetURL returns the base URL of the API of a target.
 func targetURL(scheme, address, path string) (*url.URL, error) {
 	if err := validateAddress(address); err != nil {
 		return nil, err
@@ -143,8 +141,8 @@ func validateAddress(address string) error {
 	return nil
 }
 
-// unusedLabels returns the labels of an endpoint that mean nothing: they neither tell replicas
-// nor groups apart, nor say what `labels` says.
+// unusedLabels returns the labels of an endpoint that have no effect: they are neither in
+// replica_labels nor in group_by, and do not repeat one of the group's labels.
 func unusedLabels(c *config.Group, e *Endpoint) []string {
 	var names []string
 	e.Labels.Range(func(l labels.Label) {
@@ -155,7 +153,7 @@ func unusedLabels(c *config.Group, e *Endpoint) []string {
 	return names
 }
 
-// groupValues are the values that an endpoint has of the labels of group_by.
+// groupValues returns the values of an endpoint's group_by labels.
 func groupValues(c *config.Group, e *Endpoint) ([]string, error) {
 	values := make([]string, len(c.GroupBy))
 	for i, name := range c.GroupBy {
@@ -174,30 +172,30 @@ func groupValues(c *config.Group, e *Endpoint) ([]string, error) {
 // warnings and headers carry.
 const maxGroupValue = 256
 
-// Validate checks relabel_configs, and what it makes of the targets that the
-// configuration names itself. Its error joins a *config.FieldError for each problem found.
-// It tells relabel_configs which names labels may have: they are not to be used before.
+// Validate checks relabel_configs, and their result for the targets of static_configs. Its error
+// joins a *config.FieldError for each problem. It must be called before relabel_configs are used,
+// as it sets which label names they allow.
 func Validate(c *config.Group) error {
 	errs := validateRelabeling(c)
 	if len(errs) > 0 {
 		return errors.Join(errs...)
 	}
-	told := *c // what is wrong with the group is not wrong with each target
-	if told.Scheme != "https" {
-		told.Scheme = "http"
+	checked := *c // without mistakes of the group, which are not reported for each target
+	if checked.Scheme != "https" {
+		checked.Scheme = "http"
 	}
-	if config.PathProblem(told.PathPrefix) != "" {
-		told.PathPrefix = ""
+	if config.PathProblem(checked.PathPrefix) != "" {
+		checked.PathPrefix = ""
 	}
-	told.QueryParams = maps.Clone(c.QueryParams)
+	checked.QueryParams = maps.Clone(c.QueryParams)
 	for _, name := range config.ReservedParams {
-		delete(told.QueryParams, name)
+		delete(checked.QueryParams, name)
 	}
 	eachStaticGroup(c, func(i int, tg *targetgroup.Group) {
 		var unused []string
 		for j, t := range tg.Targets {
 			path := []any{"static_configs", i, "targets", j}
-			e, err := relabeled(&told, tg, t)
+			e, err := relabeled(&checked, tg, t)
 			switch {
 			case err != nil:
 				errs.Add(err.Error(), path...)
@@ -224,7 +222,7 @@ func Validate(c *config.Group) error {
 	return errors.Join(errs...)
 }
 
-// otherLabels says what to do about labels of targets that mean nothing.
+// otherLabels is the advice about labels of targets that have no effect.
 const otherLabels = "labels of the whole group belong under its `labels`"
 
 func validateRelabeling(c *config.Group) config.FieldErrors {
@@ -239,6 +237,7 @@ func validateRelabeling(c *config.Group) config.FieldErrors {
 	return errs
 }
 
+// eachStaticGroup calls f for each element of static_configs.
 func eachStaticGroup(c *config.Group, f func(i int, tg *targetgroup.Group)) {
 	i := 0
 	for _, sd := range c.ServiceDiscoveryConfigs {
@@ -250,10 +249,10 @@ func eachStaticGroup(c *config.Group, f func(i int, tg *targetgroup.Group)) {
 	}
 }
 
-// Discovers reports whether targets are told by a discovery that may change them.
+// Discovers reports whether the targets of a group may change without a reload.
 func Discovers(c *config.Group) bool { return len(Dynamic(c)) > 0 }
 
-// Dynamic returns the kinds of discovery whose targets may change.
+// Dynamic returns the service discoveries whose targets may change.
 func Dynamic(c *config.Group) discovery.Configs {
 	return slices.DeleteFunc(slices.Clone(c.ServiceDiscoveryConfigs), func(sd discovery.Config) bool {
 		_, static := sd.(discovery.StaticConfig)
@@ -261,20 +260,20 @@ func Dynamic(c *config.Group) discovery.Configs {
 	})
 }
 
-// Static are the target groups of static_configs.
+// Static returns the target groups of static_configs.
 func Static(c *config.Group) []*targetgroup.Group {
 	var all []*targetgroup.Group
 	eachStaticGroup(c, func(_ int, tg *targetgroup.Group) { all = append(all, tg) })
 	return all
 }
 
-// A StaticTarget is a target that the configuration names itself.
+// A StaticTarget is a target of static_configs.
 type StaticTarget struct {
-	// URL is in one spelling, so that URLs can be compared.
+	// URL is in its canonical spelling, so that URLs can be compared.
 	URL string
-	// Params are those of its requests, which may be secret.
+	// Params are the encoded parameters of its requests, which may be secret.
 	Params string
-	// Path leads to it from the group.
+	// Path is its place in the configuration of the group.
 	Path config.Path
 }
 

@@ -14,8 +14,7 @@ import (
 	"github.com/oneprom/oneprom/servergroup/config"
 )
 
-// A Shard is the targets that make one group: those for which the labels of group_by
-// have the same values.
+// A Shard is the targets of one group: those whose group_by labels have the same values.
 type Shard struct {
 	Values    []string // in the order of group_by
 	Endpoints []Endpoint
@@ -24,7 +23,7 @@ type Shard struct {
 // Shards relabels targets and divides them. Without group_by, there is always one shard.
 // The findings say which targets and labels are not used.
 func Shards(c *config.Group, tgs []*targetgroup.Group) ([]Shard, []string) {
-	var found targetFindings
+	var problems targetFindings
 	var list []Shard
 	byName := map[string]int{}
 	if len(c.GroupBy) == 0 {
@@ -35,24 +34,24 @@ func Shards(c *config.Group, tgs []*targetgroup.Group) ([]Shard, []string) {
 		for _, t := range tg.Targets {
 			e, err := relabeled(c, tg, t)
 			if err != nil {
-				found.add(err.Error() + "; it is left out")
+				problems.add(err.Error() + "; it is left out")
 				continue
 			}
 			if e == nil {
 				continue
 			}
 			for _, name := range unusedLabels(c, e) {
-				found.add(fmt.Sprintf("label %q of discovered targets is not used: %s", name, otherLabels))
+				problems.add(fmt.Sprintf("label %q of discovered targets is not used: %s", name, otherLabels))
 			}
 			values, err := groupValues(c, e)
 			if err != nil {
-				found.add(fmt.Sprintf("target %s %s; it is left out", e.URL.Redacted(), err))
+				problems.add(fmt.Sprintf("target %s %s; it is left out", e.URL.Redacted(), err))
 				continue
 			}
 			name := NameOf(c, values)
 			if first, ok := seen[e.Key()]; ok {
 				if first != name {
-					found.add(fmt.Sprintf("target %s is in group %q and in %q; the second one does without it", e.URL.Redacted(), first, name))
+					problems.add(fmt.Sprintf("target %s is in group %q and in %q; the second one does without it", e.URL.Redacted(), first, name))
 				}
 				continue
 			}
@@ -67,17 +66,17 @@ func Shards(c *config.Group, tgs []*targetgroup.Group) ([]Shard, []string) {
 		}
 	}
 	slices.SortFunc(list, func(a, b Shard) int { return slices.Compare(a.Values, b.Values) })
-	return list, found.list()
+	return list, problems.list()
 }
 
-// Limit returns at most group_limit shards, rather those of groups whose names are known,
-// and reports whether that is all of them.
-func Limit(c *config.Group, list []Shard, known func(name string) bool) ([]Shard, bool) {
+// Limit returns at most group_limit shards, and reports whether these are all. It prefers those of
+// groups for whose names exists is true.
+func Limit(c *config.Group, list []Shard, exists func(name string) bool) ([]Shard, bool) {
 	if len(c.GroupBy) == 0 || len(list) <= c.GroupLimit {
 		return list, true
 	}
 	isNew := func(s Shard) int {
-		if known(NameOf(c, s.Values)) {
+		if exists(NameOf(c, s.Values)) {
 			return 0
 		}
 		return 1
@@ -88,7 +87,7 @@ func Limit(c *config.Group, list []Shard, known func(name string) bool) ([]Shard
 	return list, false
 }
 
-// GroupOf is the configuration of the group for some values of the labels of group_by.
+// GroupOf returns the configuration of the group for values of the group_by labels.
 func GroupOf(c *config.Group, values []string) config.Group {
 	if len(values) == 0 {
 		return *c
@@ -105,9 +104,9 @@ func GroupOf(c *config.Group, values []string) config.Group {
 	return one
 }
 
-// NameOf is the name of the group for some values of the labels of group_by, as in
-// `shards/3`. No two groups have the same one: what could be taken for another name, or
-// cannot be printed, is escaped as in a URL.
+// NameOf returns the name of the group for values of the group_by labels, such as `shards/3`.
+// Values have different names: slashes, percent signs and what cannot be printed are escaped as
+// in a URL.
 func NameOf(c *config.Group, values []string) string {
 	var b strings.Builder
 	b.WriteString(c.Name)
@@ -128,19 +127,18 @@ func NameOf(c *config.Group, values []string) string {
 	return b.String()
 }
 
-// Makes reports whether a name is one of those that group_by gives to the groups that it
-// makes.
+// Makes reports whether a name may be that of a group that group_by makes.
 func Makes(c *config.Group, name string) bool {
 	return len(c.GroupBy) > 0 && strings.HasPrefix(name, c.Name+"/")
 }
 
-// targetFindings are what is wrong with targets, each text once.
+// targetFindings collects what is wrong with targets, each text once.
 type targetFindings struct {
 	seen map[string]bool
 	more int
 }
 
-// mostTargetFindings bounds them, as discovery may tell of any number of targets.
+// mostTargetFindings is the most texts, as discovery may find any number of targets.
 const mostTargetFindings = 20
 
 func (f *targetFindings) add(text string) {

@@ -15,8 +15,8 @@ func compareSeries(a, b Series) int {
 	return strings.Compare(a.Replica, b.Replica)
 }
 
-// Arrange sorts the series of one replica by labels; most backends have done so.
-// The same series twice is an error: what the backend means by it is not known.
+// Arrange sorts the series of the replica at a URL by labels; most backends have done so. It fails
+// if a series is there twice, as that has no defined meaning.
 func Arrange(url string, list []Series) ([]Series, error) {
 	if !slices.IsSortedFunc(list, compareSeries) {
 		slices.SortFunc(list, compareSeries)

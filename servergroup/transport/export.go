@@ -63,7 +63,7 @@ func (c *Client) export(ctx context.Context, r Request) ([]Series, error) {
 
 // ProbeExport requests series that do not exist by the export API.
 func (c *Client) ProbeExport(ctx context.Context) error {
-	_, err := c.export(ctx, nothing())
+	_, err := c.export(ctx, matchNothing())
 	return err
 }
 

@@ -12,7 +12,7 @@ import (
 	"github.com/oneprom/oneprom/dedup"
 )
 
-// Request says which samples of a replica are wanted.
+// Request is the samples that are wanted of a replica.
 type Request struct {
 	// Matchers are on labels that the backend has: not on injected ones.
 	Matchers []*labels.Matcher
@@ -21,9 +21,9 @@ type Request struct {
 	// Steps, if not nil, are the only instants at which the selector is evaluated, as an
 	// instant vector: the query API then fetches less. Other methods ignore it.
 	Steps *Steps
-	// Alone reports whether no other replica is asked for these series: then only the samples
+	// SoleReplica reports whether no other replica is asked for these series: then only the samples
 	// that the steps see are needed.
-	Alone bool
+	SoleReplica bool
 	// Labels turns the labels of a series as the backend has them into those that oneprom
 	// shows. The argument is only valid during the call, and its names are not necessarily
 	// sorted. The second result, the values of the replica labels, distinguishes series that
@@ -37,8 +37,8 @@ type Request struct {
 	Warn, Inform func(text string)
 }
 
-// nothing is the request of a probe, whose matchers no series has.
-func nothing() Request {
+// matchNothing returns the request of a probe, whose matchers no series has.
+func matchNothing() Request {
 	none := labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "oneprom_probe")
 	return Request{
 		Matchers: []*labels.Matcher{none}, MaxT: 1,
@@ -79,9 +79,9 @@ const (
 func (c *Client) Fetch(ctx context.Context, m Method, r Request) ([]Series, error) {
 	switch m {
 	case StreamedRead, SamplesRead:
-		return inPieces(ctx, r, func(ctx context.Context, r Request) ([]Series, error) { return c.read(ctx, m, r) })
+		return inHalves(ctx, r, func(ctx context.Context, r Request) ([]Series, error) { return c.read(ctx, m, r) })
 	case ExportAPI:
-		return inPieces(ctx, r, c.export)
+		return inHalves(ctx, r, c.export)
 	case QueryAPI:
 		return c.query(ctx, r)
 	}

@@ -40,7 +40,7 @@ func (c *Client) query(ctx context.Context, r Request) ([]Series, error) {
 		return c.queryRaw(ctx, r)
 	case r.Steps.End < r.Steps.Start:
 		return nil, nil // a subquery shorter than its step may have no steps
-	case r.Alone && nameOf(r.Matchers) != "":
+	case r.SoleReplica && nameOf(r.Matchers) != "":
 		list, err = c.querySteps(ctx, r)
 	default:
 		list, err = c.queryBoth(ctx, r)
@@ -67,10 +67,10 @@ func nameOf(ms []*labels.Matcher) string {
 
 // queryRaw fetches `selector[window]`: every sample except stale markers.
 func (c *Client) queryRaw(ctx context.Context, r Request) ([]Series, error) {
-	return inPieces(ctx, r, c.queryRawPiece)
+	return inHalves(ctx, r, c.queryRawOnce)
 }
 
-func (c *Client) queryRawPiece(ctx context.Context, r Request) ([]Series, error) {
+func (c *Client) queryRawOnce(ctx context.Context, r Request) ([]Series, error) {
 	form := url.Values{
 		"query": {fmt.Sprintf("%s[%dms]", c.selector(r.Matchers), r.MaxT-r.MinT+1)},
 		"time":  {formatTime(r.MaxT)},
@@ -263,7 +263,7 @@ func (c *Client) queryRange(ctx context.Context, expr func(offset int64) string,
 	err := error(nil)
 	if st.Count() <= maxPoints {
 		var list []Series
-		if list, err = c.rangePiece(ctx, expr, r); !tooMuch(err) || st.Count() == 1 {
+		if list, err = c.queryRangeOnce(ctx, expr, r); !tooMuch(err) || st.Count() == 1 {
 			return list, err
 		}
 	}
@@ -272,7 +272,7 @@ func (c *Client) queryRange(ctx context.Context, expr func(offset int64) string,
 	late.Start = early.End + st.Step
 	first, second := r, r
 	first.Steps, second.Steps = &early, &late
-	return joined(ctx, first, second, func(ctx context.Context, r Request) ([]Series, error) {
+	return join(ctx, first, second, func(ctx context.Context, r Request) ([]Series, error) {
 		return c.queryRange(ctx, expr, r)
 	})
 }
@@ -287,10 +287,10 @@ func (c *Client) selectorExpr(r Request) func(offset int64) string {
 	}
 }
 
-// rangePiece makes one request. Front ends align start and end to multiples of the step, and
+// queryRangeOnce makes one request. Front ends align start and end to multiples of the step, and
 // some cut them to seconds: if there may be one, the request is aligned already, and an offset
 // of the selector makes up for it.
-func (c *Client) rangePiece(ctx context.Context, expr func(offset int64) string, r Request) ([]Series, error) {
+func (c *Client) queryRangeOnce(ctx context.Context, expr func(offset int64) string, r Request) ([]Series, error) {
 	st, offset := *r.Steps, int64(0)
 	if c.dialect.Fronted {
 		if st.Count() == 1 {

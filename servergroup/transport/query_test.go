@@ -113,7 +113,7 @@ func TestQuery_StepsAreSplitBelowTheLimitOfPoints(t *testing.T) {
 		_, _ = io.WriteString(w, emptyMatrix)
 	})
 	steps := &Steps{Start: -500, End: 24_999_500, Step: 1000, Lookback: 300_000}
-	_, err := c.Fetch(t.Context(), QueryAPI, request(t, Request{MinT: -300_000, MaxT: 24_999_500, Steps: steps, Alone: true}))
+	_, err := c.Fetch(t.Context(), QueryAPI, request(t, Request{MinT: -300_000, MaxT: 24_999_500, Steps: steps, SoleReplica: true}))
 	require.NoError(t, err)
 	require.Equal(t, []string{
 		"-0.500 6249.500 1.000 300.000", "6250.500 12499.500 1.000 300.000", "12500.500 18749.500 1.000 300.000", "18750.500 24999.500 1.000 300.000",
@@ -125,7 +125,7 @@ func TestQuery_NoStepIsAskedNothing(t *testing.T) {
 	c := served(t, func(_ http.ResponseWriter, r *http.Request) { t.Errorf("asked for %s", r.URL) })
 	for _, alone := range []bool{true, false} {
 		steps := &Steps{Start: 90_000, End: 60_000, Step: 90_000, Lookback: 300_000}
-		got, err := c.Fetch(t.Context(), QueryAPI, request(t, Request{MaxT: 60_000, Steps: steps, Alone: alone}))
+		got, err := c.Fetch(t.Context(), QueryAPI, request(t, Request{MaxT: 60_000, Steps: steps, SoleReplica: alone}))
 		require.NoError(t, err)
 		require.Empty(t, got)
 	}

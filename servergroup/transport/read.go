@@ -73,7 +73,7 @@ func isStream(resp *http.Response) bool {
 // ProbeRead requests series that do not exist by remote read, and returns the method by
 // which the backend responds.
 func (c *Client) ProbeRead(ctx context.Context) (Method, error) {
-	resp, err := c.sendRead(ctx, StreamedRead, nothing())
+	resp, err := c.sendRead(ctx, StreamedRead, matchNothing())
 	if err != nil {
 		return "", err
 	}

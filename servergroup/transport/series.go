@@ -92,7 +92,7 @@ func (c *Client) Exemplars(ctx context.Context, query string, l Lookup, data any
 	form := url.Values{"query": {query}}
 	c.window(l, form)
 	warnings, err := c.formText(ctx, "/api/v1/query_exemplars", form, l.Charge, data)
-	if without(err) {
+	if unsupported(err) {
 		err = nil
 	}
 	return warnings, err

@@ -10,30 +10,30 @@ import (
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
-// source is what one replica has of a selection.
+// source is the series of a selection that one replica has.
 type source struct {
-	origin
-	series []transport.Series // sorted
+	provenance
+	series []transport.Series // sorted by labels
 }
 
-// origin is where samples come from.
-type origin struct {
-	from    *RoutedGroup
+// provenance is the replica that samples come from.
+type provenance struct {
+	group   *RoutedGroup
 	profile *replica.Profile
 }
 
-// assemble makes one list of series of those of the replicas, which are in order
-// of preference and none of them empty. Equal labels are one series, whichever groups they come from.
-// broken is told of runs that cannot be decoded while others can, audit of every
-// series before it is made, unless it is nil.
-func assemble(sources []source, mint, maxt int64, broken func(error), audit func(labels.Labels, []dedup.Run, []origin)) []*dedup.Series {
+// assemble unites the series of replicas to one list, sorted by labels. The sources are in order
+// of preference, and none of them is empty. Equal labels make one series, even from different
+// groups. broken is called with the error of a run that cannot be decoded while others can;
+// audit, unless it is nil, is called for every series before it is made.
+func assemble(sources []source, mint, maxt int64, broken func(error), audit func(labels.Labels, []dedup.Run, []provenance)) []*dedup.Series {
 	sources = slices.Clone(sources)
 	longest := 0
 	for _, s := range sources {
 		longest = max(longest, len(s.series))
 	}
 	out := make([]*dedup.Series, 0, longest)
-	var from []origin
+	var from []provenance
 	for len(sources) > 0 {
 		first := sources[0].series[0].Labels
 		for _, s := range sources[1:] {
@@ -46,7 +46,7 @@ func assemble(sources []source, mint, maxt int64, broken func(error), audit func
 		empty := false
 		for i, s := range sources {
 			for len(s.series) > 0 && labels.Equal(s.series[0].Labels, first) {
-				runs, from = append(runs, s.series[0].Run), append(from, s.origin)
+				runs, from = append(runs, s.series[0].Run), append(from, s.provenance)
 				s.series = s.series[1:]
 			}
 			sources[i] = s

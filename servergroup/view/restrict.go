@@ -8,11 +8,10 @@ import (
 	"github.com/oneprom/oneprom/servergroup/labelmap"
 )
 
-// restrict leaves those groups in the view, and of each the series, that the request may
-// be shown. That is done where matchers become those of a group, which is on the way of
-// everything that is asked of a replica: what is asked in another way cannot forget it. The
-// query is not touched, so that its answer is the one of a Prometheus that does not have the
-// other series at all; absent() of one has no labels that nobody wrote.
+// restrict removes the groups and series from the view that the request must not see. The
+// matchers are added where those of a group are resolved, which every request to a replica goes
+// through, so that no caller can forget it. The query itself is not changed: its answer is that of
+// a Prometheus without the other series. For example, absent() gets no additional labels.
 func (v *View) restrict() {
 	if !v.Request.Restricted {
 		return
@@ -27,8 +26,8 @@ func (v *View) restrict() {
 	v.Groups = seen
 }
 
-// Resolve decides what a selector is for the group's replicas, of what the request may
-// be shown.
+// Resolve returns the matchers for the group's replicas, those that restrict the request
+// included.
 func (g Group) Resolve(ms []*labels.Matcher) labelmap.Resolved {
 	return labelmap.Resolve(g.Config, g.With(ms))
 }
@@ -41,11 +40,11 @@ func (g Group) With(ms []*labels.Matcher) []*labels.Matcher {
 	return slices.Concat(ms, g.shown)
 }
 
-// Restricted reports whether the request is not shown everything. Then it is not told,
-// either, what replicas say in words of their own, which may be of what it is not shown.
+// Restricted reports whether the request may see some series only. Texts of replicas are then
+// hidden from it, as they may be about other series.
 func (g Group) Restricted() bool { return len(g.shown) > 0 }
 
-// Shows reports whether the request may be shown what has these labels.
+// Shows reports whether the request may see what has these labels.
 func (v *View) Shows(ls labels.Labels) bool {
 	return !v.Request.Restricted || len(v.Request.Shown) > 0 && labelmap.MatchesAll(ls, v.Request.Shown)
 }

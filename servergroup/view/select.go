@@ -12,13 +12,13 @@ import (
 	"github.com/oneprom/oneprom/servergroup/guard"
 )
 
-// Select starts to fetch the selection and returns at once. The series are sorted by
-// labels. The fetch ends when ctx does; done is told when it has ended.
+// Select starts to fetch the selection and returns at once. The series are sorted by labels. The
+// fetch ends when ctx does; done waits for its end.
 func (v *View) Select(ctx context.Context, sel Selection, done *sync.WaitGroup) *Fetch {
-	return Later(ctx, done, func() ([]storage.Series, annotations.Annotations, error) { return Listed(v.fetch(ctx, sel)) })
+	return StartFetch(ctx, done, func() ([]storage.Series, annotations.Annotations, error) { return Listed(v.fetch(ctx, sel)) })
 }
 
-// Listed returns series as the type that Later wants.
+// Listed converts series to the type that StartFetch wants.
 func Listed(series []*dedup.Series, ws annotations.Annotations, err error) ([]storage.Series, annotations.Annotations, error) {
 	list := make([]storage.Series, len(series))
 	for i, s := range series {
@@ -27,7 +27,7 @@ func Listed(series []*dedup.Series, ws annotations.Annotations, err error) ([]st
 	return list, ws, err
 }
 
-// Fetch is under way, or has ended. Its series may be read several times.
+// Fetch is a fetch of series that is running or has ended. Its series may be read several times.
 type Fetch struct {
 	readers  atomic.Int64
 	ready    chan struct{} // closed when the fields below are set
@@ -36,9 +36,9 @@ type Fetch struct {
 	err      error
 }
 
-// Later is a fetch of the series that fetch returns. It runs in the background, and
-// series are merged ahead of the readers. done is told when that has ended.
-func Later(ctx context.Context, done *sync.WaitGroup, fetch func() ([]storage.Series, annotations.Annotations, error)) *Fetch {
+// StartFetch starts to run fetch in the background. When it has returned series, these are merged
+// ahead of their readers. done waits for the end of both.
+func StartFetch(ctx context.Context, done *sync.WaitGroup, fetch func() ([]storage.Series, annotations.Annotations, error)) *Fetch {
 	f := &Fetch{ready: make(chan struct{})}
 	done.Go(func() {
 		f.err = guard.Call(func() (err error) {
@@ -58,14 +58,14 @@ func Later(ctx context.Context, done *sync.WaitGroup, fetch func() ([]storage.Se
 	return f
 }
 
-// Read returns a set of the series, which waits for them. Each set reads all series
-// once; they are merged once for all sets that are made before they are there.
+// Read returns a set of the series, which waits for the fetch. Each set reads all series once.
+// They are merged once for all sets that are made before the fetch has ended.
 func (f *Fetch) Read() storage.SeriesSet {
 	f.readers.Add(1)
 	return &seriesSet{Fetch: f, at: -1}
 }
 
-// seriesSet is a storage.SeriesSet whose series are still on their way.
+// seriesSet is the storage.SeriesSet of a fetch that may be running.
 type seriesSet struct {
 	*Fetch
 	at int

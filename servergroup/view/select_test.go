@@ -14,7 +14,7 @@ import (
 
 func TestLater_PanicIsItsError(t *testing.T) {
 	var done sync.WaitGroup
-	set := Later(context.Background(), &done, func() ([]storage.Series, annotations.Annotations, error) { panic("oh") }).Read()
+	set := StartFetch(context.Background(), &done, func() ([]storage.Series, annotations.Annotations, error) { panic("oh") }).Read()
 	require.False(t, set.Next())
 	var bug *guard.PanicError
 	require.ErrorAs(t, set.Err(), &bug)

@@ -11,8 +11,8 @@ import (
 	"github.com/oneprom/oneprom/servergroup/routing"
 )
 
-// Uncovered says what nobody holds of a selection: as warnings, or as an error
-// where an answer must not be partial.
+// Uncovered returns warnings about the windows of a selection that no group holds, or an error
+// if the answer must not be partial.
 func (v *View) Uncovered(sel Selection) (annotations.Annotations, error) {
 	var admitted, all []*config.Group
 	for _, g := range v.Groups {

@@ -1,6 +1,5 @@
-// Package view is the server groups as one query sees them: who is asked for a selection, and
-// the series of all replicas merged. What of the answer is doubtful or missing goes to the
-// ledger of the query.
+// Package view is the server groups as one query sees them: it routes selections to groups, and
+// merges the series of their replicas. What is doubtful or missing goes to the query's ledger.
 package view
 
 import (
@@ -29,44 +28,43 @@ import (
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
-// View is the groups as one query sees them: the configuration and the replicas
-// of the moment it began, one clock reading, one budget. A reload does not
-// touch it.
+// View is the groups as one query sees them: the configuration and the replicas at the time it
+// began, one clock reading, one budget. A reload does not change it.
 type View struct {
-	// Ledger records what becomes of the groups in the query.
+	// Ledger records which groups answered the query, and what its answer lacks.
 	Ledger completeness.Ledger
 
-	// Groups are those that the request may be shown, in the order of the configuration.
+	// Groups are those that the request may see, in the order of the configuration.
 	Groups []Group
-	// Request is what the request wishes.
+	// Request is the request that the query is part of.
 	Request *request.Request
 	// Now is when the query began.
 	Now time.Time
-	// Budget bounds the bytes that are held of the replicas' answers.
+	// Budget bounds the bytes of responses that are held for the query.
 	Budget *fanout.Budget
-	// Extra is the budget of hedges and retries; nil if no replica is asked.
+	// Extra is the budget of hedges and retries; nil in an offline view.
 	Extra *health.Extra
-	// Metrics count the requests to the replicas; nil if none is asked.
+	// Metrics count the requests to the replicas; nil in an offline view.
 	Metrics *replica.Metrics
 
-	partial config.PartialResponse // of the configuration
+	partial config.PartialResponse // the default of the configuration
 }
 
-// Group is a server group as the query sees it.
+// Group is a server group as the query sees it. In an offline view, Findings, Evidence and
+// Unusable are nil.
 type Group struct {
 	Config   *config.Group
-	Rank     int // its place in the configuration
-	Replicas []*replica.Replica
-	Findings *findings.Recent
-	Evidence *evidence.Cache
-	Useless  *Useless
-	// shown are the matchers of the series that the request may be shown; none:
-	// everything.
+	Rank     int                // its index in View.Groups
+	Replicas []*replica.Replica // in order of preference
+	Findings *findings.Recent   // what answers have shown about its configuration
+	Evidence *evidence.Cache    // what scrapes have shown about its replicas
+	Unusable *Unusable          // expressions whose answers could not be used
+	// shown are the matchers of the series that the request may see; none for all series.
 	shown []*labels.Matcher
 }
 
-// New returns a view of some groups for a request at a time. The registry is that of
-// their replicas; nil: no replica is asked.
+// New returns a view of some groups for a request. The registry is that of their replicas; nil
+// makes an offline view, which must not ask them.
 func New(r *request.Request, now time.Time, partial config.PartialResponse, groups []Group, budget *fanout.Budget, registry *replica.Registry) *View {
 	v := &View{Groups: groups, partial: partial, Request: r, Now: now, Budget: budget}
 	if registry != nil {
@@ -79,25 +77,25 @@ func New(r *request.Request, now time.Time, partial config.PartialResponse, grou
 	return v
 }
 
-// Alike reports whether two views are of the same groups with the same replicas, as one
-// configuration and one discovery made them, for requests whose answers are the same.
+// Alike reports whether a query has the same answer from two views: they have the same groups
+// with the same replicas, and their requests want the same.
 func (v *View) Alike(o *View) bool {
 	return v.Request.Alike(o.Request) && slices.EqualFunc(v.Groups, o.Groups, func(a, b Group) bool {
 		return a.Config == b.Config && v.Strict(a.Config) == o.Strict(b.Config) && slices.Equal(a.Replicas, b.Replicas) && v.Request.PassesOnLike(o.Request, a.Config)
 	})
 }
 
-// Strict reports whether an answer must not lack data of a group.
+// Strict reports whether an answer must not lack data of a group (partial_response: error).
 func (v *View) Strict(g *config.Group) bool {
 	return cmp.Or(v.Request.Partial, g.PartialResponse, v.partial) == config.PartialError
 }
 
-// About is what the completeness of an answer depends on of a group.
-func (v *View) About(g Group) completeness.Group {
+// CompletenessOf returns a group as the ledger records it.
+func (v *View) CompletenessOf(g Group) completeness.Group {
 	return completeness.Group{Name: g.Config.Name, Region: g.Config.Region, Strict: v.Strict(g.Config), Restricted: g.Restricted()}
 }
 
-// Report adds what answers of the view lack to the record of its request, and counts it.
+// Report adds the gaps in the ledger to the record of the request, and counts them.
 func (v *View) Report() {
 	gaps := v.Ledger.Gaps()
 	for _, g := range gaps {
@@ -106,8 +104,8 @@ func (v *View) Report() {
 	v.Request.Record.Report(gaps)
 }
 
-// Require is an error if a group is missing that a selector concerns, or may concern: what
-// is made of the selector is false without the group.
+// Require fails if a group is missing that may have series of a selector, for expressions whose
+// result would be wrong without the group.
 func (v *View) Require(ms []*labels.Matcher) error {
 	return v.Ledger.Require(func(group string) bool {
 		i := slices.IndexFunc(v.Groups, func(g Group) bool { return g.Config.Name == group })
@@ -115,20 +113,21 @@ func (v *View) Require(ms []*labels.Matcher) error {
 	})
 }
 
-// RoutedGroup is one group that is asked, with what it is asked for.
+// RoutedGroup is a group that is asked for a selection.
 type RoutedGroup struct {
 	Group
 	Route routing.Route
-	// Holders is how many replicas may hold a series of this group, those of other
-	// groups included. It is 1 if nothing has to be merged.
+	// Holders is how many replicas may hold a series of this group, those of other groups
+	// included. It is 1 if nothing has to be merged.
 	Holders int
-	// Needed tells that the replicas have missed something, whole which of them have not:
-	// where one of these answers, the others are not needed.
-	Needed bool
-	Whole  []*replica.Replica
+	// AllNeeded reports whether replicas have missed samples that others have, so that the
+	// answer is partial without any of them. But if one of WholeReplicas answers, which have
+	// missed nothing, the others are not needed.
+	AllNeeded     bool
+	WholeReplicas []*replica.Replica
 }
 
-// Route decides which groups are asked for a selector.
+// Route returns the groups that are asked for a selector over [mint, maxt] (ms).
 func (v *View) Route(ms []*labels.Matcher, mint, maxt int64) []RoutedGroup {
 	return v.routeAmong(v.Groups, ms, mint, maxt)
 }
@@ -145,9 +144,9 @@ func (v *View) routeAmong(groups []Group, ms []*labels.Matcher, mint, maxt int64
 	return ts
 }
 
-// RouteMerge is route for samples: it adds the groups whose time_range does not
-// meet the window, but what the merge looks at around it. What is selected for a
-// window would else depend on what else is asked for.
+// RouteMerge is Route for samples. It adds the groups whose time_range does not overlap the
+// window, but the margin around it that the merge looks at: otherwise the samples of a window
+// would depend on how long a range they are fetched with.
 func (v *View) RouteMerge(ms []*labels.Matcher, mint, maxt int64) []RoutedGroup {
 	return v.RouteMergeAmong(v.Groups, ms, mint, maxt)
 }
@@ -161,7 +160,7 @@ func (v *View) RouteMergeAmong(groups []Group, ms []*labels.Matcher, mint, maxt 
 		}
 	}
 	ts := v.routeAmong(concerned, ms, mint, maxt)
-	routed := ts // in the order of concerned
+	routed := ts // those of concerned that are left
 	for _, g := range concerned {
 		if len(routed) > 0 && routed[0].Config == g.Config {
 			routed = routed[1:]
@@ -182,15 +181,16 @@ func (v *View) RouteMergeAmong(groups []Group, ms []*labels.Matcher, mint, maxt 
 	return ts
 }
 
-// byRank compares the places of groups in the configuration.
+// byRank orders groups as the configuration does.
 func byRank(a, b RoutedGroup) int { return cmp.Compare(a.Rank, b.Rank) }
 
-// around widens a window (ms) by what the merge of so many holders looks at.
+// around widens a window (ms) by the margin that the merge of so many holders looks at.
 func around(mint, maxt int64, holders int) (lo, hi int64) {
 	margin := dedup.MarginOf(holders)
 	return max(mint, math.MinInt64+margin) - margin, min(maxt, math.MaxInt64-margin) + margin
 }
 
+// countHolders sets the Holders of routed groups.
 func countHolders(ts []RoutedGroup) {
 	cfgs := make([]*config.Group, len(ts))
 	for i, t := range ts {
@@ -198,7 +198,7 @@ func countHolders(ts []RoutedGroup) {
 	}
 	if routing.AllDisjoint(cfgs) {
 		for i := range ts {
-			ts[i].Holders = min(ts[i].Runs(), mostHolders)
+			ts[i].Holders = min(ts[i].Runs(), maxHolders)
 		}
 		return
 	}
@@ -209,17 +209,16 @@ func countHolders(ts []RoutedGroup) {
 				ts[i].Holders += ts[j].Runs()
 			}
 		}
-		ts[i].Holders = min(ts[i].Holders, mostHolders)
+		ts[i].Holders = min(ts[i].Holders, maxHolders)
 	}
 }
 
-// mostHolders bounds the margin that is fetched for the sake of the merge: more
-// replicas than that do not hold one series, even if many groups lack the labels
-// to rule it out.
-const mostHolders = 6
+// maxHolders bounds the margin that is fetched for the merge: hardly ever do more replicas hold
+// one series, even if many groups have no labels that rule it out.
+const maxHolders = 6
 
-// Runs is how many runs of one series the replicas of the group may deliver: one
-// each, but a single store with a replica label keeps what a pair has written.
+// Runs returns how many runs of one series the replicas of the group may deliver: one each, but a
+// single store with replica labels keeps the samples that two replicas have written.
 func (g Group) Runs() int {
 	if len(g.Replicas) == 1 && len(g.Config.ReplicaLabels) > 0 {
 		return 2
@@ -227,16 +226,16 @@ func (g Group) Runs() int {
 	return len(g.Replicas)
 }
 
-// Each has every replica of the routed groups do f at once and returns what became of each
-// group. It fails as a whole if the query ends, or does not fit its budget. Groups that the
-// query does without are not asked.
+// Each runs f concurrently for every replica of the routed groups, by their indices, and returns
+// the outcome for each group. It fails if the query exceeds its budget. Groups that the ledger
+// takes for missing are not asked.
 func (v *View) Each(ctx context.Context, routed []RoutedGroup, f func(ctx context.Context, group, replica int) error) ([]completeness.Outcome, error) {
-	type place struct{ group, Replica int }
+	type place struct{ group, replica int }
 	var asked []*replica.Replica
 	var places []place
 	outcomes := make([]completeness.Outcome, len(routed))
 	for i, g := range routed {
-		outcomes[i] = completeness.Outcome{Group: v.About(g.Group), Asked: len(g.Replicas), Needed: g.Needed}
+		outcomes[i] = completeness.Outcome{Group: v.CompletenessOf(g.Group), Asked: len(g.Replicas), AllNeeded: g.AllNeeded}
 		if err := v.Ledger.Without[g.Config.Name]; err != nil {
 			for range g.Replicas {
 				outcomes[i].Failed = append(outcomes[i].Failed, err)
@@ -248,7 +247,7 @@ func (v *View) Each(ctx context.Context, routed []RoutedGroup, f func(ctx contex
 		}
 	}
 	errs, err := fanout.Each(ctx, asked, v.Regardless(), func(ctx context.Context, i int) error {
-		return f(ctx, places[i].group, places[i].Replica)
+		return f(ctx, places[i].group, places[i].replica)
 	})
 	if err != nil {
 		return nil, err
@@ -256,28 +255,27 @@ func (v *View) Each(ctx context.Context, routed []RoutedGroup, f func(ctx contex
 	for i, at := range places {
 		if errs[i] != nil {
 			outcomes[at.group].Failed = append(outcomes[at.group].Failed, errs[i])
-		} else if slices.Contains(routed[at.group].Whole, asked[i]) {
-			outcomes[at.group].Needed = false
+		} else if slices.Contains(routed[at.group].WholeReplicas, asked[i]) {
+			outcomes[at.group].AllNeeded = false
 		}
 	}
 	return outcomes, nil
 }
 
-// Selection says which samples of which series a query needs.
+// Selection is the samples that a query needs of a selector.
 type Selection struct {
 	Matchers []*labels.Matcher
 	// MinT and MaxT bound the samples (ms, inclusive).
 	MinT, MaxT int64
-	// Steps, if set, are the only instants at which the series are looked at, as
-	// an instant vector.
+	// Steps, if not nil, are the only instants at which the series are looked at, as an
+	// instant vector.
 	Steps *transport.Steps
-	// Every tells that what is seen at the steps is not all that is needed: samples
-	// that others hide from them are, too.
+	// Every reports whether all samples are needed, also those that no step sees because a
+	// later one hides them.
 	Every bool
 }
 
-// fetch gets the selection from all groups concerned. It returns the series in
-// the order of their labels.
+// fetch gets the selection from all groups concerned. It returns the series sorted by labels.
 func (v *View) fetch(ctx context.Context, sel Selection) ([]*dedup.Series, annotations.Annotations, error) {
 	list, ws, err := v.FetchFrom(ctx, sel, v.RouteMerge(sel.Matchers, sel.MinT, sel.MaxT), v.RecordFetch(sel))
 	if err != nil {
@@ -290,21 +288,21 @@ func (v *View) fetch(ctx context.Context, sel Selection) ([]*dedup.Series, annot
 	return list, ws, nil
 }
 
-// RecordFetch records what becomes of the groups of which a selection is wanted.
+// RecordFetch returns a function that records the outcomes of fetching a selection.
 func (v *View) RecordFetch(sel Selection) func(completeness.Outcome) {
 	return func(o completeness.Outcome) { v.Ledger.RecordFetch(o, sel.MinT, sel.MaxT) }
 }
 
-// FetchFrom gets the selection from some groups. tell, unless it is nil, is told what has
-// become of each.
-func (v *View) FetchFrom(ctx context.Context, sel Selection, ts []RoutedGroup, tell func(completeness.Outcome)) ([]*dedup.Series, annotations.Annotations, error) {
-	var said completeness.Remarks
+// FetchFrom gets the selection from some groups. record, unless it is nil, is called with the
+// outcome for each.
+func (v *View) FetchFrom(ctx context.Context, sel Selection, ts []RoutedGroup, record func(completeness.Outcome)) ([]*dedup.Series, annotations.Annotations, error) {
+	var remarks completeness.Remarks
 	sources := make([][]source, len(ts))
 	for i := range ts {
 		sources[i] = make([]source, len(ts[i].Replicas))
 	}
 	outcomes, err := v.Each(ctx, ts, func(ctx context.Context, i, j int) (err error) {
-		sources[i][j], err = v.fetchReplica(ctx, sel, &ts[i], ts[i].Replicas[j], &said)
+		sources[i][j], err = v.fetchReplica(ctx, sel, &ts[i], ts[i].Replicas[j], &remarks)
 		return err
 	})
 	if err == nil {
@@ -313,36 +311,37 @@ func (v *View) FetchFrom(ctx context.Context, sel Selection, ts []RoutedGroup, t
 	if err != nil {
 		return nil, nil, err
 	}
-	if tell != nil {
+	if record != nil {
 		for _, o := range outcomes {
-			tell(o)
+			record(o)
 		}
 	}
-	inOrder := slices.DeleteFunc(slices.Concat(sources...), func(s source) bool { return s.from == nil }) // which has failed
-	v.noteHistograms(inOrder, sel, &said)
+	inOrder := slices.DeleteFunc(slices.Concat(sources...), func(s source) bool { return s.group == nil }) // those of replicas that failed
+	v.noteHistograms(inOrder, sel, &remarks)
 	inOrder = slices.DeleteFunc(inOrder, func(s source) bool { return len(s.series) == 0 })
-	list := assemble(inOrder, sel.MinT, sel.MaxT, v.Ledger.BrokenSamples, v.auditor(inOrder, sel, &said))
+	list := assemble(inOrder, sel.MinT, sel.MaxT, v.Ledger.BrokenSamples, v.auditor(inOrder, sel, &remarks))
 	ws, err := completeness.Verdict(outcomes)
 	if err != nil {
 		return nil, ws, err
 	}
-	more, err := said.Verdict(&v.Ledger, sel.MinT, sel.MaxT)
+	more, err := remarks.Verdict(&v.Ledger, sel.MinT, sel.MaxT)
 	return list, ws.Merge(more), err
 }
 
-// fetchReplica gets a target's share of the selection from one of its replicas.
-func (v *View) fetchReplica(ctx context.Context, sel Selection, t *RoutedGroup, r *replica.Replica, said *completeness.Remarks) (source, error) {
-	s, err := v.tryReplica(ctx, sel, t, r, said)
+// fetchReplica gets the selection from one replica of a group.
+func (v *View) fetchReplica(ctx context.Context, sel Selection, t *RoutedGroup, r *replica.Replica, remarks *completeness.Remarks) (source, error) {
+	s, err := v.tryReplica(ctx, sel, t, r, remarks)
 	var e *transport.Error
 	if errors.As(err, &e) && e.Unsupported() {
-		// The backend is not what it was when it was probed: look again.
+		// The server has been replaced since it was probed.
 		r.Forget()
-		s, err = v.tryReplica(ctx, sel, t, r, said)
+		s, err = v.tryReplica(ctx, sel, t, r, remarks)
 	}
 	return s, err
 }
 
-func (v *View) tryReplica(ctx context.Context, sel Selection, t *RoutedGroup, r *replica.Replica, said *completeness.Remarks) (source, error) {
+// tryReplica is fetchReplica by the present profile of the replica.
+func (v *View) tryReplica(ctx context.Context, sel Selection, t *RoutedGroup, r *replica.Replica, remarks *completeness.Remarks) (source, error) {
 	p, err := r.Ready(ctx)
 	if err != nil {
 		return source{}, err
@@ -351,21 +350,21 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *RoutedGroup, r 
 		if t.Restricted() {
 			doubt = completeness.Withheld
 		}
-		said.Warn(completeness.About(t.Config.Name, r.URL(), doubt))
+		remarks.Warn(completeness.Describe(t.Config.Name, r.URL(), doubt))
 	}
 	rules := labelmap.NewRules(t.Config, p.External)
 	req := transport.Request{
-		Matchers: labelmap.Selectable(t.Route.Resolved.Send),
-		Steps:    sel.Steps,
-		Alone:    t.Holders == 1 && !sel.Every,
-		Labels:   rules.Apply,
-		Charge:   v.Charging(r, p.Method),
-		Warn:     func(text string) { said.Server(v.About(t.Group), r.URL(), text) },
+		Matchers:    labelmap.Selectable(t.Route.Resolved.Send),
+		Steps:       sel.Steps,
+		SoleReplica: t.Holders == 1 && !sel.Every,
+		Labels:      rules.Apply,
+		Charge:      v.Charging(r, p.Method),
+		Warn:        func(text string) { remarks.WarnOfServer(v.CompletenessOf(t.Group), r.URL(), text) },
 	}
 	if p.Method != transport.QueryAPI {
 		req.Matchers = labelmap.ForRead(req.Matchers, p.External)
 	}
-	// The merge looks at what is around the window, too.
+	// The merge looks at a margin around the window, too.
 	lo, hi := t.Config.TimeRange.Bounds(v.Now)
 	from, to := around(sel.MinT, sel.MaxT, t.Holders)
 	req.MinT, req.MaxT = max(lo, from), min(hi, to)
@@ -385,18 +384,18 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *RoutedGroup, r 
 		return source{}, err
 	}
 	if !t.Config.TimeRange.IsZero() && t.Holders > 1 {
-		for i := range list { // that it ends here is no gap of the replica
+		for i := range list { // the end of the time_range is not a gap of the replica
 			list[i].Run = dedup.Bounded{Run: list[i].Run, From: lo, To: hi}
 		}
 	}
 	if doubt := replica.ClockDoubt(client); doubt != "" {
-		said.Warn(completeness.About(t.Config.Name, r.URL(), doubt))
+		remarks.Warn(completeness.Describe(t.Config.Name, r.URL(), doubt))
 	}
-	v.noteOusted(t, rules, said)
-	return source{origin: origin{from: t, profile: p}, series: list}, nil
+	v.noteRenamed(t, rules, remarks)
+	return source{provenance: provenance{group: t, profile: p}, series: list}, nil
 }
 
-// Charging charges the query's budget for what a replica answers.
+// Charging returns a function that charges the query's budget for bytes of a replica's response.
 func (v *View) Charging(r *replica.Replica, by transport.Method) func(bytes int) error {
 	fetched := r.Metrics.FetchedBytes(r, by)
 	return func(bytes int) error {
@@ -405,35 +404,34 @@ func (v *View) Charging(r *replica.Replica, by transport.Method) func(bytes int)
 	}
 }
 
-// ClientOf returns the client for a replica's profile that follows the query's
-// partial_response, and passes the headers of its client on.
+// ClientOf returns the client of a replica's profile, set to the query's partial_response and to
+// the headers of oneprom's client.
 func (v *View) ClientOf(g *config.Group, p *replica.Profile) *transport.Client {
 	return p.Client.AllowPartial(!v.Strict(g)).ForClient(v.Request.Header)
 }
 
-// Regardless reports whether the breakers of all replicas of all groups are open. Then
-// they are asked all the same: there is nothing to lose.
+// Regardless reports whether the breakers of all replicas of all groups are open. Replicas are
+// then asked regardless of their breakers, as there is nothing to lose.
 func (v *View) Regardless() bool {
 	return len(v.Groups) > 0 && !slices.ContainsFunc(v.Groups, Group.usable)
 }
 
-// usable reports whether a replica of the group would be asked.
+// usable reports whether the group has a replica whose breaker lets requests pass.
 func (g Group) usable() bool {
 	return slices.ContainsFunc(g.Replicas, func(r *replica.Replica) bool { return r.Health.Usable() })
 }
 
-// Undiscovered reports whether the replicas are not known: this is an offline view, and
-// service discovery tells them.
+// Undiscovered reports whether the replicas are not known, because this is an offline view and
+// only service discovery finds them.
 func (g Group) Undiscovered() bool {
 	return g.Findings == nil && targets.Discovers(g.Config)
 }
 
-// FetchedBytes is how many bytes of backends' answers were charged to the query of
-// the view.
+// FetchedBytes returns how many bytes of responses were charged to the query.
 func (v *View) FetchedBytes() int64 { return v.Budget.Used() }
 
-// Routes says of each group, in the order of the configuration, whether it is asked
-// for samples of the selection, and if not, why.
+// Routes returns for each group, in the order of the configuration, whether it is asked for
+// samples of the selection, and if not, why.
 func (v *View) Routes(sel Selection) []routing.Route {
 	asked := map[*config.Group]bool{}
 	for _, t := range v.RouteMerge(sel.Matchers, sel.MinT, sel.MaxT) {

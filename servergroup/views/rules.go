@@ -1,6 +1,6 @@
-// Package views makes one answer of several servers' answers about something else than
-// samples: rules, alerts, targets, statistics. Its functions are pure. Labels must be
-// those to show already: without replica labels, and with the group's own.
+// Package views merges the answers of several servers about rules, alerts, targets and statistics
+// into one. Its functions are pure. Labels must already be those to show: without replica labels,
+// and with those that the group injects.
 package views
 
 import (
@@ -31,8 +31,8 @@ const (
 //
 // Groups of one file and name are one group, wherever they are: that is how clients know
 // them, who ask for files and names, and page by them. Rules of different server groups
-// are told apart in it by their labels. Of what says the same of itself (type, name,
-// query, labels, durations) there is one rule:
+// are distinguished in it by their labels. Rules with the same type, name, query, labels and
+// durations are one rule:
 //
 //   - the state, the annotations and the times are those of the firing one, or else of a
 //     pending one, or else of the one that was evaluated last: an alert that one replica
@@ -94,7 +94,7 @@ func (m *mergedGroup) add(g RuleGroup) {
 	}
 }
 
-// identity is what a rule says of itself.
+// identity is equal for rules that are the same.
 func identity(r v1.AlertingRule) string {
 	return fmt.Sprintf("%s %q %q %s %g %g", r.Type, r.Name, r.Query, r.Labels, r.Duration, r.KeepFiringFor)
 }

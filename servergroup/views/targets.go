@@ -16,7 +16,7 @@ import (
 // Active targets of one scrape pool with the same labels, whose series are the same, are
 // one target: the one that is up, or else down, or else not yet known; of several such the
 // one that was scraped last. Dropped ones are one if the same was discovered. The number
-// of those dropped from a pool is the highest that a replica tells.
+// of those dropped from a pool is the highest of any replica.
 func FoldTargets(replicas ...v1.TargetDiscovery) v1.TargetDiscovery {
 	return mergeTargets(func(a, b int) int { return max(a, b) }, replicas)
 }
@@ -30,7 +30,7 @@ func JoinTargets(groups ...v1.TargetDiscovery) v1.TargetDiscovery {
 func mergeTargets(count func(a, b int) int, servers []v1.TargetDiscovery) v1.TargetDiscovery {
 	active := map[string]*v1.Target{}
 	dropped := map[string]*v1.DroppedTarget{}
-	var counts map[string]int // nil if no server tells any, as if they are not asked for
+	var counts map[string]int // nil if no server has any, for example because they are not asked for
 	for _, s := range servers {
 		for _, t := range s.ActiveTargets {
 			if t == nil {
@@ -59,7 +59,7 @@ func mergeTargets(count func(a, b int) int, servers []v1.TargetDiscovery) v1.Tar
 // inPool is the key of labels in a scrape pool; keys are sorted by pools first.
 func inPool(pool string, ls labels.Labels) string { return pool + "\x00" + ls.String() }
 
-// fresher reports whether a tells more of a target than b.
+// fresher reports whether a is newer information about a target than b.
 func fresher(a, b *v1.Target) bool {
 	known := func(t *v1.Target) int {
 		return slices.Index([]scrape.TargetHealth{scrape.HealthUnknown, scrape.HealthBad, scrape.HealthGood}, t.Health)

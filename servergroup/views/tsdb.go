@@ -12,7 +12,7 @@ import (
 
 // TSDBStatus is an answer of /status/tsdb.
 type TSDBStatus struct {
-	HeadStats                   *v1.HeadStats `json:"headStats"` // nil: the server does not tell
+	HeadStats                   *v1.HeadStats `json:"headStats"` // nil if the server does not show them
 	SeriesCountByMetricName     []v1.TSDBStat `json:"seriesCountByMetricName"`
 	LabelValueCountByLabelName  []v1.TSDBStat `json:"labelValueCountByLabelName"`
 	MemoryInBytesByLabelName    []v1.TSDBStat `json:"memoryInBytesByLabelName"`
@@ -26,8 +26,8 @@ func FoldTSDB(replicas ...TSDBStatus) TSDBStatus {
 }
 
 // JoinTSDB makes one of the statistics of server groups: the sum of each number, and the
-// bounds of all of them together. A value that several groups have counts once for each:
-// nobody tells which ones these are.
+// bounds of all of them together. A value that several groups have counts once for each, as
+// servers do not list their values.
 func JoinTSDB(groups ...TSDBStatus) TSDBStatus {
 	return mergeTSDB(func(a, b uint64) uint64 { return a + b }, groups)
 }
@@ -83,7 +83,7 @@ func mergeCounts(count func(a, b uint64) uint64, lists [][]v1.TSDBStat) []v1.TSD
 	return out
 }
 
-// Without removes what is told of the labels of some names.
+// Without removes the statistics of the labels of these names.
 func (s *TSDBStatus) Without(names []string) {
 	ofLabel := func(name string) bool { return slices.Contains(names, name) }
 	s.LabelValueCountByLabelName = slices.DeleteFunc(s.LabelValueCountByLabelName, func(c v1.TSDBStat) bool { return ofLabel(c.Name) })
@@ -111,8 +111,8 @@ func MergeBlocks(servers ...[]tsdb.BlockMeta) []tsdb.BlockMeta {
 	return slices.CompactFunc(out, func(a, b tsdb.BlockMeta) bool { return a.ULID == b.ULID })
 }
 
-// MergeFeatures adds what servers can do to what one can do. What they tell of categories
-// that it has itself is not heeded; of the others, a feature is there if some server has it.
+// MergeFeatures adds the features of servers to oneprom's own. It ignores the categories of servers
+// that are among its own; in the others, a feature is on if some server has it.
 func MergeFeatures(own map[string]map[string]bool, servers ...map[string]map[string]bool) map[string]map[string]bool {
 	out := map[string]map[string]bool{}
 	maps.Copy(out, own)

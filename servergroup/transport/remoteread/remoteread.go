@@ -40,7 +40,7 @@ const (
 	maxSamples = 2 << 30
 )
 
-// Options say what is decoded, and into what.
+// Options are what is decoded, and into what.
 type Options struct {
 	// From names the server in the errors of chunks that turn out to be damaged when they
 	// are iterated.

@@ -13,7 +13,8 @@ type Request struct {
 	Matchers []*labels.Matcher
 	// MinT and MaxT are the window (ms, inclusive).
 	MinT, MaxT int64
-	// Streamed says that a stream of chunks is preferred. Without it, samples are asked for.
+	// Streamed reports whether a stream of chunks is preferred. Without it, samples are asked
+	// for.
 	Streamed bool
 }
 

@@ -7,8 +7,9 @@ import (
 	"github.com/oneprom/oneprom/servergroup/views"
 )
 
-// ShownRules are those of some rules that the request may be shown: by the labels of the
-// rule, and of each of its alerts. What an evaluation failed with may tell of others.
+// ShownRules returns the rules that the request may see, by the labels of the rule and of each of
+// its alerts. Errors of evaluations are hidden from restricted requests, as they may name other
+// series.
 func (s Servers) ShownRules(groups []views.RuleGroup) []views.RuleGroup {
 	if !s.view.Request.Restricted {
 		return groups
@@ -33,7 +34,7 @@ func (s Servers) ShownRules(groups []views.RuleGroup) []views.RuleGroup {
 	return shown
 }
 
-// ShownAlerts are those of some alerts that the request may be shown.
+// ShownAlerts returns the alerts that the request may see.
 func (s Servers) ShownAlerts(alerts []*v1.Alert) []*v1.Alert {
 	if !s.view.Request.Restricted || alerts == nil {
 		return alerts
@@ -47,8 +48,8 @@ func (s Servers) ShownAlerts(alerts []*v1.Alert) []*v1.Alert {
 	return shown
 }
 
-// shownTargets are those of some targets that the request may be shown. What was dropped
-// has no labels yet by which that could be told.
+// shownTargets returns the targets that the request may see. Dropped targets are left out, as they
+// do not have their final labels.
 func (s Servers) shownTargets(all v1.TargetDiscovery) v1.TargetDiscovery {
 	if !s.view.Request.Restricted {
 		return all

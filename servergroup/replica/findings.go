@@ -13,8 +13,8 @@ import (
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
-// compare compares the group's labels with the backend's configuration.
-func (r *Replica) compare(p *Profile) {
+// compareLabels adds findings where the group's labels disagree with the server's configuration.
+func (r *Replica) compareLabels(p *Profile) {
 	for _, name := range slices.Sorted(maps.Keys(r.group.Labels)) {
 		if own, ok := p.configured[name]; ok && own != r.group.Labels[name] {
 			text := fmt.Sprintf("the backend's external label %s=%q disagrees with the group's `labels`, which say %q: correct them, or move the target to the group it belongs to", name, own, r.group.Labels[name])
@@ -24,13 +24,14 @@ func (r *Replica) compare(p *Profile) {
 	}
 }
 
-// CheckData looks for what the backend's data shows to be wrong with the group's labels, and
-// remembers it.
-func (r *Replica) CheckData(ctx context.Context, p *Profile) { r.lookedAt(r.misfitsInData(ctx, p)) }
+// CheckData records the findings that the server's data shows about the group's labels.
+func (r *Replica) CheckData(ctx context.Context, p *Profile) {
+	r.recordDataFindings(r.findInData(ctx, p))
+}
 
-// misfitsInData returns what the backend's data shows to be wrong with the group's
-// labels. An error says that the backend does not tell.
-func (r *Replica) misfitsInData(ctx context.Context, p *Profile) (findings []string, err error) {
+// findInData returns the findings that the server's data shows about the group's labels. It
+// fails if the server does not answer label lookups.
+func (r *Replica) findInData(ctx context.Context, p *Profile) (findings []string, err error) {
 	defer guard.Recover(&err)
 	if p.Dialect.ReadOnly {
 		return nil, nil
@@ -64,15 +65,15 @@ func (r *Replica) misfitsInData(ctx context.Context, p *Profile) (findings []str
 	return findings, nil
 }
 
-// checkedTime is how much (ms) of the newest data misfitsInData looks at: label lookups over
-// all time are dear in long-term stores.
-const checkedTime = 60 * 60 * 1000
+// dataWindow (ms) is how much of the newest data findInData looks at: label lookups over all
+// time are expensive in long-term stores.
+const dataWindow = 60 * 60 * 1000
 
-// valuesInData returns some values of a label in the newest of a backend's data that
-// the group is asked for.
+// valuesInData returns at most ten values of a label in the newest data of the group's
+// time_range.
 func (r *Replica) valuesInData(ctx context.Context, p *Profile, name string) ([]string, error) {
 	lo, hi := r.group.TimeRange.Bounds(r.now())
 	newest := min(hi, r.now().UnixMilli())
-	values, _, err := p.Client.LabelValues(ctx, name, transport.Lookup{MinT: max(lo, newest-checkedTime), MaxT: newest, Limit: 10})
+	values, _, err := p.Client.LabelValues(ctx, name, transport.Lookup{MinT: max(lo, newest-dataWindow), MaxT: newest, Limit: 10})
 	return values, err
 }

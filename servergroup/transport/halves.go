@@ -31,20 +31,20 @@ func tooMuch(err error) bool {
 	return false
 }
 
-// shortestPiece is the length of the shortest halves of a window (ms).
-const shortestPiece = 1000
+// shortestHalf is the length of the shortest halves of a window (ms).
+const shortestHalf = 1000
 
-// inPieces fetches the window of r by fetch, in halves if the backend refuses it as too large.
-func inPieces(ctx context.Context, r Request, fetch func(context.Context, Request) ([]Series, error)) ([]Series, error) {
+// inHalves fetches the window of r by fetch, in halves if the backend refuses it as too large.
+func inHalves(ctx context.Context, r Request, fetch func(context.Context, Request) ([]Series, error)) ([]Series, error) {
 	list, err := fetch(ctx, r)
-	if !tooMuch(err) || r.MaxT-r.MinT < 2*shortestPiece {
+	if !tooMuch(err) || r.MaxT-r.MinT < 2*shortestHalf {
 		return list, err
 	}
 	early, late := r, r
 	early.MaxT = r.MinT + (r.MaxT-r.MinT)/2
 	late.MinT = early.MaxT + 1
-	return joined(ctx, early, late, func(ctx context.Context, r Request) ([]Series, error) {
-		list, err := inPieces(ctx, r, fetch)
+	return join(ctx, early, late, func(ctx context.Context, r Request) ([]Series, error) {
+		list, err := inHalves(ctx, r, fetch)
 		if err != nil {
 			return nil, err
 		}
@@ -53,13 +53,13 @@ func inPieces(ctx context.Context, r Request, fetch func(context.Context, Reques
 }
 
 // toColumns decodes chunks and leaves out samples outside the window of r: a chunk across the
-// end of a piece is in the next piece, too.
+// end of a half is in the other half, too.
 func toColumns(list []Series, r Request) error {
 	for i, s := range list {
 		if in, ok := s.Run.(*dedup.Samples); ok && (in.Len() == 0 || in.T[0] >= r.MinT && in.T[in.Len()-1] <= r.MaxT) {
 			continue // charged when they were read, or here
 		}
-		run, err := decoded(s, r)
+		run, err := decode(s, r)
 		if err != nil {
 			return err
 		}
@@ -75,7 +75,7 @@ func toColumns(list []Series, r Request) error {
 
 // decoded returns the samples of a series in the window of r. It turns a panic into an error:
 // upstream's iterators may panic at damaged chunks, and no engine recovers here.
-func decoded(s Series, r Request) (out *dedup.Samples, err error) {
+func decode(s Series, r Request) (out *dedup.Samples, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("broken samples of %s: %v", s.Labels, p)
@@ -87,7 +87,7 @@ func decoded(s Series, r Request) (out *dedup.Samples, err error) {
 
 // joined fetches two requests, of which the second begins where the first ends, and joins
 // their series. All runs are columns (*dedup.Samples).
-func joined(ctx context.Context, early, late Request, fetch func(context.Context, Request) ([]Series, error)) ([]Series, error) {
+func join(ctx context.Context, early, late Request, fetch func(context.Context, Request) ([]Series, error)) ([]Series, error) {
 	list, err := fetch(ctx, early)
 	if err != nil {
 		return nil, err

@@ -8,9 +8,9 @@ import (
 	"github.com/oneprom/oneprom/servergroup/config"
 )
 
-// DifferentExternalLabels tells of replicas of a group whose external labels are not the
-// same, but for the replica labels: they may not be replicas.
-func DifferentExternalLabels(cfg *config.Group, replicas []*Replica) []string {
+// ExternalLabelFindings returns a finding for each external label, other than the replica
+// labels, that has different values at replicas of a group: they may not be replicas.
+func ExternalLabelFindings(cfg *config.Group, replicas []*Replica) []string {
 	var texts []string
 	var first *Profile
 	var firstURL string
@@ -36,7 +36,7 @@ func DifferentExternalLabels(cfg *config.Group, replicas []*Replica) []string {
 	return texts
 }
 
-// differing returns the names of labels that are not the same in both, sorted.
+// differing returns the names of the labels whose values differ.
 func differing(a, b map[string]string) []string {
 	var names []string
 	for _, m := range []map[string]string{a, b} {

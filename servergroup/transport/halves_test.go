@@ -111,18 +111,18 @@ func (s *store) inChunks(run *dedup.Samples) dedup.Chunks {
 	return out
 }
 
-func TestInPieces_JoinedIsTheWhole(t *testing.T) {
+func TestInHalves_JoinedIsTheWhole(t *testing.T) {
 	for _, s := range []store{
 		{names: []string{"a", "b"}, step: 15_000},
 		{names: []string{"a", "b", "b", "a"}, step: 15_000},
 		{names: []string{"a"}, step: 15_000, chunks: 7 * 60_000},
 		{names: []string{"a", "a", "b"}, step: 15_000, chunks: 3600_000},
-		{names: []string{"a"}, step: 1700_000}, // most pieces are empty
+		{names: []string{"a"}, step: 1700_000}, // most halves are empty
 		{names: []string{"a"}, step: 1003},
 	} {
 		for _, window := range [][2]int64{{0, 3600_000}, {1, 3600_001}, {14_999, 2_345_678}, {1773130000123, 1773133600122}} {
 			r := Request{MinT: window[0], MaxT: window[1]}
-			want, err := inPieces(t.Context(), r, s.fetch)
+			want, err := inHalves(t.Context(), r, s.fetch)
 			require.NoError(t, err)
 			require.NoError(t, toColumns(want, r))
 			samples := 0
@@ -131,7 +131,7 @@ func TestInPieces_JoinedIsTheWhole(t *testing.T) {
 			}
 			limited := s
 			limited.most = max(samples/9, 2)
-			got, err := inPieces(t.Context(), r, limited.fetch)
+			got, err := inHalves(t.Context(), r, limited.fetch)
 			require.NoError(t, err)
 			require.Equal(t, seriesLines(t, want), seriesLines(t, got))
 			require.Less(t, len(limited.asked), 100)
@@ -139,11 +139,11 @@ func TestInPieces_JoinedIsTheWhole(t *testing.T) {
 	}
 }
 
-func TestInPieces_Windows(t *testing.T) {
+func TestInHalves_Windows(t *testing.T) {
 	f := func(most int, mint, maxt int64, want ...string) error {
 		t.Helper()
 		s := store{names: []string{"a"}, step: 500, most: most}
-		_, err := inPieces(t.Context(), Request{MinT: mint * 1000, MaxT: maxt * 1000}, s.fetch)
+		_, err := inHalves(t.Context(), Request{MinT: mint * 1000, MaxT: maxt * 1000}, s.fetch)
 		for i := range want {
 			if a, b, found := strings.Cut(want[i], "+"); found { // a ms after
 				from, err := strconv.ParseFloat(a, 64)
@@ -165,10 +165,10 @@ func TestInPieces_Windows(t *testing.T) {
 	require.ErrorContains(t, err, "in 10-11")
 }
 
-func TestInPieces_NotTriedForOtherErrors(t *testing.T) {
+func TestInHalves_NotTriedForOtherErrors(t *testing.T) {
 	for _, bad := range []error{refusal(400, "parse error"), refusal(429, "too many requests"), overBudget{}, context.Canceled} {
 		n := 0
-		_, err := inPieces(t.Context(), Request{MaxT: 3600_000}, func(context.Context, Request) ([]Series, error) {
+		_, err := inHalves(t.Context(), Request{MaxT: 3600_000}, func(context.Context, Request) ([]Series, error) {
 			n++
 			return nil, bad
 		})
@@ -177,7 +177,7 @@ func TestInPieces_NotTriedForOtherErrors(t *testing.T) {
 	}
 	// One that comes in the middle ends it.
 	n := 0
-	_, err := inPieces(t.Context(), Request{MaxT: 3600_000}, func(context.Context, Request) ([]Series, error) {
+	_, err := inHalves(t.Context(), Request{MaxT: 3600_000}, func(context.Context, Request) ([]Series, error) {
 		if n++; n < 4 {
 			return nil, refusal(422, tooManySamples)
 		}
@@ -187,11 +187,11 @@ func TestInPieces_NotTriedForOtherErrors(t *testing.T) {
 	require.Equal(t, 4, n)
 }
 
-// TestInPieces_HopelessIsSoonGivenUp: a backend that refuses everything.
-func TestInPieces_HopelessIsSoonGivenUp(t *testing.T) {
+// TestInHalves_HopelessIsSoonGivenUp: a backend that refuses everything.
+func TestInHalves_HopelessIsSoonGivenUp(t *testing.T) {
 	for _, window := range [][2]int64{{0, 30 * 24 * 3600_000}, {0, 1 << 53}, {math.MinInt64, math.MaxInt64}, {math.MinInt64, 0}, {-1 << 53, math.MaxInt64}} {
 		n := 0
-		_, err := inPieces(t.Context(), Request{MinT: window[0], MaxT: window[1]}, func(context.Context, Request) ([]Series, error) {
+		_, err := inHalves(t.Context(), Request{MinT: window[0], MaxT: window[1]}, func(context.Context, Request) ([]Series, error) {
 			n++
 			return nil, refusal(422, tooManySamples)
 		})
@@ -200,8 +200,8 @@ func TestInPieces_HopelessIsSoonGivenUp(t *testing.T) {
 	}
 }
 
-// TestInPieces_EachSampleIsChargedOnce, however small the pieces are.
-func TestInPieces_EachSampleIsChargedOnce(t *testing.T) {
+// TestInHalves_EachSampleIsChargedOnce, however small the halves are.
+func TestInHalves_EachSampleIsChargedOnce(t *testing.T) {
 	for _, chunks := range []int64{0, 600_000} {
 		s := store{names: []string{"a"}, step: 15_000, most: 8, chunks: chunks}
 		charged := 0
@@ -209,7 +209,7 @@ func TestInPieces_EachSampleIsChargedOnce(t *testing.T) {
 			charged += n
 			return nil
 		}}
-		list, err := inPieces(t.Context(), r, s.fetch)
+		list, err := inHalves(t.Context(), r, s.fetch)
 		require.NoError(t, err)
 		samples := list[0].Run.(*dedup.Samples).Len()
 		require.Equal(t, 6*60*4, samples)
@@ -219,12 +219,12 @@ func TestInPieces_EachSampleIsChargedOnce(t *testing.T) {
 		}
 	}
 	s := store{names: []string{"a"}, step: 15_000, most: 100, chunks: 600_000}
-	_, err := inPieces(t.Context(), Request{MaxT: 6 * 3600_000, Charge: func(int) error { return overBudget{} }}, s.fetch)
+	_, err := inHalves(t.Context(), Request{MaxT: 6 * 3600_000, Charge: func(int) error { return overBudget{} }}, s.fetch)
 	require.ErrorIs(t, err, overBudget{})
 	require.Less(t, len(s.asked), 7, "no more is fetched")
 }
 
-func TestInPieces_Histograms(t *testing.T) {
+func TestInHalves_Histograms(t *testing.T) {
 	fetch := func(_ context.Context, r Request) ([]Series, error) {
 		if r.MaxT-r.MinT > 100_000 {
 			return nil, refusal(422, tooManySamples)
@@ -242,7 +242,7 @@ func TestInPieces_Histograms(t *testing.T) {
 		}
 		return []Series{{Labels: labels.FromStrings("__name__", "h"), Run: run}}, nil
 	}
-	list, err := inPieces(t.Context(), Request{MinT: 300_000, MaxT: 900_000}, fetch)
+	list, err := inHalves(t.Context(), Request{MinT: 300_000, MaxT: 900_000}, fetch)
 	require.NoError(t, err)
 	require.Len(t, list, 1)
 	run := list[0].Run.(*dedup.Samples)
@@ -263,12 +263,12 @@ type damaged struct{ dedup.Chunks }
 
 func (damaged) AppendTo(*dedup.Samples, int64, int64) error { panic("damaged") }
 
-// TestInPieces_DamagedChunkIsAnError: pieces are decoded where no engine recovers.
-func TestInPieces_DamagedChunkIsAnError(t *testing.T) {
+// TestInHalves_DamagedChunkIsAnError: halves are decoded where no engine recovers.
+func TestInHalves_DamagedChunkIsAnError(t *testing.T) {
 	f := func(run dedup.Run) {
 		t.Helper()
 		require.NotPanics(t, func() {
-			_, err := inPieces(t.Context(), Request{MaxT: 150_000}, func(_ context.Context, r Request) ([]Series, error) {
+			_, err := inHalves(t.Context(), Request{MaxT: 150_000}, func(_ context.Context, r Request) ([]Series, error) {
 				if r.MinT == 0 && r.MaxT == 150_000 {
 					return nil, refusal(422, tooManySamples)
 				}
@@ -304,7 +304,7 @@ func TestQuery_GridIsCutWhereTheBackendFindsItTooMuch(t *testing.T) {
 		_, _ = io.WriteString(w, `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"m"},"values":[`+strings.Join(points, ",")+`]}]}}`)
 	})
 	steps := Steps{Start: 0, End: 200_000, Step: 10_000, Lookback: 300_000}
-	r := request(t, Request{MinT: -300_000, MaxT: 200_000, Steps: &steps, Alone: true})
+	r := request(t, Request{MinT: -300_000, MaxT: 200_000, Steps: &steps, SoleReplica: true})
 	list, err := c.queryRange(t.Context(), c.selectorExpr(r), r)
 	require.NoError(t, err)
 	require.Equal(t, []string{"0-200", "0-100", "0-50", "60-100", "110-200", "110-150", "160-200"}, asked)

@@ -1,0 +1,105 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/oneprom/oneprom/servergroup/transport"
+)
+
+// semanticFeatures are the features of Prometheus that change the results of expressions.
+var semanticFeatures = []string{"promql-delayed-name-removal", "type-and-unit-labels", "use-start-timestamps"}
+
+// leftOpenWindows is the major version of Prometheus since which a window leaves out its first
+// millisecond, as it does in oneprom.
+const leftOpenWindows = 3
+
+// checkPushdown sets p.NoPushdown if the server may evaluate expressions differently. The
+// version of another oneprom is that of the Prometheus whose engine it has.
+func (r *Replica) checkPushdown(ctx context.Context, p *Profile) error {
+	major, _, _ := strings.Cut(p.Version, ".")
+	n, err := strconv.Atoi(major)
+	switch {
+	case p.Kind != transport.Prometheus && p.Kind != transport.Oneprom:
+		p.NoPushdown = fmt.Sprintf("%s has its own PromQL", p.Kind)
+		return nil
+	case err != nil || n < leftOpenWindows:
+		p.NoPushdown = fmt.Sprintf("Prometheus %s has windows that are closed on the left", p.Version)
+		return nil
+	}
+	var flags map[string]string
+	err = p.Client.Status(ctx, "flags", &flags)
+	switch {
+	case err != nil && Unreadable(err):
+		p.NoPushdown = "the backend does not show its flags"
+		return nil
+	case err != nil:
+		return err
+	}
+	enabled := strings.Split(flags["enable-feature"], ",")
+	for _, name := range semanticFeatures {
+		if slices.Contains(enabled, name) != slices.Contains(r.features, name) {
+			p.NoPushdown = fmt.Sprintf("the feature %s is not the same there and here", name)
+			return nil
+		}
+	}
+	return r.checkOwnLabels(ctx, p, slices.Concat(r.group.ReplicaLabels, slices.Sorted(maps.Keys(r.group.Labels))))
+}
+
+// checkOwnLabels sets p.NoPushdown if series of any time have one of the labels themselves:
+// oneprom shows them with other labels than the server does. If the servers behind another
+// oneprom are missing or slow, that is not a failure of that oneprom: it is then not asked to
+// evaluate.
+func (r *Replica) checkOwnLabels(ctx context.Context, p *Profile, names []string) error {
+	if p.Kind == transport.Oneprom && len(names) > 0 {
+		reads, err := readsSamplesForLabels(ctx, p)
+		switch {
+		case err != nil:
+			p.NoPushdown = "the backend does not tell what is behind it"
+			return nil
+		case reads:
+			p.NoPushdown = "the backend would have to read samples to tell the labels of its series"
+			return nil
+		}
+	}
+	for _, name := range names {
+		values, warnings, err := p.Client.LabelValues(ctx, name, transport.Lookup{MinT: math.MinInt64, MaxT: math.MaxInt64, Limit: 1})
+		switch {
+		case err != nil && (Unreadable(err) || p.Kind == transport.Oneprom):
+			p.NoPushdown = "the backend does not tell the labels of its series"
+			return nil
+		case err != nil:
+			return err
+		case len(values) > 0:
+			p.NoPushdown = fmt.Sprintf("its series carry the label %q themselves", name)
+			return nil
+		case slices.ContainsFunc(warnings, transport.OfData):
+			p.NoPushdown = "the backend does not tell the labels of all its series"
+			return nil
+		}
+	}
+	return nil
+}
+
+// readsSamplesForLabels reports whether another oneprom has to read samples to look labels up,
+// because a server behind it has remote read only. To read those of all times every minute
+// would be too expensive.
+func readsSamplesForLabels(ctx context.Context, p *Profile) (bool, error) {
+	var groups []struct {
+		Replicas []Status `json:"replicas"`
+	}
+	err := p.Client.Status(ctx, "groups", &groups)
+	for _, g := range groups {
+		for _, r := range g.Replicas {
+			if transport.DialectOf(transport.Kind(r.Kind), false).ReadOnly {
+				return true, err
+			}
+		}
+	}
+	return false, err
+}
