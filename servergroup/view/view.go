@@ -59,6 +59,7 @@ type Group struct {
 	Findings *findings.Recent   // what answers have shown about its configuration
 	Evidence *evidence.Cache    // what scrapes have shown about its replicas
 	Unusable *Unusable          // expressions whose answers could not be used
+	Offline  bool               // only the configuration is known, and nobody is asked
 	// shown are the matchers of the series that the request may see; none for all series.
 	shown []*labels.Matcher
 }
@@ -424,7 +425,7 @@ func (g Group) usable() bool {
 // Undiscovered reports whether the replicas are not known, because this is an offline view and
 // only service discovery finds them.
 func (g Group) Undiscovered() bool {
-	return g.Findings == nil && targets.Discovers(g.Config)
+	return g.Offline && targets.Discovers(g.Config)
 }
 
 // FetchedBytes returns how many bytes of responses were charged to the query.
