@@ -228,3 +228,22 @@ func TestArchitecture_TableAndProblems(t *testing.T) {
 		`package "dedup" has no doc comment that tells its story`,
 		`package "dedup" imports "attic": imports run from the roof to the ground`)
 }
+
+// TestArchitecture_Functions: a link whose text is a function, or Type.Method, leads to the file
+// that has it.
+func TestArchitecture_Functions(t *testing.T) {
+	page, err := os.ReadFile("ARCHITECTURE.md")
+	require.NoError(t, err)
+	links := regexp.MustCompile("\\[`(?:(\\w+)\\.)?(\\w+)`\\]\\(([^)]+\\.go)\\)").FindAllStringSubmatch(string(page), -1)
+	require.Greater(t, len(links), 15)
+	for _, link := range links {
+		receiver, name, file := link[1], link[2], link[3]
+		declared := `(?m)^func ` + name + `\b`
+		if receiver != "" {
+			declared = `(?m)^func \(\w+ \*?` + receiver + `\) ` + name + `\b`
+		}
+		code, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.True(t, regexp.MustCompile(declared).Match(code), "%s: %s declares no such function", link[0], file)
+	}
+}

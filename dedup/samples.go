@@ -1,6 +1,9 @@
 // Package dedup merges the series that the replicas of a server group hold into one. It knows
 // samples and nothing else: it compares no labels, makes no requests and understands no PromQL.
 //
+// Samples are columns of times and values, a Run is what one replica has of a series, and a Series
+// is several runs of which the merge is made when it is read, or ahead of that.
+//
 // The rules, and the reasons for them, are at Merge.
 package dedup
 

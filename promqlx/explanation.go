@@ -33,16 +33,16 @@ func (e *Engine) makeQuery(ctx context.Context, q Question) (*query, error) {
 	return e.rangeQuery(ctx, opts, q.Query, q.Start, q.End, q.Interval)
 }
 
-// Explain describes what would become of a query over the groups of a view. It sends no
+// Explain describes what would become of a query over some groups. It sends no
 // requests. It fails if the query cannot be made, as where it does not parse.
-func (e *Engine) Explain(ctx context.Context, view *view.View, q Question) (*explain.Explanation, error) {
+func (e *Engine) Explain(ctx context.Context, groups *view.View, q Question) (*explain.Explanation, error) {
 	asked, err := e.makeQuery(ctx, q)
 	if err != nil {
 		return nil, err
 	}
 	defer asked.Close()
 	stmt := asked.Statement().(*parser.EvalStmt)
-	return explain.New(q.Query, plan.Route(stmt, e.subqueryStep, view, e.options()), nil), nil
+	return explain.New(q.Query, plan.Route(stmt, e.subqueryStep, groups, e.options()), nil), nil
 }
 
 // Analyze executes a query and describes what became of it, with the annotations of the

@@ -58,7 +58,8 @@ func (q *query) renew(ctx context.Context) error {
 	return nil
 }
 
-// Exec implements promql.Query.
+// Exec implements promql.Query. Queries that may wait for an equal one come by waiter.Exec
+// instead, which shares the result of one run.
 func (q *query) Exec(ctx context.Context) *promql.Result {
 	record := recordOf(ctx)
 	record.follow(q.progress)
@@ -67,14 +68,14 @@ func (q *query) Exec(ctx context.Context) *promql.Result {
 	return res
 }
 
-// run executes the query over the groups of a view. What shows only during an execution
+// run executes the query over some groups. What shows only during an execution
 // may ask for another plan: the query is then planned anew for the groups of that moment,
 // and nothing of the earlier execution is kept.
-func (q *query) run(ctx context.Context, view *view.View) *promql.Result {
+func (q *query) run(ctx context.Context, groups *view.View) *promql.Result {
 	o := q.engine.options()
 	var missing completeness.Missing
 	for {
-		res := q.runPlan(ctx, view, o)
+		res := q.runPlan(ctx, groups, o)
 		var inconsistent *inconsistentError
 		switch {
 		case errors.Is(res.Err, answer.ErrDoubtful):
@@ -90,18 +91,18 @@ func (q *query) run(ctx context.Context, view *view.View) *promql.Result {
 		if err := q.renew(ctx); err != nil {
 			return &promql.Result{Err: err}
 		}
-		view = q.engine.groups.View(ctx)
-		view.Ledger.Without = missing
+		groups = q.engine.groups.View(ctx)
+		groups.Ledger.Without = missing
 	}
 }
 
 // runPlan plans the query and executes the plan.
-func (q *query) runPlan(ctx context.Context, view *view.View, o plan.Options) *promql.Result {
+func (q *query) runPlan(ctx context.Context, groups *view.View, o plan.Options) *promql.Result {
 	stmt, ok := q.Statement().(*parser.EvalStmt)
 	if !ok {
 		return &promql.Result{Err: fmt.Errorf("BUG: statement of type %T", q.Statement())}
 	}
-	planned := q.plan(ctx, stmt, view, o)
+	planned := q.plan(ctx, stmt, groups, o)
 	needed := plan.NeedEveryGroup(stmt.Expr, planned.Layout())
 	stmt.Expr = planned.Expr
 	res := q.evaluate(ctx)
@@ -110,34 +111,34 @@ func (q *query) runPlan(ctx context.Context, view *view.View, o plan.Options) *p
 			return &promql.Result{Err: answer.ErrDoubtful}
 		}
 	}
-	if missing := view.Ledger.Inconsistent(); res.Err == nil && len(missing) > 0 {
+	if missing := groups.Ledger.Inconsistent(); res.Err == nil && len(missing) > 0 {
 		return &promql.Result{Err: &inconsistentError{missing}}
 	}
 	for _, ms := range needed {
-		if err := view.Require(ms); err != nil && res.Err == nil {
+		if err := groups.Require(ms); err != nil && res.Err == nil {
 			return &promql.Result{Err: err}
 		}
 	}
 	var unavailable *completeness.UnavailableError
 	switch {
 	case res.Err == nil:
-		q.gaps = view.Ledger.Gaps()
-		view.Report()
+		q.gaps = groups.Ledger.Gaps()
+		groups.Report()
 	case errors.As(res.Err, &unavailable):
-		q.gaps = view.Ledger.Gaps()
+		q.gaps = groups.Ledger.Gaps()
 		request.From(ctx).Record.Report(q.gaps)
 	}
-	res.Warnings.Merge(view.Ledger.LateWarnings())
-	view.Ledger.Fold(res.Warnings)
+	res.Warnings.Merge(groups.Ledger.LateWarnings())
+	groups.Ledger.Fold(res.Warnings)
 	res.Warnings.AsStrings(q.text, 0, 0) // for its side effect: annotations find their positions in the query
 	return res
 }
 
 // plan makes the plan and prepares its execution.
-func (q *query) plan(ctx context.Context, stmt *parser.EvalStmt, view *view.View, o plan.Options) *plan.Routed {
+func (q *query) plan(ctx context.Context, stmt *parser.EvalStmt, groups *view.View, o plan.Options) *plan.Routed {
 	_, span := startSpan(ctx, "plan")
 	defer span.End()
-	planned := plan.Route(stmt, q.engine.subqueryStep, view, o)
+	planned := plan.Route(stmt, q.engine.subqueryStep, groups, o)
 	var tr *explain.Trace
 	if q.traced {
 		tr = explain.NewTrace()

@@ -1,6 +1,9 @@
 // Package proxy is the daemon: it reads the configuration, serves the HTTP API
 // of Prometheus over the server groups, and starts, reloads and stops it all as
 // a value, so that tests run it in-process.
+//
+// New makes the parts and wires them; what one part is to call of another stands in wire.go. What
+// becomes of a request is in package routes.
 package proxy
 
 import (

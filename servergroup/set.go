@@ -1,6 +1,8 @@
 // Package servergroup holds the set of server groups: it applies their configuration, discovers
-// their replicas, keeps both up to date, and shows queries a view of them. Its subpackages do
-// what a query needs.
+// their replicas, keeps both up to date, and shows queries a view of them.
+//
+// A query goes on from there: package view has the groups as it sees them, package partition
+// decides who answers what, and package replica sends the requests.
 package servergroup
 
 import (

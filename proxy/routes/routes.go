@@ -6,7 +6,7 @@
 // API stands behind the table: it answers the rows that have no handler here, and refuses what
 // has no row. New does not accept a table in which a route of that API is missing.
 //
-// Router.ServeHTTP is the life of a request, top to bottom. What answers in this package is
+// Options.handler is the life of a request, top to bottom. What answers in this package is
 // small and of no other room: the page, the status of oneprom itself, circuit breakers, and the
 // life of the server.
 package routes

@@ -2,7 +2,7 @@
 // answer.
 //
 // What happens to a group is an Outcome. The Ledger of a query collects outcomes and gaps as
-// values; the texts of warnings are made of them when the answer is written. A Record collects
+// values; Verdict and Fold make the texts of warnings of them in the end. A Record collects
 // the gaps of all queries of a request.
 package completeness
 

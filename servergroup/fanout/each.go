@@ -1,5 +1,8 @@
 // Package fanout asks several replicas, either all at once or one after another until one has
 // answered, with hedges and retries. A Budget bounds the bytes of their responses.
+//
+// Each makes an attempt of every request itself (replica.Replica.Attempt, with circuit breaker and
+// slots). First leaves that to the function that it calls.
 package fanout
 
 import (

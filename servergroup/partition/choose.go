@@ -247,7 +247,7 @@ func (c *chooser) stepsOf(r Reach, s evidence.Span) (run, bool) {
 	if r.Fixed {
 		return run{0, c.steps - 1}, s.To > r.From && s.From <= r.To
 	}
-	// t+From < s.to and s.from <= t+To
+	// t+From < s.To and s.From <= t+To
 	st := c.need.Steps
 	first := ceilDiv(s.From-r.To-st.Start, st.Step)
 	last := ceilDiv(s.To-r.From-st.Start, st.Step) - 1

@@ -1,7 +1,11 @@
-// Package partition decides which replicas answer which steps of a query. A Partition is a set of
-// groups that share no series with other groups. Its answer is divided into pieces: a replica
-// that has missed nothing, as evidence shows, answers a piece alone; the samples of all replicas
-// are merged for the other pieces.
+// Package partition decides which replicas answer which steps of a query, and has them do it. A
+// Partition is a set of groups that share no series with other groups. Its answer is divided into
+// pieces: a replica that has missed nothing, as evidence shows, answers a piece alone; the samples
+// of all replicas are merged for the other pieces.
+//
+// Choose makes the pieces. Piece.Evaluate has a replica evaluate an expression, and Piece.Select
+// fetches samples; Piece.Local says which of them it is to be. An Outlook says before anyone is
+// asked what Choose will do.
 package partition
 
 import (

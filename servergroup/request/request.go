@@ -1,5 +1,6 @@
 // Package request has the options of one request to oneprom that server groups follow, as one value
-// that its context carries.
+// that its context carries: whether its answer may be partial, what may be pushed down, what a
+// tenant may see, which headers are passed on, and where gaps are recorded.
 package request
 
 import (

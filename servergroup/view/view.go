@@ -1,5 +1,9 @@
-// Package view is the server groups as one query sees them: it routes selections to groups, and
-// merges the series of their replicas. What is doubtful or missing goes to the query's ledger.
+// Package view is the server groups as one query sees them: it routes selections to groups,
+// fetches their samples, and merges the series of their replicas. What is doubtful or missing goes
+// to the query's ledger.
+//
+// Replicas are asked by FetchFrom and Each. The series that they have are put together in
+// assemble.go; package dedup merges them when they are read.
 package view
 
 import (
