@@ -50,7 +50,7 @@ e2e: ## the slow tests: upstream's PromQL tests over HTTP, worlds of real Promet
 
 fuzz: ## every fuzz test for FUZZTIME
 	@set -e; grep -rho --include='*_test.go' --with-filename '^func Fuzz[A-Za-z0-9_]*' . | sed 's/:func / /' | while read -r file f; do \
-	  echo "== $$file $$f"; $(GO) test $(SLIM) -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")" </dev/null; \
+	  echo "== $$file $$f"; $(GO) test $(SLIM) -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $(FUZZFLAGS) "$$(dirname "$$file")" </dev/null; \
 	done
 
 fuzz-differential: ## random questions to random worlds for DIFFTIME, against one Prometheus
