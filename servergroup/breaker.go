@@ -1,6 +1,11 @@
 package servergroup
 
-import "github.com/oneprom/oneprom/servergroup/health"
+import (
+	"slices"
+
+	"github.com/oneprom/oneprom/servergroup/health"
+	"github.com/oneprom/oneprom/servergroup/replica"
+)
 
 // regions reports for each region whether each of its groups has a replica that may be asked.
 func (gen *generation) regions() map[string]bool {
@@ -17,12 +22,7 @@ func (gen *generation) regions() map[string]bool {
 
 // available reports whether a replica of the group may be asked.
 func (g *group) available() bool {
-	for _, r := range *g.replicas.Load() {
-		if r.Health.Usable() {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(*g.replicas.Load(), func(r *replica.Replica) bool { return r.Health.Usable() })
 }
 
 // ForceBreaker keeps the circuit breaker of the replica at a URL in a state until it is called

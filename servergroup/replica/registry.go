@@ -61,7 +61,7 @@ type Group struct {
 
 // NewReplica returns a replica of a group. Replicas of one group, region and URL share their
 // health.
-func (h *Registry) NewReplica(g Group, e targets.Endpoint) *Replica {
+func (reg *Registry) NewReplica(g Group, e targets.Endpoint) *Replica {
 	cfg := g.Config
 	header := http.Header{}
 	for k, v := range cfg.Headers {
@@ -70,11 +70,11 @@ func (h *Registry) NewReplica(g Group, e targets.Endpoint) *Replica {
 	r := &Replica{
 		group:    cfg,
 		Endpoint: e,
-		now:      h.Options.Now,
-		life:     h.Options.Life,
+		now:      reg.Options.Now,
+		life:     reg.Options.Life,
 		logger:   g.Logger,
-		features: h.Options.Features,
-		Metrics:  h.Metrics,
+		features: reg.Options.Features,
+		Metrics:  reg.Metrics,
 		client: &transport.Client{
 			HTTP:     g.Client,
 			Base:     e.URL,
@@ -90,32 +90,32 @@ func (h *Registry) NewReplica(g Group, e targets.Endpoint) *Replica {
 			Clock:    &transport.Clock{},
 		},
 	}
-	h.register(r)
+	reg.register(r)
 	return r
 }
 
 // register sets the health of a replica and the slots of its region.
-func (h *Registry) register(r *Replica) {
-	h.mtx.Lock()
-	defer h.mtx.Unlock()
+func (reg *Registry) register(r *Replica) {
+	reg.mtx.Lock()
+	defer reg.mtx.Unlock()
 	key := keyOf(r)
-	shared, ok := h.health[key]
+	shared, ok := reg.health[key]
 	if !ok {
 		shared = health.NewReplica(health.Options{
-			URL: r.URL(), Concurrency: r.group.MaxConcurrency, Judge: judge, Run: h.Options.Life.Run, Logger: r.logger,
+			URL: r.URL(), Concurrency: r.group.MaxConcurrency, Judge: judge, Run: reg.Options.Life.Run, Logger: r.logger,
 			Changed: func(to health.State) {
-				h.Metrics.transitions.WithLabelValues(string(to), key.group, key.region, key.url).Inc()
+				reg.Metrics.transitions.WithLabelValues(string(to), key.group, key.region, key.url).Inc()
 			},
 		})
-		h.health[key] = shared
+		reg.health[key] = shared
 	}
 	shared.SetProbe(r.Alive)
 	r.Health = shared
 	if region := r.group.Region; region != "" {
-		if h.regions[region] == nil {
-			h.regions[region] = health.NewSlots(h.Options.RegionConcurrency)
+		if reg.regions[region] == nil {
+			reg.regions[region] = health.NewSlots(reg.Options.RegionConcurrency)
 		}
-		r.region = h.regions[region]
+		r.region = reg.regions[region]
 	}
 }
 
@@ -124,30 +124,30 @@ func keyOf(r *Replica) replicaKey {
 }
 
 // Len returns the number of replicas whose health is kept.
-func (h *Registry) Len() int {
-	h.mtx.Lock()
-	defer h.mtx.Unlock()
-	return len(h.health)
+func (reg *Registry) Len() int {
+	reg.mtx.Lock()
+	defer reg.mtx.Unlock()
+	return len(reg.health)
 }
 
 // Keep drops health, slots and metrics of all other replicas and regions.
-func (h *Registry) Keep(replicas []*Replica, regions map[string]bool) {
+func (reg *Registry) Keep(replicas []*Replica, regions map[string]bool) {
 	inUse := map[replicaKey]bool{}
 	for _, r := range replicas {
 		inUse[keyOf(r)] = true
 	}
-	h.mtx.Lock()
-	defer h.mtx.Unlock()
-	for key, unused := range h.health {
+	reg.mtx.Lock()
+	defer reg.mtx.Unlock()
+	for key, unused := range reg.health {
 		if !inUse[key] {
 			unused.Close()
-			delete(h.health, key)
-			h.Metrics.forget(prometheus.Labels{"group": key.group, "region": key.region, "replica": key.url})
+			delete(reg.health, key)
+			reg.Metrics.forget(prometheus.Labels{"group": key.group, "region": key.region, "replica": key.url})
 		}
 	}
-	for region := range h.regions {
+	for region := range reg.regions {
 		if !regions[region] {
-			delete(h.regions, region)
+			delete(reg.regions, region)
 		}
 	}
 }
