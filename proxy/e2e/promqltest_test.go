@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -48,15 +49,18 @@ const fewestEvaluations = 10_000
 // reasons. By streamed remote read oneprom sees all that there is, so that no list excuses a wrong value.
 func TestPromqltest(t *testing.T) {
 	shows(t, byPromqltest, 21)
+	var mtx sync.Mutex // guards rows: a pass needs one core, so they run beside each other
 	rows := []string{tableHeader}
 	t.Cleanup(func() { fmt.Println(strings.Join(rows, "\n")) })
 	report := func(format string, args ...any) {
+		mtx.Lock()
+		defer mtx.Unlock()
 		rows = append(rows, fmt.Sprintf(format, args...))
-		fmt.Println(rows[len(rows)-1])
 	}
 	pass := func(tp topology, r splitReading) {
 		name := tp.name + "-" + r.name
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			began := time.Now()
 			found := runPass(t, tp, r)
 			report("%s  %s", found.row(name), time.Since(began).Round(time.Second))
@@ -66,6 +70,7 @@ func TestPromqltest(t *testing.T) {
 	pushedPass := func(tp topology, r splitReading) {
 		name := tp.name + "-" + r.name
 		t.Run(name+"-pushed", func(t *testing.T) {
+			t.Parallel()
 			began := time.Now()
 			engine := runPushedPass(t, tp, r)
 			report("%s", engine.off.row(name+"-pushed, off"))
