@@ -95,7 +95,9 @@ func readRooms(module fs.FS) ([]*room, error) {
 	for _, r := range rooms {
 		slices.Sort(r.imports)
 		r.imports = slices.Compact(r.imports)
-		r.height = height(rooms, r)
+	}
+	for _, r := range rooms {
+		height(rooms, r)
 	}
 	reach(rooms, rooms[""])
 	return slices.SortedFunc(maps.Values(rooms), func(a, b *room) int {
@@ -130,14 +132,17 @@ func (r *room) read(module fs.FS, file, name string) error {
 	return nil
 }
 
+// height sets the height of a room and of all that are below it, and returns it.
 func height(rooms map[string]*room, r *room) int {
-	h := 0
+	if r.height > 0 {
+		return r.height // a room without imports, whose height is 0, costs nothing
+	}
 	for _, imported := range r.imports {
 		if below := rooms[imported]; below != nil { // imports have no cycles
-			h = max(h, height(rooms, below)+1)
+			r.height = max(r.height, height(rooms, below)+1)
 		}
 	}
-	return h
+	return r.height
 }
 
 // reach marks what a room leads to as no room for tests only.

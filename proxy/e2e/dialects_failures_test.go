@@ -194,6 +194,9 @@ func (b limited) works(t *testing.T, data storage.Storage, met bool, paths ...st
 }
 
 func TestDialects_MoreStepsThanABackendAnswers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test-race runs it")
+	}
 	data := loaded(t, "load 30s\n m{i=\"0\"} 0+1x700 stale\n m{i=\"1\"} 5x300 _x100 7x300")
 	// oneprom refuses what Prometheus refuses, but a subquery has no such limit.
 	steps := instantQuery("sum_over_time(sum(m)[20000s:1s])", 20000)
@@ -226,6 +229,9 @@ func thirtyDays(t *testing.T) storage.Storage {
 }
 
 func TestDialects_ThirtyDaysRawOfABackendWithLimits(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test-race runs it")
+	}
 	data := thirtyDays(t)
 	const month = 30 * 86400
 	paths := []string{
