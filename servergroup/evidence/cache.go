@@ -3,6 +3,7 @@ package evidence
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"math"
 	"strings"
@@ -58,10 +59,10 @@ type Group struct {
 
 // history is what is known of the scrapes of one set of replicas.
 type history struct {
-	group Group
-	urls  string
-	limit int64 // bytes of one fetch
-	table *targetTable
+	group    Group
+	replicas string // their URLs and generations
+	limit    int64  // bytes of one fetch
+	table    *targetTable
 
 	mtx      sync.Mutex // guards the fields below
 	slices   *bytelru.Cache[int64, *sliceScrapes]
@@ -79,23 +80,24 @@ type sliceFetch struct {
 	err    error // why there is nothing in them
 }
 
-// historyOf returns the history of a group's replicas. It is new if the replicas have changed.
+// historyOf returns the history of a group's replicas. It is new if the replicas have changed, or
+// if one of them may have lost samples.
 func (c *Cache) historyOf(g Group, limit int64) *history {
-	var urls strings.Builder
+	var replicas strings.Builder
 	for _, r := range g.Replicas {
-		urls.WriteString(r.URL() + "\n")
+		fmt.Fprintf(&replicas, "%s %d\n", r.URL(), r.Generation())
 	}
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
-	if c.history == nil || c.history.urls != urls.String() || c.history.table.size() > keptTargets {
-		c.history = newHistory(g, urls.String(), limit)
+	if c.history == nil || c.history.replicas != replicas.String() || c.history.table.size() > keptTargets {
+		c.history = newHistory(g, replicas.String(), limit)
 	}
 	return c.history
 }
 
-func newHistory(g Group, urls string, limit int64) *history {
+func newHistory(g Group, replicas string, limit int64) *history {
 	return &history{
-		group: g, urls: urls, limit: limit, table: newTargetTable(),
+		group: g, replicas: replicas, limit: limit, table: newTargetTable(),
 		slices:   bytelru.New[int64, *sliceScrapes](keptSlices),
 		fetches:  map[int64]*sliceFetch{},
 		recorded: make([]recordNames, len(g.Replicas)),

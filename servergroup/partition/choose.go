@@ -58,6 +58,8 @@ type Piece struct {
 	partition    *Partition
 	single       *replica.Replica   // the replica that answers alone; nil if all are merged
 	alternatives []*replica.Replica // others that could answer alone as well
+	// generations are those of the replicas for which there is evidence; none if it takes none.
+	generations map[*replica.Replica]uint64
 
 	// Where all replicas are merged:
 	first         int                // the index of the replica whose samples come first
@@ -194,6 +196,8 @@ type chooser struct {
 	unscraped []string           // metric names that must be merged, as evidence is not about them
 	spoiled   []map[string][]run // by replica and instance: steps whose window includes missed scrapes
 	lost      map[int]error      // of the replicas that do not answer, by index
+	// generations are those of the replicas before they were asked for evidence.
+	generations map[*replica.Replica]uint64
 }
 
 // run is a range of steps by index, inclusive.
@@ -205,6 +209,10 @@ func (c *chooser) gather(ctx context.Context, g view.Group) (none string, err er
 	c.spoiled = make([]map[string][]run, len(g.Replicas))
 	for i := range c.spoiled {
 		c.spoiled[i] = map[string][]run{}
+	}
+	c.generations = map[*replica.Replica]uint64{}
+	for _, r := range g.Replicas {
+		c.generations[r] = r.Generation()
 	}
 	wait, cancel := evidenceContext(ctx)
 	defer cancel()
@@ -413,7 +421,7 @@ func (c *chooser) divide(s assignment) []*Piece {
 		return []*Piece{c.merged(fmt.Sprintf("%d of %d targets are not whole", len(cut), c.targets), s.main, turns...)}
 	}
 	alone := c.partition.piece("whole", turns...)
-	alone.single = c.partition.members[0].Replicas[s.main]
+	alone.single, alone.generations = c.partition.members[0].Replicas[s.main], c.generations
 	isCut := func(instance string) bool {
 		_, ok := slices.BinarySearch(cut, instance)
 		return ok

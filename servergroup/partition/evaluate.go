@@ -157,12 +157,28 @@ func (p *Piece) evaluate(ctx context.Context, text string, carries []string) (*A
 	if winner < 0 {
 		return nil, completeness.Join(errs)
 	}
-	if len(errs) > 0 {
+	if errs = slices.DeleteFunc(errs, isLoss); len(errs) > 0 {
 		g := p.partition.members[0]
 		v.Ledger.LostReplicas(completeness.Outcome{Group: v.CompletenessOf(g), Asked: len(g.Replicas), Failed: errs})
 	}
 	answers[winner].Replica = candidates[winner].URL()
 	return answers[winner], nil
+}
+
+// confirm fails with a replica.LossError if a replica that has answered alone may have lost samples
+// since evidence showed that it is whole.
+func (p *Piece) confirm(ctx context.Context, r *replica.Replica) error {
+	generation, ok := p.generations[r]
+	if !ok {
+		return nil
+	}
+	return r.Confirm(ctx, generation)
+}
+
+// isLoss reports whether an error is about samples that a replica may have lost.
+func isLoss(err error) bool {
+	var loss *replica.LossError
+	return errors.As(err, &loss)
 }
 
 // evaluateAt sends an expression to one replica.
@@ -181,6 +197,9 @@ func (p *Piece) evaluateAt(ctx context.Context, r *replica.Replica, text string,
 		Labels: e.labels, Charge: p.partition.view.Charging(r, transport.QueryAPI), Warn: e.warn, Inform: e.inform,
 	})
 	if err != nil {
+		return nil, err
+	}
+	if err := p.confirm(ctx, r); err != nil {
 		return nil, err
 	}
 	p.partition.view.Metrics.CountSamples(r, transport.QueryAPI, list)

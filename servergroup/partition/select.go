@@ -37,14 +37,20 @@ func (p *Piece) fetch(ctx context.Context, sel view.Selection) ([]*dedup.Series,
 	case !p.partition.Single():
 		return v.FetchFrom(ctx, sel, ts, v.RecordFetch(sel))
 	case p.single == nil:
-		return v.FetchFrom(ctx, sel, ts, func(o completeness.Outcome) { v.Ledger.RecordPartial(o, sel.MinT, sel.MaxT) })
+		return p.fetchAll(ctx, sel, ts)
 	}
 	return p.fetchSingle(ctx, sel, ts)
 }
 
+// fetchAll gets the selection from all replicas of the only group.
+func (p *Piece) fetchAll(ctx context.Context, sel view.Selection, ts []view.RoutedGroup) ([]*dedup.Series, annotations.Annotations, error) {
+	v := p.partition.view
+	return v.FetchFrom(ctx, sel, ts, func(o completeness.Outcome) { v.Ledger.RecordPartial(o, sel.MinT, sel.MaxT) })
+}
+
 // fetchSingle gets the selection from the piece's replica, or from another one that can answer
-// alone. If none of them answers, it merges the others, which have missed something: the answer
-// is then partial.
+// alone. If one of them may have lost samples, it merges all. If none of them answers, it merges
+// the others, which have missed something: the answer is then partial.
 func (p *Piece) fetchSingle(ctx context.Context, sel view.Selection, ts []view.RoutedGroup) ([]*dedup.Series, annotations.Annotations, error) {
 	v := p.partition.view
 	if len(ts) == 0 {
@@ -65,9 +71,14 @@ func (p *Piece) fetchSingle(ctx context.Context, sel view.Selection, ts []view.R
 	candidates := p.candidates()
 	answers := make([]answer, len(candidates))
 	winner, errs := fanout.First(ctx, candidates, v.Extra, retryable, func(ctx context.Context, i int) (err error) {
-		answers[i], err = from(ctx, candidates[i:i+1])
-		return err
+		if answers[i], err = from(ctx, candidates[i:i+1]); err != nil {
+			return err
+		}
+		return p.confirm(ctx, candidates[i])
 	})
+	if winner < 0 && slices.ContainsFunc(errs, isLoss) {
+		return p.fetchAll(ctx, sel, ts)
+	}
 	lost := completeness.Outcome{Group: v.CompletenessOf(ts[0].Group), Asked: len(p.partition.members[0].Replicas)}
 	for _, err := range errs {
 		if gone, ok := errors.AsType[*completeness.UnavailableError](err); ok {

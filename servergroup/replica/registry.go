@@ -75,6 +75,8 @@ func (reg *Registry) NewReplica(g Group, e targets.Endpoint) *Replica {
 		logger:   g.Logger,
 		features: reg.Options.Features,
 		Metrics:  reg.Metrics,
+
+		confirming: make(chan struct{}, 1),
 		client: &transport.Client{
 			HTTP:     g.Client,
 			Base:     e.URL,

@@ -37,6 +37,8 @@ type Replica struct {
 	// Metrics count the requests to all replicas.
 	Metrics *Metrics
 
+	confirming chan struct{} // holds an element while Confirm asks the server
+
 	mtx          sync.Mutex    // guards the fields below
 	probing      chan struct{} // closed when the running probe has ended; nil if none is running
 	dataFindings []string      // what the data showed after the last probe
@@ -47,6 +49,10 @@ type Replica struct {
 	suspect      bool          // a request failed since the last probe
 	lastErr      error         // of the last failed request
 	lastErrAt    time.Time
+	past         past      // as the server told it last
+	confirmed    int64     // connections that were opened before it told when it was started
+	generation   uint64    // see Generation
+	generationAt time.Time // when it began
 }
 
 // Offline returns a replica for explanations, which has a URL and must not be asked.
@@ -72,6 +78,9 @@ type Profile struct {
 	// findings are mistakes in the group's configuration that this server shows. Doubts are
 	// those of them that make its answers doubtful.
 	findings, Doubts []string
+
+	past   past
+	opened int64 // connections that were opened before past was asked for
 }
 
 const (
@@ -174,6 +183,7 @@ func (r *Replica) probed(p *Profile, err error) {
 	r.probing, r.probedAt, r.probeErr = nil, r.now(), err
 	if err == nil {
 		r.logChange(r.lastProfile, p)
+		r.comparePast(p)
 		r.profile, r.lastProfile, r.suspect = p, p, false
 		return
 	}
@@ -290,6 +300,7 @@ func (r *Replica) probe(ctx context.Context) (_ *Profile, err error) {
 		return nil, err
 	}
 	r.compareLabels(p)
+	r.readPast(ctx, p)
 	return p, nil
 }
 

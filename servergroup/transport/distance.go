@@ -16,7 +16,11 @@ const nearby = 2 * time.Millisecond
 // of connections has shown it. It is safe for concurrent use.
 type Distance struct {
 	shortest atomic.Int64 // ns; 0 if not known
+	opened   atomic.Int64 // connections
 }
+
+// Opened returns how many connections have been opened.
+func (d *Distance) Opened() int64 { return d.opened.Load() }
 
 // near reports whether the round-trip time is known and short.
 func (d *Distance) near() bool {
@@ -48,6 +52,7 @@ func (d *Distance) measured(ctx context.Context) context.Context {
 		ConnectStart: func(_, addr string) { began.Store(addr, time.Now()) },
 		ConnectDone: func(_, addr string, err error) {
 			if at, ok := began.Load(addr); ok && err == nil {
+				d.opened.Add(1)
 				d.observe(time.Since(at.(time.Time)))
 			}
 		},

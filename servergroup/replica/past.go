@@ -1,0 +1,166 @@
+package replica
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/oneprom/oneprom/servergroup/transport"
+)
+
+// What was learned about the scrapes of a replica stays true only as long as the replica keeps
+// its samples. It may lose them: with an empty volume, by retention, by a deletion, with a block
+// that is broken. past is what shows that, and a generation is the time between two losses.
+
+// past is what a server tells of the samples that it keeps.
+type past struct {
+	// started is when the process began, in the server's words; "" if it does not tell.
+	started string
+	// blocks are the blocks on its disk, sorted by time; nil if it does not tell.
+	blocks []transport.Block
+	// lowest is the time of its oldest sample (ms), if it tells that instead of its blocks.
+	lowest *int64
+}
+
+const restarted = "it was started again"
+
+// maxConfirmWait is how long a query waits for a replica to tell when it was started.
+const maxConfirmWait = 3 * time.Second
+
+// unwatchedAge is how long a generation of a server lasts that does not tell when it was started.
+const unwatchedAge = 5 * time.Minute
+
+// lostSince reports whether samples that a server had may be lost, and why.
+func (p past) lostSince(before past) (why string, lost bool) {
+	if p.started != before.started {
+		return restarted, true
+	}
+	for _, b := range before.blocks {
+		if !covered(p.blocks, b.MinTime, b.MaxTime) {
+			return "a block is gone", true
+		}
+		i := slices.IndexFunc(p.blocks, func(now transport.Block) bool { return now.ULID == b.ULID })
+		if i >= 0 && p.blocks[i].Stats.NumTombstones > b.Stats.NumTombstones {
+			return "series were deleted", true
+		}
+	}
+	if before.lowest != nil && (p.lowest == nil || *p.lowest > *before.lowest) {
+		return "its oldest samples are gone", true
+	}
+	return "", false
+}
+
+// covered reports whether blocks, which are sorted by time, leave no hole in [from, to) (ms).
+func covered(blocks []transport.Block, from, to int64) bool {
+	for _, b := range blocks {
+		if b.MinTime <= from {
+			from = max(from, b.MaxTime)
+		}
+	}
+	return from >= to
+}
+
+// LossError says that a replica may have lost samples since it was found to be whole.
+type LossError struct{ URL string }
+
+func (e *LossError) Error() string {
+	return e.URL + ": it may have lost samples since it was found to be whole"
+}
+
+// Generation returns the number of times that the replica may have lost samples.
+func (r *Replica) Generation() uint64 {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	return r.generation
+}
+
+// Confirm fails with a LossError unless the replica has answered with all samples that it had in
+// a generation. A process that was started again has new connections. So if a connection was
+// opened since the replica was asked last, it is asked when its process began.
+func (r *Replica) Confirm(ctx context.Context, generation uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, maxConfirmWait)
+	defer cancel()
+	select {
+	case r.confirming <- struct{}{}: // one request serves all that wait for it
+		defer func() { <-r.confirming }()
+	case <-ctx.Done():
+		return &LossError{r.URL()}
+	}
+	opened := r.client.Distance.Opened()
+	r.mtx.Lock()
+	known, seen, begun := r.past.started, r.confirmed, r.generation
+	r.mtx.Unlock()
+	if begun != generation {
+		return &LossError{r.URL()}
+	}
+	if opened == seen || known == "" {
+		return nil
+	}
+	started, err := r.client.Started(ctx)
+	if err != nil {
+		return &LossError{r.URL()}
+	}
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	r.confirmed = opened
+	if started == known {
+		return nil
+	}
+	r.past.started, r.suspect = started, true // its profile may be another one, too
+	r.endGeneration(restarted)
+	return &LossError{r.URL()}
+}
+
+// endGeneration begins a new generation. r.mtx is held.
+func (r *Replica) endGeneration(why string) {
+	r.generation++
+	r.generationAt = r.now()
+	r.logger.Warn("a replica may have lost samples: what is known of its scrapes is collected again", "url", r.URL(), "reason", why)
+}
+
+// readPast asks the server what it tells of its samples. What a server refuses to tell is not
+// known; what it fails to tell is taken to be as before.
+func (r *Replica) readPast(ctx context.Context, p *Profile) {
+	r.mtx.Lock()
+	p.past = r.past
+	r.mtx.Unlock()
+	if p.Dialect.ReadOnly {
+		return
+	}
+	told := func(err error) bool { return err == nil || Unreadable(err) }
+	p.opened = r.client.Distance.Opened()
+	if started, err := p.Client.Started(ctx); told(err) {
+		p.past.started = started
+	}
+	if p.Kind != transport.Prometheus {
+		return
+	}
+	blocks, err := p.Client.Blocks(ctx)
+	if told(err) {
+		p.past.blocks = blocks
+	}
+	if err == nil || !Unreadable(err) {
+		return
+	}
+	value, found, err := p.Client.Metric(ctx, "prometheus_tsdb_lowest_timestamp")
+	switch lowest := int64(value); {
+	case found:
+		p.past.lowest = &lowest
+	case told(err):
+		p.past.lowest = nil
+	}
+}
+
+// comparePast begins a new generation if the last probe shows a loss. r.mtx is held.
+func (r *Replica) comparePast(p *Profile) {
+	why, lost := p.past.lostSince(r.past)
+	switch {
+	case r.lastProfile == nil:
+		r.generationAt = r.now()
+	case lost:
+		r.endGeneration(why)
+	case p.past.started == "" && r.now().Sub(r.generationAt) >= unwatchedAge:
+		r.generation, r.generationAt = r.generation+1, r.now()
+	}
+	r.past, r.confirmed = p.past, p.opened
+}
