@@ -219,6 +219,9 @@ func TestViews_Targets(t *testing.T) {
 	f("/targets/metadata", ofEU+","+ofUS)
 	f("/targets/metadata?limit=2", ofEU+"]")
 	f("/targets/metadata?"+url.Values{"match_target": {`{region="us"}`}}.Encode(), "["+ofUS)
+	for _, text := range []string{`{region="us",instance=~".+","k8s.pod"=""}`, `{replica!="",replica!="a",instance="x:1"}`} {
+		f("/targets/metadata?"+url.Values{"match_target": {text}}.Encode(), "["+ofUS)
+	}
 	f("/scrape_pools", `{"scrapePools":["eu","p","us"]}`)
 	f("/alertmanagers", `{"activeAlertmanagers":[{"url":"http://am-eu"},{"url":"http://am-us"}],"droppedAlertmanagers":[]}`)
 	f("/scrape_pools/config?scrapePool=p", `{"yaml":"eu"}`, `server group "us" has another scrape pool of this name than server group "eu", which this is of`)

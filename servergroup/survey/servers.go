@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/tsdb"
 	"github.com/prometheus/prometheus/util/annotations"
@@ -81,8 +82,8 @@ func (s Servers) TargetMetadata(ctx context.Context, ms []*labels.Matcher, metri
 		if metric != "" {
 			params.Set("metric", metric)
 		}
-		if len(t.Route.Resolved.Send) > 0 {
-			params.Set("match_target", transport.Selector(labelmap.Selectable(t.Route.Resolved.Send)))
+		if send := plain(t.Route.Resolved.Send); len(send) > 0 {
+			params.Set("match_target", transport.Selector(send))
 		}
 		return params
 	})
@@ -91,7 +92,7 @@ func (s Servers) TargetMetadata(ctx context.Context, ms []*labels.Matcher, metri
 		show := g.show()
 		for _, list := range g.data {
 			for _, m := range list {
-				if m.Target = show(m.Target); labelmap.MatchesAll(m.Target, g.Route.Resolved.Check) && s.view.Shows(m.Target) {
+				if m.Target = show(m.Target); labelmap.MatchesAll(m.Target, ms) && s.view.Shows(m.Target) {
 					all = append(all, m)
 				}
 			}
@@ -99,6 +100,14 @@ func (s Servers) TargetMetadata(ctx context.Context, ms []*labels.Matcher, metri
 	}
 	slices.SortFunc(all, views.CompareTargetMetadata)
 	return slices.CompactFunc(all, func(a, b views.TargetMetadata) bool { return views.CompareTargetMetadata(a, b) == 0 }), ws, err
+}
+
+// plain returns those matchers that mean the same to any server: they demand a value of a label with
+// a legacy name. The others are checked here.
+func plain(ms []*labels.Matcher) []*labels.Matcher {
+	return slices.DeleteFunc(slices.Clone(ms), func(m *labels.Matcher) bool {
+		return m.Type != labels.MatchEqual || m.Value == "" || !model.LegacyValidation.IsValidLabelName(m.Name)
+	})
 }
 
 // ScrapePools returns the names of the scrape pools of all servers.
