@@ -320,6 +320,7 @@ func (r *Replica) identify(ctx context.Context) (*Profile, error) {
 		p.Kind = kind
 	}
 	p.Dialect = transport.DialectOf(p.Kind, len(r.group.ReplicaLabels) > 0)
+	p.Dialect.Current = p.IsCurrent()
 	p.Client = r.client.As(p.Dialect)
 	return p, nil
 }

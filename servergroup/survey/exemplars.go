@@ -88,7 +88,8 @@ func compareExemplars(a, b exemplar.QueryResult) int {
 // exemplarsOf asks one replica and returns one result for each exemplar.
 func exemplarsOf(ctx context.Context, t *view.RoutedGroup, c *transport.Client, tl transport.Lookup) ([]exemplar.QueryResult, []string, error) {
 	var data []exemplarSeries
-	warnings, err := c.Exemplars(ctx, transport.Selector(labelmap.Selectable(tl.Matchers)), tl, &data)
+	tl.Matchers = labelmap.Selectable(tl.Matchers)
+	warnings, err := c.Exemplars(ctx, tl, &data)
 	if err != nil {
 		return nil, nil, err
 	}

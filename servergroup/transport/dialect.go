@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
+	"strings"
 )
 
 // Kind is what a backend is.
@@ -39,6 +40,14 @@ type Dialect struct {
 	// EscapedNames reports whether odd characters of label names in selectors are written
 	// with a backslash, not in quotes.
 	EscapedNames bool
+	// ReservedName is a label name that selectors cannot be about, as a matcher on it means
+	// something else; "" if there is none.
+	ReservedName string
+	// NamesNone reports whether __name__ is listed as a label name where there is no series.
+	NamesNone bool
+	// Current reports whether a selector means there what it means here, in any case: its parser
+	// is known to be that of a Prometheus 3. A dot matches line breaks, and any UTF-8 is a name.
+	Current bool
 	// NeedsStart reports whether lookups without a start are not about all time.
 	NeedsStart bool
 	// Fronted reports whether there may be a front end that caches responses and aligns range
@@ -52,6 +61,9 @@ type Dialect struct {
 	ReadOnly bool
 	// UnanchoredRegexps reports whether regular expressions also match parts of values.
 	UnanchoredRegexps bool
+	// RegexpShortcuts reports whether some regular expressions are taken for simpler ones that
+	// match other values; see portable.
+	RegexpShortcuts bool
 	// ExternalLabels reports whether remote read adds labels that the query API does not.
 	ExternalLabels bool
 	// RefusesPartialReads reports whether remote read fails if data is missing; the query
@@ -89,14 +101,17 @@ func DialectOf(k Kind, replicaLabels bool) Dialect {
 		return Dialect{Fronted: true, LongTerm: true}
 	case VictoriaMetrics:
 		return Dialect{
-			Params:        url.Values{"nocache": {"1"}, "latency_offset": {"0"}},
-			LookbackParam: "max_lookback",
-			EscapedNames:  true,
-			NeedsStart:    true,
-			Fronted:       true,
-			Exports:       true,
-			LongTerm:      true,
-			Lacks:         Lacks{Histograms: true},
+			Params:          url.Values{"nocache": {"1"}, "latency_offset": {"0"}},
+			LookbackParam:   "max_lookback",
+			EscapedNames:    true,
+			ReservedName:    "__graphite__",
+			NamesNone:       true,
+			NeedsStart:      true,
+			Fronted:         true,
+			Exports:         true,
+			RegexpShortcuts: true,
+			LongTerm:        true,
+			Lacks:           Lacks{Histograms: true},
 		}
 	case InfluxDB:
 		return Dialect{
@@ -110,6 +125,14 @@ func DialectOf(k Kind, replicaLabels bool) Dialect {
 		return Dialect{RefusesPartialReads: true, LongTerm: true}
 	}
 	return Dialect{ExternalLabels: true, Fronted: k == UnknownKind}
+}
+
+// IsCurrent reports whether a backend of this kind and version reads selectors as oneprom does
+// (Dialect.Current). The version of another oneprom is that of the Prometheus whose parser it has.
+func (id Identity) IsCurrent() bool {
+	major, _, _ := strings.Cut(id.Version, ".")
+	n, err := strconv.Atoi(major)
+	return (id.Kind == Prometheus || id.Kind == Oneprom) && err == nil && n >= 3
 }
 
 // As returns a client that speaks the dialect. Configured parameters take precedence.

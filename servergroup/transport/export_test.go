@@ -261,7 +261,7 @@ func TestExport_WhatIsAskedFor(t *testing.T) {
 	list, err := c.Fetch(t.Context(), ExportAPI, r)
 	require.NoError(t, err)
 	require.Empty(t, list)
-	require.Equal(t, []string{`{__name__="http.requests",lab\ el!="q\"\\",\1st\-ü=~"a|b\n",a1!~"\\d+"}`}, form["match[]"])
+	require.Equal(t, []string{`{__name__="http.requests",lab\ el!="q\"\\",\1st\-\xc3\xbc=~"a|b\n",a1!~"\\d+"}`}, form["match[]"])
 	require.Equal(t, []string{"1773130000.123"}, form["start"])
 	require.Equal(t, []string{"1773130060.001"}, form["end"])
 	require.Equal(t, []string{"1"}, form["nocache"])

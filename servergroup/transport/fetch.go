@@ -3,9 +3,7 @@ package transport
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -81,9 +79,9 @@ func (c *Client) Fetch(ctx context.Context, m Method, r Request) ([]Series, erro
 	case StreamedRead, SamplesRead:
 		return inHalves(ctx, r, func(ctx context.Context, r Request) ([]Series, error) { return c.read(ctx, m, r) })
 	case ExportAPI:
-		return inHalves(ctx, r, c.export)
+		return c.fetchReadable(ctx, r, func(ctx context.Context, r Request) ([]Series, error) { return inHalves(ctx, r, c.export) })
 	case QueryAPI:
-		return c.query(ctx, r)
+		return c.fetchReadable(ctx, r, c.query)
 	}
 	panic(fmt.Sprintf("BUG: unknown method %q", m))
 }
@@ -95,29 +93,4 @@ func Selector(ms []*labels.Matcher) string {
 		texts[i] = m.String()
 	}
 	return "{" + strings.Join(texts, ",") + "}"
-}
-
-// selector prints matchers in the backend's syntax.
-func (c *Client) selector(ms []*labels.Matcher) string {
-	if !c.dialect.EscapedNames {
-		return Selector(ms)
-	}
-	texts := make([]string, len(ms))
-	for i, m := range ms {
-		texts[i] = escapeMetricsQL(m.Name) + m.Type.String() + strconv.Quote(m.Value)
-	}
-	return "{" + strings.Join(texts, ",") + "}"
-}
-
-// escapeMetricsQL puts a backslash before characters that a name cannot have unescaped
-// (https://docs.victoriametrics.com/victoriametrics/metricsql/).
-func escapeMetricsQL(name string) string {
-	var b strings.Builder
-	for i, r := range name {
-		if r != '_' && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && (i == 0 || r < '0' || r > '9') && r < utf8.RuneSelf {
-			b.WriteByte('\\')
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
 }

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -48,10 +47,7 @@ func (c *Client) read(ctx context.Context, m Method, r Request) ([]Series, error
 }
 
 func (c *Client) sendRead(ctx context.Context, m Method, r Request) (*http.Response, error) {
-	if c.dialect.UnanchoredRegexps {
-		r.Matchers = anchored(r.Matchers)
-	}
-	body, err := remoteread.Request{Matchers: r.Matchers, MinT: r.MinT, MaxT: r.MaxT, Streamed: m == StreamedRead}.Encode()
+	body, err := remoteread.Request{Matchers: c.dialect.portable(r.Matchers), MinT: r.MinT, MaxT: r.MaxT, Streamed: m == StreamedRead}.Encode()
 	if err != nil {
 		return nil, err
 	}
@@ -85,16 +81,4 @@ func (c *Client) ProbeRead(ctx context.Context) (Method, error) {
 		return StreamedRead, nil
 	}
 	return SamplesRead, nil
-}
-
-// anchored returns matchers whose regular expressions match entire values also where the
-// backend searches in values.
-func anchored(ms []*labels.Matcher) []*labels.Matcher {
-	out := slices.Clone(ms)
-	for i, m := range out {
-		if m.Type == labels.MatchRegexp || m.Type == labels.MatchNotRegexp {
-			out[i] = labels.MustNewMatcher(m.Type, m.Name, "^(?s:"+m.Value+")$")
-		}
-	}
-	return out
 }

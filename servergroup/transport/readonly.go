@@ -38,20 +38,30 @@ func (c *Client) seriesByRead(ctx context.Context, l Lookup) ([]labels.Labels, e
 
 func (c *Client) namesByRead(ctx context.Context, l Lookup) ([]string, []string, error) {
 	series, err := c.seriesByRead(ctx, l)
-	seen := map[string]struct{}{}
-	for _, s := range series {
-		s.Range(func(l labels.Label) { seen[l.Name] = struct{}{} })
-	}
-	return slices.Sorted(maps.Keys(seen)), nil, err
+	return namesIn(series), nil, err
 }
 
 func (c *Client) valuesByRead(ctx context.Context, name string, l Lookup) ([]string, []string, error) {
 	series, err := c.seriesByRead(ctx, l)
+	return valuesIn(series, name), nil, err
+}
+
+// namesIn returns the sorted label names of series.
+func namesIn(series []labels.Labels) []string {
+	seen := map[string]struct{}{}
+	for _, s := range series {
+		s.Range(func(l labels.Label) { seen[l.Name] = struct{}{} })
+	}
+	return slices.Sorted(maps.Keys(seen))
+}
+
+// valuesIn returns the sorted values that a label has in series.
+func valuesIn(series []labels.Labels, name string) []string {
 	seen := map[string]struct{}{}
 	for _, s := range series {
 		if v := s.Get(name); v != "" {
 			seen[v] = struct{}{}
 		}
 	}
-	return slices.Sorted(maps.Keys(seen)), nil, err
+	return slices.Sorted(maps.Keys(seen))
 }

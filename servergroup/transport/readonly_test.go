@@ -175,7 +175,7 @@ func TestInflux_LookupsRead(t *testing.T) {
 func TestInflux_WhatItDoesNotHaveIsEmpty(t *testing.T) {
 	db, c := influxOf(t, theFour...)
 	var exemplars, metadata any
-	ws, err := c.Exemplars(t.Context(), "m", Lookup{MaxT: 1}, &exemplars)
+	ws, err := c.Exemplars(t.Context(), Lookup{MaxT: 1}, &exemplars)
 	require.NoError(t, err)
 	require.Empty(t, ws)
 	require.Nil(t, exemplars)

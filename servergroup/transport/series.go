@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"net/url"
+	"slices"
 	"strconv"
 
 	"github.com/prometheus/common/model"
@@ -53,9 +54,16 @@ func (c *Client) LabelNames(ctx context.Context, l Lookup) ([]string, []string, 
 	if c.dialect.ReadOnly {
 		return c.namesByRead(ctx, l)
 	}
-	var names []string
-	warnings, err := c.formText(ctx, "/api/v1/labels", c.lookupForm(l), l.Charge, &names)
-	return names, warnings, err
+	return lookUpReadable(ctx, c, l, func(l Lookup) (names, warnings []string, err error) {
+		warnings, err = c.formText(ctx, "/api/v1/labels", c.lookupForm(l), l.Charge, &names)
+		if err == nil && c.dialect.NamesNone && slices.Equal(names, []string{labels.MetricName}) {
+			l.Limit = 1
+			if metrics, more, err := c.LabelValues(ctx, labels.MetricName, l); err != nil || len(metrics) == 0 {
+				return nil, more, err
+			}
+		}
+		return names, warnings, err
+	}, namesIn)
 }
 
 // LabelValues returns /api/v1/label/<name>/values and its warnings.
@@ -63,13 +71,27 @@ func (c *Client) LabelValues(ctx context.Context, name string, l Lookup) ([]stri
 	if c.dialect.ReadOnly {
 		return c.valuesByRead(ctx, name, l)
 	}
-	var values []string
-	resp, err := c.get(ctx, "/api/v1/label/"+escapeLabel(name)+"/values", c.lookupForm(l))
-	if err != nil {
-		return nil, nil, err
+	of := func(series []labels.Labels) []string { return valuesIn(series, name) }
+	values, warnings, err := lookUpReadable(ctx, c, l, func(l Lookup) (values, warnings []string, err error) {
+		resp, err := c.get(ctx, "/api/v1/label/"+c.labelPath(name)+"/values", c.lookupForm(l))
+		if err != nil {
+			return nil, nil, err
+		}
+		warnings, err = c.text(resp, l.Charge, &values)
+		return values, warnings, err
+	}, of)
+	if !c.dialect.mayBeUnreadable(name) || len(values) > 0 || err != nil && !Refused(err) {
+		return values, warnings, err
 	}
-	warnings, err := c.text(resp, l.Charge, &values)
-	return values, warnings, err
+	// The backend may have taken the escaped name for another one.
+	l.Limit = 0
+	names, warnings, err := c.LabelNames(ctx, l)
+	if err != nil || !slices.Contains(names, name) {
+		return nil, warnings, err
+	}
+	l.Matchers = append(slices.Clip(l.Matchers), labels.MustNewMatcher(labels.MatchNotEqual, name, ""))
+	series, warnings, err := c.Series(ctx, l)
+	return of(series), warnings, err
 }
 
 // Series returns /api/v1/series and its warnings.
@@ -78,18 +100,35 @@ func (c *Client) Series(ctx context.Context, l Lookup) ([]labels.Labels, []strin
 		series, err := c.seriesByRead(ctx, l)
 		return series, nil, err
 	}
-	var series []labels.Labels
-	warnings, err := c.formText(ctx, "/api/v1/series", c.lookupForm(l), l.Charge, &series)
-	return series, warnings, err
+	return lookUpReadable(ctx, c, l, func(l Lookup) (series []labels.Labels, warnings []string, err error) {
+		warnings, err = c.formText(ctx, "/api/v1/series", c.lookupForm(l), l.Charge, &series)
+		return series, warnings, err
+	}, func(series []labels.Labels) []labels.Labels { return series })
 }
 
 // Exemplars decodes the data of /api/v1/query_exemplars into data and returns its warnings. It
 // leaves data alone if the backend has no such endpoint.
-func (c *Client) Exemplars(ctx context.Context, query string, l Lookup, data any) ([]string, error) {
+func (c *Client) Exemplars(ctx context.Context, l Lookup, data any) ([]string, error) {
 	if c.dialect.ReadOnly {
 		return nil, nil
 	}
-	form := url.Values{"query": {query}}
+	warnings, err := c.exemplars(ctx, l, data)
+	if !c.cannotRead(l.Matchers, err) {
+		return warnings, err
+	}
+	left, readErr := c.asReadable(ctx, l, err)
+	switch {
+	case readErr != nil || left.empty:
+		return nil, readErr
+	case len(left.check) > 0:
+		return nil, err
+	}
+	l.Matchers = left.send
+	return c.exemplars(ctx, l, data)
+}
+
+func (c *Client) exemplars(ctx context.Context, l Lookup, data any) ([]string, error) {
+	form := url.Values{"query": {c.selector(l.Matchers)}}
 	c.window(l, form)
 	warnings, err := c.formText(ctx, "/api/v1/query_exemplars", form, l.Charge, data)
 	if unsupported(err) {
@@ -127,10 +166,10 @@ func (c *Client) formText(ctx context.Context, path string, form url.Values, cha
 	return c.text(resp, charge, data)
 }
 
-// escapeLabel escapes a label name for a path, as upstream does with names that are not of the
-// legacy character set (https://prometheus.io/docs/prometheus/latest/querying/api/#querying-label-values).
-func escapeLabel(name string) string {
-	if model.LegacyValidation.IsValidLabelName(name) {
+// labelPath writes a label name in a path. Upstream escapes names that are not legacy names
+// (https://prometheus.io/docs/prometheus/latest/querying/api/#querying-label-values).
+func (c *Client) labelPath(name string) string {
+	if c.dialect.EscapedNames || model.LegacyValidation.IsValidLabelName(name) {
 		return name
 	}
 	return model.EscapeName(name, model.ValueEncodingEscaping)

@@ -1,5 +1,5 @@
-// Package dialect emulates backends that differ from a Prometheus: Thanos Query, Grafana Mimir and
-// Cortex, and any of them with limits. Each is upstream's API over a storage, with the other server's
+// Package dialect emulates backends that differ from a Prometheus 3: Prometheus 2, Thanos Query, Grafana
+// Mimir and Cortex, and any of them with limits. Each is upstream's API over a storage, with the other server's
 // routes, parameters and errors around it. Where a client does not ask in the right way, they are as
 // wrong as the originals: that is their purpose.
 package dialect
