@@ -43,6 +43,8 @@ load 30s
   nh{E,job="a"} {{schema:0 sum:8 count:6 z_bucket:1 z_bucket_w:0.001 buckets:[1 2] n_buckets:[2]}}+{{schema:0 sum:1 count:1 buckets:[1]}}x240
   special{E,case="inf"} Inf -Inf NaN 0.1 1e-7 123456789012345680000
   {"utf8.metric",E,"lab el"="x",job="a"} 1x240
+  lines{E,msg="x\ny"} 1x240
+  lines{E,msg="x y"} 1x240
 `, "E", ext)
 }
 
@@ -102,6 +104,8 @@ func foreignBackends(t *testing.T) []foreign {
 	return []foreign{
 		{"prometheus", dialect.NewPrometheus(backendtest.Options{Queryable: whole}, nil), nil, "prometheus"},
 		{"prometheus by queries", dialect.NewPrometheus(backendtest.Options{Queryable: whole}, nil), []string{neverRead}, "prometheus"},
+		{"prometheus 2", dialect.NewPrometheus2(backendtest.Options{Queryable: whole}), nil, "prometheus"},
+		{"prometheus 2 by queries", dialect.NewPrometheus2(backendtest.Options{Queryable: whole}), []string{neverRead}, "prometheus"},
 		{"thanos", thanos(dialect.ThanosOptions{}), []string{dropEU}, "thanos"},
 		{"thanos that downsamples", thanos(dialect.ThanosOptions{AutoDownsampling: true}), []string{dropEU}, "thanos"},
 		{"mimir", mimir(dialect.MimirOptions{}), []string{mimirPath, asTenant}, "mimir"},
@@ -154,6 +158,9 @@ func dialectQueries() []string {
 		instantQuery(`nh`, 45),
 		instantQuery(`{"utf8.metric"}`, 45),
 		instantQuery(`count by ("lab el") ({"utf8.metric","lab el"=~".+"})`, 45),
+		instantQuery(`count({"utf8.metric","k8s.pod"="","lab el"!="y"})`, 45),
+		instantQuery(`count(lines{msg=~"x.y"})`, 45),
+		instantQuery(`lines{msg!~"x.*|"}`, 45),
 		instantQuery(`special`, 60),
 		instantQuery(`special[10m]`, 400),
 		instantQuery(`timestamp(m)`, 3610),

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"testing"
 
 	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/model/histogram"
@@ -19,8 +20,38 @@ import (
 // batchSamples is how many samples one request of remote write carries at least.
 const batchSamples = 20_000
 
+// RunFed starts a server of a kind that is given series by remote write: each has the value 1 once a minute from from to to (unix ms).
+func RunFed(tb testing.TB, kind Kind, series []labels.Labels, from, to int64) *Process {
+	tb.Helper()
+	s := &Server{Name: "fed", Kind: kind}
+	s.Process = s.run(tb, Binary(tb, PrometheusPackage), tb.TempDir())
+	err := s.fill(tb.Context(), func(f *feeder) error {
+		for _, ls := range series {
+			ref := storage.SeriesRef(0)
+			for t := from; t <= to; t += minute {
+				var err error
+				if ref, err = f.Append(ref, ls, 0, t, 1, nil, nil, storage.AppendV2Options{}); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		tb.Fatalf("the data of a %s: %v", kind, err)
+	}
+	return s.Process
+}
+
 // feed sends what the server scraped from Begin to end (unix ms) to its process, and has it ready for queries.
 func (s *Server) feed(ctx context.Context, end int64) error {
+	return s.fill(ctx, func(f *feeder) error {
+		return s.write(ctx, Span{Begin, end}, func() storage.AppenderV2 { return f }, func(int64) error { return nil })
+	})
+}
+
+// fill sends what write gives to a feeder to the server's process, and has it ready for queries.
+func (s *Server) fill(ctx context.Context, write func(*feeder) error) error {
 	client := &http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
 	post := func(path, contentType string, body []byte) error {
@@ -35,8 +66,7 @@ func (s *Server) feed(ctx context.Context, end int64) error {
 	f := &feeder{external: labels.FromMap(s.ExternalLabels), send: func(body []byte) error {
 		return post(s.Kind.writePath(), "application/x-protobuf", body)
 	}}
-	begin := func() storage.AppenderV2 { return f }
-	if err := s.write(ctx, Span{Begin, end}, begin, func(int64) error { return nil }); err != nil {
+	if err := write(f); err != nil {
 		return err
 	}
 	if err := f.flush(); err != nil {

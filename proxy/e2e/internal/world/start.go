@@ -106,6 +106,7 @@ func (s *Server) runPrometheus(tb testing.TB, binary, features, dir string) *Pro
 		// Nothing is to be compacted while a test runs: same blocks, same order, no stolen time.
 		"--storage.tsdb.min-block-duration=2h", "--storage.tsdb.max-block-duration=2h",
 		"--enable-feature="+features,
+		"--web.enable-remote-write-receiver",
 		"--log.level=warn")
 }
 
