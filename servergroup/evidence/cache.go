@@ -2,7 +2,6 @@ package evidence
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -311,23 +310,18 @@ var matchUp = []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, labels.
 
 // fetchUp returns the series `up` of a replica, sorted; the result is never nil.
 func (h *history) fetchUp(ctx context.Context, r *replica.Replica, from, to int64, held *fanout.Budget) ([]transport.Series, error) {
-	fetch := func() ([]transport.Series, error) {
+	var list []transport.Series
+	err := r.UpToDate(func() error {
 		p, err := r.Ready(ctx)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		return p.Client.AllowPartial(false).Fetch(ctx, p.Method, transport.Request{
-			Matchers: matchUp, MinT: from, MaxT: to,
-			Labels: labelmap.NewRules(h.group.Config, p.External).Apply,
-			Charge: held.Charge,
+		rules := labelmap.NewRules(h.group.Config, p.External)
+		list, err = r.Fetch(ctx, p, p.Client.AllowPartial(false), p.Method, rules, transport.Request{
+			Matchers: matchUp, MinT: from, MaxT: to, Charge: held.Charge,
 		})
-	}
-	list, err := fetch()
-	var e *transport.Error
-	if errors.As(err, &e) && e.Unsupported() {
-		r.Forget() // the server has been replaced since it was probed
-		list, err = fetch()
-	}
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -104,12 +105,14 @@ func MatchesAll(l labels.Labels, ms []*labels.Matcher) bool {
 	return true
 }
 
-// ForRead returns matchers for remote read that select what ms select by the query API. Remote read
-// ignores an equality with an external label of the server, but not a regular expression.
-func ForRead(ms []*labels.Matcher, external map[string]string) []*labels.Matcher {
+// ForRead returns matchers for remote read that select what ms select by the query API, whatever
+// external labels the server has at that moment. Remote read ignores an equality with an external
+// label, but not a regular expression.
+func ForRead(ms []*labels.Matcher) []*labels.Matcher {
 	out := slices.Clone(ms)
 	for i, m := range out {
-		if v, ok := external[m.Name]; ok && m.Type == labels.MatchEqual && m.Value == v {
+		// No external label is empty or not UTF-8.
+		if m.Type == labels.MatchEqual && m.Name != labels.MetricName && m.Value != "" && utf8.ValidString(m.Value) {
 			out[i] = labels.MustNewMatcher(labels.MatchRegexp, m.Name, regexp.QuoteMeta(m.Value))
 		}
 	}

@@ -62,10 +62,10 @@ func TestSelectable_BackendsAcceptTheSelector(t *testing.T) {
 }
 
 func TestForRead_EqualityWithExternalLabelIsNotIgnored(t *testing.T) {
-	ms := parsed(t, `{replica="a.b",x="y",dc="other"}`)
-	got := ForRead(ms, map[string]string{"replica": "a.b", "dc": "d1"})
-	require.Equal(t, `{replica=~"a\\.b",x="y",dc="other"}`, transport.Selector(got))
-	require.Equal(t, `{replica="a.b",x="y",dc="other"}`, transport.Selector(ms), "the query's own matchers are not touched")
+	ms := parsed(t, `{__name__="m",replica="a.b",x!="y",dc="",z="\xff"}`)
+	got := ForRead(ms)
+	require.Equal(t, `{__name__="m",replica=~"a\\.b",x!="y",dc="",z="\xff"}`, transport.Selector(got))
+	require.Equal(t, `{__name__="m",replica="a.b",x!="y",dc="",z="\xff"}`, transport.Selector(ms), "the query's own matchers are not touched")
 }
 
 func TestAnyOf(t *testing.T) {

@@ -77,6 +77,7 @@ func (reg *Registry) NewReplica(g Group, e targets.Endpoint) *Replica {
 		Metrics:  reg.Metrics,
 
 		confirming: make(chan struct{}, 1),
+		rereading:  sharedRead{slot: make(chan struct{}, 1)},
 		client: &transport.Client{
 			HTTP:     g.Client,
 			Base:     e.URL,

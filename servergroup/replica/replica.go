@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/url"
 	"slices"
 	"sync"
@@ -30,7 +31,9 @@ type Replica struct {
 	now      func() time.Time
 	life     *lifetime.Lifetime // probes end with it
 	logger   *slog.Logger
-	features []string // of PromQL that are enabled in oneprom, by Prometheus' names
+	// rereading reads the external labels between two probes.
+	rereading sharedRead
+	features  []string // of PromQL that are enabled in oneprom, by Prometheus' names
 	// Health is its circuit breaker, its slots and the latency of its responses.
 	Health *health.Replica
 	region *health.Slots // of the group's region; nil if the group has none
@@ -75,6 +78,7 @@ type Profile struct {
 	// configured are the external labels of its configuration, nil if they are not
 	// known; External are those that its remote read adds.
 	configured, External map[string]string
+	explained            *explained // labels in answers that are not external ones
 	// findings are mistakes in the group's configuration that this server shows. Doubts are
 	// those of them that make its answers doubtful.
 	findings, Doubts []string
@@ -184,6 +188,9 @@ func (r *Replica) probed(p *Profile, err error) {
 	if err == nil {
 		r.logChange(r.lastProfile, p)
 		r.comparePast(p)
+		if last := r.lastProfile; last != nil && last.Identity == p.Identity {
+			p.explained = last.explained
+		}
 		r.profile, r.lastProfile, r.suspect = p, p, false
 		return
 	}
@@ -202,6 +209,8 @@ func (r *Replica) logChange(before, now *Profile) {
 		before = &Profile{}
 	case before.Identity != now.Identity:
 		r.logger.Warn("a backend has changed", "url", r.URL(), "before", before.String(), "now", now.String())
+	case !maps.Equal(before.External, now.External):
+		r.logger.Info("the external labels of a backend have changed", "url", r.URL(), "before", before.External, "now", now.External)
 	}
 	r.logNewFindings(before.findings, now.findings)
 }
@@ -307,7 +316,7 @@ func (r *Replica) probe(ctx context.Context) (_ *Profile, err error) {
 // identify finds out kind and version. It fails if the server cannot be reached, but not if the
 // server does not show its version.
 func (r *Replica) identify(ctx context.Context) (*Profile, error) {
-	p := &Profile{}
+	p := &Profile{explained: newExplained()}
 	id, err := r.client.Identify(ctx)
 	if err != nil && !transport.Refused(err) {
 		return nil, err

@@ -27,6 +27,9 @@ type Request struct {
 	// sorted. The second result, the values of the replica labels, distinguishes series that
 	// become equal by it.
 	Labels func(raw []labels.Label) (labels.Labels, string)
+	// NextResponse, unless it is nil, is called before the series of each response of remote
+	// read: a fetch may need several.
+	NextResponse func()
 	// Charge is called with the number of bytes that are about to be held; its error ends the
 	// fetch. It is called from one goroutine at a time.
 	Charge func(bytes int) error

@@ -21,6 +21,9 @@ func (c *Client) read(ctx context.Context, m Method, r Request) ([]Series, error
 		return nil, err
 	}
 	defer resp.Body.Close()
+	if r.NextResponse != nil {
+		r.NextResponse()
+	}
 	body := &chargingReader{r: resp.Body, charge: r.Charge}
 	var series []Series
 	decode, o := remoteread.DecodeSamples, remoteread.Options{

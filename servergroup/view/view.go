@@ -9,7 +9,6 @@ package view
 import (
 	"cmp"
 	"context"
-	"errors"
 	"math"
 	"slices"
 	"time"
@@ -334,14 +333,11 @@ func (v *View) FetchFrom(ctx context.Context, sel Selection, ts []RoutedGroup, r
 }
 
 // fetchReplica gets the selection from one replica of a group.
-func (v *View) fetchReplica(ctx context.Context, sel Selection, t *RoutedGroup, r *replica.Replica, remarks *completeness.Remarks) (source, error) {
-	s, err := v.tryReplica(ctx, sel, t, r, remarks)
-	var e *transport.Error
-	if errors.As(err, &e) && e.Unsupported() {
-		// The server has been replaced since it was probed.
-		r.Forget()
+func (v *View) fetchReplica(ctx context.Context, sel Selection, t *RoutedGroup, r *replica.Replica, remarks *completeness.Remarks) (s source, err error) {
+	err = r.UpToDate(func() (err error) {
 		s, err = v.tryReplica(ctx, sel, t, r, remarks)
-	}
+		return err
+	})
 	return s, err
 }
 
@@ -362,23 +358,19 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *RoutedGroup, r 
 		Matchers:    labelmap.Selectable(t.Route.Resolved.Send),
 		Steps:       sel.Steps,
 		SoleReplica: t.Holders == 1 && !sel.Every,
-		Labels:      rules.Apply,
 		Charge:      v.Charging(r, p.Method),
 		Warn:        func(text string) { remarks.WarnOfServer(v.CompletenessOf(t.Group), r.URL(), text) },
-	}
-	if p.Method != transport.QueryAPI {
-		req.Matchers = labelmap.ForRead(req.Matchers, p.External)
 	}
 	// The merge looks at a margin around the window, too.
 	lo, hi := t.Config.TimeRange.Bounds(v.Now)
 	from, to := around(sel.MinT, sel.MaxT, t.Holders)
 	req.MinT, req.MaxT = max(lo, from), min(hi, to)
 	client, method := v.ClientOf(t.Config, p), p.Method
-	list, err := client.Fetch(ctx, method, req)
+	list, err := r.Fetch(ctx, p, client, method, rules, req)
 	refusesParts := p.Dialect.RefusesPartialReads && !v.Strict(t.Config) && transport.ClassOf(err) == transport.ClassServer
 	if p.Method != transport.QueryAPI && (refusesParts || transport.CannotCut(err)) {
 		method = transport.QueryAPI
-		list, err = client.Fetch(ctx, method, req)
+		list, err = r.Fetch(ctx, p, client, method, rules, req)
 	}
 	if err != nil {
 		return source{}, err
