@@ -155,3 +155,28 @@ func TestExplain_WhoAnsweredInstead(t *testing.T) {
 	require.Equal(t, a.URL, piece.Replica)
 	require.Equal(t, b.URL, piece.AnsweredBy)
 }
+
+// TestExecute_TwinOfAnotherVersion: it is not asked to evaluate where its twin has failed to, as its windows
+// are others.
+func TestExecute_TwinOfAnotherVersion(t *testing.T) {
+	load := targets("", true)
+	a, b := newStore(t, load), newStore(t, load)
+	a.queryRange = busy(http.StatusServiceUnavailable)
+	b.everywhere(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/api/v1/status/buildinfo":
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write([]byte(`{"status":"success","data":{"version":"2.42.0"}}`))
+			return
+		case "/api/v1/query_range":
+			b.note(&b.queries, r.FormValue("query"))
+		}
+		b.own.ServeHTTP(w, r)
+	})
+	e := engineOver(t, config.PartialError, groupAt("eu", nil, a, b))
+	requireTruth(t, e, truthOf(t, load), `sum(rate(m_total[5m]))`, at(60, 90))
+	queries, _ := a.asked()
+	require.NotEmpty(t, queries, "it is asked first")
+	queries, _ = b.asked()
+	require.Empty(t, queries)
+}

@@ -58,7 +58,7 @@ type Piece struct {
 	partition    *Partition
 	single       *replica.Replica   // the replica that answers alone; nil if all are merged
 	alternatives []*replica.Replica // others that could answer alone as well
-	// generations are those of the replicas for which there is evidence; none if it takes none.
+	// generations are those of the replicas before they were asked for evidence, or chosen.
 	generations map[*replica.Replica]uint64
 
 	// Where all replicas are merged:
@@ -154,6 +154,7 @@ func (p *Partition) Choose(ctx context.Context, n Need) ([]*Piece, error) {
 	case g.Runs() == 1:
 		only := p.piece("the only replica", n.Steps)
 		only.single = g.Replicas[0]
+		only.generations = map[*replica.Replica]uint64{only.single: only.single.Generation()}
 		return []*Piece{only}, nil
 	case len(g.Replicas) == 1:
 		return merged("it stores what several replicas have written"), nil

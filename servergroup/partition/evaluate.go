@@ -97,6 +97,12 @@ type UnusableError struct{ Why string }
 
 func (e *UnusableError) Error() string { return e.Why }
 
+// declinedError is why a replica must not evaluate, unlike the one that the piece was planned for: a
+// twin of another version, or the server that has taken its place.
+type declinedError struct{ why string }
+
+func (e *declinedError) Error() string { return e.why }
+
 // atOnce is the prefix of remembered expressions whose answers at several turns have annotations.
 const atOnce = "at once: "
 
@@ -157,7 +163,7 @@ func (p *Piece) evaluate(ctx context.Context, text string, carries []string) (*A
 	if winner < 0 {
 		return nil, completeness.Join(errs)
 	}
-	if errs = slices.DeleteFunc(errs, isLoss); len(errs) > 0 {
+	if errs = slices.DeleteFunc(errs, isNoFailure); len(errs) > 0 {
 		g := p.partition.members[0]
 		v.Ledger.LostReplicas(completeness.Outcome{Group: v.CompletenessOf(g), Asked: len(g.Replicas), Failed: errs})
 	}
@@ -175,6 +181,12 @@ func (p *Piece) confirm(ctx context.Context, r *replica.Replica) error {
 	return r.Confirm(ctx, generation)
 }
 
+// isNoFailure reports whether an error is no failure of the replica, which has answered.
+func isNoFailure(err error) bool {
+	var declined *declinedError
+	return isLoss(err) || errors.As(err, &declined)
+}
+
 // isLoss reports whether an error is about samples that a replica may have lost.
 func isLoss(err error) bool {
 	var loss *replica.LossError
@@ -186,6 +198,9 @@ func (p *Piece) evaluateAt(ctx context.Context, r *replica.Replica, text string,
 	prof, err := r.Ready(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if prof.NoPushdown != "" {
+		return nil, &declinedError{prof.NoPushdown}
 	}
 	var remarks completeness.Remarks
 	t := &view.RoutedGroup{Group: p.partition.members[0]}
