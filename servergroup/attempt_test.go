@@ -151,7 +151,7 @@ func TestRetryAfter(t *testing.T) {
 // the cause, does not open the breakers of those that it was waiting for.
 func TestAttempt_OthersFailuresAreNotItsOwn(t *testing.T) {
 	hung := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.Contains(r.URL.Path, "/status/") || strings.HasSuffix(r.URL.Path, "/read") {
+		if asksEngine(r) || strings.Contains(r.URL.Path, "/status/") || strings.HasSuffix(r.URL.Path, "/stores") || strings.HasSuffix(r.URL.Path, "/read") {
 			backendtest.NewHandler(backendtest.Options{Queryable: backendtest.Empty{}}).ServeHTTP(w, r)
 			return
 		}

@@ -334,7 +334,7 @@ func TestConflict_KindIsNotTheBackends(t *testing.T) {
 	f(transport.Prometheus, "victoriametrics", as(t, asVictoriaMetrics, twenty, noRemoteRead))
 	f(transport.Prometheus, "", groupOf("a", backend(t, twenty)))
 	silent := overridden(t, twenty)
-	silent.status = map[string]int{"/status/buildinfo": 404}
+	silent.status = untold
 	f(transport.Mimir, "", groupOf("a", serve(t, silent)))
 }
 
@@ -348,7 +348,7 @@ func TestPartial_WarningsOfBackendsAreErrorsWhereAnswersMustBeWhole(t *testing.T
 		_, _ = io.WriteString(w, `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"__name__":"foo"},"values":[[1,"1"]]}]},"warnings":["a store\nis away"]}`)
 	}))
 	cfg := groupOf("a", srv)
-	cfg.RemoteRead = config.RemoteReadNever
+	cfg.RemoteRead, cfg.Kind = config.RemoteReadNever, transport.Prometheus
 	s := newTestSet(t, config.PartialError, cfg)
 	_, ws, err := selectText(t, s, `foo`, 0, 60_000)
 	var partial *completeness.UnavailableError

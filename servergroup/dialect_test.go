@@ -1,6 +1,8 @@
 package servergroup
 
 import (
+	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -10,6 +12,7 @@ import (
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/oneprom/oneprom/servergroup/backendtest/dialect"
 	"github.com/oneprom/oneprom/servergroup/replica"
+	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 // TestKind_ChangeIsNoticedByTheNextProbe, where no request fails that would tell of it sooner.
@@ -48,4 +51,47 @@ func TestKind_ChangeIsNoticedByTheNextProbe(t *testing.T) {
 	// Here a request fails, which is probed after at once.
 	changing.Become(thanos)
 	f("thanos", "0.39.2", "query_api")
+}
+
+// TestKind_ThatCannotBeTold is a finding, and a warning in each answer, until it is configured.
+func TestKind_ThatCannotBeTold(t *testing.T) {
+	f := func(kind, finding string, doubted bool, configured transport.Kind, replace map[string]http.HandlerFunc) {
+		t.Helper()
+		o := overridden(t, "load 15s\n foo 1x3")
+		o.replace = replace
+		cfg := groupOf("a", serve(t, o))
+		cfg.Kind = configured
+		s, _ := setAt(t, cfg)
+		_, ws, err := selectText(t, s, `foo`, 0, 30_000)
+		require.NoError(t, err)
+		st := s.Status()[0].Replicas[0]
+		require.Equal(t, kind, st.Kind)
+		if finding == "" {
+			require.Empty(t, st.Findings)
+			require.Empty(t, strs(ws))
+			return
+		}
+		require.Len(t, st.Findings, 1)
+		require.Contains(t, st.Findings[0], finding)
+		require.Equal(t, doubted, len(ws) > 0, "%v", ws)
+	}
+	hidden := func(more map[string]http.HandlerFunc) map[string]http.HandlerFunc {
+		for path, status := range untold {
+			if more[path] == nil {
+				more[path] = refusing(status)
+			}
+		}
+		return more
+	}
+	f("prometheus", "", false, "", nil)
+	f("unknown", "the backend does not show what kind it is", true, "", hidden(map[string]http.HandlerFunc{}))
+	named := map[string]http.HandlerFunc{"/status/buildinfo": answering(`{"status":"success","data":{"version":"3.0","application":"Store of ours"}}`)}
+	f("unknown", `the backend calls itself "Store of ours", which is no known kind`, true, "", hidden(named))
+	f("cortex", "", false, transport.Cortex, hidden(named))
+	f("prometheus", "", false, transport.Prometheus, hidden(map[string]http.HandlerFunc{}))
+
+	// Before a Prometheus, as its flags show, stands something that answers range queries otherwise.
+	cache := answering(strings.Replace(dotInLine, "[90", "[60", 1))
+	f("unknown", "steps of range queries are moved", true, "", map[string]http.HandlerFunc{"/query_range": cache})
+	f("prometheus", "`kind: prometheus` is configured, but steps of range queries are moved", false, transport.Prometheus, map[string]http.HandlerFunc{"/query_range": cache})
 }

@@ -84,7 +84,7 @@ func TestFindings_OfProbesAreLoggedOnce(t *testing.T) {
 
 func TestFindings_OfProbesEndWithTheirReason(t *testing.T) {
 	o := overridden(t, twenty)
-	o.status = map[string]int{"/status/buildinfo": 404}
+	o.status = untold
 	o.on.Store(false)
 	cfg := groupOf("a", serve(t, o))
 	cfg.Kind = "thanos"

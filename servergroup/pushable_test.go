@@ -1,6 +1,7 @@
 package servergroup
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -52,6 +53,9 @@ func newEvaluator(t *testing.T, load string, change ...func(*backendtest.Options
 			(*f)(w, r)
 			return
 		}
+		if asksEngine(r) {
+			path = engineProbe
+		}
 		if f := e.replace[path]; f != nil {
 			f(w, r)
 			return
@@ -70,6 +74,13 @@ func newEvaluator(t *testing.T, load string, change ...func(*backendtest.Options
 	}))
 	return e
 }
+
+// engineProbe is the key of evaluator.replace for the query of probes that shows how the backend
+// evaluates.
+const engineProbe = "engine"
+
+// asksEngine reports whether a request is that query.
+func asksEngine(r *http.Request) bool { return strings.Contains(r.FormValue("query"), "oneprom_probe") }
 
 // saying has queries over a range answered with a body.
 func (e *evaluator) saying(body string) { e.answer.Store(&body) }
@@ -134,6 +145,12 @@ const noGroups = `{"status":"success","data":[]}`
 
 const buildinfo = `{"status":"success","data":{"version":"%s","goVersion":"go1"}}`
 
+// What Prometheus 2.42 answers to engineProbe, and what one with its regular expressions only would.
+const (
+	closedWindows = `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"oneprom_probe":"\n"},"values":[[90,"3"]]}]}}`
+	dotInLine     = `{"status":"success","data":{"resultType":"matrix","result":[{"metric":{"oneprom_probe":"\n"},"values":[[90,"2"]]}]}}`
+)
+
 // TestLocal says why a replica does not evaluate.
 func TestLocal(t *testing.T) {
 	ctx := t.Context()
@@ -170,10 +187,16 @@ func TestLocal(t *testing.T) {
 	// Others change nothing.
 	f("", false, ctx, append([]string{"promql-experimental-functions"}, stockFeatures...), stock)
 
-	for version, want := range map[string]string{"2.55.1": "Prometheus 2.55.1 has windows that are closed on the left", "": "windows that are closed", "3.0.0": "", "4.1.0-rc.0": ""} {
+	// What it answers counts, not its version.
+	for version, answer := range map[string]string{"2.55.1": "", "": "", "4.1.0-rc.0": "", "main-1a2b3c": "", "3.0.0": closedWindows, "3.0.1": dotInLine, "3.0.2": `{"status":"success","data":{}}`} {
+		want := map[string]string{closedWindows: "Prometheus 3.0.0 has windows that are closed on the left", dotInLine: "dot matches no line break"}[answer]
 		e := newEvaluator(t, there)
 		e.replace["/status/buildinfo"] = answering(fmt.Sprintf(buildinfo, version))
-		for _, kind := range []transport.Kind{transport.Prometheus, transport.Oneprom} {
+		if answer != "" {
+			e.replace[engineProbe] = answering(answer)
+			want = cmp.Or(want, "the backend does not show how it evaluates")
+		}
+		for _, kind := range []transport.Kind{"", transport.Oneprom} {
 			f(want, false, ctx, stockFeatures, e, func(c *config.Group) { c.Kind = kind })
 		}
 	}

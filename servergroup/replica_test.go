@@ -40,6 +40,9 @@ func overridden(t *testing.T, load string, change ...func(*backendtest.Options))
 	return o
 }
 
+// untold are the statuses of a Prometheus that does not show what it is.
+var untold = map[string]int{"/status/buildinfo": 404, "/status/flags": 404, "/status/tsdb": 404}
+
 // without returns the same backend with a status for some paths.
 func (o *override) without(status map[string]int) *override {
 	other := &override{Handler: o.Handler, status: status}
@@ -165,7 +168,7 @@ func TestProbe_OnepromAddsNoExternalLabels(t *testing.T) {
 func TestProbe_WhatIsForbiddenIsNotThere(t *testing.T) {
 	whole := overridden(t, "load 15s\n foo 1x3")
 	for _, status := range []int{401, 403, 404} {
-		o := whole.without(map[string]int{"/read": status, "/status/buildinfo": status})
+		o := whole.without(map[string]int{"/read": status, "/status/buildinfo": status, "/status/flags": status, "/status/tsdb": status})
 		st, err := probedStatus(t, config.RemoteReadAuto, serve(t, o))
 		require.NoError(t, err)
 		require.Equal(t, "unknown", st.Kind)

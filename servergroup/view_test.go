@@ -220,7 +220,7 @@ func TestView_GroupOfAnotherRegionIsNotAsked(t *testing.T) {
 	var asked atomic.Int64
 	h := backendtest.NewHandler(backendtest.Options{Queryable: promqltest.LoadedStorage(t, "load 15s\n foo 1x3")})
 	us := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if strings.HasPrefix(r.URL.Path, "/api/v1/query") { // probes ask for other things
+		if strings.HasPrefix(r.URL.Path, "/api/v1/query") && !asksEngine(r) {
 			asked.Add(1)
 		}
 		h.ServeHTTP(w, r)
@@ -369,7 +369,7 @@ func TestView_WarningsOfBackendsAreTold(t *testing.T) {
 		_, _ = io.WriteString(w, `{"status":"success","data":{"resultType":"matrix","result":[]},"warnings":["a store is away"]}`)
 	}))
 	cfg := groupOf("a", srv)
-	cfg.RemoteRead = config.RemoteReadNever
+	cfg.RemoteRead, cfg.Kind = config.RemoteReadNever, "prometheus"
 	s := newTestSet(t, config.PartialWarn, cfg)
 	_, ws, err := selectText(t, s, `foo`, 0, 0)
 	require.NoError(t, err)

@@ -106,8 +106,11 @@ func foreignBackends(t *testing.T) []foreign {
 		{"prometheus by queries", dialect.NewPrometheus(backendtest.Options{Queryable: whole}, nil), []string{neverRead}, "prometheus"},
 		{"prometheus 2", dialect.NewPrometheus2(backendtest.Options{Queryable: whole}), nil, "prometheus"},
 		{"prometheus 2 by queries", dialect.NewPrometheus2(backendtest.Options{Queryable: whole}), []string{neverRead}, "prometheus"},
+		{"prometheus of a plain build", dialect.NewPrometheus(backendtest.Options{Queryable: whole, Plain: true}, nil), nil, "prometheus"},
 		{"thanos", thanos(dialect.ThanosOptions{}), []string{dropEU}, "thanos"},
 		{"thanos that downsamples", thanos(dialect.ThanosOptions{AutoDownsampling: true}), []string{dropEU}, "thanos"},
+		{"thanos of a plain build", thanos(dialect.ThanosOptions{AutoDownsampling: true, Plain: true}), []string{dropEU}, "thanos"},
+		{"thanos behind a proxy for queries", queriesOnly(thanos(dialect.ThanosOptions{AutoDownsampling: true})), []string{dropEU}, "thanos"},
 		{"mimir", mimir(dialect.MimirOptions{}), []string{mimirPath, asTenant}, "mimir"},
 		{"mimir in small frames", mimir(dialect.MimirOptions{MaxBytesInFrame: 200}), []string{mimirPath, asTenant, "remote_read: always"}, "mimir"},
 		{"mimir by queries", mimir(dialect.MimirOptions{NoLookbackDelta: true}), []string{mimirPath, asTenant, neverRead}, "mimir"},
@@ -116,6 +119,19 @@ func foreignBackends(t *testing.T) []foreign {
 		{"cortex that does not tell", cortex(dialect.CortexOptions{}), []string{cortexPath, asTenant, "remote_read: always", "kind: cortex"}, "cortex"},
 		{"cortex by queries", cortex(dialect.CortexOptions{BuildInfo: true}), []string{cortexPath, asTenant, neverRead}, "cortex"},
 	}
+}
+
+// queriesOnly is a backend behind a proxy that lets queries and lookups pass, and nothing that tells
+// what it is.
+func queriesOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		path := strings.TrimPrefix(r.URL.Path, "/api/v1/")
+		if strings.HasPrefix(path, "label") || slices.Contains([]string{"query", "query_range", "series"}, path) {
+			next.ServeHTTP(w, r)
+			return
+		}
+		http.NotFound(w, r)
+	})
 }
 
 // instantQuery and rangeQuery are paths below the base URL. Times are in seconds.
@@ -289,6 +305,34 @@ func TestDialects_KindIsFoundOrConfigured(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestDialects_WhatCannotBeToldIsDoubted: it is asked in all ways that may give its raw samples, and
+// what it answers says that nobody knows whether they are.
+func TestDialects_WhatCannotBeToldIsDoubted(t *testing.T) {
+	c := plainClient(t)
+	want := truth(t, loaded(t, twoHours(`cluster="eu"`)))
+	bare := loaded(t, twoHours(`x=""`))
+	thanos := queriesOnly(dialect.NewThanos(dialect.ThanosOptions{Stores: euPair(bare, bare), ReplicaLabels: []string{"replica"}, AutoDownsampling: true}))
+	forgiving := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.FormValue("dedup") == "oneprom_probe" { // it refuses no value
+			r.Form.Set("dedup", "true")
+		}
+		thanos.ServeHTTP(w, r)
+	})
+	address := hostPort(t, serve(t, forgiving))
+	base := oneprom(t, oneBackend([]string{address}, dropEU))
+	requireSame(t, c, want, base, dialectQueries()...)
+	kind, _ := replicaKind(t, c, base)
+	require.Equal(t, "unknown", kind)
+	const doubt = "the backend does not show what kind it is, so its samples may be deduplicated, downsampled or old: configure its `kind`, or let its /api/v1/status/flags be read"
+	require.Contains(t, c.ask(t, base, probe{path: "/api/v1/status/groups"}).body, `"findings":["`+doubt)
+	for _, path := range []string{instantQuery("m", 60), instantQuery("sum(m)", 60), rangeQuery("rate(reqs_total[5m])", 600, 1200, 60)} {
+		require.Contains(t, c.ask(t, base, probe{path: path}).body, doubt, path)
+	}
+	base = oneprom(t, oneBackend([]string{address}, dropEU, "kind: thanos"))
+	require.NotContains(t, c.ask(t, base, probe{path: instantQuery("m", 60)}).body, doubt)
+	require.NotContains(t, c.ask(t, base, probe{path: "/api/v1/status/groups"}).body, "findings")
 }
 
 func TestDialects_ThanosReplicasAreUnited(t *testing.T) {

@@ -59,6 +59,8 @@ type Options struct {
 	MaxBytesInFrame int
 	// Metadata is what /api/v1/metadata answers, by metric name.
 	Metadata map[string][]metadata.Metadata
+	// Plain is a server that was built without the flags of a release, and tells no version.
+	Plain bool
 	// Prefix is put before every path, as --web.route-prefix does: "/prom", or empty.
 	Prefix string
 }
@@ -137,21 +139,27 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// flags are what /api/v1/status/flags answers: the features of the engine that is made.
+// flags are what /api/v1/status/flags answers: where the data is, which only a Prometheus has,
+// and the features of the engine that is made.
 func (o Options) flags() map[string]string {
+	flags := map[string]string{"storage.tsdb.path": "data/", "enable-feature": "promql-delayed-name-removal,use-start-timestamps"}
 	switch {
 	case o.Engine != nil:
-		return map[string]string{"enable-feature": ""}
+		flags["enable-feature"] = ""
 	case o.EarlyNames:
-		return map[string]string{"enable-feature": "use-start-timestamps"}
+		flags["enable-feature"] = "use-start-timestamps"
 	}
-	return map[string]string{"enable-feature": "promql-delayed-name-removal,use-start-timestamps"}
+	return flags
 }
 
 func newAPI(o Options, flags map[string]string) *v1.API {
 	cfg := config.DefaultConfig
 	cfg.GlobalConfig.ExternalLabels = o.ExternalLabels
 	started := time.Now()
+	version := Version
+	if o.Plain {
+		version = ""
+	}
 	return v1.NewAPI(
 		o.Engine, o.Queryable, nil, nil, o.Exemplars,
 		func(context.Context) v1.ScrapePoolsRetriever { return nothing{} },
@@ -174,7 +182,7 @@ func newAPI(o Options, flags map[string]string) *v1.API {
 				GoroutineCount: runtime.NumGoroutine(), GOMAXPROCS: runtime.GOMAXPROCS(0),
 			}, nil
 		},
-		&v1.PrometheusVersion{Version: Version, Branch: "HEAD", GoVersion: runtime.Version()},
+		&v1.PrometheusVersion{Version: version, Branch: "HEAD", GoVersion: runtime.Version()},
 		func() []notifications.Notification { return nil },
 		func() (<-chan notifications.Notification, func(), bool) { return nil, nil, false },
 		prometheus.NewRegistry(), nil, nil,

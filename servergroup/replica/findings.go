@@ -13,6 +13,28 @@ import (
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
+// doubtIdentity adds a finding if it cannot be told what the server is, or if something that
+// changes its answers stands before it. A configured kind is believed all the same.
+func (p *Profile) doubtIdentity(configured transport.Kind) {
+	var text string
+	switch {
+	case p.Front != "" && configured != "":
+		text = fmt.Sprintf("`kind: %s` is configured, but %s: configure the address of the server behind that", configured, p.Front)
+	case p.Front != "":
+		text = p.Front + ", so what it answers may be deduplicated, downsampled or old: configure the address of the server behind that, or a `kind`"
+	case configured != "" || p.Kind != transport.UnknownKind:
+		return
+	case p.Application != "":
+		text = fmt.Sprintf("the backend calls itself %q, which is no known kind, so its samples may be deduplicated, downsampled or old: configure the `kind` that is most like it", p.Application)
+	default:
+		text = "the backend does not show what kind it is, so its samples may be deduplicated, downsampled or old: configure its `kind`, or let its /api/v1/status/flags be read"
+	}
+	p.findings = append(p.findings, text)
+	if configured == "" {
+		p.Doubts = append(p.Doubts, text)
+	}
+}
+
 // compareLabels adds findings where the group's labels disagree with the server's configuration.
 func (r *Replica) compareLabels(p *Profile) {
 	for _, name := range slices.Sorted(maps.Keys(r.group.Labels)) {

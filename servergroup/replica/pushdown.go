@@ -6,7 +6,6 @@ import (
 	"maps"
 	"math"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/oneprom/oneprom/servergroup/transport"
@@ -15,33 +14,26 @@ import (
 // semanticFeatures are the features of Prometheus that change the results of expressions.
 var semanticFeatures = []string{"promql-delayed-name-removal", "type-and-unit-labels", "use-start-timestamps"}
 
-// leftOpenWindows is the major version of Prometheus since which a window leaves out its first
-// millisecond, as it does in oneprom.
-const leftOpenWindows = 3
-
-// checkPushdown sets p.NoPushdown if the server may evaluate expressions differently. The
-// version of another oneprom is that of the Prometheus whose engine it has.
+// checkPushdown sets p.NoPushdown if the server may evaluate expressions differently.
 func (r *Replica) checkPushdown(ctx context.Context, p *Profile) error {
-	major, _, _ := strings.Cut(p.Version, ".")
-	n, err := strconv.Atoi(major)
 	switch {
 	case p.Kind != transport.Prometheus && p.Kind != transport.Oneprom:
 		p.NoPushdown = fmt.Sprintf("%s has its own PromQL", p.Kind)
 		return nil
-	case err != nil || n < leftOpenWindows:
-		p.NoPushdown = fmt.Sprintf("Prometheus %s has windows that are closed on the left", p.Version)
+	case !p.Engine.Known:
+		p.NoPushdown = "the backend does not show how it evaluates"
 		return nil
-	}
-	var flags map[string]string
-	err = p.Client.Status(ctx, "flags", &flags)
-	switch {
-	case err != nil && Unreadable(err):
+	case !p.Engine.LeftOpen:
+		p.NoPushdown = strings.TrimSpace("Prometheus "+p.Version) + " has windows that are closed on the left"
+		return nil
+	case !p.Engine.DotAll:
+		p.NoPushdown = strings.TrimSpace("Prometheus "+p.Version) + " has regular expressions whose dot matches no line break"
+		return nil
+	case !p.Engine.FlagsShown:
 		p.NoPushdown = "the backend does not show its flags"
 		return nil
-	case err != nil:
-		return err
 	}
-	enabled := strings.Split(flags["enable-feature"], ",")
+	enabled := strings.Split(p.Engine.Features, ",")
 	for _, name := range semanticFeatures {
 		if slices.Contains(enabled, name) != slices.Contains(r.features, name) {
 			p.NoPushdown = fmt.Sprintf("the feature %s is not the same there and here", name)

@@ -207,7 +207,7 @@ func (r *Replica) logChange(before, now *Profile) {
 	switch {
 	case before == nil:
 		before = &Profile{}
-	case before.Identity != now.Identity:
+	case before.String() != now.String():
 		r.logger.Warn("a backend has changed", "url", r.URL(), "before", before.String(), "now", now.String())
 	case !maps.Equal(before.External, now.External):
 		r.logger.Info("the external labels of a backend have changed", "url", r.URL(), "before", before.External, "now", now.External)
@@ -313,15 +313,16 @@ func (r *Replica) probe(ctx context.Context) (_ *Profile, err error) {
 	return p, nil
 }
 
-// identify finds out kind and version. It fails if the server cannot be reached, but not if the
-// server does not show its version.
+// identify finds out kind, version and engine. It fails if the server cannot be reached, but not
+// if the server does not show what it is.
 func (r *Replica) identify(ctx context.Context) (*Profile, error) {
 	p := &Profile{explained: newExplained()}
 	id, err := r.client.Identify(ctx)
-	if err != nil && !transport.Refused(err) {
+	if err != nil {
 		return nil, err
 	}
 	p.Identity = id
+	p.doubtIdentity(r.group.Kind)
 	if kind := r.group.Kind; kind != "" && kind != id.Kind {
 		if id.Kind != transport.UnknownKind {
 			p.findings = append(p.findings, fmt.Sprintf("`kind: %s` is configured, but the backend says that it is %s: correct `kind` or remove it", kind, id))

@@ -4,7 +4,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 )
 
 // Kind is what a backend is.
@@ -19,7 +18,7 @@ const (
 	VictoriaMetrics Kind = "victoriametrics"
 	InfluxDB        Kind = "influxdb"
 	Oneprom         Kind = "oneprom"
-	// UnknownKind is a backend with the Prometheus HTTP API that does not say what it is.
+	// UnknownKind is a backend with the Prometheus HTTP API that does not show what it is.
 	UnknownKind Kind = "unknown"
 )
 
@@ -45,7 +44,7 @@ type Dialect struct {
 	ReservedName string
 	// NamesNone reports whether __name__ is listed as a label name where there is no series.
 	NamesNone bool
-	// Current reports whether a selector means there what it means here, in any case: its parser
+	// Current reports whether a selector means there what it means here, in any case: its engine
 	// is known to be that of a Prometheus 3. A dot matches line breaks, and any UTF-8 is a name.
 	Current bool
 	// NeedsStart reports whether lookups without a start are not about all time.
@@ -124,15 +123,14 @@ func DialectOf(k Kind, replicaLabels bool) Dialect {
 	case Oneprom:
 		return Dialect{RefusesPartialReads: true, LongTerm: true}
 	}
-	return Dialect{ExternalLabels: true, Fronted: k == UnknownKind}
-}
-
-// IsCurrent reports whether a backend of this kind and version reads selectors as oneprom does
-// (Dialect.Current). The version of another oneprom is that of the Prometheus whose parser it has.
-func (id Identity) IsCurrent() bool {
-	major, _, _ := strings.Cut(id.Version, ".")
-	n, err := strconv.Atoi(major)
-	return (id.Kind == Prometheus || id.Kind == Oneprom) && err == nil && n >= 3
+	d := Dialect{ExternalLabels: true}
+	if k == UnknownKind {
+		// What hides it may hide a Thanos or a VictoriaMetrics. Others ignore the parameters.
+		hidden := DialectOf(Thanos, replicaLabels)
+		d.Params, d.PartialParam, d.Fronted = hidden.Params, hidden.PartialParam, true
+		d.Params.Set("nocache", "1")
+	}
+	return d
 }
 
 // As returns a client that speaks the dialect. Configured parameters take precedence.

@@ -10,11 +10,18 @@ import (
 	"strings"
 )
 
-// Identity is what a backend says it is.
+// Identity is what a backend has shown of itself.
 type Identity struct {
 	Kind Kind
 	// Version is "" if the backend does not say.
 	Version string
+	// Application is what a backend calls itself, "" if that is Prometheus or a known kind.
+	Application string
+	// Front is what shows that something that changes answers stands before the server; "" if
+	// nothing does.
+	Front string
+	// Engine is how the backend evaluates. It is found out of the kinds that may be asked to.
+	Engine Engine
 }
 
 // String prints kind and version.
@@ -30,21 +37,31 @@ func (c *Client) Alive(ctx context.Context) error {
 	return err
 }
 
-// Identify finds out what a backend is. The kind of one that does not say is UnknownKind; one
-// that cannot be reached is an error.
+// Identify finds out what a backend is by what it answers and offers: versions are not told by
+// every build, and are chosen by those who build. The kind of a backend that shows nothing that
+// is of one kind alone is UnknownKind; one that cannot be reached is an error.
 func (c *Client) Identify(ctx context.Context) (Identity, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.endpoint("/api/v1/status/buildinfo", nil), nil)
-	if err != nil {
-		return Identity{}, err
+	id, err := c.byBuildInfo(ctx)
+	if err != nil || id.Kind != "" {
+		return id, err
 	}
-	resp, err := c.send(req, typeJSON)
+	return c.byOffer(ctx, id)
+}
+
+// byBuildInfo recognises backends by /api/v1/status/buildinfo and its headers. The kind is "" if
+// these do not tell.
+func (c *Client) byBuildInfo(ctx context.Context) (Identity, error) {
+	resp, err := c.get(ctx, "/api/v1/status/buildinfo", nil)
 	var e *Error
 	if errors.As(err, &e) && e.header != nil {
 		if id, ok := byHeader(e.header); ok {
 			return id, nil
 		}
 	}
-	if err != nil {
+	switch {
+	case Refused(err):
+		return Identity{}, nil
+	case err != nil:
 		return Identity{Kind: UnknownKind}, err
 	}
 	defer resp.Body.Close()
@@ -65,9 +82,14 @@ func (c *Client) Identify(ctx context.Context) (Identity, error) {
 	if err := json.Unmarshal(body, &info); err != nil {
 		return Identity{Kind: UnknownKind}, c.contentError(errors.New("buildinfo is not what Prometheus answers"))
 	}
-	id = Identity{Kind: byBuildInfo(info.Data.Application, info.Data.Version), Version: clip(info.Data.Version)}
-	if id.Kind == Prometheus {
-		return c.confirmPrometheus(ctx, id)
+	id.Version = clip(info.Data.Version)
+	switch name := info.Data.Application; {
+	case strings.Contains(name, "Mimir") || strings.Contains(name, "Grafana Enterprise Metrics"):
+		id.Kind = Mimir
+	case strings.Contains(name, "Cortex"):
+		id.Kind = Cortex
+	case name != "" && name != "Prometheus":
+		id.Application = clip(name)
 	}
 	return id, nil
 }
@@ -84,39 +106,62 @@ func byHeader(h http.Header) (Identity, bool) {
 	return Identity{}, false
 }
 
-// byBuildInfo recognises backends by /api/v1/status/buildinfo.
-func byBuildInfo(application, version string) Kind {
-	switch {
-	case strings.Contains(application, "Mimir") || strings.Contains(application, "Grafana Enterprise Metrics"):
-		return Mimir
-	case strings.Contains(application, "Cortex"):
-		return Cortex
-	case application != "" && application != "Prometheus":
-		return UnknownKind
-	case strings.HasPrefix(version, "1."):
-		return Cortex // Prometheus 1.x has no such endpoint
-	case version == "":
-		return UnknownKind
-	}
-	return Prometheus
-}
-
-// confirmPrometheus finds out whether a backend with the build info of a Prometheus is one:
-// Thanos lists its stores, and another oneprom its groups.
-func (c *Client) confirmPrometheus(ctx context.Context, id Identity) (Identity, error) {
-	kind, path, data := Oneprom, "/api/v1/status/groups", any(&[]struct{}{})
-	if strings.HasPrefix(id.Version, "0.") { // Thanos has no version 1.0 yet; Prometheus has the endpoint since 2.14
-		kind, path, data = Thanos, "/api/v1/stores", any(&map[string]any{})
-	}
-	resp, err := c.get(ctx, path, nil)
-	if err == nil {
-		_, err = c.text(resp, nil, data)
-	}
-	switch {
-	case err == nil:
-		id.Kind = kind
-	case !Refused(err) && ClassOf(err) != ClassContent:
+// byOffer recognises backends by what else they have: another oneprom lists its groups, Thanos
+// its stores, and a Prometheus has flags for its storage. A backend that may be a Prometheus has
+// to answer a query as one does, too.
+func (c *Client) byOffer(ctx context.Context, id Identity) (Identity, error) {
+	groups, err := offer[[]struct{}](ctx, c, "status/groups")
+	if err != nil {
 		return Identity{}, err
 	}
-	return id, nil
+	stores, err := offer[map[string][]struct{}](ctx, c, "stores")
+	switch {
+	case err != nil:
+		return Identity{}, err
+	case groups == nil && stores != nil:
+		id.Kind = Thanos
+		return id, nil
+	}
+	flags, err := offer[map[string]string](ctx, c, "status/flags")
+	if err != nil {
+		return Identity{}, err
+	}
+	if features := flags["enable-feature"]; flags != nil && len(features) <= maxFeatures {
+		id.Engine.FlagsShown, id.Engine.Features = true, features
+	}
+	_, hasStorage := flags["storage.tsdb.path"]
+	switch {
+	case groups != nil:
+		id.Kind = Oneprom
+	case hasStorage:
+		id.Kind = Prometheus
+	case strings.HasPrefix(id.Version, "1."):
+		id.Kind = Cortex // Prometheus 1.x has no build info
+		return id, nil
+	default:
+		tsdb, err := offer[struct {
+			HeadStats *struct{} `json:"headStats"`
+		}](ctx, c, "status/tsdb")
+		if err != nil {
+			return Identity{}, err
+		}
+		id.Kind = UnknownKind
+		if tsdb.HeadStats != nil {
+			id.Kind = Prometheus // one that hides its flags
+		}
+	}
+	return c.tryEngine(ctx, id)
+}
+
+// offer returns the data of an endpoint that only some kinds have; the zero value if the backend
+// has none of that name and form.
+func offer[T any](ctx context.Context, c *Client, name string) (data T, err error) {
+	resp, err := c.get(ctx, "/api/v1/"+name, nil)
+	if err == nil {
+		_, err = c.text(resp, nil, &data)
+	}
+	if Refused(err) || ClassOf(err) == ClassContent {
+		return *new(T), nil
+	}
+	return data, err
 }

@@ -54,19 +54,19 @@ func TestPortable_MeansToOldServersWhatItMeansHere(t *testing.T) {
 	}
 }
 
-func TestIsCurrent_IsPrometheus3AndLater(t *testing.T) {
-	f := func(want bool, kind Kind, version string) {
+func TestIsCurrent(t *testing.T) {
+	f := func(want bool, kind Kind, e Engine) {
 		t.Helper()
-		require.Equal(t, want, Identity{Kind: kind, Version: version}.IsCurrent())
+		require.Equal(t, want, Identity{Kind: kind, Engine: e}.IsCurrent())
 	}
-	f(true, Prometheus, "3.0.0-beta.0")
-	f(true, Prometheus, "10.1.0")
-	f(true, Oneprom, "3.15.0")
-	f(false, Prometheus, "2.55.1")
-	f(false, Prometheus, "")
-	f(false, Mimir, "3.0.0")
-	f(false, UnknownKind, "3.0.0")
-	f(false, VictoriaMetrics, "")
+	all := Engine{Known: true, LeftOpen: true, DotAll: true}
+	f(true, Prometheus, all)
+	f(true, Oneprom, all)
+	f(false, Prometheus, Engine{})
+	f(false, Prometheus, Engine{Known: true})
+	f(false, Prometheus, Engine{Known: true, LeftOpen: true})
+	f(false, Mimir, all)
+	f(false, UnknownKind, all)
 }
 
 // A matcher on this name is a query of Graphite to VictoriaMetrics.

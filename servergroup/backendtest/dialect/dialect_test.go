@@ -115,6 +115,7 @@ func TestThanos(t *testing.T) {
 	}})
 	a := ask(t, th)
 	a.expect("/api/v1/status/buildinfo", 200, `"version":"0.39.2"`)
+	a.expect("/api/v1/status/flags", 200, `"query.replica-label":"replica"`)
 	a.expect("/api/v1/stores", 200, `"sidecar":[{"labelSets":[{"cluster":"eu","replica":"a"}]`)
 	for _, path := range []string{"status/config", "features", "read", "format_query", "status/tsdb"} {
 		a.expect("/api/v1/"+path, 404, "404 page not found")

@@ -18,6 +18,10 @@ import (
 // quotedName finds a label name in quotes in a selector.
 var quotedName = regexp.MustCompile(`[{,]\s*"[^"]*"\s*[=!]`)
 
+// probeOf2 has the engine of a Prometheus 3 answer transport's probe as that of a Prometheus 2 does:
+// its windows are closed on the left.
+var probeOf2 = strings.NewReplacer(`"."`, `"[^\\n]"`, "[1m:30s]", "[61s:30s]")
+
 // NewPrometheus2 returns a Prometheus 2.42. Its regular expressions match no line break with a dot, its
 // parser reads no label name in quotes, and the path of a label's values has the name as it is.
 func NewPrometheus2(o backendtest.Options) http.Handler {
@@ -43,6 +47,9 @@ func NewPrometheus2(o backendtest.Options) http.Handler {
 		if slices.ContainsFunc(append(r.Form["match[]"], r.Form["query"]...), quotedName.MatchString) {
 			writeError(w, http.StatusBadRequest, "bad_data", `1:2: parse error: unexpected string in label matching, expected identifier or "}"`)
 			return
+		}
+		if query := r.Form.Get("query"); strings.Contains(query, "oneprom_probe") {
+			r.Form.Set("query", probeOf2.Replace(query))
 		}
 		if strings.HasPrefix(path, "label/U__") {
 			writeData(w, []string{})

@@ -25,6 +25,8 @@ type ThanosOptions struct {
 	AutoDownsampling bool
 	// Distributed is --query.mode=distributed: times and steps are cut to whole seconds.
 	Distributed bool
+	// Plain is a server that was built without the flags of a release, and tells no version.
+	Plain bool
 	// Limits bound queries; nil: they do not.
 	Limits *Limits
 }
@@ -70,7 +72,7 @@ func (t *Thanos) isDown(name string) bool {
 // thanosRoutes are what Thanos Query has below /api/v1/; anything else is 404.
 var thanosRoutes = []string{
 	"query", "query_range", "label/values", "series", "labels", "alerts", "rules", "targets", "metadata",
-	"query_exemplars", "status/flags", "status/runtimeinfo",
+	"query_exemplars", "status/runtimeinfo",
 }
 
 // ServeHTTP implements http.Handler.
@@ -80,10 +82,16 @@ func (t *Thanos) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case !isAPI:
 		t.next.ServeHTTP(w, r)
 	case path == "status/buildinfo":
+		version := "0.39.2"
+		if t.opts.Plain {
+			version = ""
+		}
 		writeData(w, map[string]string{
-			"version": "0.39.2", "revision": "b2ab0d9", "branch": "HEAD",
+			"version": version, "revision": "b2ab0d9", "branch": "HEAD",
 			"buildUser": "root@thanos", "buildDate": "20250617-08:36:04", "goVersion": "go1.24.0",
 		})
+	case path == "status/flags":
+		writeData(w, map[string]string{"query.replica-label": strings.Join(t.opts.ReplicaLabels, ","), "enable-feature": ""})
 	case path == "stores":
 		writeData(w, t.storeStatus())
 	case !routed(path, thanosRoutes):
