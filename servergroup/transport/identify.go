@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 )
 
@@ -114,14 +115,6 @@ func (c *Client) byOffer(ctx context.Context, id Identity) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	stores, err := offer[map[string][]struct{}](ctx, c, "stores")
-	switch {
-	case err != nil:
-		return Identity{}, err
-	case groups == nil && stores != nil:
-		id.Kind = Thanos
-		return id, nil
-	}
 	flags, err := offer[map[string]string](ctx, c, "status/flags")
 	if err != nil {
 		return Identity{}, err
@@ -130,6 +123,18 @@ func (c *Client) byOffer(ctx context.Context, id Identity) (Identity, error) {
 		id.Engine.FlagsShown, id.Engine.Features = true, features
 	}
 	_, hasStorage := flags["storage.tsdb.path"]
+	// What has the flags of a Prometheus and the version of a release is not asked for stores:
+	// the query would show a Thanos.
+	if groups == nil && (!hasStorage || !isRelease(id.Version)) {
+		stores, err := offer[map[string][]struct{}](ctx, c, "stores")
+		switch {
+		case err != nil:
+			return Identity{}, err
+		case stores != nil:
+			id.Kind, id.Engine = Thanos, Engine{}
+			return id, nil
+		}
+	}
 	switch {
 	case groups != nil:
 		id.Kind = Oneprom
@@ -151,6 +156,13 @@ func (c *Client) byOffer(ctx context.Context, id Identity) (Identity, error) {
 		}
 	}
 	return c.tryEngine(ctx, id)
+}
+
+// isRelease reports whether a version is like those that releases of Prometheus have had since
+// they have build info.
+func isRelease(version string) bool {
+	major, err := strconv.Atoi(strings.SplitN(version, ".", 2)[0])
+	return err == nil && major >= 2
 }
 
 // offer returns the data of an endpoint that only some kinds have; the zero value if the backend

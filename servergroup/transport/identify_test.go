@@ -69,6 +69,9 @@ func TestIdentify_Kinds(t *testing.T) {
 			require.Equal(t, want, id)
 		}
 		f(Identity{Kind: Prometheus, Engine: modern}, map[string]string{"status/flags": storageFlags, "query_range": engineOf3})
+		f(Identity{Kind: Thanos, Version: "dev"}, map[string]string{
+			"status/flags": storageFlags, "query_range": engineOf3, "status/buildinfo": success(`{"version":"dev"}`), "stores": success(`{"store":[]}`),
+		})
 		f(Identity{Kind: Prometheus, Engine: old}, map[string]string{"status/flags": storageFlags, "query_range": engineOf2})
 		f(Identity{Kind: Prometheus, Engine: modern}, map[string]string{"status/flags": storageFlags, "query_range": engineOf3, "status/buildinfo": "404 "})
 		f(Identity{Kind: Prometheus, Engine: Engine{Known: true, LeftOpen: true, DotAll: true}}, map[string]string{
@@ -180,6 +183,10 @@ func TestIdentify_PassingFailureIsNotAKind(t *testing.T) {
 	f(ClassServer, map[string]string{"status/buildinfo": "500 oops"})
 	f(ClassServer, map[string]string{"status/buildinfo": "503 oops"})
 	f(ClassLoad, map[string]string{"status/buildinfo": "429 busy"})
+	// A proxy may know no such path. The query tells more.
+	id, err := answers(t, nil, map[string]string{"status/buildinfo": build, "status/flags": storageFlags, "stores": "503 oops", "query_range": engineOf3}).Identify(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, Prometheus, id.Kind)
 	for _, path := range []string{"status/groups", "stores", "status/flags", "status/tsdb", "query_range"} {
 		f(ClassServer, map[string]string{"status/buildinfo": build, path: "503 oops"})
 		f(ClassLoad, map[string]string{"status/buildinfo": build, path: "429 busy"})
@@ -187,7 +194,7 @@ func TestIdentify_PassingFailureIsNotAKind(t *testing.T) {
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := answers(t, nil, map[string]string{"status/buildinfo": build}).Identify(ctx)
+	_, err = answers(t, nil, map[string]string{"status/buildinfo": build}).Identify(ctx)
 	require.Equal(t, ClassCanceled, ClassOf(err))
 }
 
