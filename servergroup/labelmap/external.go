@@ -21,26 +21,43 @@ const maxDoubts = 1000
 // doubts there is no need to. Doubts are for one goroutine at a time.
 type Doubts struct {
 	cfg      *config.Group
-	external map[string]string // the known external labels
-	proven   []string          // names that the series have themselves, as the matchers demand them
-	expected int               // how many of the external labels are shown unless they are known
+	external []placed // the known external labels that would be shown
+	proven   []string // names that the series have themselves, as the matchers demand them
 
-	any    bool           // whether the present response has a series
-	common []labels.Label // labels in all series of the present response
+	any    bool     // whether the present response has a series
+	common []placed // labels in all series of the present response
 	found  map[labels.Label]struct{}
+}
+
+// placed is a label with the place at which the last series had it.
+type placed struct {
+	labels.Label
+	at int
+}
+
+// valueIn returns the value that a series has for the name of the label; "" if it has none.
+func (p *placed) valueIn(raw []labels.Label) string {
+	if p.at < len(raw) && raw[p.at].Name == p.Name {
+		return raw[p.at].Value
+	}
+	p.at = max(0, slices.IndexFunc(raw, func(l labels.Label) bool { return l.Name == p.Name }))
+	if len(raw) == 0 || raw[p.at].Name != p.Name {
+		return ""
+	}
+	return raw[p.at].Value
 }
 
 // NewDoubts returns the doubts about the responses to matchers, which ForRead has made.
 func NewDoubts(cfg *config.Group, external map[string]string, sent []*labels.Matcher) *Doubts {
-	d := &Doubts{cfg: cfg, external: external, proven: []string{labels.MetricName}, found: map[labels.Label]struct{}{}}
+	d := &Doubts{cfg: cfg, proven: []string{labels.MetricName}, found: map[labels.Label]struct{}{}}
 	for _, m := range sent {
 		if !m.Matches("") {
 			d.proven = append(d.proven, m.Name)
 		}
 	}
-	for name := range external {
-		if !d.hidden(name) {
-			d.expected++
+	for name, value := range external {
+		if !d.hidden(name) && !slices.Contains(d.proven, name) {
+			d.external = append(d.external, placed{Label: labels.Label{Name: name, Value: value}})
 		}
 	}
 	return d
@@ -53,7 +70,7 @@ func (d *Doubts) hidden(name string) bool { return slices.Contains(d.cfg.Replica
 // NextResponse begins with the series of another response.
 func (d *Doubts) NextResponse() {
 	for _, l := range d.common {
-		d.add(l)
+		d.add(l.Label)
 	}
 	d.common, d.any = d.common[:0], false
 }
@@ -63,29 +80,18 @@ func (d *Doubts) Observe(raw []labels.Label) {
 	if !d.any {
 		d.any = true
 		d.begin(raw)
-	} else if len(d.common) > 0 {
-		d.common = slices.DeleteFunc(d.common, func(l labels.Label) bool { return !slices.Contains(raw, l) })
 	}
-	if len(d.external) == 0 {
-		return
-	}
-	present := 0
-	for _, l := range raw {
-		known, ok := d.external[l.Name]
-		if !ok || d.hidden(l.Name) {
-			continue
-		}
-		present++
-		if known != l.Value && !slices.Contains(d.proven, l.Name) {
-			d.add(l)
+	kept := d.common[:0]
+	for _, l := range d.common {
+		if l.valueIn(raw) == l.Value {
+			kept = append(kept, l)
 		}
 	}
-	if present == d.expected {
-		return
-	}
-	for name := range d.external {
-		if !d.hidden(name) && !slices.ContainsFunc(raw, func(l labels.Label) bool { return l.Name == name }) {
-			d.add(labels.Label{Name: name})
+	d.common = kept
+	for i := range d.external {
+		l := &d.external[i]
+		if value := l.valueIn(raw); value != l.Value {
+			d.add(labels.Label{Name: l.Name, Value: value})
 		}
 	}
 }
@@ -93,13 +99,13 @@ func (d *Doubts) Observe(raw []labels.Label) {
 // begin takes the labels of the first series of a response for common, but those that cannot be
 // external, or are shown alike if they are.
 func (d *Doubts) begin(raw []labels.Label) {
-	for _, l := range raw {
-		_, known := d.external[l.Name]
+	for i, l := range raw {
+		known := slices.ContainsFunc(d.external, func(e placed) bool { return e.Name == l.Name })
 		injected, ok := d.cfg.Labels[l.Name]
 		if known || d.hidden(l.Name) || ok && injected == l.Value || slices.Contains(d.proven, l.Name) {
 			continue
 		}
-		d.common = append(d.common, clone(l))
+		d.common = append(d.common, placed{clone(l), i})
 	}
 }
 
