@@ -1,7 +1,6 @@
 package servergroup
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -18,6 +17,7 @@ import (
 	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/replica"
 	"github.com/oneprom/oneprom/servergroup/targets"
+	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 // entry is an entry of server_groups with the groups of its targets: one, or with group_by any
@@ -98,7 +98,7 @@ func newHTTPClient(cfg commoncfg.HTTPClientConfig, group string) (*http.Client, 
 	conns := &connections{RoundTripper: client.Transport}
 	client.Transport = conns
 	if cfg.FollowRedirects {
-		client.CheckRedirect = stayWithHost
+		client.CheckRedirect = transport.CheckRedirect
 	}
 	return client, conns, nil
 }
@@ -261,16 +261,4 @@ func (e *entry) close() {
 	if e.forwardedConnections != nil {
 		e.forwardedConnections.close()
 	}
-}
-
-// stayWithHost refuses redirects to other hosts: the group's headers and parameters may be
-// secret.
-func stayWithHost(req *http.Request, via []*http.Request) error {
-	switch {
-	case req.URL.Host != via[0].URL.Host:
-		return fmt.Errorf("redirected to another host, %s: name that one as the target", req.URL.Host)
-	case len(via) >= 10:
-		return errors.New("redirected ten times")
-	}
-	return nil
 }

@@ -46,6 +46,23 @@ func (r *Replica) compareLabels(p *Profile) {
 	}
 }
 
+// checkForms adds a finding if forms are still lost on their way to the server.
+func (r *Replica) checkForms(ctx context.Context, p *Profile) {
+	p.Client.CheckForms(ctx)
+	if text := lostForms(p.Client); text != "" {
+		p.findings = append(p.findings, text)
+	}
+}
+
+// lostForms returns a finding if forms do not reach the server; else "".
+func lostForms(c *transport.Client) string {
+	lost := c.Forms.Lost()
+	if lost == nil {
+		return ""
+	}
+	return fmt.Sprintf("forms that are sent by POST do not reach the backend, so that it is asked by GET, and long queries may fail: correct the proxy before it (%v)", lost)
+}
+
 // CheckData records the findings that the server's data shows about the group's labels.
 func (r *Replica) CheckData(ctx context.Context, p *Profile) {
 	r.recordDataFindings(r.findInData(ctx, p))

@@ -91,6 +91,7 @@ func (reg *Registry) NewReplica(g Group, e targets.Endpoint) *Replica {
 			Group:    cfg.Name,
 			Distance: &transport.Distance{},
 			Clock:    &transport.Clock{},
+			Forms:    &transport.Forms{},
 		},
 	}
 	reg.register(r)

@@ -310,6 +310,7 @@ func (r *Replica) probe(ctx context.Context) (_ *Profile, err error) {
 	}
 	r.compareLabels(p)
 	r.readPast(ctx, p)
+	r.checkForms(ctx, p)
 	return p, nil
 }
 

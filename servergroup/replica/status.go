@@ -40,8 +40,10 @@ func (r *Replica) Status() Status {
 		st.Transport, st.TransportReason = string(p.Method), p.methodReason
 		st.ExternalLabels = p.External
 		st.Findings = slices.Concat(p.findings, r.group.PublicFindings(r.dataFindings))
-		if doubt := ClockDoubt(r.client); doubt != "" {
-			st.Findings = append(st.Findings, doubt)
+		for _, text := range []string{ClockDoubt(r.client), lostForms(r.client)} {
+			if text != "" && !slices.Contains(st.Findings, text) {
+				st.Findings = append(st.Findings, text)
+			}
 		}
 	}
 	if r.probeErr != nil {

@@ -45,6 +45,8 @@ type Client struct {
 	Distance *Distance
 	// Clock, if not nil, learns how far the replica's clock is from ours.
 	Clock *Clock
+	// Forms learns whether forms reach the replica. If nil, nothing is remembered of that.
+	Forms *Forms
 
 	dialect  Dialect
 	passedOn http.Header // see ForClient
@@ -104,11 +106,15 @@ func (c *Client) exchange(req *http.Request, wantTypes ...string) (*http.Respons
 	}
 	sender := c.forward(req)
 	asked := time.Now()
-	resp, err := sender.Do(req.WithContext(c.Distance.measured(req.Context())))
+	resp, err := c.do(sender, req)
 	if err != nil {
 		return nil, c.transportError(req.Context(), err)
 	}
 	c.Clock.observe(resp.Header, asked, time.Now())
+	if err := uncompress(resp); err != nil {
+		resp.Body.Close()
+		return nil, c.contentError(err)
+	}
 	if resp.StatusCode/100 != 2 {
 		defer resp.Body.Close()
 		body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
@@ -123,30 +129,6 @@ func (c *Client) exchange(req *http.Request, wantTypes ...string) (*http.Respons
 	}
 	resp.Body.Close()
 	return nil, c.contentError(fmt.Errorf("content type %q instead of %s", clip(got), strings.Join(wantTypes, " or ")))
-}
-
-// form sends a query API request as a POST form, and as a GET where POST is
-// refused.
-func (c *Client) form(ctx context.Context, path string, form url.Values) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.endpoint(path, nil), strings.NewReader(form.Encode()))
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	resp, err := c.send(req, typeJSON)
-	var e *Error
-	if errors.As(err, &e) && (e.Status == http.StatusMethodNotAllowed || e.Status == http.StatusNotImplemented) {
-		return c.get(ctx, path, form)
-	}
-	return resp, err
-}
-
-func (c *Client) get(ctx context.Context, path string, params url.Values) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, c.endpoint(path, params), nil)
-	if err != nil {
-		return nil, err
-	}
-	return c.send(req, typeJSON)
 }
 
 // envelope is the outer object of every response of the HTTP API

@@ -42,19 +42,19 @@ func (d *Distance) observe(rtt time.Duration) {
 }
 
 // measured returns a context that measures the connections opened with it. They may be
-// opened to several addresses at once, and after the request has used another one.
-func (d *Distance) measured(ctx context.Context) context.Context {
-	if d == nil {
-		return ctx
-	}
-	var began sync.Map // time.Time by address
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		ConnectStart: func(_, addr string) { began.Store(addr, time.Now()) },
-		ConnectDone: func(_, addr string, err error) {
+// opened to several addresses at once, and after the request has used another one. reused tells
+// whether the connection that is used was used before.
+func (d *Distance) measured(ctx context.Context, reused *atomic.Bool) context.Context {
+	hooks := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { reused.Store(info.Reused) }}
+	if d != nil {
+		var began sync.Map // time.Time by address
+		hooks.ConnectStart = func(_, addr string) { began.Store(addr, time.Now()) }
+		hooks.ConnectDone = func(_, addr string, err error) {
 			if at, ok := began.Load(addr); ok && err == nil {
 				d.opened.Add(1)
 				d.observe(time.Since(at.(time.Time)))
 			}
-		},
-	})
+		}
+	}
+	return httptrace.WithClientTrace(ctx, hooks)
 }

@@ -86,7 +86,7 @@ func Refused(err error) bool {
 	if !errors.As(err, &e) {
 		return false
 	}
-	return e.Unsupported() || e.Class == ClassUser || e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden
+	return e.Unsupported() || losesBody(err) || e.Class == ClassUser || e.Status == http.StatusUnauthorized || e.Status == http.StatusForbidden
 }
 
 // CannotCut reports whether remote read failed at a chunk that lies only partly in the
@@ -140,6 +140,9 @@ func (c *Client) transportError(ctx context.Context, err error) error {
 	for u := (*url.Error)(nil); errors.As(err, &u); {
 		err = u.Err
 	}
+	if lost, ok := errors.AsType[*lostBodyError](err); ok {
+		return &Error{Class: ClassServer, URL: c.URL(), Status: lost.status, Err: &lostBodyError{lost.status, clip(lost.text)}}
+	}
 	if text := err.Error(); clip(text) != text {
 		err = errors.New(clip(text)) // an authentication server may have written it
 	}
@@ -154,6 +157,9 @@ func statusError(url string, resp *http.Response, body []byte) error {
 	text := ""
 	if json.Unmarshal(body, &env) == nil {
 		e.ErrorType, text = env.ErrorType, clip(env.Error)
+	}
+	if to := notFollowed(resp); to != "" {
+		text = to
 	}
 	if text == "" {
 		text = firstLine(body)

@@ -37,12 +37,7 @@ func (c *Client) export(ctx context.Context, r Request) ([]Series, error) {
 		"end":     {formatTime(r.MaxT)},
 	}
 	timeoutParam(ctx, form)
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.endpoint("/api/v1/export", nil), strings.NewReader(form.Encode()))
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	resp, err := c.send(req, typeExport, typeJSON)
+	resp, err := c.form(ctx, "/api/v1/export", form, typeExport)
 	if err != nil {
 		return nil, err
 	}

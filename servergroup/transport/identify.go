@@ -28,9 +28,12 @@ type Identity struct {
 // String prints kind and version.
 func (id Identity) String() string { return strings.TrimSpace(string(id.Kind) + " " + id.Version) }
 
+// simplest is a query that every backend can evaluate.
+const simplest = "vector(1)"
+
 // Alive fails if the backend does not evaluate the simplest query.
 func (c *Client) Alive(ctx context.Context) error {
-	resp, err := c.form(ctx, "/api/v1/query", url.Values{"query": {"vector(1)"}})
+	resp, err := c.form(ctx, "/api/v1/query", url.Values{"query": {simplest}})
 	if err != nil {
 		return err
 	}

@@ -55,7 +55,11 @@ func (c *Client) LabelNames(ctx context.Context, l Lookup) ([]string, []string, 
 		return c.namesByRead(ctx, l)
 	}
 	return lookUpReadable(ctx, c, l, func(l Lookup) (names, warnings []string, err error) {
-		warnings, err = c.formText(ctx, "/api/v1/labels", c.lookupForm(l), l.Charge, &names)
+		resp, err := c.getOrForm(ctx, "/api/v1/labels", c.lookupForm(l))
+		if err != nil {
+			return nil, nil, err
+		}
+		warnings, err = c.text(resp, l.Charge, &names)
 		if err == nil && c.dialect.NamesNone && slices.Equal(names, []string{labels.MetricName}) {
 			l.Limit = 1
 			if metrics, more, err := c.LabelValues(ctx, labels.MetricName, l); err != nil || len(metrics) == 0 {

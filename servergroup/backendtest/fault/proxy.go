@@ -92,7 +92,7 @@ func (p *Proxy) Close() {
 // serve serves a listener in the background. p.mtx is held, or p is not known to anybody yet.
 func (p *Proxy) serve(l net.Listener) {
 	connections := &sync.WaitGroup{} // a server that is closed does not wait for them
-	p.server = &http.Server{Handler: http.HandlerFunc(p.answer), ConnState: func(_ net.Conn, state http.ConnState) {
+	p.server = &http.Server{Handler: http.HandlerFunc(p.answer), ConnContext: countServed, ConnState: func(_ net.Conn, state http.ConnState) {
 		switch state {
 		case http.StateNew:
 			connections.Add(1)
