@@ -81,6 +81,8 @@ func (h *history) fetchRecordNames(ctx context.Context, i int, r *replica.Replic
 		next.unknown = errNoLookups
 	case p.Method == transport.QueryAPI:
 		next.unknown = errNoEnds
+	case p.TakesTurns != "":
+		next.unknown = errTurns
 	default:
 		names, err := p.Client.RecordNames(ctx)
 		switch {
@@ -103,6 +105,7 @@ func (h *history) fetchRecordNames(ctx context.Context, i int, r *replica.Replic
 
 var (
 	errNoLookups = errors.New("it has remote read only, and does not tell its recording rules")
+	errTurns     = errors.New("several servers take turns at its URL")
 	errNoEnds    = errors.New("the query API does not show when targets have gone")
 )
 

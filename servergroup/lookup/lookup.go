@@ -2,6 +2,7 @@
 package lookup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -38,6 +39,7 @@ func Gather[T any](ctx context.Context, v *view.View, l Lookup, compare func(a, 
 	for i := range ts {
 		answers[i], warnings[i] = make([][]T, len(ts[i].Replicas)), make([][]string, len(ts[i].Replicas))
 	}
+	var remarks completeness.Remarks
 	outcomes, err := v.Each(ctx, ts, func(ctx context.Context, i, j int) (err error) {
 		t := &ts[i]
 		send := t.Route.Resolved.Send
@@ -48,6 +50,9 @@ func Gather[T any](ctx context.Context, v *view.View, l Lookup, compare func(a, 
 		p, err := t.Replicas[j].Ready(ctx)
 		if err != nil {
 			return err
+		}
+		if p.TakesTurns != "" {
+			remarks.WarnOfServer(v.CompletenessOf(t.Group), t.Replicas[j].URL(), p.TakesTurns)
 		}
 		answers[i][j], warnings[i][j], err = ask(ctx, t, v.ClientOf(t.Config, p), tl)
 		return err
@@ -61,9 +66,11 @@ func Gather[T any](ctx context.Context, v *view.View, l Lookup, compare func(a, 
 	for _, o := range outcomes {
 		v.Ledger.RecordPartial(o, l.MinT, l.MaxT)
 	}
+	turns, turnsErr := remarks.Verdict(&v.Ledger, l.MinT, l.MaxT)
 	v.Report()
 	ws, err := completeness.Verdict(outcomes)
-	if err != nil {
+	ws.Merge(turns)
+	if err = cmp.Or(err, turnsErr); err != nil {
 		return nil, ws, err
 	}
 	var all []T

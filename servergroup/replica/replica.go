@@ -41,6 +41,7 @@ type Replica struct {
 	Metrics *Metrics
 
 	confirming chan struct{} // holds an element while Confirm asks the server
+	processes processes
 
 	mtx          sync.Mutex    // guards the fields below
 	probing      chan struct{} // closed when the running probe has ended; nil if none is running
@@ -85,6 +86,9 @@ type Profile struct {
 
 	past   past
 	opened int64 // connections that were opened before past was asked for
+	// TakesTurns says that several servers take turns at the URL, so that an answer is one of
+	// any of them; "" if they do not.
+	TakesTurns string
 }
 
 const (
@@ -311,6 +315,7 @@ func (r *Replica) probe(ctx context.Context) (_ *Profile, err error) {
 	r.compareLabels(p)
 	r.readPast(ctx, p)
 	r.checkForms(ctx, p)
+	r.checkProcess(ctx, p)
 	return p, nil
 }
 

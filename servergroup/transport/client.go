@@ -48,6 +48,9 @@ type Client struct {
 	// Forms learns whether forms reach the replica. If nil, nothing is remembered of that.
 	Forms *Forms
 
+	// lastOnConnection closes connections after requests.
+	lastOnConnection bool
+
 	dialect  Dialect
 	passedOn http.Header // see ForClient
 }
@@ -104,6 +107,7 @@ func (c *Client) exchange(req *http.Request, wantTypes ...string) (*http.Respons
 	if req.Header.Get("Accept-Encoding") == "" && c.Distance.near() {
 		req.Header.Set("Accept-Encoding", "identity") // the default is gzip
 	}
+	req.Close = c.lastOnConnection
 	sender := c.forward(req)
 	asked := time.Now()
 	resp, err := c.do(sender, req)

@@ -12,13 +12,21 @@ import (
 	"strings"
 )
 
-// Started returns when the process of a backend began, in the backend's words.
+// Started returns when the process that answers was started, as it says; "" if it does not say.
 func (c *Client) Started(ctx context.Context) (string, error) {
 	var info struct {
 		StartTime string `json:"startTime"`
 	}
 	err := c.Status(ctx, "runtimeinfo", &info)
 	return clip(info.StartTime), err
+}
+
+// StartedBehind is Started by a connection that is closed then: a load balancer may choose another
+// server for the next one.
+func (c *Client) StartedBehind(ctx context.Context) (string, error) {
+	own := *c
+	own.lastOnConnection = true
+	return own.Started(ctx)
 }
 
 // Block is a block of samples on the disk of a Prometheus, as /api/v1/status/tsdb/blocks tells it.

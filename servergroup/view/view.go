@@ -353,6 +353,9 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *RoutedGroup, r 
 		}
 		remarks.Warn(completeness.Describe(t.Config.Name, r.URL(), doubt))
 	}
+	if p.TakesTurns != "" {
+		remarks.WarnOfServer(v.CompletenessOf(t.Group), r.URL(), p.TakesTurns)
+	}
 	rules := labelmap.NewRules(t.Config, p.External)
 	req := transport.Request{
 		Matchers:    labelmap.Selectable(t.Route.Resolved.Send),

@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 )
 
@@ -72,6 +73,41 @@ func ClosesIdle() Fault {
 		}
 		backend.ServeHTTP(w, r)
 	}}
+}
+
+// TakesTurns is a load balancer before the backend and another one, for each request.
+func TakesTurns(other http.Handler) Fault {
+	var n atomic.Int64
+	return Fault{answer: func(w http.ResponseWriter, r *http.Request, backend http.Handler) {
+		if n.Add(1)%2 == 0 {
+			backend = other
+		}
+		backend.ServeHTTP(w, r)
+	}}
+}
+
+// TakesTurnsByConnection is one that chooses for each connection, as a Service of Kubernetes does.
+func TakesTurnsByConnection(other http.Handler) Fault {
+	var mtx sync.Mutex
+	of := map[any]int{} // by connection
+	return Fault{answer: func(w http.ResponseWriter, r *http.Request, backend http.Handler) {
+		conn := r.Context().Value(served{})
+		mtx.Lock()
+		if _, known := of[conn]; !known {
+			of[conn] = len(of) % 2
+		}
+		turn := of[conn]
+		mtx.Unlock()
+		if turn == 1 {
+			backend = other
+		}
+		backend.ServeHTTP(w, r)
+	}}
+}
+
+// Replaces is a backend in the place of the other.
+func Replaces(other http.Handler) Fault {
+	return Fault{answer: func(w http.ResponseWriter, r *http.Request, _ http.Handler) { other.ServeHTTP(w, r) }}
 }
 
 // served is the key of the number of requests on a connection, in the contexts of these.
