@@ -1,8 +1,8 @@
 package servergroup
 
 import (
-	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -221,7 +221,7 @@ func TestExternalLabels_ThatNeverStandStill(t *testing.T) {
 	reload := func(r *http.Request) {
 		if r.URL.Path == "/api/v1/read" {
 			n++
-			a.reload("cluster", fmt.Sprint(n))
+			a.reload("cluster", strconv.Itoa(n))
 		}
 	}
 	a.before.Store(&reload)

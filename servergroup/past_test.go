@@ -115,10 +115,12 @@ func TestPast_Confirm(t *testing.T) {
 	r := firstReplica(s)
 	_, err := r.Ready(t.Context())
 	require.NoError(t, err)
-	require.NoError(t, r.Confirm(t.Context(), 0))
-
-	srv.started.Store(&busy) // it would not confirm, but is not asked
-	require.NoError(t, r.Confirm(t.Context(), 0))
+	require.Eventually(t, func() bool { // what the data shows may still be looked up, by new connections
+		srv.started.Store(&x)
+		require.NoError(t, r.Confirm(t.Context(), 0))
+		srv.started.Store(&busy) // it would not confirm, but is not asked
+		return r.Confirm(t.Context(), 0) == nil
+	}, 10*time.Second, time.Millisecond)
 	h.CloseClientConnections()
 	var loss *replica.LossError
 	require.Eventually(t, func() bool { // some request opens a connection

@@ -41,7 +41,7 @@ type Replica struct {
 	Metrics *Metrics
 
 	confirming chan struct{} // holds an element while Confirm asks the server
-	processes processes
+	processes  processes
 
 	mtx          sync.Mutex    // guards the fields below
 	probing      chan struct{} // closed when the running probe has ended; nil if none is running
