@@ -11,12 +11,20 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/replica"
+	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 // pastServer tells what it keeps as a test says.
 type pastServer struct {
 	http.Handler
 	started, blocks, metrics atomic.Pointer[string] // "" is refused, and 503 a passing failure
+}
+
+// say sets what it tells.
+func (p *pastServer) say(started, blocks, metrics string) {
+	p.started.Store(&started)
+	p.blocks.Store(&blocks)
+	p.metrics.Store(&metrics)
 }
 
 func (p *pastServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -84,18 +92,13 @@ func TestPast_Generations(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			srv := &pastServer{Handler: backend}
-			say := func(said [3]string) {
-				srv.started.Store(&said[0])
-				srv.blocks.Store(&said[1])
-				srv.metrics.Store(&said[2])
-			}
-			say(row.before)
+			srv.say(row.before[0], row.before[1], row.before[2])
 			s, clock := setAt(t, groupOf("a", serve(t, srv)))
 			r := firstReplica(s)
 			_, err := r.Ready(t.Context())
 			require.NoError(t, err)
 			require.Zero(t, r.Generation())
-			say(row.after)
+			srv.say(row.after[0], row.after[1], row.after[2])
 			clock.ms.Add(row.age.Milliseconds())
 			reprobe(s, clock)
 			require.Equal(t, row.want, r.Generation())
@@ -106,19 +109,17 @@ func TestPast_Generations(t *testing.T) {
 // TestPast_Confirm: only a new connection makes it ask, and only one request serves many.
 func TestPast_Confirm(t *testing.T) {
 	srv := &pastServer{Handler: overridden(t, "load 15s\n foo 1x3")}
-	x, y, none, busy := "x", "y", "", "503"
-	srv.started.Store(&x)
-	srv.blocks.Store(&none)
-	srv.metrics.Store(&none)
+	const x, y, busy = "x", "y", "503"
+	srv.say(x, "", "")
 	h := serve(t, srv)
 	s, _ := setAt(t, groupOf("a", h))
 	r := firstReplica(s)
 	_, err := r.Ready(t.Context())
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { // what the data shows may still be looked up, by new connections
-		srv.started.Store(&x)
+		srv.say(x, "", "")
 		require.NoError(t, r.Confirm(t.Context(), 0))
-		srv.started.Store(&busy) // it would not confirm, but is not asked
+		srv.say(busy, "", "") // it would not confirm, but is not asked
 		return r.Confirm(t.Context(), 0) == nil
 	}, 10*time.Second, time.Millisecond)
 	h.CloseClientConnections()
@@ -130,10 +131,10 @@ func TestPast_Confirm(t *testing.T) {
 	}, 10*time.Second, time.Millisecond)
 	require.ErrorAs(t, r.Confirm(t.Context(), 0), &loss)
 	require.Zero(t, r.Generation(), "in doubt, nothing is lost for good")
-	srv.started.Store(&x)
+	srv.say(x, "", "")
 	require.NoError(t, r.Confirm(t.Context(), 0))
 
-	srv.started.Store(&y)
+	srv.say(y, "", "")
 	h.CloseClientConnections()
 	require.Eventually(t, func() bool {
 		_ = r.Alive(t.Context())
@@ -142,4 +143,20 @@ func TestPast_Confirm(t *testing.T) {
 	require.EqualValues(t, 1, r.Generation())
 	require.Error(t, r.Confirm(t.Context(), 0))
 	require.NoError(t, r.Confirm(t.Context(), 1))
+}
+
+// TestPast_OfStores: a store, or another oneprom, may be several processes with the same samples.
+func TestPast_OfStores(t *testing.T) {
+	srv := &pastServer{Handler: overridden(t, "load 15s\n foo 1x3")}
+	srv.say("x", "", "")
+	cfg := groupOf("a", serve(t, srv))
+	cfg.Kind = transport.Thanos
+	s, clock := setAt(t, cfg)
+	r := firstReplica(s)
+	_, err := r.Ready(t.Context())
+	require.NoError(t, err)
+	srv.say("y", "", "")
+	reprobe(s, clock)
+	require.Zero(t, r.Generation())
+	require.NoError(t, r.Confirm(t.Context(), 0))
 }

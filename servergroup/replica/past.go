@@ -89,11 +89,14 @@ func (r *Replica) Confirm(ctx context.Context, generation uint64) error {
 	opened := r.client.Distance.Opened()
 	r.mtx.Lock()
 	known, seen, begun := r.past.started, r.confirmed, r.generation
+	takesTurns := r.profile != nil && r.profile.TakesTurns != "" // its answers are doubted anyway
 	r.mtx.Unlock()
-	if begun != generation {
+	switch {
+	case takesTurns:
+		return nil
+	case begun != generation:
 		return &LossError{r.URL()}
-	}
-	if opened == seen || known == "" {
+	case opened == seen || known == "":
 		return nil
 	}
 	started, err := r.client.Started(ctx)
@@ -118,22 +121,21 @@ func (r *Replica) endGeneration(why string) {
 	r.logger.Warn("a replica may have lost samples: what is known of its scrapes is collected again", "url", r.URL(), "reason", why)
 }
 
-// readPast asks the server what it tells of its samples. What a server refuses to tell is not
-// known; what it fails to tell is taken to be as before.
+// readPast asks a Prometheus what it tells of its samples. Other kinds, as a Thanos or another
+// oneprom, may well be several processes with the same samples. What a server refuses to tell is
+// not known; what it fails to tell is taken to be as before.
 func (r *Replica) readPast(ctx context.Context, p *Profile) {
 	r.mtx.Lock()
 	p.past = r.past
 	r.mtx.Unlock()
-	if p.Dialect.ReadOnly {
+	if p.Kind != transport.Prometheus {
+		p.past = past{}
 		return
 	}
 	told := func(err error) bool { return err == nil || Unreadable(err) }
 	p.opened = r.client.Distance.Opened()
 	if started, err := p.Client.Started(ctx); told(err) {
 		p.past.started = started
-	}
-	if p.Kind != transport.Prometheus {
-		return
 	}
 	blocks, err := p.Client.Blocks(ctx)
 	if told(err) {
