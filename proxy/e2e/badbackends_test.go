@@ -236,6 +236,9 @@ func eachBadBackend(t *testing.T, run func(t *testing.T, healthy string, b badBa
 }
 
 func TestMisbehavingBackendIsAFailureThatNamesIt(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test-race runs it")
+	}
 	c := badBackendClient(t)
 	eachBadBackend(t, func(t *testing.T, healthy string, b badBackend, over readWay) {
 		bad := hostPort(t, spoiledBackend(t, healthy, b, over))

@@ -163,6 +163,9 @@ func seamQueries(p int64) []seamQuery {
 }
 
 func TestSeam(t *testing.T) {
+	if testing.Short() {
+		t.Skip("slow: make test-race runs it")
+	}
 	rig := startSeamRig(t)
 	for _, c := range seamCases() {
 		t.Run(c.name, func(t *testing.T) {
