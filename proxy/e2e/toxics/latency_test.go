@@ -116,3 +116,19 @@ func TestWords_AreNotTimes(t *testing.T) {
 	require.Equal(t, "401|one replica|right, labelled", words("| 401 | one replica | right, labelled | 12 / 30 | 1.5 |\n"))
 	require.Equal(t, words("| a | b | 1 / 2 |"), words(strings.ReplaceAll("| a | b | 7 / 9 |", "7", "33")))
 }
+
+func TestAllows_WhatIsInParenthesesIsNotDemanded(t *testing.T) {
+	f := func(want bool, line string) {
+		t.Helper()
+		require.Equal(t, want, allows("x|all|(right), (labelled), error|error", line))
+	}
+	f(true, "x|all|right, error|error")
+	f(true, "x|all|labelled, error|error")
+	f(true, "x|all|right, labelled, error|error")
+	f(true, "x|all|error|error")
+	f(false, "x|all|right, labelled|error")
+	f(false, "x|all|error, wrong|error")
+	f(false, "x|one|error|error")
+	f(false, "x|all|error")
+	f(false, "x|all|error|error|more")
+}
