@@ -46,7 +46,7 @@ test-discoveries: ## the tests of the binary with all service discoveries, built
 	CGO_ENABLED=0 $(GO) test -trimpath -timeout 30m .
 
 e2e: ## the slow tests: upstream's PromQL tests over HTTP, worlds of real Prometheus, promtool
-	$(GO) test $(SLIM),e2e -timeout 60m -count=1 -v ./proxy/e2e/...
+	$(GO) test -p 1 $(SLIM),e2e -timeout 60m -count=1 -v ./proxy/e2e/...
 
 fuzz: ## every fuzz test for FUZZTIME
 	@set -e; grep -rho --include='*_test.go' --with-filename '^func Fuzz[A-Za-z0-9_]*' . | sed 's/:func / /' | while read -r file f; do \
