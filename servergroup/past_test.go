@@ -106,7 +106,7 @@ func TestPast_Generations(t *testing.T) {
 	}
 }
 
-// TestPast_Confirm: only a new connection makes it ask, and only one request serves many.
+// TestPast_Confirm: only a new connection makes it ask, and in doubt it does not confirm.
 func TestPast_Confirm(t *testing.T) {
 	srv := &pastServer{Handler: overridden(t, "load 15s\n foo 1x3")}
 	const x, y, busy = "x", "y", "503"

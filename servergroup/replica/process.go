@@ -61,7 +61,7 @@ func (r *Replica) checkProcess(ctx context.Context, p *Profile) {
 		return
 	}
 	for asked, most := 0, 1; asked < most; asked++ {
-		started, err := p.Client.StartedBehind(ctx)
+		started, err := p.Client.StartedByOwnConnection(ctx)
 		if err != nil || started == "" {
 			break // it does not say
 		}

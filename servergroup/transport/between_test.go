@@ -79,7 +79,7 @@ var everyRequest = map[string]func(ctx context.Context, c *Client) (string, erro
 		var data json.RawMessage
 		return string(data), c.Status(ctx, "config", &data)
 	},
-	"start": func(ctx context.Context, c *Client) (string, error) { return c.StartedBehind(ctx) },
+	"start": func(ctx context.Context, c *Client) (string, error) { return c.StartedByOwnConnection(ctx) },
 	"rules": func(ctx context.Context, c *Client) (string, error) {
 		names, err := c.RecordNames(ctx)
 		return fmt.Sprint(names), err

@@ -12,8 +12,8 @@ import (
 // JSON takes a server as long as many small queries, and saves nothing within a data centre.
 const nearby = 2 * time.Millisecond
 
-// Distance is the round-trip time to a replica, or to the proxy before it, as the opening
-// of connections has shown it. It is safe for concurrent use.
+// Distance is what the opening of connections to a replica, or to the proxy before it, has shown:
+// the round-trip time, and how many were opened. It is safe for concurrent use.
 type Distance struct {
 	shortest atomic.Int64 // ns; 0 if not known
 	opened   atomic.Int64 // connections

@@ -21,9 +21,9 @@ func (c *Client) Started(ctx context.Context) (string, error) {
 	return clip(info.StartTime), err
 }
 
-// StartedBehind is Started by a connection that is closed then: a load balancer may choose another
+// StartedByOwnConnection is Started by a connection that is closed then: a load balancer may choose another
 // server for the next one.
-func (c *Client) StartedBehind(ctx context.Context) (string, error) {
+func (c *Client) StartedByOwnConnection(ctx context.Context) (string, error) {
 	own := *c
 	own.lastOnConnection = true
 	return own.Started(ctx)
