@@ -45,8 +45,9 @@ test-race: ## the fast tests and those that take longer, with the race detector
 test-discoveries: ## the tests of the binary with all service discoveries, built as `make build` does
 	CGO_ENABLED=0 $(GO) test -trimpath -timeout 30m .
 
+# -short, because make test-race runs what the fast tests leave out.
 e2e: ## the slow tests: upstream's PromQL tests over HTTP, worlds of real Prometheus, promtool
-	$(GO) test -p 1 $(SLIM),e2e -timeout 60m -count=1 -v ./proxy/e2e/...
+	$(GO) test -short -p 1 $(SLIM),e2e -timeout 60m -count=1 -v ./proxy/e2e/...
 
 fuzz: ## every fuzz test for FUZZTIME
 	@set -e; grep -rho --include='*_test.go' --with-filename '^func Fuzz[A-Za-z0-9_]*' . | sed 's/:func / /' | while read -r file f; do \
