@@ -68,6 +68,7 @@ type history struct {
 	fetches  map[int64]*sliceFetch // the youngest running one, by slice
 	recorded []recordNames         // of the replicas
 	lookups  *bytelru.Cache[lookupKey, *sliceTargets]
+	counts   *bytelru.Cache[lookupKey, *counts]
 }
 
 // sliceFetch is a fetch of consecutive slices that is running, or waits for older ones.
@@ -101,6 +102,7 @@ func newHistory(g Group, replicas string, limit int64) *history {
 		fetches:  map[int64]*sliceFetch{},
 		recorded: make([]recordNames, len(g.Replicas)),
 		lookups:  bytelru.New[lookupKey, *sliceTargets](keptLookups),
+		counts:   bytelru.New[lookupKey, *counts](keptCounts),
 	}
 }
 

@@ -34,6 +34,9 @@ type Shown struct {
 	// Each holds at least one missed scrape, and no scrape of that target by the replica.
 	// Replicas that failed have no spans.
 	Missed []map[string][]Span
+	// Lacking has the spans, sorted, in which each replica lacks series of the selector that a
+	// twin has, whatever their targets. Each is as long as several scrapes.
+	Lacking [][]Span
 	// Failed are the errors of the replicas that could not be asked, by index. These
 	// replicas are not compared.
 	Failed map[int]error
@@ -115,8 +118,14 @@ func (h *history) show(ctx context.Context, ms, send []*labels.Matcher, from, to
 	if len(sh.Unscraped) > maxUnscraped {
 		sh.Unavailable = fmt.Sprintf("series of more than %d names are of no target", maxUnscraped)
 	}
+	counted, more, err := h.countsOf(ctx, send, from, to, failed)
+	if err != nil {
+		return Shown{}, err
+	}
+	maps.Copy(failed, more)
+	sh.Lacking = counted.lacking(hulls(sh.Missed))
 	for r := range failed {
-		sh.Missed[r] = nil
+		sh.Missed[r], sh.Lacking[r] = nil, nil
 	}
 	if len(sh.Failed) == len(h.group.Replicas) {
 		sh.Unavailable = "no replica tells of its scrapes"
@@ -157,6 +166,17 @@ func (h *history) summarize(list []*sliceScrapes, ms []*labels.Matcher, instance
 		}
 	}
 	return sh
+}
+
+// hulls returns, by replica, the spans of all instances.
+func hulls(missed []map[string][]Span) [][]Span {
+	out := make([][]Span, len(missed))
+	for r, byInstance := range missed {
+		for _, spans := range byInstance {
+			out[r] = append(out[r], spans...)
+		}
+	}
+	return out
 }
 
 // concernedTargets returns the targets of the slices that are also in a set.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"time"
 
@@ -196,6 +197,7 @@ type chooser struct {
 	targets   int                // how many targets the selectors may concern
 	unscraped []string           // metric names that must be merged, as evidence is not about them
 	spoiled   []map[string][]run // by replica and instance: steps whose window includes missed scrapes
+	lacking   [][]run            // by replica: steps whose window is one in which it lacks some series
 	lost      map[int]error      // of the replicas that do not answer, by index
 	// generations are those of the replicas before they were asked for evidence.
 	generations map[*replica.Replica]uint64
@@ -207,7 +209,7 @@ type run struct{ from, to int }
 // gather collects the evidence of what the replicas missed. none is the reason why there is none;
 // "" if there is.
 func (c *chooser) gather(ctx context.Context, g view.Group) (none string, err error) {
-	c.spoiled = make([]map[string][]run, len(g.Replicas))
+	c.spoiled, c.lacking = make([]map[string][]run, len(g.Replicas)), make([][]run, len(g.Replicas))
 	for i := range c.spoiled {
 		c.spoiled[i] = map[string][]run{}
 	}
@@ -232,6 +234,13 @@ func (c *chooser) gather(ctx context.Context, g view.Group) (none string, err er
 		maps.Copy(c.lost, sh.Failed)
 		c.targets = max(c.targets, sh.Targets)
 		c.unscraped = append(c.unscraped, sh.Unscraped...)
+		for r, spans := range sh.Lacking {
+			for _, s := range spans {
+				if hit, ok := c.stepsOf(reach, s); ok {
+					c.lacking[r] = append(c.lacking[r], hit)
+				}
+			}
+		}
 		for r, byInstance := range sh.Missed {
 			for instance, spans := range byInstance {
 				for _, s := range spans {
@@ -242,7 +251,8 @@ func (c *chooser) gather(ctx context.Context, g view.Group) (none string, err er
 			}
 		}
 	}
-	for _, byInstance := range c.spoiled {
+	for r, byInstance := range c.spoiled {
+		c.lacking[r] = mergeRuns(c.lacking[r])
 		for instance, runs := range byInstance {
 			byInstance[instance] = mergeRuns(runs)
 		}
@@ -371,6 +381,13 @@ func (c *chooser) mainReplicas() []int {
 	if c.need.ByTarget {
 		limit = c.targets / targetsPerCut
 	}
+	for r, runs := range c.lacking {
+		for _, u := range runs {
+			for i := u.from; i <= u.to; i++ {
+				counts[r][i] = math.MaxInt
+			}
+		}
+	}
 	main := make([]int, c.steps)
 	for i := range main {
 		main[i] = mergeAll
@@ -447,6 +464,7 @@ func (c *chooser) wholeFor(s assignment, among func(instance string) bool) []*re
 	var out []*replica.Replica
 	for r, byInstance := range c.spoiled {
 		_, lost := c.lost[r]
+		lost = lost || c.lacking != nil && slices.ContainsFunc(c.lacking[r], s.meets)
 		for instance, spoiled := range byInstance {
 			lost = lost || among(instance) && slices.ContainsFunc(spoiled, s.meets)
 		}

@@ -256,6 +256,13 @@ func (c *Client) Evaluate(ctx context.Context, text string, st Steps, r Request)
 	return c.queryRange(ctx, func(int64) string { return text }, r)
 }
 
+// CountSeries returns one series, whose values are how many series a selector finds at the steps; it
+// has none where that is 0. The backend must not be Fronted.
+func (c *Client) CountSeries(ctx context.Context, ms []*labels.Matcher, st Steps) ([]Series, error) {
+	none := func([]labels.Label) (labels.Labels, string) { return labels.EmptyLabels(), "" }
+	return c.Evaluate(ctx, "count("+c.selector(ms)+")", st, Request{Labels: none})
+}
+
 // queryRange evaluates an expression at the steps of r, in as many requests as the backend's
 // limits demand. expr prints it with an offset (ms).
 func (c *Client) queryRange(ctx context.Context, expr func(offset int64) string, r Request) ([]Series, error) {
