@@ -45,6 +45,7 @@ type store struct {
 
 	mtx     sync.Mutex // guards the fields below
 	queries []string   // over a range
+	counts  []string   // of evidence
 	reads   []string   // names of the metrics that remote read asked for
 }
 
@@ -63,7 +64,11 @@ func newStore(t *testing.T, load string) *store {
 			if strings.Contains(r.FormValue("query"), "oneprom_probe") {
 				break
 			}
-			s.note(&s.queries, r.FormValue("query"))
+			if backendtest.CountsSeries(r) {
+				s.note(&s.counts, r.FormValue("query"))
+			} else {
+				s.note(&s.queries, r.FormValue("query"))
+			}
 			if s.queryRange != nil {
 				s.queryRange(w, r)
 				return

@@ -195,6 +195,12 @@ func newAPI(o Options, flags map[string]string) *v1.API {
 	)
 }
 
+// CountsSeries reports whether a request is one by which evidence counts the series of a selector.
+func CountsSeries(r *http.Request) bool {
+	text := r.FormValue("query")
+	return r.URL.Path == "/api/v1/query_range" && strings.HasPrefix(text, "count({") && strings.HasSuffix(text, "})") && strings.HasPrefix(r.FormValue("lookback_delta"), "300")
+}
+
 // text answers 200 with a fixed body.
 func text(body string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {

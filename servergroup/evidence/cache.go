@@ -68,7 +68,10 @@ type history struct {
 	fetches  map[int64]*sliceFetch // the youngest running one, by slice
 	recorded []recordNames         // of the replicas
 	lookups  *bytelru.Cache[lookupKey, *sliceTargets]
-	counts   *bytelru.Cache[lookupKey, *counts]
+	counts   *bytelru.Cache[countKey, *countedSlice]
+	counting map[countedSelector]*countFetch // the youngest running one
+
+	countSlots chan struct{} // holds an element for each counting that runs
 }
 
 // sliceFetch is a fetch of consecutive slices that is running, or waits for older ones.
@@ -102,7 +105,8 @@ func newHistory(g Group, replicas string, limit int64) *history {
 		fetches:  map[int64]*sliceFetch{},
 		recorded: make([]recordNames, len(g.Replicas)),
 		lookups:  bytelru.New[lookupKey, *sliceTargets](keptLookups),
-		counts:   bytelru.New[lookupKey, *counts](keptCounts),
+		counts:   bytelru.New[countKey, *countedSlice](keptCounts),
+		counting: map[countedSelector]*countFetch{}, countSlots: make(chan struct{}, maxCounting),
 	}
 }
 

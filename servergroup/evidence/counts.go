@@ -2,12 +2,16 @@ package evidence
 
 import (
 	"context"
+	"fmt"
+	"maps"
 	"math"
-	"sync"
+	"slices"
+	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/guard"
 	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/replica"
 	"github.com/oneprom/oneprom/servergroup/transport"
@@ -15,128 +19,307 @@ import (
 
 // Scrapes show that a replica was there, and not that it has every series: some may have been
 // deleted or lost, come from rules or clients, or have times of their own. So the replicas also
-// count the series of a selector, minute by minute. A series that one of them lacks for long makes
-// its counts lower than those of a twin.
-
-const (
-	// countStep (ms) is the time between two counts.
-	countStep = 60 * 1000
-	// countLookback (ms) is how long a series is counted after its last sample.
-	countLookback = 5 * 60 * 1000
-	// sliceCounts is the number of counts in a slice of lookupSlice.
-	sliceCounts = lookupSlice / countStep
-	// keptCounts bounds what is kept of counts (bytes).
-	keptCounts = 8 << 20
-)
-
-// counts are how many series of a selector each replica has, at times that are countStep apart.
-type counts struct {
-	from, to  int64 // ms: the times that were counted are in [from, to), multiples of countStep
-	byReplica [][]float64
-}
-
-// at returns the count of a replica, NaN if it is not known.
-func (c *counts) at(r int, t int64) float64 {
-	if t < c.from || t >= c.to {
-		return math.NaN()
-	}
-	return c.byReplica[r][(t-c.from)/countStep]
-}
-
-// lacking returns the spans in which the counts show that a replica lacks series of a selector that
-// a twin has. The spans of missed, by replica, are left out: scrapes show what is lacking there.
+// count the series of a selector. A series that one of them lacks for long makes its counts lower
+// than those of a twin.
 //
 // Replicas scrape at different moments, so that a series comes and goes earlier in one than in
-// another. So a replica lacks a series if the highest of three counts in a row is lower than the
-// lowest of the same three of a twin.
-func (c *counts) lacking(missed [][]Span) [][]Span {
-	out := make([][]Span, len(c.byReplica))
-	for r := range c.byReplica {
-		for t := c.from + countStep; t < c.to-countStep; t += countStep {
-			if meetsAny(missed[r], Span{t - countStep - countLookback, t + countStep}) {
-				continue
-			}
-			_, most := c.around(r, t)
-			for o := range c.byReplica {
-				if least, _ := c.around(o, t); o != r && least > most {
-					out[r] = append(out[r], Span{t - countStep - countLookback, t + countStep})
-					break
-				}
+// another. So a count is low only if it and the counts before and after it are all lower than all
+// three of a twin.
+
+const (
+	// fineStep (ms) is the time between two counts, and coarseStep that for ranges longer than
+	// fineRange, over which fine ones would be dearer than most queries.
+	fineStep   = 60 * 1000
+	coarseStep = 5 * 60 * 1000
+	fineRange  = 6 * 60 * 60 * 1000
+	// countLookback (ms) is how long a series is counted after its last sample.
+	countLookback = 5 * 60 * 1000
+	// maxCounts is the most counts of one request. The server holds as many values of each series.
+	maxCounts = 720
+	// maxCountBytes is the most bytes of one answer, which has one series.
+	maxCountBytes = 1 << 20
+	// maxCounting is how many countings run at a time, and maxCountTime how long one may take.
+	maxCounting  = 16
+	maxCountTime = 30 * time.Second
+	// keptCounts bounds what is kept of counts (bytes).
+	keptCounts = 8 << 20
+
+	// tailAge (ms) is how old the end of what was counted becomes before the counts go on.
+	tailAge = 5 * 60 * 1000
+	// CountAge (ms) is how long counts are believed: nothing shows that samples came late, or that
+	// some were deleted that are not in a block yet. Where the slice ended OldSlice (ms) ago, such
+	// things are rare, and counts are believed for OldCountAge (ms).
+	CountAge    = 10 * 60 * 1000
+	OldCountAge = 60 * 60 * 1000
+	OldSlice    = 6 * 60 * 60 * 1000
+)
+
+// countedSelector is what is counted: the series of a selector, at the multiples of a step (ms).
+type countedSelector struct {
+	selector string
+	step     int64
+}
+
+type countKey struct {
+	countedSelector
+	begin int64 // of a slice of lookupSlice, ms
+}
+
+// countedSlice is what the counts have shown in one slice of time.
+type countedSlice struct {
+	from, to int64     // ms: the times in [from, to) were compared
+	low      [][]int64 // by replica: those at which its count is low, sorted
+	at       int64     // when the oldest of this was counted, ms
+	failed   bool      // whether a replica failed to count
+}
+
+func (s *countedSlice) valid(begin, now int64) bool {
+	age := int64(CountAge)
+	switch {
+	case s.failed:
+		age = replica.ProfileAge.Milliseconds()
+	case begin+lookupSlice+OldSlice < now:
+		age = OldCountAge
+	}
+	return now-s.at < age
+}
+
+// countFetch is a counting that is under way.
+type countFetch struct {
+	what     countedSelector
+	from, to int64 // ms: the times in [from, to) are compared
+	at       int64 // when it was started, ms
+
+	done   chan struct{}
+	low    [][]int64 // of what was compared when done is closed
+	end    int64     // up to where that is, ms
+	failed bool      // whether a replica failed to count
+}
+
+// Counting compares how many series of a selector the replicas have.
+type Counting struct {
+	missed   []map[string][]Span
+	from, to int64 // ms: the range that evidence is wanted of
+	step     int64
+	low      [][]int64   // of what was kept
+	last     int64       // the last time that was compared, ms
+	fetch    *countFetch // of the rest; nil if there is none
+}
+
+// Await waits for the counts and returns what the replicas missed and lack by them. Its results are
+// as Shown.Missed and Shown.Lacking. It is not ok if ctx ends before.
+func (c *Counting) Await(ctx context.Context) (missed []map[string][]Span, lacking [][]Span, ok bool) {
+	low, last := c.low, c.last
+	if f := c.fetch; f != nil {
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return nil, nil, false
+		}
+		low, last = make([][]int64, len(c.low)), max(c.last, f.end-c.step)
+		for r := range low {
+			low[r] = slices.Concat(c.low[r], f.low[r])
+			slices.Sort(low[r])
+		}
+	}
+	missed, lacking = make([]map[string][]Span, len(low)), make([][]Span, len(low))
+	for r := range low {
+		missed[r], lacking[r] = c.attribute(c.missed[r], low[r], last)
+	}
+	return missed, lacking, true
+}
+
+// Done reports whether Await does not wait.
+func (c *Counting) Done() bool {
+	if c.fetch == nil {
+		return true
+	}
+	select {
+	case <-c.fetch.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// span returns the time in which series are lacking if the count at t is low: they have no sample as
+// far back as the count before looks, and none until the count after it.
+func (c *Counting) span(t int64) Span {
+	slack := c.step - fineStep // what the next counts would show with fine steps
+	return Span{t - c.step - countLookback - slack, t + c.step + slack}
+}
+
+// attribute divides the times at which a replica's counts are low into spans in which targets were
+// missed, and others. Where it missed scrapes, its counts are low because of these targets: what
+// it lacks of them may begin before the first scrape that it missed, if series have times of their
+// own. What was lacking in the end (last, ms) is taken to be so until counts show otherwise.
+func (c *Counting) attribute(missed map[string][]Span, low []int64, last int64) (map[string][]Span, []Span) {
+	if len(low) == 0 {
+		return missed, nil
+	}
+	hull := mergeSpans(slices.Concat(slices.Collect(maps.Values(missed))...))
+	wider := make(map[string][]Span, len(missed))
+	for instance, spans := range missed {
+		spans = slices.Clone(spans)
+		for _, s := range spans {
+			i, _ := slices.BinarySearch(low, s.From-c.step)
+			j, _ := slices.BinarySearch(low, s.To+explained+1)
+			for _, t := range low[i:j] {
+				spans = c.append(spans, c.span(t))
 			}
 		}
-		out[r] = mergeSpans(out[r])
+		wider[instance] = mergeSpans(spans)
 	}
-	return out
+	var lacking []Span
+	for _, t := range low {
+		if meetsAny(hull, Span{t - explained, t + c.step}) {
+			continue
+		}
+		s := c.span(t)
+		if t == last {
+			s.To = c.to
+		}
+		lacking = c.append(lacking, s)
+	}
+	return wider, mergeSpans(lacking)
 }
 
-// around returns the least and the most of three counts in a row, NaN if one is not known.
-func (c *counts) around(r int, t int64) (least, most float64) {
-	least, most = math.Inf(1), math.Inf(-1)
-	for at := t - countStep; at <= t+countStep; at += countStep {
-		n := c.at(r, at)
-		least, most = math.Min(least, n), math.Max(most, n) // NaN stays
+// explained (ms) is how long after the last scrape that a replica missed of a target its counts may
+// be low: until the next scrape.
+const explained = 3 * 60 * 1000
+
+// append appends a span, cut to the range.
+func (c *Counting) append(list []Span, s Span) []Span {
+	if s.From, s.To = max(s.From, c.from), min(s.To, c.to); s.From > s.To {
+		return list
 	}
-	return least, most
+	return append(list, s)
 }
 
+// meetsAny reports whether a span meets one of others, which are sorted and do not overlap.
 func meetsAny(spans []Span, s Span) bool {
-	for _, o := range spans {
-		if o.From <= s.To && o.To >= s.From {
-			return true
+	i, _ := slices.BinarySearchFunc(spans, s.From, func(o Span, from int64) int {
+		if o.To < from {
+			return -1
 		}
-	}
-	return false
-}
-
-// countsOf returns the counts of a selector in [from, to] (ms), as far as samples cannot come late
-// any more. Replicas that failed before are not asked; their counts are not known.
-func (h *history) countsOf(ctx context.Context, send []*labels.Matcher, from, to int64, before map[int]error) (*counts, map[int]error, error) {
-	all := &counts{from: floorTo(from, countStep) - countStep, to: floorTo(min(to+countStep, h.now()-settleTime), countStep) + countStep}
-	all.byReplica = make([][]float64, len(h.group.Replicas))
-	for r := range all.byReplica {
-		all.byReplica[r] = make([]float64, max(0, (all.to-all.from)/countStep))
-		for i := range all.byReplica[r] {
-			all.byReplica[r][i] = math.NaN()
-		}
-	}
-	if all.to <= all.from {
-		return all, nil, nil
-	}
-	selector := transport.Selector(send)
-	lo, hi := h.cachedCounts(selector, all)
-	if lo >= hi {
-		return all, nil, nil
-	}
-	var mtx sync.Mutex // guards all
-	failed, err := h.ask(ctx, before, func(ctx context.Context, i int, r *replica.Replica) error {
-		found, err := h.replicaCounts(ctx, r, send, lo, hi)
-		if err != nil || found == nil {
-			return err
-		}
-		mtx.Lock()
-		defer mtx.Unlock()
-		copy(all.byReplica[i][(lo-all.from)/countStep:], found)
-		return nil
+		return 1
 	})
-	if err != nil {
-		return nil, nil, err
-	}
-	if len(failed) == len(before) {
-		h.keepCounts(selector, all)
-	}
-	return all, failed, nil
+	return i < len(spans) && spans[i].From <= s.To
 }
 
-// replicaCounts asks a replica for its counts in [from, to) (ms). They are nil if it may count in
-// another way.
-func (h *history) replicaCounts(ctx context.Context, r *replica.Replica, send []*labels.Matcher, from, to int64) ([]float64, error) {
+// count compares the counts of a selector, whose matchers are those for the replicas, in [from, to]
+// (ms), as far as samples cannot come late any more. Replicas that failed before are not asked.
+func (h *history) count(send []*labels.Matcher, missed []map[string][]Span, from, to int64, before map[int]error) *Counting {
+	c := &Counting{missed: missed, from: from, to: to, step: fineStep, low: make([][]int64, len(h.group.Replicas)), last: math.MinInt64}
+	if to-from > fineRange {
+		c.step = coarseStep
+	}
+	what := countedSelector{transport.Selector(send), c.step}
+	now := h.now()
+	first := floorTo(from-c.step, c.step)
+	settled := floorTo(now-settleTime, c.step) // the first time that cannot be compared
+	end := min(floorTo(to+countLookback+c.step, c.step)+c.step, settled)
+	if first >= end || len(h.group.Replicas)-len(before) < 2 {
+		return c
+	}
+	h.mtx.Lock()
+	defer h.mtx.Unlock()
+	lo, hi := h.keptCounts(c, what, first, end, now, end == settled)
+	if lo >= hi {
+		return c
+	}
+	if f := h.counting[what]; f != nil && f.from <= lo && f.to >= hi {
+		c.fetch = f
+		return c
+	}
+	f := &countFetch{what: what, from: lo, to: hi, at: now, done: make(chan struct{}), low: make([][]int64, len(h.group.Replicas)), end: lo}
+	if h.group.Replicas[0].Run(func(ctx context.Context) { h.fetchCounts(ctx, f, send, before) }) {
+		c.fetch, h.counting[what] = f, f
+	}
+	return c
+}
+
+// keptCounts adds what is kept of the times in [first, end) (ms) to c, and returns the range of those
+// that are not. In the tail of time, what is younger than tailAge is not asked for yet. h.mtx is held.
+func (h *history) keptCounts(c *Counting, what countedSelector, first, end, now int64, tail bool) (lo, hi int64) {
+	lo, hi = end, first
+	lack := func(from, to int64) { lo, hi = min(lo, from), max(hi, to) }
+	for begin := floorTo(first, lookupSlice); begin < end; begin += lookupSlice {
+		from, to := max(begin, first), min(begin+lookupSlice, end)
+		s, ok := h.counts.Get(countKey{what, begin})
+		if !ok || !s.valid(begin, now) {
+			lack(from, to)
+			continue
+		}
+		if from < s.from {
+			lack(from, s.from)
+		}
+		if to > s.to && !(tail && to == end && to-s.to < tailAge) {
+			lack(s.to, to)
+		}
+		c.last = max(c.last, s.to-c.step)
+		for r, low := range s.low {
+			c.low[r] = append(c.low[r], low...)
+		}
+	}
+	return lo, hi
+}
+
+// fetchCounts has the replicas count, and keeps what that shows. It does not end with the query that
+// needs it, as other queries may wait for it too, but with ctx.
+func (h *history) fetchCounts(ctx context.Context, f *countFetch, send []*labels.Matcher, before map[int]error) {
+	ctx, cancel := context.WithTimeout(ctx, maxCountTime)
+	defer cancel()
+	select {
+	case h.countSlots <- struct{}{}:
+		defer func() { <-h.countSlots }()
+	case <-ctx.Done():
+	}
+	err := guard.Call(func() error {
+		for f.end < f.to && ctx.Err() == nil {
+			end := min(f.to, f.end+maxCounts*f.what.step)
+			counts := make([][]float64, len(h.group.Replicas))
+			failed, err := h.ask(ctx, before, func(ctx context.Context, i int, r *replica.Replica) (err error) {
+				counts[i], err = replicaCounts(ctx, r, send, f.end-f.what.step, end+f.what.step, f.what.step)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			f.failed, before = f.failed || len(failed) > len(before), failed
+			appendLow(f.low, counts, f.end, f.what.step)
+			f.end = end
+		}
+		return context.Cause(ctx)
+	})
+	f.failed = f.failed || err != nil
+	h.mtx.Lock()
+	defer h.mtx.Unlock()
+	if h.counting[f.what] == f {
+		delete(h.counting, f.what)
+	}
+	if f.failed {
+		f.end = f.to // nobody counts again what has failed before it is time
+	}
+	h.keepCounts(f)
+	close(f.done)
+}
+
+// replicaCounts returns how many series of a selector a replica has at the multiples of a step in
+// [from, to) (ms), which begins with one. The result is nil if it does not count.
+func replicaCounts(ctx context.Context, r *replica.Replica, send []*labels.Matcher, from, to, step int64) ([]float64, error) {
 	p, err := r.Ready(ctx)
-	if err != nil || p.Dialect.Fronted || p.Dialect.ReadOnly {
+	if err != nil || p.Dialect.ReadOnly {
 		return nil, err
 	}
-	out := make([]float64, (to-from)/countStep)
+	left := maxCountBytes
 	list, err := p.Client.AllowPartial(false).CountSeries(ctx, labelmap.Selectable(send), transport.Steps{
-		Start: from, End: to - countStep, Step: countStep, Lookback: countLookback,
+		Start: from, End: to - step, Step: step, Lookback: countLookback,
+	}, func(bytes int) error {
+		if left -= bytes; left < 0 {
+			return fmt.Errorf("counts of more than %d bytes", maxCountBytes)
+		}
+		return nil
 	})
 	if err != nil {
 		if replica.Unreadable(err) {
@@ -144,63 +327,64 @@ func (h *history) replicaCounts(ctx context.Context, r *replica.Replica, send []
 		}
 		return nil, err
 	}
+	out := make([]float64, (to-from)/step)
 	var samples dedup.Samples
 	for _, s := range list {
-		if err := s.Run.AppendTo(&samples, from, to); err != nil {
+		if err := s.Run.AppendTo(&samples, from, to-step); err != nil {
 			return nil, err
 		}
 	}
 	for i, t := range samples.T {
-		if at := (t - from) / countStep; t%countStep == 0 && at >= 0 && at < int64(len(out)) {
-			out[at] = samples.F[i]
-		}
+		out[(t-from)/step] = samples.F[i]
 	}
 	return out, nil
 }
 
-// cachedCounts fills in what is cached, and returns the range of times (ms) that is not.
-func (h *history) cachedCounts(selector string, all *counts) (from, to int64) {
-	from, to = all.to, all.from
-	h.mtx.Lock()
-	defer h.mtx.Unlock()
-	for begin := floorTo(all.from, lookupSlice); begin < all.to; begin += lookupSlice {
-		kept, _ := h.counts.Get(lookupKey{selector, begin})
-		for t := max(begin, all.from); t < min(begin+lookupSlice, all.to); t += countStep {
-			if kept == nil || t < kept.from || t >= kept.to {
-				from, to = min(from, t), max(to, t+countStep)
-				continue
-			}
-			for r := range all.byReplica {
-				all.byReplica[r][(t-all.from)/countStep] = kept.at(r, t)
+// appendLow appends the times, by replica, at which its count is low. counts[r][1+i] is the count of
+// replica r at from + i*step (ms); counts[r] is nil if it is not known.
+func appendLow(low [][]int64, counts [][]float64, from, step int64) {
+	for r, own := range counts {
+		for i := 1; i+1 < len(own); i++ {
+			most := max(own[i-1], own[i], own[i+1])
+			if slices.ContainsFunc(counts, func(twin []float64) bool {
+				return twin != nil && min(twin[i-1], twin[i], twin[i+1]) > most
+			}) {
+				low[r] = append(low[r], from+int64(i-1)*step)
 			}
 		}
 	}
-	return from, to
 }
 
-// keepCounts caches counts, in slices. A slice keeps what it had if that is next to what is new.
-func (h *history) keepCounts(selector string, all *counts) {
-	h.mtx.Lock()
-	defer h.mtx.Unlock()
-	for begin := floorTo(all.from, lookupSlice); begin < all.to; begin += lookupSlice {
-		next := &counts{from: max(begin, all.from), to: min(begin+lookupSlice, all.to)}
-		old, _ := h.counts.Get(lookupKey{selector, begin})
-		if old != nil && old.from <= next.to && old.to >= next.from {
-			next.from, next.to = min(next.from, old.from), max(next.to, old.to)
-		} else {
-			old = nil
-		}
-		for r := range all.byReplica {
-			list := make([]float64, 0, (next.to-next.from)/countStep)
-			for t := next.from; t < next.to; t += countStep {
-				if t >= all.from && t < all.to {
-					list = append(list, all.at(r, t))
-				} else {
-					list = append(list, old.at(r, t))
-				}
+// keepCounts caches what was counted, in slices. h.mtx is held.
+func (h *history) keepCounts(f *countFetch) {
+	for begin := floorTo(f.from, lookupSlice); begin < f.end; begin += lookupSlice {
+		key := countKey{f.what, begin}
+		next := &countedSlice{from: max(begin, f.from), to: min(begin+lookupSlice, f.end), at: f.at, failed: f.failed, low: make([][]int64, len(f.low))}
+		old, ok := h.counts.Get(key)
+		if ok = ok && old.valid(begin, f.at) && old.from <= next.to && old.to >= next.from; ok {
+			next.failed = next.failed || old.failed
+			if !next.failed {
+				next.at = min(next.at, old.at)
 			}
-			next.byReplica = append(next.byReplica, list)
 		}
-		h.counts.Add(lookupKey{selector, begin}, next, 128+len(selector)+len(next.byReplica)*(24+8*sliceCounts))
+		size := 128 + len(f.what.selector)
+		for r := range next.low {
+			lo, _ := slices.BinarySearch(f.low[r], next.from)
+			hi, _ := slices.BinarySearch(f.low[r], next.to)
+			next.low[r] = slices.Clone(f.low[r][lo:hi])
+			if ok {
+				for _, t := range old.low[r] {
+					if t < next.from || t >= next.to {
+						next.low[r] = append(next.low[r], t)
+					}
+				}
+				slices.Sort(next.low[r])
+			}
+			size += 24 + 8*len(next.low[r])
+		}
+		if ok {
+			next.from, next.to = min(next.from, old.from), max(next.to, old.to)
+		}
+		h.counts.Add(key, next, size)
 	}
 }

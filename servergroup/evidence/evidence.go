@@ -35,8 +35,10 @@ type Shown struct {
 	// Replicas that failed have no spans.
 	Missed []map[string][]Span
 	// Lacking has the spans, sorted, in which each replica lacks series of the selector that a
-	// twin has, whatever their targets. Each is as long as several scrapes.
+	// twin has, whatever their targets: its counts are low. Each is as long as several scrapes.
 	Lacking [][]Span
+	// Counting is what the counts will show where they are not known yet; nil if they are.
+	Counting *Counting
 	// Failed are the errors of the replicas that could not be asked, by index. These
 	// replicas are not compared.
 	Failed map[int]error
@@ -118,12 +120,12 @@ func (h *history) show(ctx context.Context, ms, send []*labels.Matcher, from, to
 	if len(sh.Unscraped) > maxUnscraped {
 		sh.Unavailable = fmt.Sprintf("series of more than %d names are of no target", maxUnscraped)
 	}
-	counted, more, err := h.countsOf(ctx, send, from, to, failed)
-	if err != nil {
-		return Shown{}, err
+	counting := h.count(send, sh.Missed, from, to, failed)
+	if counting.Done() {
+		sh.Missed, sh.Lacking, _ = counting.Await(ctx)
+	} else {
+		sh.Counting, sh.Lacking = counting, make([][]Span, len(sh.Missed))
 	}
-	maps.Copy(failed, more)
-	sh.Lacking = counted.lacking(hulls(sh.Missed))
 	for r := range failed {
 		sh.Missed[r], sh.Lacking[r] = nil, nil
 	}
@@ -166,17 +168,6 @@ func (h *history) summarize(list []*sliceScrapes, ms []*labels.Matcher, instance
 		}
 	}
 	return sh
-}
-
-// hulls returns, by replica, the spans of all instances.
-func hulls(missed []map[string][]Span) [][]Span {
-	out := make([][]Span, len(missed))
-	for r, byInstance := range missed {
-		for _, spans := range byInstance {
-			out[r] = append(out[r], spans...)
-		}
-	}
-	return out
 }
 
 // concernedTargets returns the targets of the slices that are also in a set.

@@ -61,6 +61,10 @@ type Piece struct {
 	alternatives []*replica.Replica // others that could answer alone as well
 	// generations are those of the replicas before they were asked for evidence, or chosen.
 	generations map[*replica.Replica]uint64
+	// unproven are the counts that may still show that a replica which answers alone lacks
+	// something, of targets other than the sorted ones that are cut out.
+	unproven []unproven
+	cut      []string
 
 	// Where all replicas are merged:
 	first         int                // the index of the replica whose samples come first
@@ -201,6 +205,7 @@ type chooser struct {
 	lost      map[int]error      // of the replicas that do not answer, by index
 	// generations are those of the replicas before they were asked for evidence.
 	generations map[*replica.Replica]uint64
+	unproven    []unproven // counts that are still under way
 }
 
 // run is a range of steps by index, inclusive.
@@ -231,12 +236,15 @@ func (c *chooser) gather(ctx context.Context, g view.Group) (none string, err er
 		if len(sh.Unscraped) > 0 && !c.need.ByName {
 			return "no scrape of a target brings the series " + sh.Unscraped[0], nil
 		}
+		if sh.Counting != nil {
+			c.unproven = append(c.unproven, unproven{reach, sh.Counting})
+		}
 		maps.Copy(c.lost, sh.Failed)
 		c.targets = max(c.targets, sh.Targets)
 		c.unscraped = append(c.unscraped, sh.Unscraped...)
 		for r, spans := range sh.Lacking {
 			for _, s := range spans {
-				if hit, ok := c.stepsOf(reach, s); ok {
+				if hit, ok := reach.stepsOf(c.need.Steps, s); ok {
 					c.lacking[r] = append(c.lacking[r], hit)
 				}
 			}
@@ -244,7 +252,7 @@ func (c *chooser) gather(ctx context.Context, g view.Group) (none string, err er
 		for r, byInstance := range sh.Missed {
 			for instance, spans := range byInstance {
 				for _, s := range spans {
-					if hit, ok := c.stepsOf(reach, s); ok {
+					if hit, ok := reach.stepsOf(c.need.Steps, s); ok {
 						c.spoiled[r][instance] = append(c.spoiled[r][instance], hit)
 					}
 				}
@@ -261,16 +269,16 @@ func (c *chooser) gather(ctx context.Context, g view.Group) (none string, err er
 }
 
 // stepsOf returns the steps whose window includes a span, or is near it.
-func (c *chooser) stepsOf(r Reach, s evidence.Span) (run, bool) {
+func (r Reach) stepsOf(st transport.Steps, s evidence.Span) (run, bool) {
 	s.From, s.To = s.From-scrapeSlack, s.To+scrapeSlack
+	steps := int(st.Count())
 	if r.Fixed {
-		return run{0, c.steps - 1}, s.To > r.From && s.From <= r.To
+		return run{0, steps - 1}, s.To > r.From && s.From <= r.To
 	}
 	// t+From < s.To and s.From <= t+To
-	st := c.need.Steps
 	first := ceilDiv(s.From-r.To-st.Start, st.Step)
 	last := ceilDiv(s.To-r.From-st.Start, st.Step) - 1
-	hit := run{int(max(0, first)), int(min(int64(c.steps)-1, last))}
+	hit := run{int(max(0, first)), int(min(int64(steps)-1, last))}
 	return hit, hit.from <= hit.to
 }
 
@@ -440,6 +448,7 @@ func (c *chooser) divide(s assignment) []*Piece {
 	}
 	alone := c.partition.piece("whole", turns...)
 	alone.single, alone.generations = c.partition.members[0].Replicas[s.main], c.generations
+	alone.unproven, alone.cut = c.unproven, cut
 	isCut := func(instance string) bool {
 		_, ok := slices.BinarySearch(cut, instance)
 		return ok
@@ -464,7 +473,7 @@ func (c *chooser) wholeFor(s assignment, among func(instance string) bool) []*re
 	var out []*replica.Replica
 	for r, byInstance := range c.spoiled {
 		_, lost := c.lost[r]
-		lost = lost || c.lacking != nil && slices.ContainsFunc(c.lacking[r], s.meets)
+		lost = lost || slices.ContainsFunc(c.lacking[r], s.meets)
 		for instance, spoiled := range byInstance {
 			lost = lost || among(instance) && slices.ContainsFunc(spoiled, s.meets)
 		}

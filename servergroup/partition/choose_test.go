@@ -31,7 +31,7 @@ func chooserOf(steps, targets int, byTarget bool, spoiled ...map[string][]run) *
 		p.members[0].Replicas = append(p.members[0].Replicas, &replica.Replica{})
 	}
 	return &chooser{
-		partition: p, steps: steps, targets: targets, spoiled: spoiled,
+		partition: p, steps: steps, targets: targets, spoiled: spoiled, lacking: make([][]run, len(spoiled)),
 		need: Need{Steps: stepsTo(int64(steps) - 1), ByTarget: byTarget},
 	}
 }
@@ -181,18 +181,16 @@ func TestPieces_RunsThatAreTooMany(t *testing.T) {
 
 // TestStepsOf holds a step's window against a span by trying each.
 func TestStepsOf(t *testing.T) {
-	c := &chooser{}
 	f := func(st transport.Steps, r Reach, s evidence.Span) {
 		t.Helper()
-		c.need.Steps, c.steps = st, int(st.Count())
 		var near []int
-		for i := range c.steps {
+		for i := range int(st.Count()) {
 			from, to := r.window(st.Start+int64(i)*st.Step, st.Start+int64(i)*st.Step)
 			if s.From <= to+scrapeSlack && s.To >= from-scrapeSlack {
 				near = append(near, i)
 			}
 		}
-		got, ok := c.stepsOf(r, s)
+		got, ok := r.stepsOf(st, s)
 		require.Equal(t, len(near) > 0, ok)
 		if ok {
 			require.Equal(t, run{near[0], near[len(near)-1]}, got)
@@ -204,8 +202,7 @@ func TestStepsOf(t *testing.T) {
 		t  int64
 		in bool
 	}{{4 * minute, false}, {4*minute + 1, true}, {11 * minute, true}, {11*minute + 1, false}} {
-		c.need.Steps, c.steps = st, 1
-		_, ok := c.stepsOf(r, evidence.Span{From: at.t, To: at.t})
+		_, ok := r.stepsOf(st, evidence.Span{From: at.t, To: at.t})
 		require.Equal(t, at.in, ok, at.t)
 		f(st, r, evidence.Span{From: at.t, To: at.t})
 	}
@@ -253,7 +250,7 @@ func (m missing) chooser(st transport.Steps, targets int, byTarget bool) *choose
 		for instance, spans := range byInstance {
 			var list []run
 			for _, s := range spans {
-				if hit, ok := c.stepsOf(Reach{From: -3 * minute}, s); ok {
+				if hit, ok := (Reach{From: -3 * minute}).stepsOf(st, s); ok {
 					list = append(list, hit)
 				}
 			}

@@ -154,7 +154,7 @@ func (p *Piece) evaluate(ctx context.Context, text string, carries []string) (*A
 	v, candidates := p.partition.view, p.candidates()
 	answers := make([]*Answer, len(candidates))
 	regardless := v.Regardless()
-	winner, errs := fanout.First(ctx, candidates, v.Extra, retryable, func(ctx context.Context, i int) error {
+	winner, errs := p.askWhole(ctx, candidates, func(ctx context.Context, i int) error {
 		return candidates[i].Attempt(ctx, regardless, func(ctx context.Context) (err error) {
 			answers[i], err = p.evaluateAt(ctx, candidates[i], text, carries)
 			return err
@@ -187,10 +187,13 @@ func isNoFailure(err error) bool {
 	return isLoss(err) || errors.As(err, &declined)
 }
 
-// isLoss reports whether an error is about samples that a replica may have lost.
+// isLoss reports whether an error is about samples that a replica may have lost, or lacks.
 func isLoss(err error) bool {
-	var loss *replica.LossError
-	return errors.As(err, &loss)
+	var (
+		loss *replica.LossError
+		lack *lackError
+	)
+	return errors.As(err, &loss) || errors.As(err, &lack)
 }
 
 // evaluateAt sends an expression to one replica.

@@ -11,7 +11,6 @@ import (
 
 	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup/completeness"
-	"github.com/oneprom/oneprom/servergroup/fanout"
 	"github.com/oneprom/oneprom/servergroup/replica"
 	"github.com/oneprom/oneprom/servergroup/routing"
 	"github.com/oneprom/oneprom/servergroup/view"
@@ -70,7 +69,7 @@ func (p *Piece) fetchSingle(ctx context.Context, sel view.Selection, ts []view.R
 	}
 	candidates := p.candidates()
 	answers := make([]answer, len(candidates))
-	winner, errs := fanout.First(ctx, candidates, v.Extra, retryable, func(ctx context.Context, i int) (err error) {
+	winner, errs := p.askWhole(ctx, candidates, func(ctx context.Context, i int) (err error) {
 		if answers[i], err = from(ctx, candidates[i:i+1]); err != nil {
 			return err
 		}

@@ -250,17 +250,18 @@ func markEnds(s *dedup.Samples, present []int64, steps Steps, maxt int64) *dedup
 
 // Evaluate returns the value of an expression at the steps, a series for each label set, in
 // several requests if the backend refuses one as too large. Of r it uses Labels, Charge, Warn
-// and Inform. The backend must not be Fronted.
+// and Inform. The backend must not be Fronted, unless the steps are multiples of their distance.
 func (c *Client) Evaluate(ctx context.Context, text string, st Steps, r Request) ([]Series, error) {
 	r.Steps = &st
 	return c.queryRange(ctx, func(int64) string { return text }, r)
 }
 
 // CountSeries returns one series, whose values are how many series a selector finds at the steps; it
-// has none where that is 0. The backend must not be Fronted.
-func (c *Client) CountSeries(ctx context.Context, ms []*labels.Matcher, st Steps) ([]Series, error) {
+// has none where that is 0. The steps must be multiples of their distance, so that a front end does
+// not move them. charge is called with the bytes of the answer.
+func (c *Client) CountSeries(ctx context.Context, ms []*labels.Matcher, st Steps, charge func(bytes int) error) ([]Series, error) {
 	none := func([]labels.Label) (labels.Labels, string) { return labels.EmptyLabels(), "" }
-	return c.Evaluate(ctx, "count("+c.selector(ms)+")", st, Request{Labels: none})
+	return c.Evaluate(ctx, "count("+c.selector(ms)+")", st, Request{Labels: none, Charge: charge})
 }
 
 // queryRange evaluates an expression at the steps of r, in as many requests as the backend's
