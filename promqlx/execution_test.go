@@ -52,7 +52,11 @@ type store struct {
 // newStore serves data of every 15 s.
 func newStore(t *testing.T, load string) *store {
 	t.Helper()
-	h := backendtest.NewHandler(backendtest.Options{Queryable: promqltest.LoadedStorage(t, "load 15s"+load), EarlyNames: true})
+	return newStoreOf(t, promqltest.LoadedStorage(t, "load 15s"+load))
+}
+
+func newStoreOf(t testing.TB, data storage.SampleAndChunkQueryable) *store {
+	h := backendtest.NewHandler(backendtest.Options{Queryable: data, EarlyNames: true})
 	s := &store{own: h}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if f := s.all.Load(); f != nil {

@@ -31,7 +31,7 @@ const (
 	// fineRange, over which fine ones would be dearer than most queries.
 	fineStep   = 60 * 1000
 	coarseStep = 5 * 60 * 1000
-	fineRange  = 6 * 60 * 60 * 1000
+	fineRange  = 24 * 60 * 60 * 1000
 	// countLookback (ms) is how long a series is counted after its last sample.
 	countLookback = 5 * 60 * 1000
 	// maxCounts is the most counts of one request. The server holds as many values of each series.
