@@ -160,7 +160,7 @@ func TestLack_DelayedStamps(t *testing.T) {
 func TestLack_NoticedInTime(t *testing.T) {
 	all := scraped(x0, x1, x2)
 	for name, change := range map[string]struct{ before, after [2]string }{
-		"a series is deleted":                 {[2]string{all, all}, [2]string{scraped(x0, x1), all}},
+		"a series is deleted":                  {[2]string{all, all}, [2]string{scraped(x0, x1), all}},
 		"samples come late, at one of the two": {[2]string{scraped(x0, x1), scraped(x0, x1)}, [2]string{scraped(x0, x1), all}},
 	} {
 		t.Run(name, func(t *testing.T) {
