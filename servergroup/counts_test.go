@@ -1,0 +1,192 @@
+package servergroup
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/prometheus/promql/promqltest"
+	"github.com/stretchr/testify/require"
+
+	"github.com/oneprom/oneprom/servergroup/backendtest"
+	"github.com/oneprom/oneprom/servergroup/evidence"
+	"github.com/oneprom/oneprom/servergroup/replica"
+)
+
+// counter is a Prometheus that counts how often it is asked to count series.
+type counter struct {
+	*httptest.Server
+	asked atomic.Int64
+	// instead answers these requests, if set.
+	instead atomic.Pointer[http.HandlerFunc]
+}
+
+func newCounter(t *testing.T, load string) *counter {
+	t.Helper()
+	own := backendtest.NewHandler(backendtest.Options{Queryable: promqltest.LoadedStorage(t, "load 15s"+load), EarlyNames: true})
+	c := &counter{}
+	c.Server = serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if backendtest.CountsSeries(r) {
+			c.asked.Add(1)
+			if f := c.instead.Load(); f != nil {
+				(*f)(w, r)
+				return
+			}
+		}
+		own.ServeHTTP(w, r)
+	}))
+	return c
+}
+
+func (c *counter) answer(f http.HandlerFunc) { c.instead.Store(&f) }
+
+// lost is the data of there without a series of b from 25:00 on.
+const lost = `
+  up{instance="a",job="j"} 1x720
+  up{instance="b",job="j"} 1x720
+  foo{instance="a",job="j"} 1x720
+  foo{instance="b",job="j"} 1x100`
+
+// TestCounts_AskedForOnce: all queries share the counts of a slice, and those of the end of time are
+// fetched every five minutes.
+func TestCounts_AskedForOnce(t *testing.T) {
+	a, b := newCounter(t, lost), newCounter(t, there)
+	s, c := evidenceSet(t, 150*minute, a.Server, b.Server)
+	f := func(want int64, from, to int64) evidence.Shown {
+		t.Helper()
+		sh := evidenceOf(t, s, "foo", from, to)
+		require.Equal(t, []int64{want, want}, []int64{a.asked.Load(), b.asked.Load()})
+		return sh
+	}
+	require.Equal(t, [][]evidence.Span{{{From: 25 * minute, To: 30 * minute}}, nil}, f(1, 10*minute, 30*minute).Lacking)
+	f(1, 12*minute, 20*minute)
+	f(2, 10*minute, 110*minute) // the rest of it
+	f(2, 40*minute, 50*minute)
+	sh := f(3, 100*minute, 150*minute)
+	require.Equal(t, []evidence.Span{{From: 100 * minute, To: 150 * minute}}, sh.Lacking[0], "it goes on as it was last")
+	for range 4 {
+		c.ms.Add(minute)
+		sh = f(3, 100*minute, c.ms.Load())
+		require.Equal(t, []evidence.Span{{From: 100 * minute, To: c.ms.Load()}}, sh.Lacking[0])
+	}
+	c.ms.Add(minute)
+	f(4, 100*minute, c.ms.Load())
+	c.ms.Add(evidence.CountAge)
+	f(5, 10*minute, 30*minute)
+}
+
+// TestCounts_OldSlices are believed for longer.
+func TestCounts_OldSlices(t *testing.T) {
+	a, b := newCounter(t, lost), newCounter(t, there)
+	s, c := evidenceSet(t, 12*hour, a.Server, b.Server)
+	f := func(want int64) {
+		t.Helper()
+		evidenceOf(t, s, "foo", 10*minute, 30*minute)
+		require.Equal(t, want, a.asked.Load())
+	}
+	f(1)
+	c.ms.Add(evidence.OldCountAge - 1)
+	f(1)
+	c.ms.Add(1)
+	f(2)
+}
+
+// TestCounts_Generations: a replica that may have lost samples is counted again.
+func TestCounts_Generations(t *testing.T) {
+	a, b := newCounter(t, there), newCounter(t, there)
+	srv := &pastServer{Handler: a.Config.Handler}
+	srv.say("x", "", "")
+	s, c := evidenceSet(t, 150*minute, serve(t, srv), b.Server)
+	evidenceOf(t, s, "foo", 10*minute, 30*minute)
+	evidenceOf(t, s, "foo", 10*minute, 30*minute)
+	require.EqualValues(t, 1, b.asked.Load())
+	srv.say("y", "", "")
+	reprobe(s, c)
+	evidenceOf(t, s, "foo", 10*minute, 30*minute)
+	require.EqualValues(t, 2, b.asked.Load())
+}
+
+// TestCounts_ReplicaThatDoesNotCount is not compared, and not asked by each query. Nothing is missing.
+func TestCounts_ReplicaThatDoesNotCount(t *testing.T) {
+	for name, row := range map[string]struct {
+		answer http.HandlerFunc
+		again  bool // whether it is asked again after a minute
+	}{
+		"too many requests": {refusing(429), true},
+		"too many samples":  {refusing(422), false},
+		"unavailable":       {refusing(503), true},
+		"no such endpoint":  {refusing(404), false},
+		"no matrix":         {answering(`{"status":"success","data":{"resultType":"vector","result":[]}}`), false},
+		"another step":      {answering(matrix(`{"metric":{},"values":[[601,"1"]]}`, "")), false},
+		"no end": {func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write([]byte(`{"status":"success","data":{"resultType":"matrix","result":[`))
+			for range 1 << 20 {
+				if _, err := fmt.Fprint(w, `{"metric":{},"values":[[600,"1"]]},`); err != nil {
+					return
+				}
+			}
+		}, false},
+		"breaks off": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := newCounter(t, lost), newCounter(t, there)
+			b.answer(row.answer)
+			s, c := evidenceSet(t, 150*minute, a.Server, b.Server)
+			f := func() {
+				t.Helper()
+				sh := evidenceOf(t, s, "foo", 10*minute, 30*minute)
+				require.Empty(t, sh.Unavailable)
+				require.Empty(t, sh.Failed)
+				require.Equal(t, [][]evidence.Span{nil, nil}, sh.Lacking)
+			}
+			f()
+			asked := b.asked.Load()
+			require.Positive(t, asked)
+			f()
+			f()
+			require.Equal(t, asked, b.asked.Load())
+			c.ms.Add(replica.ProfileAge.Milliseconds())
+			f()
+			require.Equal(t, row.again, b.asked.Load() > asked)
+			require.True(t, firstReplica(s).Health.Usable())
+		})
+	}
+}
+
+// TestCounts_TwinThatHangs: a query does not wait for its counts for long.
+func TestCounts_TwinThatHangs(t *testing.T) {
+	a, b := newEvaluator(t, there), newCounter(t, there)
+	b.answer(func(_ http.ResponseWriter, r *http.Request) {
+		_ = r.ParseForm()
+		<-r.Context().Done()
+	})
+	s, c := featuredSet(t, stockFeatures, groupOf("g", a.Server, b.Server))
+	c.ms.Store(150 * minute)
+	p := onlyPiece(t.Context(), t, s)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	got, err := p.Evaluate(ctx, "x", `sum(foo)`, nil)
+	require.NoError(t, err)
+	require.Equal(t, a.URL, got.Replica)
+	require.NoError(t, ctx.Err())
+}
+
+// TestCounts_OtherLabels: labels that replicas do not have are not asked for.
+func TestCounts_OtherLabels(t *testing.T) {
+	a := backend(t, "load 15s"+lost, external("replica", "a"))
+	b := backend(t, "load 15s"+there, external("replica", "b"))
+	cfg := groupOf("g", a, b)
+	cfg.Labels, cfg.ReplicaLabels = map[string]string{"region": "eu"}, []string{"replica"}
+	s, c := setAt(t, cfg)
+	c.ms.Store(150 * minute)
+	for _, selector := range []string{`foo{region="eu"}`, `foo{region=~"eu|us",job="j",replica=""}`, `{region="eu",job="j",__name__!="up"}`} {
+		sh := evidenceOf(t, s, selector, 10*minute, 30*minute)
+		require.Empty(t, sh.Unavailable, selector)
+		require.Equal(t, [][]evidence.Span{{{From: 25 * minute, To: 30 * minute}}, nil}, sh.Lacking, selector)
+	}
+}
