@@ -52,7 +52,7 @@ const lost = `
   foo{instance="b",job="j"} 1x100`
 
 // TestCounts_AskedForOnce: all queries share the counts of a slice, and those of the end of time are
-// fetched every five minutes.
+// fetched every three minutes.
 func TestCounts_AskedForOnce(t *testing.T) {
 	a, b := newCounter(t, lost), newCounter(t, there)
 	s, c := evidenceSet(t, 150*minute, a.Server, b.Server)
@@ -68,7 +68,7 @@ func TestCounts_AskedForOnce(t *testing.T) {
 	f(2, 40*minute, 50*minute)
 	sh := f(3, 100*minute, 150*minute)
 	require.Equal(t, []evidence.Span{{From: 100 * minute, To: 150 * minute}}, sh.Lacking[0], "it goes on as it was last")
-	for range 4 {
+	for range 2 {
 		c.ms.Add(minute)
 		sh = f(3, 100*minute, c.ms.Load())
 		require.Equal(t, []evidence.Span{{From: 100 * minute, To: c.ms.Load()}}, sh.Lacking[0])

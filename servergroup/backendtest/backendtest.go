@@ -197,8 +197,9 @@ func newAPI(o Options, flags map[string]string) *v1.API {
 
 // CountsSeries reports whether a request is one by which evidence counts the series of a selector.
 func CountsSeries(r *http.Request) bool {
-	text := r.FormValue("query")
-	return r.URL.Path == "/api/v1/query_range" && strings.HasPrefix(text, "count({") && strings.HasSuffix(text, "})") && strings.HasPrefix(r.FormValue("lookback_delta"), "300")
+	text, lookback := r.FormValue("query"), r.FormValue("lookback_delta")
+	return r.URL.Path == "/api/v1/query_range" && strings.HasPrefix(text, "count({") && strings.HasSuffix(text, "})") &&
+		(strings.HasPrefix(lookback, "180") || lookback == r.FormValue("step"))
 }
 
 // text answers 200 with a fixed body.

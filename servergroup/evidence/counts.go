@@ -32,8 +32,12 @@ const (
 	fineStep   = 60 * 1000
 	coarseStep = 5 * 60 * 1000
 	fineRange  = 24 * 60 * 60 * 1000
-	// countLookback (ms) is how long a series is counted after its last sample.
-	countLookback = 5 * 60 * 1000
+	// fineLookback (ms) is how long a series is counted after its last sample, or coarseStep if
+	// that is the step. With an interval of five minutes, only two counts in a row do not find it.
+	fineLookback = 3 * 60 * 1000
+	// countSettle (ms) is how old what is counted must be, as it may still be written. What comes
+	// later is seen when it is counted again.
+	countSettle = 60 * 1000
 	// maxCounts is the most counts of one request. The server holds as many values of each series.
 	maxCounts = 720
 	// maxCountBytes is the most bytes of one answer, which has one series.
@@ -45,7 +49,7 @@ const (
 	keptCounts = 8 << 20
 
 	// tailAge (ms) is how old the end of what was counted becomes before the counts go on.
-	tailAge = 5 * 60 * 1000
+	tailAge = 3 * 60 * 1000
 	// CountAge (ms) is how long counts are believed: nothing shows that samples came late, or that
 	// some were deleted that are not in a block yet. Where the slice ended OldSlice (ms) ago, such
 	// things are rare, and counts are believed for OldCountAge (ms).
@@ -58,6 +62,13 @@ const (
 type countedSelector struct {
 	selector string
 	step     int64
+}
+
+func (c countedSelector) lookback() int64 {
+	if c.step == fineStep {
+		return fineLookback
+	}
+	return c.step
 }
 
 type countKey struct {
@@ -98,9 +109,9 @@ type countFetch struct {
 
 // Counting compares how many series of a selector the replicas have.
 type Counting struct {
+	countedSelector
 	missed   []map[string][]Span
-	from, to int64 // ms: the range that evidence is wanted of
-	step     int64
+	from, to int64       // ms: the range that evidence is wanted of
 	low      [][]int64   // of what was kept
 	last     int64       // the last time that was compared, ms
 	fetch    *countFetch // of the rest; nil if there is none
@@ -146,7 +157,7 @@ func (c *Counting) Done() bool {
 // far back as the count before looks, and none until the count after it.
 func (c *Counting) span(t int64) Span {
 	slack := c.step - fineStep // what the next counts would show with fine steps
-	return Span{t - c.step - countLookback - slack, t + c.step + slack}
+	return Span{t - c.step - c.lookback() - slack, t + c.step + slack}
 }
 
 // attribute divides the times at which a replica's counts are low into spans in which targets were
@@ -210,21 +221,21 @@ func meetsAny(spans []Span, s Span) bool {
 // count compares the counts of a selector, whose matchers are those for the replicas, in [from, to]
 // (ms), as far as samples cannot come late any more. Replicas that failed before are not asked.
 func (h *history) count(send []*labels.Matcher, missed []map[string][]Span, from, to int64, before map[int]error) *Counting {
-	c := &Counting{missed: missed, from: from, to: to, step: fineStep, low: make([][]int64, len(h.group.Replicas)), last: math.MinInt64}
+	what := countedSelector{transport.Selector(send), fineStep}
 	if to-from > fineRange {
-		c.step = coarseStep
+		what.step = coarseStep
 	}
-	what := countedSelector{transport.Selector(send), c.step}
+	c := &Counting{countedSelector: what, missed: missed, from: from, to: to, low: make([][]int64, len(h.group.Replicas)), last: math.MinInt64}
 	now := h.now()
 	first := floorTo(from-c.step, c.step)
-	settled := floorTo(now-settleTime, c.step) // the first time that cannot be compared
-	end := min(floorTo(to+countLookback+c.step, c.step)+c.step, settled)
+	settled := floorTo(now-countSettle, c.step) // the first time that cannot be compared
+	end := min(floorTo(to+c.lookback()+c.step, c.step)+c.step, settled)
 	if first >= end || len(h.group.Replicas)-len(before) < 2 {
 		return c
 	}
 	h.mtx.Lock()
 	defer h.mtx.Unlock()
-	lo, hi := h.keptCounts(c, what, first, end, now, end == settled)
+	lo, hi := h.cachedCounts(c, first, end, now, end == settled)
 	if lo >= hi {
 		return c
 	}
@@ -239,14 +250,14 @@ func (h *history) count(send []*labels.Matcher, missed []map[string][]Span, from
 	return c
 }
 
-// keptCounts adds what is kept of the times in [first, end) (ms) to c, and returns the range of those
+// cachedCounts adds what is kept of the times in [first, end) (ms) to c, and returns the range of those
 // that are not. In the tail of time, what is younger than tailAge is not asked for yet. h.mtx is held.
-func (h *history) keptCounts(c *Counting, what countedSelector, first, end, now int64, tail bool) (lo, hi int64) {
+func (h *history) cachedCounts(c *Counting, first, end, now int64, tail bool) (lo, hi int64) {
 	lo, hi = end, first
 	lack := func(from, to int64) { lo, hi = min(lo, from), max(hi, to) }
 	for begin := floorTo(first, lookupSlice); begin < end; begin += lookupSlice {
 		from, to := max(begin, first), min(begin+lookupSlice, end)
-		s, ok := h.counts.Get(countKey{what, begin})
+		s, ok := h.counts.Get(countKey{c.countedSelector, begin})
 		if !ok || !s.valid(begin, now) {
 			lack(from, to)
 			continue
@@ -280,7 +291,7 @@ func (h *history) fetchCounts(ctx context.Context, f *countFetch, send []*labels
 			end := min(f.to, f.end+maxCounts*f.what.step)
 			counts := make([][]float64, len(h.group.Replicas))
 			failed, err := h.ask(ctx, before, func(ctx context.Context, i int, r *replica.Replica) (err error) {
-				counts[i], err = replicaCounts(ctx, r, send, f.end-f.what.step, end+f.what.step, f.what.step)
+				counts[i], err = replicaCounts(ctx, r, send, f.end-f.what.step, end+f.what.step, f.what)
 				return err
 			})
 			if err != nil {
@@ -305,16 +316,17 @@ func (h *history) fetchCounts(ctx context.Context, f *countFetch, send []*labels
 	close(f.done)
 }
 
-// replicaCounts returns how many series of a selector a replica has at the multiples of a step in
-// [from, to) (ms), which begins with one. The result is nil if it does not count.
-func replicaCounts(ctx context.Context, r *replica.Replica, send []*labels.Matcher, from, to, step int64) ([]float64, error) {
+// replicaCounts returns how many series of a selector, whose matchers for replicas are send, a replica
+// has at the multiples of the step in [from, to) (ms), which begins with one. The result is nil if it
+// does not count.
+func replicaCounts(ctx context.Context, r *replica.Replica, send []*labels.Matcher, from, to int64, what countedSelector) ([]float64, error) {
 	p, err := r.Ready(ctx)
 	if err != nil || p.Dialect.ReadOnly {
 		return nil, err
 	}
 	left := maxCountBytes
 	list, err := p.Client.AllowPartial(false).CountSeries(ctx, labelmap.Selectable(send), transport.Steps{
-		Start: from, End: to - step, Step: step, Lookback: countLookback,
+		Start: from, End: to - what.step, Step: what.step, Lookback: what.lookback(),
 	}, func(bytes int) error {
 		if left -= bytes; left < 0 {
 			return fmt.Errorf("counts of more than %d bytes", maxCountBytes)
@@ -327,15 +339,15 @@ func replicaCounts(ctx context.Context, r *replica.Replica, send []*labels.Match
 		}
 		return nil, err
 	}
-	out := make([]float64, (to-from)/step)
+	out := make([]float64, (to-from)/what.step)
 	var samples dedup.Samples
 	for _, s := range list {
-		if err := s.Run.AppendTo(&samples, from, to-step); err != nil {
+		if err := s.Run.AppendTo(&samples, from, to-what.step); err != nil {
 			return nil, err
 		}
 	}
 	for i, t := range samples.T {
-		out[(t-from)/step] = samples.F[i]
+		out[(t-from)/what.step] = samples.F[i]
 	}
 	return out, nil
 }

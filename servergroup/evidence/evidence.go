@@ -1,7 +1,7 @@
-// Package evidence finds out which scrapes the replicas of a group missed. It compares the
-// replicas by their series `up`, which has a sample for every scrape, failed ones too. Series
-// that do not come from scrapes, because rules or clients write them, are listed by name:
-// scrapes show nothing about them.
+// Package evidence finds out what the replicas of a group missed. It compares the replicas by their
+// series `up`, which has a sample for every scrape, failed ones too, and by how many series of a
+// selector they have. Series that do not come from scrapes, because rules or clients write them,
+// are listed by name: scrapes show nothing about them.
 package evidence
 
 import (
