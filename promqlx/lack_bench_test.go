@@ -3,6 +3,7 @@ package promqlx
 import (
 	"fmt"
 	"net/http"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -29,7 +30,7 @@ func newDay(b *testing.B, refuse *atomic.Bool) []*store {
 					_, err := app.Append(0, target.Set("__name__", "up").Labels(), t, 1)
 					require.NoError(b, err)
 				}
-				_, err := app.Append(0, target.Set("__name__", "x_total").Set("path", fmt.Sprint(i)).Labels(), t, float64(t/1000*int64(i%7)))
+				_, err := app.Append(0, target.Set("__name__", "x_total").Set("path", strconv.Itoa(i)).Labels(), t, float64(t/1000*int64(i%7)))
 				require.NoError(b, err)
 			}
 			require.NoError(b, app.Commit())

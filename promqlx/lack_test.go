@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -134,7 +135,7 @@ func TestLack_DelayedStamps(t *testing.T) {
 		all := up + fmt.Sprintf("1x720\n  x_total{instance=\"e\",job=\"cloud\"} 0+7x%d", 720-n)
 		// It was away from 60:00 to 70:00.
 		gone := up + fmt.Sprintf("1x239 _x40 1x440\n  x_total{instance=\"e\",job=\"cloud\"} 0+7x%d _x40 %d+7x440", 239-n, 7*(280-n))
-		t.Run(fmt.Sprint(delay), func(t *testing.T) {
+		t.Run(strconv.Itoa(delay), func(t *testing.T) {
 			a, b := newStore(t, gone), newStore(t, all)
 			e, _ := clockedEngine(t, groupAt("g", nil, a, b))
 			reference := truthOf(t, all)
@@ -234,7 +235,7 @@ func churned(t *testing.T, interval int64, into ...storage.Appendable) {
 // still answers alone.
 func TestLack_Churn(t *testing.T) {
 	for _, interval := range []int64{15_000, 30_000, 60_000} {
-		t.Run(fmt.Sprint(interval), func(t *testing.T) {
+		t.Run(strconv.FormatInt(interval, 10), func(t *testing.T) {
 			data := []*teststorage.TestStorage{teststorage.New(t), teststorage.New(t)}
 			churned(t, interval, data[0], data[1])
 			a, b := newStoreOf(t, data[0]), newStoreOf(t, data[1])

@@ -56,7 +56,7 @@ const lost = `
 func TestCounts_AskedForOnce(t *testing.T) {
 	a, b := newCounter(t, lost), newCounter(t, there)
 	s, c := evidenceSet(t, 150*minute, a.Server, b.Server)
-	f := func(want int64, from, to int64) evidence.Shown {
+	f := func(want, from, to int64) evidence.Shown {
 		t.Helper()
 		sh := evidenceOf(t, s, "foo", from, to)
 		require.Equal(t, []int64{want, want}, []int64{a.asked.Load(), b.asked.Load()})

@@ -51,11 +51,12 @@ const (
 	// tailAge (ms) is how old the end of what was counted becomes before the counts go on.
 	tailAge = 3 * 60 * 1000
 	// CountAge (ms) is how long counts are believed: nothing shows that samples came late, or that
-	// some were deleted that are not in a block yet. Where the slice ended OldSlice (ms) ago, such
-	// things are rare, and counts are believed for OldCountAge (ms).
-	CountAge    = 10 * 60 * 1000
+	// some were deleted that are not in a block yet.
+	CountAge = 10 * 60 * 1000
+	// OldCountAge (ms) is how long they are believed of a slice that ended oldSlice (ms) ago, where
+	// such things are rare.
 	OldCountAge = 60 * 60 * 1000
-	OldSlice    = 6 * 60 * 60 * 1000
+	oldSlice    = 6 * 60 * 60 * 1000
 )
 
 // countedSelector is what is counted: the series of a selector, at the multiples of a step (ms).
@@ -89,7 +90,7 @@ func (s *countedSlice) valid(begin, now int64) bool {
 	switch {
 	case s.failed:
 		age = replica.ProfileAge.Milliseconds()
-	case begin+lookupSlice+OldSlice < now:
+	case begin+lookupSlice+oldSlice < now:
 		age = OldCountAge
 	}
 	return now-s.at < age
@@ -265,7 +266,7 @@ func (h *history) cachedCounts(c *Counting, first, end, now int64, tail bool) (l
 		if from < s.from {
 			lack(from, s.from)
 		}
-		if to > s.to && !(tail && to == end && to-s.to < tailAge) {
+		if to > s.to && (!tail || to != end || to-s.to >= tailAge) {
 			lack(s.to, to)
 		}
 		c.last = max(c.last, s.to-c.step)
