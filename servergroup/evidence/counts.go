@@ -42,8 +42,9 @@ const (
 	maxCounts = 720
 	// maxCountBytes is the most bytes of one answer, which has one series.
 	maxCountBytes = 1 << 20
-	// maxCounting is how many countings run at a time, and maxCountTime how long one may take.
-	maxCounting  = 16
+	// maxCounting is how many countings run at a time, as a Prometheus evaluates 20 queries at once.
+	// maxCountTime is how long one may take.
+	maxCounting  = 8
 	maxCountTime = 30 * time.Second
 	// keptCounts bounds what is kept of counts (bytes).
 	keptCounts = 8 << 20
