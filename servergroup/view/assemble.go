@@ -25,8 +25,8 @@ type provenance struct {
 // assemble unites the series of replicas to one list, sorted by labels. The sources are in order
 // of preference, and none of them is empty. Equal labels make one series, even from different
 // groups. broken is called with the error of a run that cannot be decoded while others can;
-// audit, unless it is nil, is called for every series before it is made.
-func assemble(sources []source, mint, maxt int64, broken func(error), audit func(labels.Labels, []dedup.Run, []provenance)) []*dedup.Series {
+// doubt, unless it is nil, is called for every series before it is made.
+func assemble(sources []source, mint, maxt int64, broken func(error), doubt func(labels.Labels, []dedup.Run, []provenance)) []*dedup.Series {
 	sources = slices.Clone(sources)
 	longest := 0
 	for _, s := range sources {
@@ -55,8 +55,8 @@ func assemble(sources []source, mint, maxt int64, broken func(error), audit func
 		if empty {
 			sources = slices.DeleteFunc(sources, func(s source) bool { return len(s.series) == 0 })
 		}
-		if audit != nil {
-			audit(first, runs, from)
+		if doubt != nil {
+			doubt(first, runs, from)
 		}
 		out = append(out, dedup.NewSeries(first, runs, mint, maxt, broken))
 	}

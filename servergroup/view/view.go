@@ -323,7 +323,7 @@ func (v *View) FetchFrom(ctx context.Context, sel Selection, ts []RoutedGroup, r
 	inOrder := slices.DeleteFunc(slices.Concat(sources...), func(s source) bool { return s.group == nil }) // those of replicas that failed
 	v.noteHistograms(inOrder, sel, &remarks)
 	inOrder = slices.DeleteFunc(inOrder, func(s source) bool { return len(s.series) == 0 })
-	list := assemble(inOrder, sel.MinT, sel.MaxT, v.Ledger.BrokenSamples, v.auditor(inOrder, sel, &remarks))
+	list := assemble(inOrder, sel.MinT, sel.MaxT, v.Ledger.BrokenSamples, v.doubter(inOrder, sel, &remarks))
 	ws, err := completeness.Verdict(outcomes)
 	if err != nil {
 		return nil, ws, err

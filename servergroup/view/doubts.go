@@ -29,9 +29,9 @@ func (v *View) noteRenamed(t *RoutedGroup, rules *labelmap.Rules, remarks *compl
 	}
 }
 
-// auditor returns a function that checks every series of an answer for what makes it doubtful;
+// doubter returns a function that checks every series of an answer for what makes it doubtful;
 // nil if nothing can.
-func (v *View) auditor(sources []source, sel Selection, remarks *completeness.Remarks) func(labels.Labels, []dedup.Run, []provenance) {
+func (v *View) doubter(sources []source, sel Selection, remarks *completeness.Remarks) func(labels.Labels, []dedup.Run, []provenance) {
 	lossy, several := false, false // several groups that hold the newest data
 	var newest *config.Group
 	for _, s := range sources {
