@@ -42,12 +42,12 @@ func writeConfig(t *testing.T, file, text string) {
 }
 
 // newServer makes a server that is not started, with its configuration file. It
-// is stopped when the test ends.
+// is stopped when the test ends. It audits nothing, so that nobody is asked by chance.
 func newServer(t *testing.T, yaml string, flags ...string) (s *Server, file string) {
 	t.Helper()
 	file = filepath.Join(t.TempDir(), "oneprom.yml")
 	writeConfig(t, file, yaml)
-	s, err := New(options(t, append([]string{"--config.file=" + file, "--web.listen-address=127.0.0.1:0"}, flags...)...))
+	s, err := New(options(t, append([]string{"--config.file=" + file, "--web.listen-address=127.0.0.1:0", "--audit.share=0"}, flags...)...))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, s.Stop(context.Background())) })
 	return s, file

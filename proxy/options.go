@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"runtime"
 	"strconv"
 	"time"
@@ -43,6 +44,8 @@ type Options struct {
 	MaxQueued               int
 	QueueTimeout            model.Duration
 	ClientHeader            string // empty is none
+
+	AuditShare float64 // from 0 to 1
 
 	ReadSampleLimit     int
 	ReadConcurrentLimit int
@@ -131,6 +134,9 @@ func AddFlags(app *kingpin.Application, o *Options) {
 	app.Flag("query.max-fetched-bytes", "How many bytes of samples may be held for one query. A query that needs more fails. 0 is no limit. See also --query.max-samples.").
 		Default("1GiB").SetValue(&o.MaxFetchedBytes)
 
+	app.Flag("audit.share", "Which part of the answers that a replica gave alone is compared with the raw samples of its twin afterwards, from 0 (none) to 1 (all). Audits fetch at most 2 % of the bytes that the answers of a server group bring, and 16MiB in the beginning.").
+		Default("0.005").Float64Var(&o.AuditShare)
+
 	app.Flag("storage.remote.read-sample-limit", "How many samples one remote read request may be answered with, if it asks for samples rather than streamed chunks. 0 is no limit.").
 		Default("5e7").IntVar(&o.ReadSampleLimit)
 	app.Flag("storage.remote.read-concurrent-limit", "How many of the requests of --query.max-concurrency may be remote read. 0 is no limit.").
@@ -183,6 +189,7 @@ func (o *Options) validate() error {
 	refuse(o.MaxQueued < 0, "--query.max-queued=%d: must not be negative", o.MaxQueued)
 	refuse(o.MaxRegionConcurrency < 0, "--query.max-region-concurrency=%d: must not be negative", o.MaxRegionConcurrency)
 	refuse(o.MaxFetchedBytes < 0, "--query.max-fetched-bytes=%d: must not be negative", o.MaxFetchedBytes)
+	refuse(o.AuditShare < 0 || o.AuditShare > 1 || math.IsNaN(o.AuditShare), "--audit.share=%g: must be from 0 to 1", o.AuditShare)
 	refuse(o.ReadSampleLimit < 0, "--storage.remote.read-sample-limit=%d: must not be negative", o.ReadSampleLimit)
 	refuse(o.ReadConcurrentLimit < 0, "--storage.remote.read-concurrent-limit=%d: must not be negative", o.ReadConcurrentLimit)
 	refuse(o.ReadMaxBytesInFrame < 1, "--storage.remote.read-max-bytes-in-frame=%d: must be at least 1", o.ReadMaxBytesInFrame)

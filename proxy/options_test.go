@@ -17,7 +17,7 @@ func TestAddFlags_DefaultsAreThoseOfPrometheus(t *testing.T) {
 		"config.file": "oneprom.yml", "web.listen-address": "0.0.0.0:9090", "web.read-timeout": "5m", "web.max-connections": "512",
 		"web.enable-lifecycle": "false", "web.cors.origin": ".*", "query.timeout": "2m", "query.max-samples": "50000000",
 		"query.lookback-delta": "5m", "query.max-concurrency": "20", "query.max-fetched-bytes": "1GiB",
-		"query.max-concurrency-per-client": "0", "query.queue-timeout": "10s", "query.max-queued": "1000", "query.client-header": "", "query.max-region-concurrency": "100",
+		"query.max-concurrency-per-client": "0", "query.queue-timeout": "10s", "query.max-queued": "1000", "query.client-header": "", "query.max-region-concurrency": "100", "audit.share": "0.005",
 		"storage.remote.read-sample-limit": "50000000", "storage.remote.read-concurrent-limit": "10",
 		"storage.remote.read-max-bytes-in-frame": "1048576",
 	}
@@ -41,7 +41,7 @@ func TestBytes(t *testing.T) {
 func TestOptions_RefusedAllAtOnce(t *testing.T) {
 	flags := []string{
 		"--query.timeout=0s", "--query.max-concurrency=0", "--web.max-connections=-1",
-		"--query.max-concurrency-per-client=-1", "--query.queue-timeout=0s", "--query.max-queued=-1", "--query.max-region-concurrency=-1",
+		"--query.max-concurrency-per-client=-1", "--query.queue-timeout=0s", "--query.max-queued=-1", "--query.max-region-concurrency=-1", "--audit.share=1.5",
 	}
 	o := options(t, flags...)
 	err := o.validate()
@@ -49,6 +49,8 @@ func TestOptions_RefusedAllAtOnce(t *testing.T) {
 		require.ErrorContains(t, err, text)
 	}
 	require.NotContains(t, err.Error(), "--query.max-samples")
+	o = options(t, "--audit.share=NaN")
+	require.ErrorContains(t, o.validate(), "--audit.share=NaN")
 }
 
 func TestParseFeatures(t *testing.T) {

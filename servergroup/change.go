@@ -35,7 +35,7 @@ func (s *Set) Prepare(cfgs []config.Group, partial config.PartialResponse) (*Cha
 			delete(c.removed, cfg.Name)
 		} else {
 			var err error
-			if e, err = newEntry(cfg, s.registry); err != nil {
+			if e, err = newEntry(cfg, s.registry, s.auditor); err != nil {
 				return nil, err
 			}
 			c.added = append(c.added, e)

@@ -14,6 +14,7 @@ import (
 	commoncfg "github.com/prometheus/common/config"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 
+	"github.com/oneprom/oneprom/servergroup/audit"
 	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/replica"
 	"github.com/oneprom/oneprom/servergroup/targets"
@@ -31,6 +32,7 @@ type entry struct {
 	forwarding           *http.Client
 	forwardedConnections *connections // the transport of forwarding
 	registry             *replica.Registry
+	auditor              *audit.Auditor
 	logger               *slog.Logger
 
 	groups     atomic.Pointer[[]*group] // in the order of the values of group_by
@@ -44,12 +46,12 @@ type entry struct {
 
 // newEntry returns an entry without groups. It does all that can fail, and changes nothing that
 // is in use.
-func newEntry(cfg config.Group, reg *replica.Registry) (*entry, error) {
+func newEntry(cfg config.Group, reg *replica.Registry, auditor *audit.Auditor) (*entry, error) {
 	client, conns, err := newHTTPClient(cfg.HTTPClientConfig, cfg.Name)
 	if err != nil {
 		return nil, err
 	}
-	e := &entry{cfg: cfg, client: client, connections: conns, registry: reg, logger: reg.Options.Logger.With("group", cfg.Name), gone: map[*group]time.Time{}, discovered: make(chan struct{})}
+	e := &entry{cfg: cfg, client: client, connections: conns, registry: reg, auditor: auditor, logger: reg.Options.Logger.With("group", cfg.Name), gone: map[*group]time.Time{}, discovered: make(chan struct{})}
 	if cfg.ForwardsAuthorization() {
 		if e.forwarding, e.forwardedConnections, err = newHTTPClient(withoutCredentials(cfg.HTTPClientConfig), cfg.Name); err != nil {
 			return nil, err
@@ -190,6 +192,7 @@ func (e *entry) withoutTargets(former map[string]*group, room int) []*group {
 		}
 		if len(list) >= room || now.Sub(since) >= time.Duration(e.cfg.ForgetAfter) {
 			delete(e.gone, g)
+			g.audits.End()
 			e.registry.Metrics.ForgetGroup(name)
 			continue
 		}
@@ -255,8 +258,11 @@ func (e *entry) refresh() {
 	}
 }
 
-// close closes the connections of an entry that is not used any more.
+// close closes the connections of an entry that is not used any more, and ends its audits.
 func (e *entry) close() {
+	for _, g := range *e.groups.Load() {
+		g.audits.End()
+	}
 	e.connections.close()
 	if e.forwardedConnections != nil {
 		e.forwardedConnections.close()

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/oneprom/oneprom/servergroup/audit"
 	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/evidence"
 	"github.com/oneprom/oneprom/servergroup/findings"
@@ -21,6 +22,7 @@ type group struct {
 	logger   *slog.Logger
 	findings *findings.Recent // what answers have shown
 	evidence evidence.Cache   // what scrapes have shown
+	audits   *audit.Group     // looks again at answers of one replica
 	unusable *view.Unusable   // expressions whose answers could not be used
 
 	replicas atomic.Pointer[[]*replica.Replica] // in order of preference
@@ -33,6 +35,7 @@ type group struct {
 func newGroup(cfg config.Group, e *entry) *group {
 	g := &group{cfg: cfg, entry: e, logger: e.registry.Options.Logger.With("group", cfg.Name), unusable: view.NewUnusable()}
 	g.findings = findings.New(g.logger)
+	g.audits = e.auditor.NewGroup(&g.cfg, &g.evidence.Losses, g.logger)
 	g.replicas.Store(&[]*replica.Replica{})
 	return g
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/prometheus/discovery"
 
+	"github.com/oneprom/oneprom/servergroup/audit"
 	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/fanout"
 	"github.com/oneprom/oneprom/servergroup/lifetime"
@@ -38,6 +39,9 @@ type Options struct {
 	RegionConcurrency int
 	// Features are the features of PromQL that are enabled in oneprom, by Prometheus' names.
 	Features []string
+	// AuditShare is which part of the answers that a replica gave alone is looked at again, from
+	// 0 to 1.
+	AuditShare float64
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
 }
@@ -50,6 +54,7 @@ type Set struct {
 	discovery *discovery.Manager
 	life      *lifetime.Lifetime
 	registry  *replica.Registry
+	auditor   *audit.Auditor
 
 	apply      sync.Mutex        // held while groups are changed; guards the field below
 	undecided  bool              // a Change was committed, and is neither finished nor rolled back
@@ -102,6 +107,7 @@ func NewSet(o Options) (*Set, error) {
 	life := lifetime.New()
 	s := &Set{opts: o, life: life, discovered: map[string]*entry{}}
 	s.registry = replica.NewRegistry(replica.RegistryOptions{Life: life, Logger: o.Logger, Now: o.Now, Features: o.Features, RegionConcurrency: o.RegionConcurrency}, replica.NewMetrics(o.Registerer))
+	s.auditor = audit.New(audit.Options{Share: o.AuditShare, Life: life, Now: o.Now, Metrics: s.registry.Metrics, Logger: o.Logger})
 	o.Registerer.MustRegister(&healthCollector{set: s})
 	s.discovery = discovery.NewManager(life.Context(), o.Logger, o.Registerer, sdMetrics, discovery.Name("server_groups"))
 	if s.discovery == nil {
@@ -269,7 +275,7 @@ func (s *Set) View(ctx context.Context) *view.View {
 	if gen := s.current.Load(); gen != nil {
 		partial = gen.partial
 		for _, g := range gen.groups() {
-			groups = append(groups, view.Group{Config: &g.cfg, Replicas: *g.replicas.Load(), Findings: g.findings, Evidence: &g.evidence, Unusable: g.unusable})
+			groups = append(groups, view.Group{Config: &g.cfg, Replicas: *g.replicas.Load(), Findings: g.findings, Evidence: &g.evidence, Audits: g.audits, Unusable: g.unusable})
 		}
 	}
 	budget := &fanout.Budget{Limit: s.opts.MaxFetchedBytes, Exceeded: s.registry.Metrics.OverBudget.Inc}

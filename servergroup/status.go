@@ -18,7 +18,7 @@ type GroupStatus struct {
 	MinTime *time.Time `json:"minTime,omitempty"`
 	MaxTime *time.Time `json:"maxTime,omitempty"`
 	// Findings are mistakes in the group's configuration, as its targets, its replicas and
-	// answers have shown them.
+	// answers have shown them, and what audits have found its replicas to lack.
 	Findings []string         `json:"findings,omitempty"`
 	Replicas []replica.Status `json:"replicas"`
 }
@@ -56,6 +56,7 @@ func (g *group) status(now time.Time, ofTargets []string) GroupStatus {
 		st.MaxTime = timeOf(hi)
 	}
 	st.Findings = append(ofTargets, g.cfg.PublicFindings(g.findings.List(now))...)
+	st.Findings = append(st.Findings, g.cfg.PublicFindings(g.audits.Findings.List(now))...)
 	st.Findings = append(st.Findings, replica.ExternalLabelFindings(&g.cfg, *g.replicas.Load())...)
 	for _, r := range *g.replicas.Load() {
 		st.Replicas = append(st.Replicas, r.Status())

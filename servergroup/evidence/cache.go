@@ -46,6 +46,9 @@ const (
 // Cache remembers what the scrapes of one group have shown. It is safe for concurrent use; the
 // zero value is ready for use.
 type Cache struct {
+	// Losses are what audits have found.
+	Losses Losses
+
 	mtx     sync.Mutex
 	history *history
 }

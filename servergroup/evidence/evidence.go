@@ -81,6 +81,9 @@ func (c *Cache) Show(ctx context.Context, g Group, ms []*labels.Matcher, from, t
 	if over, ok := errors.AsType[*fanout.BudgetError](err); ok {
 		return Shown{Unavailable: fmt.Sprintf("the scrapes are more than %d bytes", over.Limit)}, nil
 	}
+	if err == nil && sh.Unavailable == "" {
+		c.Losses.addTo(sh.Lacking, g.Replicas, ms, from, to, g.Replicas[0].Now())
+	}
 	return sh, err
 }
 

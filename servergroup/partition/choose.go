@@ -71,6 +71,7 @@ type Piece struct {
 	allNeeded     bool               // the first replica has missed something
 	wholeReplicas []*replica.Replica // those that have missed nothing
 
+	reaches  []Reach           // what a replica that answers alone is believed to have
 	narrowed []*labels.Matcher // matchers of the series of the piece; none for all series
 }
 
@@ -447,7 +448,7 @@ func (c *chooser) divide(s assignment) []*Piece {
 		return []*Piece{c.merged(fmt.Sprintf("%d of %d targets are not whole", len(cut), c.targets), s.main, turns...)}
 	}
 	alone := c.partition.piece("whole", turns...)
-	alone.single, alone.generations = c.partition.members[0].Replicas[s.main], c.generations
+	alone.single, alone.generations, alone.reaches = c.partition.members[0].Replicas[s.main], c.generations, c.need.Reaches
 	alone.unproven, alone.cut = c.unproven, cut
 	isCut := func(instance string) bool {
 		_, ok := slices.BinarySearch(cut, instance)

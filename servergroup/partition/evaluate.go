@@ -124,6 +124,8 @@ type Answer struct {
 	Series          []Evaluated
 	Warnings, Infos []string
 	Replica         string // its URL
+
+	by *replica.Replica
 }
 
 // Evaluated is a series of an answer.
@@ -144,6 +146,9 @@ func (p *Piece) Evaluate(ctx context.Context, about, text string, carries []stri
 	answer, err := p.evaluate(ctx, text, carries)
 	if e, ok := errors.AsType[*UnusableError](err); ok {
 		unusable.Add(about, e.Why, now)
+	}
+	if err == nil {
+		p.offer(ctx, answer.by, p.reaches)
 	}
 	return answer, err
 }
@@ -167,7 +172,7 @@ func (p *Piece) evaluate(ctx context.Context, text string, carries []string) (*A
 		g := p.partition.members[0]
 		v.Ledger.LostReplicas(completeness.Outcome{Group: v.CompletenessOf(g), Asked: len(g.Replicas), Failed: errs})
 	}
-	answers[winner].Replica = candidates[winner].URL()
+	answers[winner].Replica, answers[winner].by = candidates[winner].URL(), candidates[winner]
 	return answers[winner], nil
 }
 
@@ -212,7 +217,7 @@ func (p *Piece) evaluateAt(ctx context.Context, r *replica.Replica, text string,
 		backend: func(text string) { remarks.WarnOfServer(p.partition.view.CompletenessOf(t.Group), r.URL(), text) },
 	}
 	list, err := prof.Client.ForClient(p.partition.view.Request.Header).Evaluate(ctx, text, p.Steps, transport.Request{
-		Labels: e.labels, Charge: p.partition.view.Charging(r, transport.QueryAPI), Warn: e.warn, Inform: e.inform,
+		Labels: e.labels, Charge: p.partition.view.Charging(t.Group, r, transport.QueryAPI), Warn: e.warn, Inform: e.inform,
 	})
 	if err != nil {
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/annotations"
 
@@ -26,6 +27,7 @@ func (p *Piece) Select(ctx context.Context, sel view.Selection, done *sync.WaitG
 func (p *Piece) fetch(ctx context.Context, sel view.Selection) ([]*dedup.Series, annotations.Annotations, error) {
 	v := p.partition.view
 	ts := p.routedGroups(sel)
+	asked := sel.Matchers
 	if len(p.narrowed) > 0 {
 		sel.Matchers = slices.Concat(sel.Matchers, p.narrowed)
 		for i := range ts {
@@ -38,7 +40,7 @@ func (p *Piece) fetch(ctx context.Context, sel view.Selection) ([]*dedup.Series,
 	case p.single == nil:
 		return p.fetchAll(ctx, sel, ts)
 	}
-	return p.fetchSingle(ctx, sel, ts)
+	return p.fetchSingle(ctx, sel, asked, ts)
 }
 
 // fetchAll gets the selection from all replicas of the only group.
@@ -49,8 +51,9 @@ func (p *Piece) fetchAll(ctx context.Context, sel view.Selection, ts []view.Rout
 
 // fetchSingle gets the selection from the piece's replica, or from another one that can answer
 // alone. If one of them may have lost samples, it merges all. If none of them answers, it merges
-// the others, which have missed something: the answer is then partial.
-func (p *Piece) fetchSingle(ctx context.Context, sel view.Selection, ts []view.RoutedGroup) ([]*dedup.Series, annotations.Annotations, error) {
+// the others, which have missed something: the answer is then partial. asked are the matchers of the
+// selection before it was narrowed.
+func (p *Piece) fetchSingle(ctx context.Context, sel view.Selection, asked []*labels.Matcher, ts []view.RoutedGroup) ([]*dedup.Series, annotations.Annotations, error) {
 	v := p.partition.view
 	if len(ts) == 0 {
 		return v.FetchFrom(ctx, sel, ts, nil)
@@ -89,6 +92,7 @@ func (p *Piece) fetchSingle(ctx context.Context, sel view.Selection, ts []view.R
 		if len(lost.Failed) > 0 {
 			a.ws.Add(&completeness.LostReplicas{Outcome: lost})
 		}
+		p.offer(ctx, candidates[winner], p.reachesOf(asked))
 		return a.list, a.ws, nil
 	}
 	first := errs[0]

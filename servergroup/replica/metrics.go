@@ -24,6 +24,9 @@ type Metrics struct {
 	OverBudget prometheus.Counter
 	// Partial counts answers that lacked data of a group, by group and region.
 	Partial *prometheus.CounterVec
+	// Audits counts audits by outcome, group and region, AuditBytes what they fetched, and
+	// AuditFinds the series that they found a replica to lack samples of.
+	Audits, AuditBytes, AuditFinds *prometheus.CounterVec
 }
 
 // LabelNames are the labels by which a metric names a replica.
@@ -65,6 +68,18 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "oneprom_partial_answers_total",
 			Help: "Answers that lacked data of a group.",
 		}, []string{"group", "region"}),
+		Audits: auto.NewCounterVec(prometheus.CounterOpts{
+			Name: "oneprom_audits_total",
+			Help: "Answers of single replicas that were drawn to be looked at again, by outcome: clean, found, recent (too new to be compared), busy, over_budget, too_large, failed.",
+		}, []string{"outcome", "group", "region"}),
+		AuditBytes: auto.NewCounterVec(prometheus.CounterOpts{
+			Name: "oneprom_audit_fetched_bytes_total",
+			Help: "Bytes of responses of replicas to audits.",
+		}, []string{"group", "region"}),
+		AuditFinds: auto.NewCounterVec(prometheus.CounterOpts{
+			Name: "oneprom_audit_finds_total",
+			Help: "Series of which an audit has found that a replica that answered alone lacks samples.",
+		}, LabelNames),
 		OverBudget: auto.NewCounter(prometheus.CounterOpts{
 			Name: "oneprom_queries_over_budget_total",
 			Help: "Queries that failed because they needed more bytes than --query.max-fetched-bytes.",
@@ -120,12 +135,14 @@ func (m *Metrics) CountExtra(r *Replica, reason string) {
 func (m *Metrics) forget(of prometheus.Labels) {
 	for _, vec := range []interface {
 		DeletePartialMatch(prometheus.Labels) int
-	}{m.attempts, m.seconds, m.bytes, m.samples, m.extras, m.transitions} {
+	}{m.attempts, m.seconds, m.bytes, m.samples, m.extras, m.transitions, m.AuditFinds} {
 		vec.DeletePartialMatch(of)
 	}
 }
 
 // ForgetGroup removes the series of a group.
 func (m *Metrics) ForgetGroup(name string) {
-	m.Partial.DeletePartialMatch(prometheus.Labels{"group": name})
+	for _, vec := range []*prometheus.CounterVec{m.Partial, m.Audits, m.AuditBytes} {
+		vec.DeletePartialMatch(prometheus.Labels{"group": name})
+	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/audit"
 	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/evidence"
@@ -53,14 +54,15 @@ type View struct {
 	partial config.PartialResponse // the default of the configuration
 }
 
-// Group is a server group as the query sees it. In an offline view, Findings, Evidence and
-// Unusable are nil.
+// Group is a server group as the query sees it. In an offline view, Findings, Evidence,
+// Audits and Unusable are nil.
 type Group struct {
 	Config   *config.Group
 	Rank     int                // its index in View.Groups
 	Replicas []*replica.Replica // in order of preference
 	Findings *findings.Recent   // what answers have shown about its configuration
 	Evidence *evidence.Cache    // what scrapes have shown about its replicas
+	Audits   *audit.Group       // looks again at answers of one replica
 	Unusable *Unusable          // expressions whose answers could not be used
 	Offline  bool               // only the configuration is known, and nobody is asked
 	// shown are the matchers of the series that the request may see; none for all series.
@@ -361,7 +363,7 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *RoutedGroup, r 
 		Matchers:    labelmap.Selectable(t.Route.Resolved.Send),
 		Steps:       sel.Steps,
 		SoleReplica: t.Holders == 1 && !sel.Every,
-		Charge:      v.Charging(r, p.Method),
+		Charge:      v.Charging(t.Group, r, p.Method),
 		Warn:        func(text string) { remarks.WarnOfServer(v.CompletenessOf(t.Group), r.URL(), text) },
 	}
 	// The merge looks at a margin around the window, too.
@@ -395,11 +397,13 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *RoutedGroup, r 
 	return source{provenance: provenance{group: t, profile: p}, series: list}, nil
 }
 
-// Charging returns a function that charges the query's budget for bytes of a replica's response.
-func (v *View) Charging(r *replica.Replica, by transport.Method) func(bytes int) error {
+// Charging returns a function that charges the query's budget for bytes of the response of a
+// replica of a group.
+func (v *View) Charging(g Group, r *replica.Replica, by transport.Method) func(bytes int) error {
 	fetched := r.Metrics.FetchedBytes(r, by)
 	return func(bytes int) error {
 		fetched.Add(float64(bytes))
+		g.Audits.Loaded(bytes)
 		return v.Budget.Charge(bytes)
 	}
 }
