@@ -112,7 +112,7 @@ func TestGroupBy_NoGroupIsNotNoData(t *testing.T) {
 	cfg := byShard(make(fixedSD))
 	cfg.ForgetAfter = 0
 	s := newTestSet(t, config.PartialWarn, groupOf("other", backend(t, "load 15s\n foo 1x3")))
-	e, err := newEntry(cfg, s.registry)
+	e, err := newEntry(cfg, s.registry, s.auditor)
 	require.NoError(t, err)
 	e.begin(nil)
 	gen := s.current.Load()

@@ -175,7 +175,7 @@ func TestGroup_EmptyListsBeforeTheFirstTargets(t *testing.T) {
 	cfg := groupOf("a", static)
 	cfg.ServiceDiscoveryConfigs = append(cfg.ServiceDiscoveryConfigs, make(fixedSD))
 	s := newTestSet(t, config.PartialWarn)
-	e, err := newEntry(cfg, s.registry)
+	e, err := newEntry(cfg, s.registry, s.auditor)
 	require.NoError(t, err)
 	e.begin(nil)
 	g := (*e.groups.Load())[0]
@@ -188,7 +188,7 @@ func TestGroup_EmptyListsBeforeTheFirstTargets(t *testing.T) {
 	require.True(t, e.isDiscovered())
 	require.Equal(t, []string{static.URL, discovered.URL}, urls(g))
 
-	changed, err := newEntry(cfg, s.registry)
+	changed, err := newEntry(cfg, s.registry, s.auditor)
 	require.NoError(t, err)
 	changed.begin(e)
 	changed.setTargets(nil)

@@ -124,8 +124,6 @@ type Answer struct {
 	Series          []Evaluated
 	Warnings, Infos []string
 	Replica         string // its URL
-
-	by *replica.Replica
 }
 
 // Evaluated is a series of an answer.
@@ -143,17 +141,17 @@ func (p *Piece) Evaluate(ctx context.Context, about, text string, carries []stri
 	if why, ok := unusable.Reason(about, now); ok {
 		return nil, &UnusableError{why}
 	}
-	answer, err := p.evaluate(ctx, text, carries)
+	answer, by, err := p.evaluate(ctx, text, carries)
 	if e, ok := errors.AsType[*UnusableError](err); ok {
 		unusable.Add(about, e.Why, now)
 	}
 	if err == nil {
-		p.offer(ctx, answer.by, p.reaches)
+		p.offer(ctx, by, p.reaches)
 	}
 	return answer, err
 }
 
-func (p *Piece) evaluate(ctx context.Context, text string, carries []string) (*Answer, error) {
+func (p *Piece) evaluate(ctx context.Context, text string, carries []string) (_ *Answer, by *replica.Replica, err error) {
 	ctx, cancel := fanout.QueryContext(ctx)
 	defer cancel()
 	v, candidates := p.partition.view, p.candidates()
@@ -166,14 +164,15 @@ func (p *Piece) evaluate(ctx context.Context, text string, carries []string) (*A
 		})
 	})
 	if winner < 0 {
-		return nil, completeness.Join(errs)
+		return nil, nil, completeness.Join(errs)
 	}
 	if errs = slices.DeleteFunc(errs, isNoFailure); len(errs) > 0 {
 		g := p.partition.members[0]
 		v.Ledger.LostReplicas(completeness.Outcome{Group: v.CompletenessOf(g), Asked: len(g.Replicas), Failed: errs})
 	}
-	answers[winner].Replica, answers[winner].by = candidates[winner].URL(), candidates[winner]
-	return answers[winner], nil
+	by = candidates[winner]
+	answers[winner].Replica = by.URL()
+	return answers[winner], by, nil
 }
 
 // confirm fails with a replica.LossError if a replica that has answered alone may have lost samples
