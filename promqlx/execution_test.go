@@ -56,7 +56,13 @@ func newStore(t *testing.T, load string) *store {
 }
 
 func newStoreOf(t testing.TB, data storage.SampleAndChunkQueryable) *store {
-	h := backendtest.NewHandler(backendtest.Options{Queryable: data, EarlyNames: true})
+	t.Helper()
+	return newStoreServing(t, backendtest.NewHandler(backendtest.Options{Queryable: data, EarlyNames: true}))
+}
+
+// newStoreServing serves what a handler answers.
+func newStoreServing(t testing.TB, h http.Handler) *store {
+	t.Helper()
 	s := &store{own: h}
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if f := s.all.Load(); f != nil {

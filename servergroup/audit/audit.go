@@ -296,13 +296,17 @@ func (g *Group) compare(ctx context.Context, own, twin *replica.Replica, ms []*l
 // fetch returns the series of a replica, sorted by labels.
 func (g *Group) fetch(ctx context.Context, r *replica.Replica, res labelmap.Resolved, s evidence.Span, held *fanout.Budget) (list []transport.Series, err error) {
 	bytes := g.auditor.Metrics.AuditBytes.WithLabelValues(g.config.Name, g.config.Region)
+	var check []*labels.Matcher
 	err = r.UpToDate(func() error {
 		p, err := r.Ready(ctx)
 		if err != nil {
 			return err
 		}
-		list, err = r.Fetch(ctx, p, p.Client.AllowPartial(false), p.Method, labelmap.NewRules(g.config, p.External), transport.Request{
-			Matchers: labelmap.Selectable(res.Send), MinT: s.From, MaxT: s.To,
+		sent := p.Spellings.Resolve(res)
+		check = sent.Check
+		rules := labelmap.NewRules(g.config, p.External).Respell(p.Spellings)
+		list, err = r.Fetch(ctx, p, p.Client.AllowPartial(false), p.Method, rules, transport.Request{
+			Matchers: labelmap.Selectable(sent.Send), MinT: s.From, MaxT: s.To,
 			Charge: func(n int) error {
 				bytes.Add(float64(n))
 				return held.Charge(n)
@@ -313,7 +317,7 @@ func (g *Group) fetch(ctx context.Context, r *replica.Replica, res labelmap.Reso
 	if err != nil {
 		return nil, err
 	}
-	list = slices.DeleteFunc(list, func(s transport.Series) bool { return !labelmap.MatchesAll(s.Labels, res.Check) })
+	list = slices.DeleteFunc(list, func(s transport.Series) bool { return !labelmap.MatchesAll(s.Labels, check) })
 	return transport.Arrange(r.URL(), list)
 }
 

@@ -9,9 +9,11 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 // ExportedPrefix is put before a label of the data that has the name of an injected label and
@@ -34,6 +36,14 @@ type Rules struct {
 	raw       []labels.Label
 	names     map[string]string // the distinct results of replicaName
 	conflicts map[string]string
+
+	// See Respell.
+	respells          bool
+	respelled         bool // whether anything was
+	spellings         *Spellings
+	canonical         map[string]string // the values of NumberLabels that were seen
+	spelled           []labels.Label    // what was respelled in the last series
+	unknown, presumed []Sighting
 }
 
 // NewRules returns the rules of a group for a replica whose remote read adds the external
@@ -56,11 +66,11 @@ func NewRules(cfg *config.Group, external map[string]string) *Rules {
 // Apply returns the labels to show for a series, and the labels that were dropped, as one string.
 // That distinguishes series whose shown labels are equal. It has the replica labels, and labels
 // of the data that equal injected ones, but no external labels, which every series has by
-// remote read.
+// remote read. If numbers are shown in another spelling, transport.Respelled follows, and theirs.
 func (r *Rules) Apply(raw []labels.Label) (labels.Labels, string) {
 	r.builder.Reset()
 	r.dropped.Reset()
-	r.renamed = r.renamed[:0]
+	r.renamed, r.spelled = r.renamed[:0], r.spelled[:0]
 	for _, l := range raw {
 		if _, ok := r.replica[l.Name]; ok {
 			r.drop(l)
@@ -79,6 +89,9 @@ func (r *Rules) Apply(raw []labels.Label) (labels.Labels, string) {
 				}
 			}
 			continue
+		}
+		if r.respells && (l.Name == model.BucketLabel || l.Name == model.QuantileLabel) {
+			l.Value = r.respell(l, raw)
 		}
 		r.builder.Add(l.Name, l.Value)
 	}
@@ -140,6 +153,12 @@ func (r *Rules) taken(name string, raw []labels.Label) bool {
 // replicaName returns the dropped labels as a string, which is interned: replicas have few distinct
 // ones.
 func (r *Rules) replicaName() string {
+	if len(r.spelled) > 0 {
+		r.dropped.WriteByte(transport.Respelled)
+		for _, l := range r.spelled {
+			r.drop(l)
+		}
+	}
 	if r.dropped.Len() == 0 {
 		return ""
 	}

@@ -28,10 +28,13 @@ type Lookup struct {
 	Limit int
 }
 
+// maxAttempts is how often a server is asked that spells numbers in another way each time.
+const maxAttempts = 3
+
 // Gather calls ask for every replica of the groups concerned. It returns the results sorted by
 // compare, without duplicates.
 func Gather[T any](ctx context.Context, v *view.View, l Lookup, compare func(a, b T) int,
-	ask func(ctx context.Context, t *view.RoutedGroup, c *transport.Client, tl transport.Lookup) ([]T, []string, error),
+	ask func(ctx context.Context, a *Asked, tl transport.Lookup) ([]T, []string, error),
 ) ([]T, annotations.Annotations, error) {
 	ts := v.Route(l.Matchers, l.MinT, l.MaxT)
 	answers := make([][][]T, len(ts))
@@ -41,21 +44,27 @@ func Gather[T any](ctx context.Context, v *view.View, l Lookup, compare func(a, 
 	}
 	var remarks completeness.Remarks
 	outcomes, err := v.Each(ctx, ts, func(ctx context.Context, i, j int) (err error) {
-		t := &ts[i]
-		send := t.Route.Resolved.Send
-		if len(send) > 0 {
-			send = labelmap.Selectable(send)
+		t, r := &ts[i], ts[i].Replicas[j]
+		tl := transport.Lookup{MinT: t.Route.MinT, MaxT: t.Route.MaxT, Limit: l.Limit, Charge: v.Budget.Charge}
+		for range maxAttempts {
+			p, err := r.Ready(ctx)
+			if err != nil {
+				return err
+			}
+			if p.TakesTurns != "" {
+				remarks.WarnOfServer(v.CompletenessOf(t.Group), r.URL(), p.TakesTurns)
+			}
+			a := newAsked(v, t, p)
+			tl.Matchers = a.Resolved.Send
+			if len(tl.Matchers) > 0 {
+				tl.Matchers = labelmap.Selectable(tl.Matchers)
+			}
+			answers[i][j], warnings[i][j], err = ask(ctx, a, tl)
+			if err != nil || !r.Respelled(p, a.unknown) {
+				return err
+			}
 		}
-		tl := transport.Lookup{Matchers: send, MinT: t.Route.MinT, MaxT: t.Route.MaxT, Limit: l.Limit, Charge: v.Budget.Charge}
-		p, err := t.Replicas[j].Ready(ctx)
-		if err != nil {
-			return err
-		}
-		if p.TakesTurns != "" {
-			remarks.WarnOfServer(v.CompletenessOf(t.Group), t.Replicas[j].URL(), p.TakesTurns)
-		}
-		answers[i][j], warnings[i][j], err = ask(ctx, t, v.ClientOf(t.Config, p), tl)
-		return err
+		return nil
 	})
 	if err == nil {
 		err = completeness.Ended(ctx, outcomes)
@@ -96,8 +105,8 @@ func LabelNames(ctx context.Context, v *view.View, l Lookup) ([]string, annotati
 
 // LabelValues returns the sorted values of a label over the series that match.
 func LabelValues(ctx context.Context, v *view.View, name string, l Lookup) ([]string, annotations.Annotations, error) {
-	return Gather(ctx, v, l, strings.Compare, func(ctx context.Context, t *view.RoutedGroup, c *transport.Client, tl transport.Lookup) ([]string, []string, error) {
-		return labelValuesOf(ctx, t, c, name, tl)
+	return Gather(ctx, v, l, strings.Compare, func(ctx context.Context, a *Asked, tl transport.Lookup) ([]string, []string, error) {
+		return labelValuesOf(ctx, a, name, tl)
 	})
 }
 
@@ -107,49 +116,46 @@ func Series(ctx context.Context, v *view.View, l Lookup) ([]labels.Labels, annot
 }
 
 // seriesOf returns the labels to show of the series of one replica, perhaps with duplicates.
-func seriesOf(ctx context.Context, t *view.RoutedGroup, c *transport.Client, tl transport.Lookup) ([]labels.Labels, []string, error) {
-	if len(t.Config.ReplicaLabels) > 0 || len(t.Route.Resolved.Check) > 0 {
+func seriesOf(ctx context.Context, a *Asked, tl transport.Lookup) ([]labels.Labels, []string, error) {
+	if len(a.Config.ReplicaLabels) > 0 || len(a.Resolved.Check) > 0 {
 		tl.Limit = 0 // the server would count series that are equal or not shown here
 	}
 	tl.Matchers = labelmap.Selectable(tl.Matchers)
-	series, ws, err := c.Series(ctx, tl)
+	series, ws, err := a.Client.Series(ctx, tl)
 	if err != nil {
 		return nil, nil, err
 	}
-	rules := labelmap.NewRules(t.Config, nil)
-	shown := series[:0]
-	for _, s := range series {
-		ls, dropped := rules.ApplyTo(s)
-		if dropped != "" && tl.Limit > 0 {
-			tl.Limit = 0
-			return seriesOf(ctx, t, c, tl)
-		}
-		if labelmap.MatchesAll(ls, t.Route.Resolved.Check) {
-			shown = append(shown, ls)
-		}
+	var shown []labels.Labels
+	merged := false
+	ws = append(ws, a.Shown(series, func(_ int, ls labels.Labels, dropped string) {
+		shown, merged = append(shown, ls), merged || dropped != ""
+	})...)
+	if merged && tl.Limit > 0 {
+		tl.Limit = 0
+		return seriesOf(ctx, a, tl)
 	}
 	return shown, ws, nil
 }
 
 // labelNamesOf returns the names of the labels to show of one replica's series.
-func labelNamesOf(ctx context.Context, t *view.RoutedGroup, c *transport.Client, tl transport.Lookup) ([]string, []string, error) {
-	if len(t.Route.Resolved.Check) > 0 {
-		return namesOfSeries(ctx, t, c, tl)
+func labelNamesOf(ctx context.Context, a *Asked, tl transport.Lookup) ([]string, []string, error) {
+	if len(a.Resolved.Check) > 0 {
+		return namesOfSeries(ctx, a, tl)
 	}
-	if len(t.Config.ReplicaLabels)+len(t.Config.Labels) > 0 {
+	if len(a.Config.ReplicaLabels)+len(a.Config.Labels) > 0 {
 		tl.Limit = 0 // the server would count names that are not shown
 	}
-	names, ws, err := c.LabelNames(ctx, tl)
+	names, ws, err := a.Client.LabelNames(ctx, tl)
 	if err != nil || len(names) == 0 {
 		return nil, ws, err
 	}
-	shown := slices.Collect(maps.Keys(t.Config.Labels))
+	shown := slices.Collect(maps.Keys(a.Config.Labels))
 	for _, n := range names {
-		value, injected := t.Config.Labels[n]
+		value, injected := a.Config.Labels[n]
 		switch {
-		case slices.Contains(t.Config.ReplicaLabels, n):
+		case slices.Contains(a.Config.ReplicaLabels, n):
 		case injected:
-			renamed, more, err := renamedValuesOf(ctx, c, n, value, tl)
+			renamed, more, err := renamedValuesOf(ctx, a, n, value, tl)
 			ws = append(ws, more...)
 			if err != nil {
 				return nil, ws, err
@@ -158,8 +164,8 @@ func labelNamesOf(ctx context.Context, t *view.RoutedGroup, c *transport.Client,
 				continue
 			}
 			exported := labelmap.ExportedPrefix + n
-			if slices.Contains(names, exported) || labelmap.Hides(t.Config, exported) {
-				return namesOfSeries(ctx, t, c, tl)
+			if slices.Contains(names, exported) || labelmap.Hides(a.Config, exported) {
+				return namesOfSeries(ctx, a, tl)
 			}
 			shown = append(shown, exported)
 		default:
@@ -171,14 +177,14 @@ func labelNamesOf(ctx context.Context, t *view.RoutedGroup, c *transport.Client,
 
 // renamedValuesOf returns the values that a label has in the data, other than the injected value:
 // the values of the label that is renamed.
-func renamedValuesOf(ctx context.Context, c *transport.Client, name, injected string, tl transport.Lookup) ([]string, []string, error) {
-	values, ws, err := c.LabelValues(ctx, name, tl)
+func renamedValuesOf(ctx context.Context, a *Asked, name, injected string, tl transport.Lookup) ([]string, []string, error) {
+	values, ws, err := a.Client.LabelValues(ctx, name, tl)
 	return slices.DeleteFunc(values, func(s string) bool { return s == injected }), ws, err
 }
 
 // namesOfSeries returns the label names of one replica's series, by looking the series up.
-func namesOfSeries(ctx context.Context, t *view.RoutedGroup, c *transport.Client, tl transport.Lookup) ([]string, []string, error) {
-	series, ws, err := seriesOf(ctx, t, c, tl)
+func namesOfSeries(ctx context.Context, a *Asked, tl transport.Lookup) ([]string, []string, error) {
+	series, ws, err := seriesOf(ctx, a, tl)
 	names := map[string]bool{}
 	for _, ls := range series {
 		ls.Range(func(l labels.Label) { names[l.Name] = true })
@@ -187,42 +193,44 @@ func namesOfSeries(ctx context.Context, t *view.RoutedGroup, c *transport.Client
 }
 
 // labelValuesOf returns the values to show of a label of one replica's series.
-func labelValuesOf(ctx context.Context, t *view.RoutedGroup, c *transport.Client, name string, tl transport.Lookup) ([]string, []string, error) {
-	value, injected := t.Config.Labels[name]
+func labelValuesOf(ctx context.Context, a *Asked, name string, tl transport.Lookup) ([]string, []string, error) {
+	value, injected := a.Config.Labels[name]
 	switch {
-	case slices.Contains(t.Config.ReplicaLabels, name):
+	case slices.Contains(a.Config.ReplicaLabels, name):
 		return nil, nil, nil
-	case len(t.Route.Resolved.Check) > 0:
-		return valuesOfSeries(ctx, t, c, name, tl)
+	case len(a.Resolved.Check) > 0:
+		return valuesOfSeries(ctx, a, name, tl)
 	case injected:
 		// Every series of the group has the injected label. A limit would cause a warning
 		// of the server.
 		tl.Limit = 0
-		names, ws, err := c.LabelNames(ctx, tl)
+		names, ws, err := a.Client.LabelNames(ctx, tl)
 		if err != nil || len(names) == 0 {
 			return nil, ws, err
 		}
 		return []string{value}, ws, nil
-	case labelmap.MayBeExported(t.Config, name):
+	case labelmap.MayBeExported(a.Config, name):
 		tl.Limit = 0 // the server would count values that are not shown
-		return exportedValuesOf(ctx, t, c, name, tl)
+		return exportedValuesOf(ctx, a, name, tl)
+	case slices.Contains(labelmap.NumberLabels, name):
+		return numbersOf(ctx, a, name, tl)
 	}
-	return c.LabelValues(ctx, name, tl)
+	return a.Client.LabelValues(ctx, name, tl)
 }
 
 // exportedValuesOf returns the values of a label that may have this name in the data, or may have
 // been renamed to it, perhaps differently in different series.
-func exportedValuesOf(ctx context.Context, t *view.RoutedGroup, c *transport.Client, name string, tl transport.Lookup) ([]string, []string, error) {
+func exportedValuesOf(ctx context.Context, a *Asked, name string, tl transport.Lookup) ([]string, []string, error) {
 	own := strings.TrimPrefix(name, labelmap.ExportedPrefix)
-	injected := t.Config.Labels[own]
-	if injected == "" || labelmap.MayBeExported(t.Config, own) {
-		return valuesOfSeries(ctx, t, c, name, tl)
+	injected := a.Config.Labels[own]
+	if injected == "" || labelmap.MayBeExported(a.Config, own) {
+		return valuesOfSeries(ctx, a, name, tl)
 	}
-	renamed, ws, err := renamedValuesOf(ctx, c, own, injected, tl)
+	renamed, ws, err := renamedValuesOf(ctx, a, own, injected, tl)
 	if err != nil {
 		return nil, ws, err
 	}
-	kept, more, err := c.LabelValues(ctx, name, tl)
+	kept, more, err := a.Client.LabelValues(ctx, name, tl)
 	ws = append(ws, more...)
 	switch {
 	case err != nil || len(renamed) == 0:
@@ -230,12 +238,12 @@ func exportedValuesOf(ctx context.Context, t *view.RoutedGroup, c *transport.Cli
 	case len(kept) == 0:
 		return renamed, ws, nil
 	}
-	return valuesOfSeries(ctx, t, c, name, tl)
+	return valuesOfSeries(ctx, a, name, tl)
 }
 
 // valuesOfSeries returns the values of a label of one replica's series, by looking the series up.
-func valuesOfSeries(ctx context.Context, t *view.RoutedGroup, c *transport.Client, name string, tl transport.Lookup) ([]string, []string, error) {
-	series, ws, err := seriesOf(ctx, t, c, tl)
+func valuesOfSeries(ctx context.Context, a *Asked, name string, tl transport.Lookup) ([]string, []string, error) {
+	series, ws, err := seriesOf(ctx, a, tl)
 	var values []string
 	for _, ls := range series {
 		if v := ls.Get(name); v != "" {

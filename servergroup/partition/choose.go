@@ -57,6 +57,7 @@ type Piece struct {
 	Why string
 
 	partition    *Partition
+	reaches      []Reach            // the samples that it needs
 	single       *replica.Replica   // the replica that answers alone; nil if all are merged
 	alternatives []*replica.Replica // others that could answer alone as well
 	// generations are those of the replicas before they were asked for evidence, or chosen.
@@ -71,7 +72,6 @@ type Piece struct {
 	allNeeded     bool               // the first replica has missed something
 	wholeReplicas []*replica.Replica // those that have missed nothing
 
-	reaches  []Reach           // what a replica that answers alone is believed to have
 	narrowed []*labels.Matcher // matchers of the series of the piece; none for all series
 }
 
@@ -140,6 +140,14 @@ const (
 // Choose divides the answer of a partition into pieces. If the partition is a group of several
 // replicas, it collects evidence of what they have missed.
 func (p *Partition) Choose(ctx context.Context, n Need) ([]*Piece, error) {
+	pieces, err := p.choose(ctx, n)
+	for _, piece := range pieces {
+		piece.reaches = n.Reaches
+	}
+	return pieces, err
+}
+
+func (p *Partition) choose(ctx context.Context, n Need) ([]*Piece, error) {
 	merged := func(why string) []*Piece { return []*Piece{p.piece(why, n.Steps)} }
 	switch {
 	case len(p.members) > 1:
@@ -448,7 +456,7 @@ func (c *chooser) divide(s assignment) []*Piece {
 		return []*Piece{c.merged(fmt.Sprintf("%d of %d targets are not whole", len(cut), c.targets), s.main, turns...)}
 	}
 	alone := c.partition.piece("whole", turns...)
-	alone.single, alone.generations, alone.reaches = c.partition.members[0].Replicas[s.main], c.generations, c.need.Reaches
+	alone.single, alone.generations = c.partition.members[0].Replicas[s.main], c.generations
 	alone.unproven, alone.cut = c.unproven, cut
 	isCut := func(instance string) bool {
 		_, ok := slices.BinarySearch(cut, instance)

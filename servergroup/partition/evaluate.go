@@ -38,14 +38,26 @@ func (p *Piece) Local(ctx context.Context, selector bool) (why string, err error
 	switch {
 	case err != nil:
 		return "", err
-	case prof.NoPushdown != "":
-		return prof.NoPushdown, nil
+	case p.mustNotEvaluate(prof) != "":
+		return p.mustNotEvaluate(prof), nil
 	case len(g.Findings.List(p.partition.view.Now)) > 0 || slices.ContainsFunc(p.candidates(), (*replica.Replica).HasDataFindings):
 		return "its data does not fit the group's configuration", nil
 	case selector && p.Steps.Count() > 1 && prof.Method == transport.StreamedRead:
 		return "its samples come cheaper than its values", nil
 	}
 	return "", nil
+}
+
+// mustNotEvaluate returns why a server must not evaluate the expression of the piece; "" if it may.
+func (p *Piece) mustNotEvaluate(prof *replica.Profile) string {
+	if prof.NoPushdown != "" {
+		return prof.NoPushdown
+	}
+	g := p.partition.members[0]
+	if prof.Spellings != nil && slices.ContainsFunc(p.reaches, func(r Reach) bool { return prof.Spellings.Concerns(g.Resolve(r.Matchers).Send) }) {
+		return "it spells numbers in labels otherwise than Prometheus 3"
+	}
+	return ""
 }
 
 // candidates returns the replicas that can answer alone, in the order in which they are asked.
@@ -206,13 +218,13 @@ func (p *Piece) evaluateAt(ctx context.Context, r *replica.Replica, text string,
 	if err != nil {
 		return nil, err
 	}
-	if prof.NoPushdown != "" {
-		return nil, &declinedError{prof.NoPushdown}
+	if why := p.mustNotEvaluate(prof); why != "" {
+		return nil, &declinedError{why}
 	}
 	var remarks completeness.Remarks
 	t := &view.RoutedGroup{Group: p.partition.members[0]}
 	e := &evaluation{
-		cfg: t.Config, carries: carries, builder: labels.NewScratchBuilder(16),
+		cfg: t.Config, carries: carries, spellings: prof.Spellings, builder: labels.NewScratchBuilder(16),
 		backend: func(text string) { remarks.WarnOfServer(p.partition.view.CompletenessOf(t.Group), r.URL(), text) },
 	}
 	list, err := prof.Client.ForClient(p.partition.view.Request.Header).Evaluate(ctx, text, p.Steps, transport.Request{
@@ -231,6 +243,9 @@ func (p *Piece) evaluateAt(ctx context.Context, r *replica.Replica, text string,
 			return nil, &UnusableError{"native histograms lose what JSON cannot carry"}
 		}
 		e.answer.Series = append(e.answer.Series, Evaluated{s.Labels, samples})
+	}
+	if r.Respelled(prof, e.odd) {
+		return nil, &declinedError{"its spelling of numbers in labels has changed"}
 	}
 	if e.unusable != "" {
 		return nil, &UnusableError{e.unusable}
@@ -254,6 +269,9 @@ type evaluation struct {
 	backend func(text string) // called with warnings of the replica about its data
 	answer  Answer
 
+	spellings *labelmap.Spellings
+	odd       []labelmap.Sighting // odd values that the spellings do not know
+
 	mtx      sync.Mutex // guards unusable and the answer's texts
 	unusable string
 }
@@ -266,6 +284,9 @@ func (e *evaluation) labels(raw []labels.Label) (labels.Labels, string) {
 			e.refuse(fmt.Sprintf("its series carry the label %q themselves", l.Name))
 			continue
 		}
+		if slices.Contains(labelmap.NumberLabels, l.Name) {
+			e.observe(l)
+		}
 		e.builder.Add(l.Name, l.Value)
 	}
 	for _, name := range e.carries {
@@ -273,6 +294,13 @@ func (e *evaluation) labels(raw []labels.Label) (labels.Labels, string) {
 	}
 	e.builder.Sort()
 	return e.builder.Labels(), ""
+}
+
+// observe looks whether it is known that the server spells numbers like this one.
+func (e *evaluation) observe(l labels.Label) {
+	if _, odd := labelmap.Canonical(l.Value); odd && len(e.odd) == 0 && !e.spellings.Knows(l.Name, l.Value) {
+		e.odd = append(e.odd, labelmap.Sighting{Label: labels.Label{Name: l.Name, Value: strings.Clone(l.Value)}})
+	}
 }
 
 // refuse makes the answer unusable.

@@ -12,12 +12,12 @@ import (
 )
 
 // offer lets the answer of a replica alone be audited once the query of ctx is over. The answer was
-// made of the samples of some reaches; there are none where only one replica exists.
+// made of the samples of some reaches.
 func (p *Piece) offer(ctx context.Context, by *replica.Replica, reaches []Reach) {
-	if len(reaches) == 0 {
+	g := p.partition.members[0]
+	if len(g.Replicas) == 1 || len(reaches) == 0 {
 		return
 	}
-	g := p.partition.members[0]
 	g.Audits.Offer(ctx, func() audit.Answer {
 		a := audit.Answer{Replica: by, Generation: p.generations[by], Twins: g.Replicas}
 		for _, r := range reaches {

@@ -16,11 +16,15 @@ import (
 
 // Fetch fetches samples by a method of a client of the profile p, and gives them the labels of the
 // rules, which are those of the profile. If the server turns out to be another than the profile
-// says, the error is one that Again reports.
+// says, the error is one after which UpToDate tries again.
 func (r *Replica) Fetch(ctx context.Context, p *Profile, client *transport.Client, by transport.Method, rules *labelmap.Rules, req transport.Request) ([]transport.Series, error) {
 	req.Labels = rules.Apply
 	if by == transport.QueryAPI || !p.Dialect.ExternalLabels {
-		return client.Fetch(ctx, by, req)
+		list, err := client.Fetch(ctx, by, req)
+		if err != nil {
+			return nil, err
+		}
+		return list, r.knowsSpellings(p, rules.Unknown())
 	}
 	req.Matchers = labelmap.ForRead(req.Matchers)
 	doubts := labelmap.NewDoubts(r.group, p.External, req.Matchers)
@@ -33,7 +37,10 @@ func (r *Replica) Fetch(ctx context.Context, p *Profile, client *transport.Clien
 	if err != nil {
 		return nil, err
 	}
-	return list, r.dispel(ctx, p, req.Matchers, doubts.List())
+	if err := r.dispel(ctx, p, req.Matchers, doubts.List()); err != nil {
+		return nil, err
+	}
+	return list, r.knowsSpellings(p, rules.Unknown())
 }
 
 // maxAttempts is how often a request is sent to a server that is another one each time.
@@ -49,14 +56,17 @@ func (r *Replica) UpToDate(f func() error) error {
 		switch {
 		case errors.As(err, &e) && e.Unsupported():
 			r.Forget() // the server has been replaced since it was probed
-		case !errors.Is(err, errRelabelled):
+		case !errors.Is(err, errRelabelled) && !errors.Is(err, errRespelled):
 			return err
 		}
 	}
 	return err
 }
 
-var errRelabelled = errors.New("its external labels have changed while it was read")
+var (
+	errRelabelled = errors.New("its external labels have changed while it was read")
+	errRespelled  = errors.New("its spelling of numbers has changed while it was read")
+)
 
 // dispel returns nil if the external labels of the profile p explain the labels of a response to the
 // matchers sent, which has raised the doubts. Else it drops the profile and returns errRelabelled.

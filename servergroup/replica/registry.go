@@ -10,6 +10,7 @@ import (
 
 	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/health"
+	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/lifetime"
 	"github.com/oneprom/oneprom/servergroup/targets"
 	"github.com/oneprom/oneprom/servergroup/transport"
@@ -76,6 +77,7 @@ func (reg *Registry) NewReplica(g Group, e targets.Endpoint) *Replica {
 		features: reg.Options.Features,
 		Metrics:  reg.Metrics,
 
+		sighted:    map[labelmap.Sighting]int{},
 		confirming: make(chan struct{}, 1),
 		rereading:  sharedRead{slot: make(chan struct{}, 1)},
 		client: &transport.Client{

@@ -17,6 +17,7 @@ import (
 	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/guard"
 	"github.com/oneprom/oneprom/servergroup/health"
+	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/lifetime"
 	"github.com/oneprom/oneprom/servergroup/targets"
 	"github.com/oneprom/oneprom/servergroup/transport"
@@ -53,10 +54,12 @@ type Replica struct {
 	suspect      bool          // a request failed since the last probe
 	lastErr      error         // of the last failed request
 	lastErrAt    time.Time
-	past         past      // as the server told it last
-	confirmed    int64     // connections that were opened before it told when it was started
-	generation   uint64    // see Generation
-	generationAt time.Time // when it began
+	past         past                      // as the server told it last
+	confirmed    int64                     // connections that were opened before it told when it was started
+	generation   uint64                    // see Generation
+	generationAt time.Time                 // when it began
+	probes       int                       // that succeeded
+	sighted      map[labelmap.Sighting]int // odd values that profiles did not know, with the number of the probe
 }
 
 // Offline returns a replica for explanations, which has a URL and must not be asked.
@@ -84,6 +87,11 @@ type Profile struct {
 	// those of them that make its answers doubtful.
 	findings, Doubts []string
 
+	// Spellings are how the server spells the numbers in its labels.
+	Spellings *labelmap.Spellings
+	spelledAt time.Time // when all its data was looked at for that
+
+	probe  int // its number
 	past   past
 	opened int64 // connections that were opened before past was asked for
 	// TakesTurns says that several servers take turns at the URL, so that an answer is one of
@@ -195,6 +203,8 @@ func (r *Replica) probed(p *Profile, err error) {
 		if last := r.lastProfile; last != nil && last.Identity == p.Identity {
 			p.explained = last.explained
 		}
+		r.probes++
+		p.probe = r.probes
 		r.profile, r.lastProfile, r.suspect = p, p, false
 		return
 	}
@@ -312,6 +322,7 @@ func (r *Replica) probe(ctx context.Context) (_ *Profile, err error) {
 	if err := r.checkPushdown(ctx, p); err != nil {
 		return nil, err
 	}
+	r.checkSpellings(ctx, p)
 	r.compareLabels(p)
 	r.readPast(ctx, p)
 	r.checkForms(ctx, p)

@@ -18,7 +18,6 @@ import (
 	"github.com/oneprom/oneprom/servergroup/lookup"
 	"github.com/oneprom/oneprom/servergroup/replica"
 	"github.com/oneprom/oneprom/servergroup/transport"
-	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 // exemplarSeries is an element of a response of /api/v1/query_exemplars.
@@ -86,29 +85,28 @@ func compareExemplars(a, b exemplar.QueryResult) int {
 }
 
 // exemplarsOf asks one replica and returns one result for each exemplar.
-func exemplarsOf(ctx context.Context, t *view.RoutedGroup, c *transport.Client, tl transport.Lookup) ([]exemplar.QueryResult, []string, error) {
+func exemplarsOf(ctx context.Context, a *lookup.Asked, tl transport.Lookup) ([]exemplar.QueryResult, []string, error) {
 	var data []exemplarSeries
 	tl.Matchers = labelmap.Selectable(tl.Matchers)
-	warnings, err := c.Exemplars(ctx, tl, &data)
+	warnings, err := a.Client.Exemplars(ctx, tl, &data)
 	if err != nil {
 		return nil, nil, err
 	}
-	if doubt := replica.ClockDoubt(c); doubt != "" {
-		warnings = append(warnings, fmt.Sprintf("server group %q: %s: %s", t.Config.Name, c.URL(), doubt))
+	if doubt := replica.ClockDoubt(a.Client); doubt != "" {
+		warnings = append(warnings, fmt.Sprintf("server group %q: %s: %s", a.Config.Name, a.Client.URL(), doubt))
 	}
-	rules := labelmap.NewRules(t.Config, nil)
+	raw := make([]labels.Labels, len(data))
+	for i, s := range data {
+		raw[i] = s.SeriesLabels
+	}
 	var out []exemplar.QueryResult
-	for _, s := range data {
-		shown, _ := rules.ApplyTo(s.SeriesLabels)
-		if !labelmap.MatchesAll(shown, t.Route.Resolved.Check) {
-			continue
-		}
-		for _, e := range s.Exemplars {
+	warnings = append(warnings, a.Shown(raw, func(i int, shown labels.Labels, _ string) {
+		for _, e := range data[i].Exemplars {
 			out = append(out, exemplar.QueryResult{SeriesLabels: shown, Exemplars: []exemplar.Exemplar{{
 				Labels: e.Labels, Value: float64(e.Value), Ts: int64(math.Round(e.Timestamp * 1000)), HasTs: true,
 			}}})
 		}
-	}
+	})...)
 	return out, warnings, nil
 }
 
@@ -144,9 +142,9 @@ func (s Servers) Metadata(ctx context.Context, metric string) (map[string][]Meta
 		return map[string][]Metadata{}, nil, nil // metadata has no labels that would show whose it is
 	}
 	all := lookup.Lookup{MinT: math.MinInt64, MaxT: math.MaxInt64}
-	list, ws, err := lookup.Gather(ctx, s.view, all, compare, func(ctx context.Context, _ *view.RoutedGroup, c *transport.Client, tl transport.Lookup) ([]entry, []string, error) {
+	list, ws, err := lookup.Gather(ctx, s.view, all, compare, func(ctx context.Context, a *lookup.Asked, tl transport.Lookup) ([]entry, []string, error) {
 		var data map[string][]Metadata
-		warnings, err := c.Metadata(ctx, metric, tl.Charge, &data)
+		warnings, err := a.Client.Metadata(ctx, metric, tl.Charge, &data)
 		var out []entry
 		for name, entries := range data {
 			for _, e := range entries {

@@ -15,6 +15,7 @@ import (
 	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/findings"
 	"github.com/oneprom/oneprom/servergroup/labelmap"
+	"github.com/oneprom/oneprom/servergroup/replica"
 	"github.com/oneprom/oneprom/servergroup/routing"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
@@ -26,6 +27,17 @@ func (v *View) noteRenamed(t *RoutedGroup, rules *labelmap.Rules, remarks *compl
 		text := labelmap.ConflictText(name, t.Config.Labels[name], rules.Conflicts()[name])
 		t.Findings.Add("renamed "+name, text, v.Now)
 		remarks.Warn(completeness.Describe(t.Config.Name, "", text))
+	}
+}
+
+// notePresumed adds warnings about numbers in labels of which only names tell that they are numbers.
+func (v *View) notePresumed(t *RoutedGroup, r *replica.Replica, rules *labelmap.Rules, remarks *completeness.Remarks) {
+	for _, s := range rules.PresumedNumbers() {
+		if t.Restricted() {
+			remarks.Warn(completeness.Describe(t.Config.Name, r.URL(), completeness.Withheld))
+			return
+		}
+		remarks.Warn(completeness.Describe(t.Config.Name, r.URL(), replica.PresumedText(s.Label.Name, s.Metric)))
 	}
 }
 

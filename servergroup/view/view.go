@@ -358,9 +358,10 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *RoutedGroup, r 
 	if p.TakesTurns != "" {
 		remarks.WarnOfServer(v.CompletenessOf(t.Group), r.URL(), p.TakesTurns)
 	}
-	rules := labelmap.NewRules(t.Config, p.External)
+	rules := labelmap.NewRules(t.Config, p.External).Respell(p.Spellings)
+	resolved := p.Spellings.Resolve(t.Route.Resolved)
 	req := transport.Request{
-		Matchers:    labelmap.Selectable(t.Route.Resolved.Send),
+		Matchers:    labelmap.Selectable(resolved.Send),
 		Steps:       sel.Steps,
 		SoleReplica: t.Holders == 1 && !sel.Every,
 		Charge:      v.Charging(t.Group, r, p.Method),
@@ -381,9 +382,15 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *RoutedGroup, r 
 		return source{}, err
 	}
 	v.Metrics.CountSamples(r, method, list)
-	list = slices.DeleteFunc(list, func(s transport.Series) bool { return !labelmap.MatchesAll(s.Labels, t.Route.Resolved.Check) })
+	list = slices.DeleteFunc(list, func(s transport.Series) bool { return !labelmap.MatchesAll(s.Labels, resolved.Check) })
 	if list, err = transport.Arrange(r.URL(), list); err != nil {
 		return source{}, err
+	}
+	if rules.Respelled() {
+		if list, err = transport.JoinSpellings(list, req); err != nil {
+			return source{}, err
+		}
+		v.notePresumed(t, r, rules, remarks)
 	}
 	if !t.Config.TimeRange.IsZero() && t.Holders > 1 {
 		for i := range list { // the end of the time_range is not a gap of the replica
@@ -453,5 +460,22 @@ func (v *View) Routes(sel Selection) []routing.Route {
 
 // Evidence returns what the scrapes of a group show over [from, to] (ms) for a selector.
 func (v *View) Evidence(ctx context.Context, g Group, ms []*labels.Matcher, from, to int64) (evidence.Shown, error) {
-	return g.Evidence.Show(ctx, evidence.Group{Config: g.Config, Replicas: g.Replicas}, g.With(ms), from, to, v.Now.UnixMilli(), v.Budget.Limit)
+	ms = spelledInAnyWay(ctx, g, g.With(ms))
+	return g.Evidence.Show(ctx, evidence.Group{Config: g.Config, Replicas: g.Replicas}, ms, from, to, v.Now.UnixMilli(), v.Budget.Limit)
+}
+
+// spelledInAnyWay leaves out matchers on numbers in labels if replicas spell them in different ways:
+// evidence is about the targets of all the other series, too.
+func spelledInAnyWay(ctx context.Context, g Group, ms []*labels.Matcher) []*labels.Matcher {
+	onNumber := func(m *labels.Matcher) bool { return slices.Contains(labelmap.NumberLabels, m.Name) }
+	if !slices.ContainsFunc(ms, onNumber) {
+		return ms
+	}
+	for _, r := range g.Replicas {
+		p, err := r.Ready(ctx)
+		if err == nil && len(p.Spellings.Resolve(labelmap.Resolved{Send: ms}).Check) > 0 {
+			return slices.DeleteFunc(slices.Clone(ms), onNumber)
+		}
+	}
+	return ms
 }

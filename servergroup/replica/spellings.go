@@ -1,0 +1,246 @@
+package replica
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/oneprom/oneprom/servergroup/guard"
+	"github.com/oneprom/oneprom/servergroup/labelmap"
+	"github.com/oneprom/oneprom/servergroup/transport"
+)
+
+const (
+	// maxOddValues and maxOddMetrics bound what is kept of a server's spellings.
+	maxOddValues  = 500
+	maxOddMetrics = 10_000
+	// spellingsAge is how often all the data of a long-term store is looked at. The newest is looked
+	// at by each probe.
+	spellingsAge = time.Hour
+)
+
+// checkSpellings finds out how the server spells the numbers in its labels. If it does not tell, what
+// it told before is taken to be true.
+func (r *Replica) checkSpellings(ctx context.Context, p *Profile) {
+	r.mtx.Lock()
+	last := r.lastProfile
+	r.mtx.Unlock()
+	if last != nil && (last.Kind != p.Kind || last.Spellings == nil && !p.Dialect.Current) {
+		last = nil // it was another server
+	}
+	p.spelledAt = r.now()
+	window := transport.Lookup{MinT: math.MinInt64, MaxT: math.MaxInt64}
+	if last != nil && p.Dialect.LongTerm && p.spelledAt.Sub(last.spelledAt) < spellingsAge {
+		p.spelledAt = last.spelledAt
+		window.MinT = r.now().UnixMilli() - dataWindow
+	}
+	found := make([]labelmap.Spelling, len(labelmap.NumberLabels))
+	errs := make([]error, len(found))
+	var wg sync.WaitGroup
+	for i, label := range labelmap.NumberLabels {
+		wg.Go(func() {
+			defer guard.Recover(&errs[i])
+			var before labelmap.Spelling
+			if last != nil && last.Spellings != nil {
+				before = last.Spellings.Of[label]
+			}
+			found[i], errs[i] = r.readSpelling(ctx, p, label, window, before)
+		})
+	}
+	wg.Wait()
+	p.Spellings = &labelmap.Spellings{Verbatim: !p.Dialect.Current, Of: map[string]labelmap.Spelling{}}
+	for i, label := range labelmap.NumberLabels {
+		var before labelmap.Spelling
+		if last != nil && last.Spellings != nil {
+			before = last.Spellings.Of[label]
+		}
+		switch {
+		case errs[i] != nil && last != nil:
+			found[i] = before
+		case errs[i] != nil && p.Dialect.Current:
+			found[i] = labelmap.Spelling{}
+		case errs[i] != nil:
+			found[i] = labelmap.Spelling{Unlisted: true, Unnamed: true}
+		case window.MinT > math.MinInt64:
+			found[i] = united(before, found[i])
+		}
+		if found[i].Unlisted || len(found[i].Values) > 0 {
+			p.Spellings.Of[label] = found[i]
+			p.findPresumed(label, found[i])
+		}
+	}
+	if p.Dialect.Current && len(p.Spellings.Of) == 0 {
+		p.Spellings = nil
+	}
+}
+
+// united returns what two looks at a server's data have shown.
+func united(before, now labelmap.Spelling) labelmap.Spelling {
+	now.Unlisted, now.Unnamed = now.Unlisted || before.Unlisted, now.Unnamed || before.Unnamed
+	now.Values = slices.Concat(before.Values, now.Values)
+	slices.Sort(now.Values)
+	now.Values = slices.Compact(now.Values)
+	metrics := maps.Clone(before.Metrics)
+	if metrics == nil {
+		metrics = map[string]labelmap.Meaning{}
+	}
+	maps.Copy(metrics, now.Metrics)
+	now.Metrics = metrics
+	return now.Bounded(maxOddValues, maxOddMetrics)
+}
+
+// readSpelling looks for odd values of a label in a window of the server's data, and for the metrics
+// that have them.
+func (r *Replica) readSpelling(ctx context.Context, p *Profile, label string, l transport.Lookup, before labelmap.Spelling) (s labelmap.Spelling, err error) {
+	if p.Dialect.ReadOnly { // it would have to read all samples
+		return labelmap.Spelling{Unlisted: true, Unnamed: true}, nil
+	}
+	values, _, err := p.Client.LabelValues(ctx, label, l)
+	if err != nil {
+		return s, err
+	}
+	for _, v := range values {
+		if _, odd := labelmap.Canonical(v); odd {
+			s.Values = append(s.Values, v)
+		}
+	}
+	if len(s.Values) == 0 {
+		return s, nil
+	}
+	slices.Sort(s.Values)
+	s = s.Bounded(maxOddValues, maxOddMetrics)
+	having := labels.MustNewMatcher(labels.MatchNotEqual, label, "")
+	if !s.Unlisted {
+		having = labels.MustNewMatcher(labels.MatchRegexp, label, labelmap.AnyOf(s.Values))
+	}
+	l.Matchers = []*labels.Matcher{having}
+	metrics, _, err := p.Client.LabelValues(ctx, labels.MetricName, l)
+	if err != nil {
+		return s, err
+	}
+	s.Metrics, err = r.meanings(ctx, p, label, metrics, before)
+	return s.Bounded(maxOddValues, maxOddMetrics), err
+}
+
+// meanings finds out what the odd values of a label are in the series of metrics. A target that is gone
+// has no metadata any more: what it was known to be before stays true.
+func (r *Replica) meanings(ctx context.Context, p *Profile, label string, metrics []string, before labelmap.Spelling) (map[string]labelmap.Meaning, error) {
+	out := make(map[string]labelmap.Meaning, len(metrics))
+	var types map[string][]struct {
+		Type string `json:"type"`
+	}
+	if _, err := p.Client.Metadata(ctx, "", nil, &types); err != nil && !Unreadable(err) {
+		return nil, err
+	}
+	for _, metric := range metrics {
+		var list []string
+		for _, family := range familiesOf(metric) {
+			for _, e := range types[family] {
+				list = append(list, e.Type)
+			}
+		}
+		was, known := before.Metrics[metric]
+		switch {
+		case isNumber(label, metric, list):
+			out[metric] = labelmap.Number
+		case len(list) == 0 && known && was != labelmap.Presumed:
+			out[metric] = was
+		case len(list) == 0:
+			out[metric] = labelmap.Presume(label, metric)
+		default:
+			out[metric] = labelmap.Literal
+		}
+	}
+	return out, nil
+}
+
+// familySuffixes are what names of series may have after the name that metadata is under.
+var familySuffixes = []string{"_bucket", "_sum", "_count", "_total", "_created", "_info", "_gsum", "_gcount"}
+
+// familiesOf returns the names that the metadata of a metric may be under.
+func familiesOf(metric string) []string {
+	out := []string{metric}
+	for _, suffix := range familySuffixes {
+		if family, ok := strings.CutSuffix(metric, suffix); ok {
+			out = append(out, family)
+		}
+	}
+	return out
+}
+
+// isNumber reports whether Prometheus 3 brings the values of a label of a metric to its spelling, if
+// targets say that the metric is of these types.
+func isNumber(label, metric string, types []string) bool {
+	if label == model.BucketLabel {
+		return strings.HasSuffix(metric, "_bucket") && slices.Contains(types, string(model.MetricTypeHistogram))
+	}
+	return slices.Contains(types, string(model.MetricTypeSummary))
+}
+
+// findPresumed adds a finding if it cannot be known which odd values of a label are numbers.
+func (p *Profile) findPresumed(label string, s labelmap.Spelling) {
+	var presumed []string
+	for metric, m := range s.Metrics {
+		if m == labelmap.Presumed {
+			presumed = append(presumed, metric)
+		}
+	}
+	switch {
+	case len(presumed) > 0:
+		p.findings = append(p.findings, PresumedText(label, slices.Min(presumed))+
+			fmt.Sprintf(" (%d of %d metrics that spell %s otherwise than Prometheus 3)", len(presumed), len(s.Metrics), label))
+	case s.Unlisted && s.Unnamed && !p.Dialect.ReadOnly:
+		p.findings = append(p.findings, fmt.Sprintf("the backend does not tell how it spells the numbers in %q: what looks like a histogram or summary is shown in the spelling of Prometheus 3", label))
+	}
+}
+
+// PresumedText says that the values of a label of a metric are presumed to be numbers.
+func PresumedText(label, metric string) string {
+	kind := "summary"
+	if label == model.BucketLabel {
+		kind = "histogram"
+	}
+	return fmt.Sprintf("%s of %s is shown in the spelling of Prometheus 3, as it looks like a %s; the backend has no metadata that says so", label, metric, kind)
+}
+
+// knowsSpellings returns nil unless series of the server have odd values that the profile p does not
+// know. Then it drops the profile, once for each value.
+func (r *Replica) knowsSpellings(p *Profile, unknown []labelmap.Sighting) error {
+	if len(unknown) == 0 {
+		return nil
+	}
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	fresh := false
+	for _, s := range unknown {
+		if probe, ok := r.sighted[s]; ok && probe != p.probe {
+			continue // probed since, and the server does not list it
+		}
+		fresh = true
+		if len(r.sighted) >= maxOddMetrics {
+			clear(r.sighted)
+		}
+		r.sighted[s] = p.probe
+	}
+	if !fresh {
+		return nil
+	}
+	if r.profile == p {
+		r.profile, r.probeErr = nil, nil // the next request probes at once
+	}
+	return errRespelled
+}
+
+// Respelled reports whether an answer shows odd values that the profile p does not know, so that it
+// must not be used.
+func (r *Replica) Respelled(p *Profile, unknown []labelmap.Sighting) bool {
+	return r.knowsSpellings(p, unknown) != nil
+}
