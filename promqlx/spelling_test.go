@@ -147,3 +147,118 @@ func TestSpelling_IsThatOfPrometheus3(t *testing.T) {
 		})
 	}
 }
+
+// Two regions, of which one has been upgraded.
+func TestSpelling_OfShards(t *testing.T) {
+	eu, us := map[string]string{"region": "eu"}, map[string]string{"region": "us"}
+	all := truthOf(t, spelled(`,region="eu"`, asIs)+spelled(`,region="us"`, asIs))
+	for _, read := range []backendtest.RemoteRead{backendtest.Streamed, backendtest.SamplesOnly, backendtest.NoRemoteRead} {
+		two := spelling{line: oldSpelling, as2: true, read: read}.store(t, "")
+		three := spelling{line: asIs}.store(t, "")
+		e := engineOver(t, config.PartialError, groupAt("eu", eu, two), groupAt("us", us, three))
+		three.asked()
+		for _, text := range append([]string{`sum by (region, le) (rate(x_bucket[5m]))`, `sum by (region) (x_bucket{le="1.0",region=~"e.|us"})`}, bySpelling...) {
+			requireTruth(t, e, all, text, at(30, 50))
+		}
+		queries, _ := three.asked()
+		require.Contains(t, queries, `sum by (le) (rate({__name__="x_bucket"}[5m]))`, "what spells as Prometheus 3 evaluates")
+	}
+}
+
+// A replica without metadata, as its series were not scraped: names tell.
+func TestSpelling_WithoutMetadata(t *testing.T) {
+	load := spelled("", oldSpelling)
+	h := dialect.NewPrometheus2(backendtest.Options{Queryable: promqltest.LoadedStorage(t, "load 15s"+load), EarlyNames: true})
+	s := newStoreServing(t, h)
+	e := engineOver(t, config.PartialError, groupAt("g", nil, s))
+	all := truthOf(t, spelled("", asIs))
+	told := func(label, metric, kind string) []string {
+		return []string{fmt.Sprintf(`warn: server group "g": %s: %s of %s is shown in the spelling of Prometheus 3, as it looks like a %s; the backend has no metadata that says so`, s.URL, label, metric, kind)}
+	}
+	f := func(text string, want []string) {
+		t.Helper()
+		wanted, _ := all(text, at(30, 50))
+		got, said := executed(t, e, text, at(30, 50))
+		enginetest.RequireSame(t, wanted, got, 1e-13, false, text)
+		require.Len(t, said, len(want), text)
+		for i := range want {
+			require.Contains(t, want[i], said[i], text)
+		}
+	}
+	f(`sum by (le) (rate(x_bucket[5m]))`, told("le", "x_bucket", "histogram"))
+	f(`x_bucket{le="1.0"}`, told("le", "x_bucket", "histogram"))
+	f(`x_bucket{le="1"}`, told("le", "x_bucket", "histogram")) // nothing, if it is a histogram
+	f(`s{quantile="1.0"}`, told("quantile", "s", "summary"))
+	f(`s{quantile="0.5"}`, nil)
+	f(`u`, nil)
+	f(`{le="1",__name__!~".*_bucket"}`, nil)
+	f(`x_count`, nil)
+}
+
+// A replica that stored nothing odd when it was probed.
+func TestSpelling_ThatChanges(t *testing.T) {
+	all := truthOf(t, spelled("", asIs))
+	for _, text := range []string{`x_bucket{le="1.0"}`, `sum by (le) (rate(x_bucket[5m]))`, `x_bucket`, `s{quantile="1.0"}`} {
+		for _, read := range []backendtest.RemoteRead{backendtest.Streamed, backendtest.NoRemoteRead} {
+			s := spelling{line: asIs, as2: true, read: read}.store(t, "")
+			e := engineOver(t, config.PartialError, groupAt("g", nil, s))
+			requireTruth(t, e, all, text, at(30, 50))
+			later := spelling{line: oldSpelling, as2: true, read: read}.store(t, "")
+			s.everywhere(later.own.ServeHTTP)
+			requireTruth(t, e, all, text, at(30, 50))
+		}
+	}
+	// one that evaluates
+	s := spelling{line: asIs}.store(t, "")
+	e := engineOver(t, config.PartialError, groupAt("g", nil, s))
+	requireTruth(t, e, all, `sum by (le) (rate(x_bucket[5m]))`, at(55, 75))
+	s.everywhere(spelling{line: respelled}.store(t, "").own.ServeHTTP)
+	requireTruth(t, e, all, `sum by (le) (rate(x_bucket[5m]))`, at(55, 75))
+}
+
+// Where all spell as Prometheus 3, a query sends what it always sent.
+func TestSpelling_CanonicalCostsNothing(t *testing.T) {
+	s := spelling{line: asIs}.store(t, "")
+	lines := strings.NewReplacer(`le="1"`, `le="1.5"`, `quantile="1"`, `quantile="0.1"`).Replace(spelled("", asIs))
+	own := backendtest.NewHandler(backendtest.Options{Queryable: promqltest.LoadedStorage(t, "load 15s"+lines), EarlyNames: true})
+	s.everywhere(func(w http.ResponseWriter, r *http.Request) {
+		s.note(&s.queries, r.URL.Path)
+		own.ServeHTTP(w, r)
+	})
+	e := engineOver(t, config.PartialError, groupAt("g", nil, s))
+	_, _ = executed(t, e, `up`, at(30, 50))
+	for text, want := range map[string]string{
+		`sum by (le) (rate(x_bucket[5m]))`:                          "/api/v1/query_range",
+		`histogram_quantile(0.9, sum by (le) (rate(x_bucket[5m])))`: "/api/v1/query_range",
+		`sum(x_bucket{le="1.0"})`:                                   "/api/v1/query_range",
+		`x_bucket{le=~"1.0|2.0"}`:                                   "/api/v1/read",
+	} {
+		s.asked()
+		res, said := executed(t, e, text, at(30, 50))
+		require.NoError(t, res.Err)
+		require.Empty(t, said)
+		requests, _ := s.asked()
+		require.Equal(t, []string{want}, requests, text)
+	}
+}
+
+// What replicas missed is compared for all series, however they are spelled.
+func TestSpelling_OfReplicasThatWereAway(t *testing.T) {
+	hole := func(line func(series, values string) string) func(series, values string) string {
+		return func(series, values string) string {
+			var from, by, n int
+			if _, err := fmt.Sscanf(values, "%d+%dx%d", &from, &by, &n); err != nil {
+				return line(series, values)
+			}
+			return line(series, fmt.Sprintf("%d+%dx159 _x40 %d+%dx280", from, by, from+200*by, by))
+		}
+	}
+	load := strings.ReplaceAll(spelled("", hole(oldSpelling)), "} 1x480", "} 1x159 _x40 1x280")
+	all := truthOf(t, spelled("", asIs))
+	a := newStoreServing(t, dialect.NewPrometheus2(backendtest.Options{Queryable: promqltest.LoadedStorage(t, "load 15s"+load), EarlyNames: true, Metadata: spelledTypes}))
+	b := spelling{line: oldSpelling, as2: true}.store(t, "")
+	e := engineOver(t, config.PartialError, groupAt("g", nil, a, b))
+	for _, text := range []string{`x_bucket{le="2.0"}`, `x_bucket{le="1000.0"}`, `sum(rate(x_bucket{le="1.0"}[5m]))`, `s{quantile=~"1.0"}`} {
+		requireTruth(t, e, all, text, at(40, 60))
+	}
+}

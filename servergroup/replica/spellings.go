@@ -140,6 +140,7 @@ func (r *Replica) meanings(ctx context.Context, p *Profile, label string, metric
 	if _, err := p.Client.Metadata(ctx, "", nil, &types); err != nil && !Unreadable(err) {
 		return nil, err
 	}
+	var rest []string
 	for _, metric := range metrics {
 		var list []string
 		for _, family := range familiesOf(metric) {
@@ -151,15 +152,67 @@ func (r *Replica) meanings(ctx context.Context, p *Profile, label string, metric
 		switch {
 		case isNumber(label, metric, list):
 			out[metric] = labelmap.Number
-		case len(list) == 0 && known && was != labelmap.Presumed:
-			out[metric] = was
-		case len(list) == 0:
-			out[metric] = labelmap.Presume(label, metric)
-		default:
+		case len(list) > 0:
 			out[metric] = labelmap.Literal
+		case known && was != labelmap.Presumed:
+			out[metric] = was
+		default:
+			rest = append(rest, metric)
+		}
+	}
+	if len(rest) == 0 {
+		return out, nil
+	}
+	recorded, untyped, err := r.untyped(ctx, p, label, rest)
+	if err != nil && !Unreadable(err) {
+		return nil, err
+	}
+	for _, metric := range rest {
+		switch {
+		case slices.Contains(untyped, metric):
+			out[metric] = labelmap.Literal
+		case slices.Contains(recorded, metric):
+			out[metric] = labelmap.Presumed
+		default:
+			out[metric] = labelmap.Presume(label, metric)
 		}
 	}
 	return out, nil
+}
+
+// maxUntyped is the most metrics without metadata that are looked for in scrapes.
+const maxUntyped = 500
+
+// untyped returns those of some metrics without metadata that rules record, and those that a scrape
+// brought just now: they have no type, as the target would have told it.
+func (r *Replica) untyped(ctx context.Context, p *Profile, label string, metrics []string) (recorded, untyped []string, err error) {
+	if p.Kind != transport.Prometheus {
+		return nil, nil, nil
+	}
+	if recorded, err = p.Client.RecordNames(ctx); err != nil {
+		return nil, nil, err
+	}
+	scraped, err := p.Client.ScrapedTargets(ctx)
+	if err != nil || len(scraped) == 0 || len(metrics) > maxUntyped {
+		return recorded, nil, err
+	}
+	type target struct{ job, instance string }
+	targetOf := func(ls labels.Labels) target { return target{ls.Get(model.JobLabel), ls.Get(model.InstanceLabel)} }
+	targets := map[target]bool{}
+	for _, ls := range scraped {
+		targets[targetOf(ls)] = true
+	}
+	series, err := p.Client.LabelsOf(ctx, fmt.Sprintf("count by (__name__, job, instance) (%s)", transport.Selector([]*labels.Matcher{
+		labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, labelmap.AnyOf(metrics)),
+		labels.MustNewMatcher(labels.MatchNotEqual, label, ""),
+	})), r.now().UnixMilli())
+	for _, ls := range series {
+		metric := ls.Get(labels.MetricName)
+		if targets[targetOf(ls)] && !slices.Contains(recorded, metric) && !slices.Contains(untyped, metric) {
+			untyped = append(untyped, metric)
+		}
+	}
+	return recorded, untyped, err
 }
 
 // familySuffixes are what names of series may have after the name that metadata is under.

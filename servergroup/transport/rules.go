@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/url"
 	"slices"
+
+	"github.com/prometheus/prometheus/model/labels"
 )
 
 // RecordNames returns the sorted names of the series that the backend's recording
@@ -34,4 +36,22 @@ func (c *Client) RecordNames(ctx context.Context) ([]string, error) {
 	}
 	slices.Sort(names)
 	return slices.Compact(names), nil
+}
+
+// ScrapedTargets returns the labels of the targets that the backend scraped last time with success.
+func (c *Client) ScrapedTargets(ctx context.Context) ([]labels.Labels, error) {
+	var data struct {
+		ActiveTargets []struct {
+			Labels labels.Labels `json:"labels"`
+			Health string        `json:"health"`
+		} `json:"activeTargets"`
+	}
+	_, _, err := c.GetOptional(ctx, "/api/v1/targets", url.Values{"state": {"active"}}, nil, &data)
+	var out []labels.Labels
+	for _, t := range data.ActiveTargets {
+		if t.Health == "up" {
+			out = append(out, t.Labels)
+		}
+	}
+	return out, err
 }

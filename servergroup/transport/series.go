@@ -181,7 +181,12 @@ func (c *Client) labelPath(name string) string {
 
 // UpSeries returns the labels of one series `up` that exists at t (ms), none if there is none.
 func (c *Client) UpSeries(ctx context.Context, t int64) ([]labels.Labels, error) {
-	form := url.Values{"query": {"topk(1, up)"}, "time": {formatTime(t)}}
+	return c.LabelsOf(ctx, "topk(1, up)", t)
+}
+
+// LabelsOf returns the labels of the result of a query at t (ms).
+func (c *Client) LabelsOf(ctx context.Context, query string, t int64) ([]labels.Labels, error) {
+	form := url.Values{"query": {query}, "time": {formatTime(t)}}
 	resp, err := c.form(ctx, "/api/v1/query", form)
 	if err != nil {
 		return nil, err
