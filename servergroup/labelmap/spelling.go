@@ -276,7 +276,7 @@ const maxSightings = 100
 
 // Respell has the rules show numbers as Prometheus 3 spells them. spellings are those of the server.
 func (r *Rules) Respell(spellings *Spellings) *Rules {
-	r.respells, r.spellings, r.canonical = true, spellings, map[string]string{}
+	r.respells, r.spellings = true, spellings
 	return r
 }
 
@@ -284,8 +284,7 @@ func (r *Rules) Respell(spellings *Spellings) *Rules {
 func (r *Rules) respell(l labels.Label, raw []labels.Label) string {
 	canonical, ok := r.canonical[l.Value]
 	if !ok {
-		canonical, _ = Canonical(l.Value)
-		r.canonical[strings.Clone(l.Value)] = canonical
+		canonical = r.learn(l.Value)
 	}
 	if canonical == l.Value {
 		return l.Value
@@ -305,6 +304,25 @@ func (r *Rules) respell(l labels.Label, raw []labels.Label) string {
 		r.presumed = sight(r.presumed, l, raw[i].Value)
 	}
 	r.spelled, r.respelled = append(r.spelled, l), true
+	return canonical
+}
+
+// maxCanonical bounds what is remembered of the numbers of one fetch.
+const maxCanonical = 1000
+
+// learn returns a value as Prometheus 3 spells it, and remembers that.
+func (r *Rules) learn(value string) string {
+	if r.canonical == nil {
+		r.canonical = map[string]string{}
+	}
+	value = strings.Clone(value)
+	canonical, odd := Canonical(value)
+	if !odd {
+		canonical = value
+	}
+	if len(r.canonical) < maxCanonical {
+		r.canonical[value] = canonical
+	}
 	return canonical
 }
 
