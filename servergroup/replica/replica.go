@@ -322,11 +322,11 @@ func (r *Replica) probe(ctx context.Context) (_ *Profile, err error) {
 	if err := r.checkPushdown(ctx, p); err != nil {
 		return nil, err
 	}
-	r.checkSpellings(ctx, p)
 	r.compareLabels(p)
 	r.readPast(ctx, p)
 	r.checkForms(ctx, p)
 	r.checkProcess(ctx, p)
+	r.checkSpellings(ctx, p)
 	return p, nil
 }
 

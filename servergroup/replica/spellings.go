@@ -22,14 +22,22 @@ const (
 	// maxOddValues and maxOddMetrics bound what is kept of a server's spellings.
 	maxOddValues  = 500
 	maxOddMetrics = 10_000
-	// spellingsAge is how often all the data of a long-term store is looked at. The newest is looked
-	// at by each probe.
-	spellingsAge = time.Hour
+	// spellingsAge is how often all the data of a long-term store is looked at, and spellingsRetry how
+	// soon again if it did not answer. The newest is looked at by each probe.
+	spellingsAge   = time.Hour
+	spellingsRetry = 10 * time.Minute
+	// maxSpellingsWait is how long a probe waits for that.
+	maxSpellingsWait = 3 * time.Second
 )
 
 // checkSpellings finds out how the server spells the numbers in its labels. If it does not tell, what
 // it told before is taken to be true.
 func (r *Replica) checkSpellings(ctx context.Context, p *Profile) {
+	if p.Kind == transport.Oneprom {
+		return // it shows them as this one does
+	}
+	ctx, cancel := context.WithTimeout(ctx, maxSpellingsWait)
+	defer cancel()
 	r.mtx.Lock()
 	last := r.lastProfile
 	r.mtx.Unlock()
@@ -69,6 +77,7 @@ func (r *Replica) checkSpellings(ctx context.Context, p *Profile) {
 			found[i] = labelmap.Spelling{}
 		case errs[i] != nil:
 			found[i] = labelmap.Spelling{Unlisted: true, Unnamed: true}
+			p.spelledAt = r.now().Add(spellingsRetry - spellingsAge)
 		case window.MinT > math.MinInt64:
 			found[i] = united(before, found[i])
 		}
@@ -137,8 +146,8 @@ func (r *Replica) meanings(ctx context.Context, p *Profile, label string, metric
 	var types map[string][]struct {
 		Type string `json:"type"`
 	}
-	if _, err := p.Client.Metadata(ctx, "", nil, &types); err != nil && !Unreadable(err) {
-		return nil, err
+	if _, err := p.Client.Metadata(ctx, "", nil, &types); err != nil && !Unreadable(err) && transport.ClassOf(err) != transport.ClassContent {
+		return nil, err // else there is none, or too much
 	}
 	var rest []string
 	for _, metric := range metrics {
@@ -267,7 +276,7 @@ func PresumedText(label, metric string) string {
 // knowsSpellings returns nil unless series of the server have odd values that the profile p does not
 // know. Then it drops the profile, once for each value.
 func (r *Replica) knowsSpellings(p *Profile, unknown []labelmap.Sighting) error {
-	if len(unknown) == 0 {
+	if len(unknown) == 0 || p.Kind == transport.Oneprom {
 		return nil
 	}
 	r.mtx.Lock()

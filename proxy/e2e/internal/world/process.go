@@ -73,6 +73,11 @@ func (p *Process) Kill() {
 	default:
 		_ = p.Signal(syscall.SIGKILL)
 	}
+	p.Wait()
+}
+
+// Wait waits until the process has ended.
+func (p *Process) Wait() {
 	for range p.exit { // drained and closed: the process is gone
 	}
 }

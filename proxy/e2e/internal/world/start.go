@@ -122,3 +122,17 @@ func (s *Server) config() string {
 	}
 	return b.String()
 }
+
+// RunScraping starts a Prometheus, or a Prometheus2, with a configuration file of its own and data below dir. It keeps what is there.
+func RunScraping(tb testing.TB, kind Kind, dir, config string) *Process {
+	tb.Helper()
+	binary := debianPrometheus(tb)
+	if kind == Prometheus {
+		binary = Binary(tb, PrometheusPackage)
+	}
+	file := filepath.Join(dir, "prometheus.yml")
+	if err := os.WriteFile(file, []byte(config), 0o644); err != nil {
+		tb.Fatal(err)
+	}
+	return Run(tb, binary, "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"), "--log.level=warn")
+}
