@@ -38,7 +38,7 @@ load 30s
   flaps{E,job="a"} 1x3 stale 2x3 stale _x2 3x9 stale
   late{E,job="a"} _x100 1+1x20
   lat_bucket{E,le="0.1"} 0+1x240
-  lat_bucket{E,le="1"} 0+2x240
+  lat_bucket{E,le="1.0"} 0+2x240
   lat_bucket{E,le="+Inf"} 0+3x240
   nh{E,job="a"} {{schema:0 sum:8 count:6 z_bucket:1 z_bucket_w:0.001 buckets:[1 2] n_buckets:[2]}}+{{schema:0 sum:1 count:1 buckets:[1]}}x240
   special{E,case="inf"} Inf -Inf NaN 0.1 1e-7 123456789012345680000

@@ -135,13 +135,13 @@ func (r *Replica) readSpelling(ctx context.Context, p *Profile, label string, l 
 	if err != nil {
 		return s, err
 	}
-	s.Metrics, err = r.meanings(ctx, p, label, metrics, before)
+	s.Metrics, err = r.meanings(ctx, p, label, s.Values, metrics, before, l)
 	return s.Bounded(maxOddValues, maxOddMetrics), err
 }
 
 // meanings finds out what the odd values of a label are in the series of metrics. A target that is gone
 // has no metadata any more: what it was known to be before stays true.
-func (r *Replica) meanings(ctx context.Context, p *Profile, label string, metrics []string, before labelmap.Spelling) (map[string]labelmap.Meaning, error) {
+func (r *Replica) meanings(ctx context.Context, p *Profile, label string, values, metrics []string, before labelmap.Spelling, l transport.Lookup) (map[string]labelmap.Meaning, error) {
 	out := make(map[string]labelmap.Meaning, len(metrics))
 	var types map[string][]struct {
 		Type string `json:"type"`
@@ -176,9 +176,18 @@ func (r *Replica) meanings(ctx context.Context, p *Profile, label string, metric
 	if err != nil && !Unreadable(err) {
 		return nil, err
 	}
+	presumable := func(string) bool { return true }
+	if p.Dialect.Current {
+		// It has brought what it scraped to its spelling. So these are old, or came as they are.
+		both, err := inBothSpellings(ctx, p, label, values, l)
+		if err != nil {
+			return nil, err
+		}
+		presumable = func(metric string) bool { return both[metric] }
+	}
 	for _, metric := range rest {
 		switch {
-		case slices.Contains(untyped, metric):
+		case slices.Contains(untyped, metric), !presumable(metric):
 			out[metric] = labelmap.Literal
 		case slices.Contains(recorded, metric):
 			out[metric] = labelmap.Presumed
@@ -187,6 +196,37 @@ func (r *Replica) meanings(ctx context.Context, p *Profile, label string, metric
 		}
 	}
 	return out, nil
+}
+
+// maxBoth is the most numbers that are looked for in both spellings.
+const maxBoth = 100
+
+// inBothSpellings returns the metrics of which the server has a number in two spellings.
+func inBothSpellings(ctx context.Context, p *Profile, label string, values []string, l transport.Lookup) (map[string]bool, error) {
+	both := map[string]bool{}
+	having := func(value string) ([]string, error) {
+		l.Matchers = []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, label, value)}
+		metrics, _, err := p.Client.LabelValues(ctx, labels.MetricName, l)
+		return metrics, err
+	}
+	for _, value := range values[:min(len(values), maxBoth)] {
+		canonical, _ := labelmap.Canonical(value)
+		as3, err := having(canonical)
+		if err != nil {
+			return nil, err
+		}
+		if len(as3) == 0 {
+			continue
+		}
+		odd, err := having(value)
+		if err != nil {
+			return nil, err
+		}
+		for _, metric := range odd {
+			both[metric] = both[metric] || slices.Contains(as3, metric)
+		}
+	}
+	return both, nil
 }
 
 // maxUntyped is the most metrics without metadata that are looked for in scrapes.

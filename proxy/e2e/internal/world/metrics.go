@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
 )
 
 // gaugeStep is how long a noisy gauge keeps its noise, in ms: the scrape interval of most targets.
@@ -80,7 +81,7 @@ func (b build) classic(rate float64, name string, pairs ...string) {
 	for i := range n {
 		le := "+Inf"
 		if i < len(classicBounds) {
-			le = strconv.FormatFloat(classicBounds[i], 'g', -1, 64)
+			le = labels.FormatOpenMetricsFloat(classicBounds[i]) // as a Prometheus 3 stores it
 		}
 		b.add(func(t int64) (sample, bool) { return float(float64(sum(counts(t)[:i+1]))) }, name+"_bucket", append([]string{"le", le}, pairs...)...)
 	}
