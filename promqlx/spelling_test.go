@@ -49,7 +49,9 @@ func respelled(series, values string) string {
 		return asIs(series, values)
 	}
 	var from, by, n int
-	fmt.Sscanf(values, "%d+%dx%d", &from, &by, &n)
+	if _, err := fmt.Sscanf(values, "%d+%dx%d", &from, &by, &n); err != nil {
+		panic(err)
+	}
 	return asIs(old, fmt.Sprintf("%d+%dx239 _x241", from, by)) + asIs(series, fmt.Sprintf("_x240 %d+%dx240", from+240*by, by))
 }
 
@@ -199,7 +201,7 @@ func TestSpelling_WithoutMetadata(t *testing.T) {
 // are: they are numbers if the same metric has them in both spellings.
 func TestSpelling_WithoutMetadataInPrometheus3(t *testing.T) {
 	serve := func(load string) *store {
-		return newStoreOf(t, backendtest.NewHandler(backendtest.Options{Queryable: promqltest.LoadedStorage(t, "load 15s"+load), EarlyNames: true}))
+		return newStoreServing(t, backendtest.NewHandler(backendtest.Options{Queryable: promqltest.LoadedStorage(t, "load 15s"+load), EarlyNames: true}))
 	}
 	for _, text := range []string{`sum by (le) (rate(x_bucket[5m]))`, `x_bucket{le="1"}`, `x_bucket{le="1.0"}`, `s`, `u`} {
 		asTheyCame := engineOver(t, config.PartialError, groupAt("g", nil, serve(spelled("", oldSpelling))))
