@@ -94,7 +94,7 @@ const atStart = "(1:1)"
 
 // evaluateRemotely has the piece's replica evaluate the part.
 func (e *evaluation) evaluateRemotely(ctx context.Context) (answer.Answer, error) {
-	text, err := e.part.TextFor(e.piece.Matchers)
+	text, err := e.part.TextFor(e.piece.Labels(), e.piece.Matchers)
 	if err != nil {
 		return answer.Answer{}, err
 	}

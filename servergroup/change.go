@@ -66,6 +66,10 @@ func (c *Change) Commit(ctx context.Context) error {
 	for _, e := range c.added {
 		e.refresh()
 	}
+	select {
+	case s.changed <- struct{}{}:
+	default: // it has not been looked at since the change before
+	}
 	return nil
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/oneprom/oneprom/servergroup/replica"
 	"github.com/oneprom/oneprom/servergroup/targets"
 	"github.com/oneprom/oneprom/servergroup/transport"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 // entry is an entry of server_groups with the groups of its targets: one, or with group_by any
@@ -35,6 +36,7 @@ type entry struct {
 	auditor              *audit.Auditor
 	logger               *slog.Logger
 
+	holding    view.Holding             // whether `holds` is believed
 	groups     atomic.Pointer[[]*group] // in the order of the values of group_by
 	discovered chan struct{}            // closed once discovery has found targets
 

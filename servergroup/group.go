@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/oneprom/oneprom/servergroup/audit"
 	"github.com/oneprom/oneprom/servergroup/config"
@@ -24,6 +25,8 @@ type group struct {
 	evidence evidence.Cache   // what scrapes have shown
 	audits   *audit.Group     // looks again at answers of one replica
 	unusable *view.Unusable   // expressions whose answers could not be used
+	// portions are what `holds` divides the group into, where it is believed, and where it is not.
+	portions, denied []*config.Group
 
 	replicas atomic.Pointer[[]*replica.Replica] // in order of preference
 
@@ -36,8 +39,18 @@ func newGroup(cfg config.Group, e *entry) *group {
 	g := &group{cfg: cfg, entry: e, logger: e.registry.Options.Logger.With("group", cfg.Name), unusable: view.NewUnusable()}
 	g.findings = findings.New(g.logger)
 	g.audits = e.auditor.NewGroup(&g.cfg, &g.evidence.Losses, g.logger)
+	g.portions, g.denied = g.cfg.Portions(false), g.cfg.Portions(true)
 	g.replicas.Store(&[]*replica.Replica{})
 	return g
+}
+
+// portionsAt returns what `holds` divides the group into: the same values each time, unless the belief
+// in it has changed.
+func (g *group) portionsAt(now time.Time) []*config.Group {
+	if g.entry.holding.Contradiction(now) != "" {
+		return g.denied
+	}
+	return g.portions
 }
 
 // values are the values of the group_by labels.

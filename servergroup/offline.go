@@ -26,7 +26,7 @@ func Offline(cfgs []config.Group, partial config.PartialResponse, now time.Time)
 			for _, e := range s.Endpoints {
 				g.Replicas = append(g.Replicas, replica.Offline(&cfg, e.URL))
 			}
-			groups = append(groups, g)
+			groups = append(groups, g.Divided(cfg.Portions(false))...)
 		}
 	}
 	return view.New(&request.Request{}, now, partial, groups, &fanout.Budget{}, nil)

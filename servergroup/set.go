@@ -60,6 +60,8 @@ type Set struct {
 	undecided  bool              // a Change was committed, and is neither finished nor rolled back
 	mtx        sync.Mutex        // guards discovered; held while entries in use make groups
 	discovered map[string]*entry // entries that have targets of discovery, by name
+
+	changed chan struct{} // has an element after the groups were changed
 }
 
 // generation is the entries of one configuration. It is not changed, but the groups of its
@@ -105,7 +107,7 @@ func NewSet(o Options) (*Set, error) {
 		return nil, fmt.Errorf("service discovery: %w", err)
 	}
 	life := lifetime.New()
-	s := &Set{opts: o, life: life, discovered: map[string]*entry{}}
+	s := &Set{opts: o, life: life, discovered: map[string]*entry{}, changed: make(chan struct{}, 1)}
 	s.registry = replica.NewRegistry(replica.RegistryOptions{Life: life, Logger: o.Logger, Now: o.Now, Features: o.Features, RegionConcurrency: o.RegionConcurrency}, replica.NewMetrics(o.Registerer))
 	s.auditor = audit.New(audit.Options{Share: o.AuditShare, Life: life, Now: o.Now, Metrics: s.registry.Metrics, Logger: o.Logger})
 	o.Registerer.MustRegister(&healthCollector{set: s})
@@ -117,6 +119,7 @@ func NewSet(o Options) (*Set, error) {
 	life.Run(func(context.Context) { _ = s.discovery.Run() })
 	life.Run(func(context.Context) { s.receiveTargets() })
 	life.Run(s.refreshProfiles)
+	life.Run(s.checkHolds)
 	return s, nil
 }
 
@@ -271,13 +274,15 @@ func (s *Set) keep(gen *generation) {
 // Apply.
 func (s *Set) View(ctx context.Context) *view.View {
 	partial := config.PartialWarn
+	now := s.opts.Now()
 	var groups []view.Group
 	if gen := s.current.Load(); gen != nil {
 		partial = gen.partial
 		for _, g := range gen.groups() {
-			groups = append(groups, view.Group{Config: &g.cfg, Replicas: *g.replicas.Load(), Findings: g.findings, Evidence: &g.evidence, Audits: g.audits, Unusable: g.unusable})
+			one := view.Group{Config: &g.cfg, Replicas: *g.replicas.Load(), Findings: g.findings, Evidence: &g.evidence, Audits: g.audits, Unusable: g.unusable, Holding: &g.entry.holding}
+			groups = append(groups, one.Divided(g.portionsAt(now))...)
 		}
 	}
 	budget := &fanout.Budget{Limit: s.opts.MaxFetchedBytes, Exceeded: s.registry.Metrics.OverBudget.Inc}
-	return view.New(request.From(ctx), s.opts.Now(), partial, groups, budget, s.registry)
+	return view.New(request.From(ctx), now, partial, groups, budget, s.registry)
 }

@@ -14,6 +14,8 @@ type GroupStatus struct {
 	Labels          map[string]string `json:"labels,omitempty"`
 	IntrinsicLabels []string          `json:"intrinsicLabels,omitempty"`
 	ReplicaLabels   []string          `json:"replicaLabels,omitempty"`
+	// Holds are selectors of series to which MinTime and MaxTime do not apply.
+	Holds []string `json:"holds,omitempty"`
 	// MinTime and MaxTime bound the samples that the group is asked for now; nil is no bound.
 	MinTime *time.Time `json:"minTime,omitempty"`
 	MaxTime *time.Time `json:"maxTime,omitempty"`
@@ -47,6 +49,7 @@ func (g *group) status(now time.Time, ofTargets []string) GroupStatus {
 		Labels:          g.cfg.Labels,
 		IntrinsicLabels: g.cfg.IntrinsicLabels,
 		ReplicaLabels:   g.cfg.ReplicaLabels,
+		Holds:           g.cfg.Holds,
 		Replicas:        []replica.Status{},
 	}
 	if lo > config.MinTime {

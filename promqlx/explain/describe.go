@@ -66,7 +66,7 @@ func (d describer) part(name string, p *plan.Part) Part {
 func (d describer) partition(p *plan.Part, partition *partition.Partition) Partition {
 	out := Partition{Labels: partition.Labels()}
 	for _, m := range partition.Members() {
-		member := Member{Name: m.Name}
+		member := Member{Name: m.Name, Series: m.Series}
 		if n := m.Replicas; n >= 0 {
 			member.Replicas = &n
 		}
@@ -101,7 +101,7 @@ func outlookOf(p *plan.Part, partition *partition.Partition) *Outlook {
 	if !o.Remote {
 		return out
 	}
-	text, err := p.TextFor(partition.Matchers)
+	text, err := p.TextFor(partition.Labels(), partition.Matchers)
 	if err != nil {
 		out.Why = err.Error()
 		return out
@@ -123,7 +123,11 @@ func (d describer) selector(s plan.Selector) Selector {
 		return out
 	}
 	for _, r := range d.plan.View.Routes(s.Selection) {
-		out.Groups = append(out.Groups, Route{Name: r.Group, Region: r.Region, Asked: r.Skipped == "", Skipped: r.Skipped})
+		route := Route{Name: r.Group, Region: r.Region, Asked: r.Skipped == "", Skipped: r.Skipped}
+		if route.Asked && len(r.Only) > 0 {
+			route.Only = transport.Selector(r.Only)
+		}
+		out.Groups = append(out.Groups, route)
 	}
 	return out
 }

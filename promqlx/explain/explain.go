@@ -90,6 +90,8 @@ type Member struct {
 	Name string `json:"name"`
 	// Replicas is the number of replicas; nil if only service discovery knows it.
 	Replicas *int `json:"replicas,omitempty"`
+	// Series says which of its series are meant, where `holds` divides it; "" for all.
+	Series string `json:"series,omitempty"`
 }
 
 // Where a part is evaluated: the values of Execution.
@@ -158,6 +160,9 @@ type Route struct {
 	Name   string `json:"name"`
 	Region string `json:"region,omitempty"`
 	Asked  bool   `json:"asked"`
+	// Only is the selector of `holds` that the group is asked for; "" if it is asked for all that
+	// the selector matches.
+	Only string `json:"only,omitempty"`
 	// Skipped is the reason why the group is not asked; "" if it is.
 	Skipped string `json:"skipped,omitempty"`
 }

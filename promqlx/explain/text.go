@@ -88,6 +88,9 @@ func (p Partition) title() string {
 		default:
 			groups[i] = fmt.Sprintf("%s (%d replicas)", g.Name, *g.Replicas)
 		}
+		if g.Series != "" {
+			groups[i] += " " + g.Series
+		}
 	}
 	out := strings.Join(groups, " + ")
 	var labels []string
@@ -146,7 +149,10 @@ func (t *tree) selector(depth int, s Selector) {
 	t.line(depth, "selector %s %s", s.Selector, window)
 	var asked []string
 	for _, g := range s.Groups {
-		if g.Asked {
+		switch {
+		case g.Asked && g.Only != "":
+			asked = append(asked, fmt.Sprintf("%s (only %s)", g.Name, g.Only))
+		case g.Asked:
 			asked = append(asked, g.Name)
 		}
 	}

@@ -282,6 +282,6 @@ func (t *Trace) pieceOf(p *plan.Part, piece *partition.Piece) Piece {
 	if seen.by != piece.Replica() {
 		out.AnsweredBy = seen.by
 	}
-	out.Text, _ = p.TextFor(piece.Matchers)
+	out.Text, _ = p.TextFor(piece.Labels(), piece.Matchers)
 	return out
 }

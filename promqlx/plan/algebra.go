@@ -54,32 +54,52 @@ func newMetrics() *scope {
 	return &scope{names: []string{labels.MetricName}, keeps: func(names []string) bool { return slices.Contains(names, labels.MetricName) }, dropsNames: true}
 }
 
-// names returns all labels that partitions inject, sorted.
+// names returns all labels that partitions inject, and that tell them apart, sorted.
 func (l Layout) names() []string {
 	var out []string
+	add := func(name string) {
+		if !slices.Contains(out, name) {
+			out = append(out, name)
+		}
+	}
 	for _, p := range l.Partitions {
 		for name, value := range p {
-			if value != "" && !slices.Contains(out, name) {
-				out = append(out, name)
+			if value != "" {
+				add(name)
 			}
+		}
+	}
+	for _, list := range l.Distinct {
+		for _, name := range list {
+			add(name)
 		}
 	}
 	slices.Sort(out)
 	return out
 }
 
-// keeps reports whether any two partitions inject different values of the labels
-// that are in names and that all partitions inject.
+// keeps reports whether series of any two partitions differ in the labels that are in names: by
+// what tells one of them apart from all others, or by the values that they inject of those labels
+// that all others inject.
 func (l Layout) keeps(names []string) bool {
 	if len(l.Partitions) < 2 {
 		return true
 	}
+	alike := l.Partitions
+	if l.Distinct != nil {
+		alike = nil
+		for i, p := range l.Partitions {
+			if d := l.Distinct[i]; len(d) == 0 || len(grouped(d, names, true)) > 0 {
+				alike = append(alike, p)
+			}
+		}
+	}
 	common := slices.DeleteFunc(slices.Clone(names), func(name string) bool {
-		return slices.ContainsFunc(l.Partitions, func(p map[string]string) bool { return p[name] == "" })
+		return slices.ContainsFunc(alike, func(p map[string]string) bool { return p[name] == "" })
 	})
-	seen := make(map[string]bool, len(l.Partitions))
+	seen := make(map[string]bool, len(alike))
 	var key []byte
-	for _, p := range l.Partitions {
+	for _, p := range alike {
 		key = key[:0]
 		for _, name := range common {
 			key = append(append(key, p[name]...), 0xff)

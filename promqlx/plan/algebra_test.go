@@ -35,6 +35,9 @@ var (
 // zones is a layout with more labels than it needs.
 var zones = Layout{Partitions: []map[string]string{{"region": "eu", "zone": "eu1"}, {"region": "us", "zone": "us1"}}}
 
+// held is a layout of two regions, and a group that alone has the series of an environment, of both.
+var held = Layout{Partitions: []map[string]string{{"region": "eu"}, {}, {"region": "us"}}, Distinct: [][]string{nil, {"env"}, nil}}
+
 // planOf plans a query from 1000 s to 1120 s each minute.
 func planOf(t testing.TB, expr string, l Layout, o Options) *Plan {
 	t.Helper()

@@ -126,8 +126,10 @@ func newTrial(l Layout, w world) *trial {
 	opts := enginetest.Options()
 	opts.MaxSamples = 1e7
 	tr := &trial{engine: promql.NewEngine(opts), opts: opts, layout: l}
-	for _, p := range l.Partitions {
-		own := w.of(func(ls labels.Labels) bool { return has(ls, p) })
+	for i, p := range l.Partitions {
+		own := w.of(func(ls labels.Labels) bool {
+			return has(ls, p) && (l.Distinct == nil || (len(l.Distinct[i]) > 0) == (ls.Get("env") == "dev"))
+		})
 		tr.world = append(tr.world, own...)
 		var d division
 		named := func(ls labels.Labels) bool { return ls.Get(labels.MetricName) == "m" }
@@ -173,6 +175,9 @@ func (tr *trial) answers(t testing.TB, p *Part) (world, error) {
 			}
 			for _, series := range res.Value.(promql.Matrix) {
 				for _, name := range p.Injected {
+					if tr.layout.Distinct != nil && partition[name] == "" {
+						continue
+					}
 					want := ""
 					if slices.Contains(p.Carries, name) {
 						want = partition[name]
@@ -230,7 +235,7 @@ func (tr *trial) evaluate(w world, s transport.Steps, expr func() parser.Expr) *
 // them to the answer.
 func (tr *trial) said(t testing.TB, p *Part, w world, partition map[string]string) *promql.Result {
 	never := labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "")
-	text := p.Text(func(ms []*labels.Matcher) []*labels.Matcher {
+	text := p.Text(slices.Collect(maps.Keys(partition)), func(ms []*labels.Matcher) []*labels.Matcher {
 		var out []*labels.Matcher
 		for _, m := range ms {
 			switch v, ok := partition[m.Name]; {
@@ -260,7 +265,9 @@ func (tr *trial) said(t testing.TB, p *Part, w world, partition map[string]strin
 	for i := range matrix {
 		b := labels.NewBuilder(matrix[i].Metric)
 		for _, name := range p.Carries {
-			b.Set(name, partition[name])
+			if value, ok := partition[name]; ok {
+				b.Set(name, value)
+			}
 		}
 		matrix[i].Metric = b.Labels()
 	}
@@ -318,7 +325,7 @@ func TestPlan_Equivalence(t *testing.T) {
 		{start: time.UnixMilli(1800_123)},
 		{start: time.UnixMilli(1500_123), end: time.UnixMilli(3700_000), interval: 97 * time.Second},
 	}
-	fast := []string{"regions", "grid, divided", "grid, in pieces", "zones, in pieces"}
+	fast := []string{"regions", "held", "grid, divided", "grid, in pieces", "zones, in pieces"}
 	for _, c := range []struct {
 		name          string
 		layout        Layout
@@ -335,6 +342,9 @@ func TestPlan_Equivalence(t *testing.T) {
 		{"one, in pieces, upstream's", one, true, false, upstream, Options{}},
 		{"plain, in pieces", plain, true, false, own, Options{}},
 		{"grid, in pieces", grids, true, true, own, Options{}},
+		{"held", held, false, true, own, Options{}},
+		{"held, upstream's", held, false, true, upstream, Options{}},
+		{"held, in pieces", held, true, true, own, Options{Divided: true}},
 		{"zones, in pieces", zones, true, true, own, Options{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

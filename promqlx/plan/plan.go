@@ -48,6 +48,10 @@ type Leaf struct {
 // injects into all of its series. Partitions share no series.
 type Layout struct {
 	Partitions []map[string]string
+	// Distinct are, by partition, labels of the data that tell its series apart from those of all
+	// other partitions: no series of another one has the same values of all of them. Nil: there are
+	// no such labels in any partition.
+	Distinct [][]string
 }
 
 // Options of planning.

@@ -51,8 +51,14 @@ func (r *Routed) whyNoParts(selectors int) string {
 // Layout returns how series are spread over the partitions.
 func (r *Routed) Layout() Layout {
 	var l Layout
-	for _, p := range r.Partitions {
+	for i, p := range r.Partitions {
 		l.Partitions = append(l.Partitions, p.Labels())
+		if distinct := p.Distinct(); len(distinct) > 0 {
+			if l.Distinct == nil {
+				l.Distinct = make([][]string, len(r.Partitions))
+			}
+			l.Distinct[i] = distinct
+		}
 	}
 	return l
 }

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"errors"
+	"maps"
 	"math"
 	"slices"
 
@@ -10,21 +11,21 @@ import (
 	"github.com/prometheus/prometheus/promql/parser/posrange"
 )
 
-// Text prints the part in PromQL for a backend whose series lack the injected labels.
+// Text prints the part in PromQL for a backend whose series lack some of the injected labels.
 // translate returns the matchers for that backend by those of a selector.
-func (p *Part) Text(translate func([]*labels.Matcher) []*labels.Matcher) string {
-	return p.printable(p.Expr, translate).String()
+func (p *Part) Text(lacks []string, translate func([]*labels.Matcher) []*labels.Matcher) string {
+	return p.printable(p.Expr, lacks, translate).String()
 }
 
 // ErrInexpressible is the error of a part that has no text for a replica, or whose answer has
 // annotations without positions in the query.
 var ErrInexpressible = errors.New("the part cannot be said in the words of the replica, or its answer in ours")
 
-// TextFor prints the part for a backend. matchers translates the matchers of a selector for
-// that backend, and reports whether that is possible. If it is not, the error is
-// ErrInexpressible.
-func (p *Part) TextFor(matchers func([]*labels.Matcher) ([]*labels.Matcher, bool)) (text string, err error) {
-	text = p.Text(func(ms []*labels.Matcher) []*labels.Matcher {
+// TextFor prints the part for a backend whose series lack the injected labels given. matchers
+// translates the matchers of a selector for that backend, and reports whether that is possible. If
+// it is not, the error is ErrInexpressible.
+func (p *Part) TextFor(injected map[string]string, matchers func([]*labels.Matcher) ([]*labels.Matcher, bool)) (text string, err error) {
+	text = p.Text(slices.Collect(maps.Keys(injected)), func(ms []*labels.Matcher) []*labels.Matcher {
 		send, expressible := matchers(ms)
 		if !expressible {
 			err = ErrInexpressible
@@ -36,16 +37,16 @@ func (p *Part) TextFor(matchers func([]*labels.Matcher) ([]*labels.Matcher, bool
 
 // ShownText prints the part for people, with the matchers of injected labels.
 func (p *Part) ShownText() string {
-	return p.Text(func(ms []*labels.Matcher) []*labels.Matcher { return ms })
+	return p.Text(p.Injected, func(ms []*labels.Matcher) []*labels.Matcher { return ms })
 }
 
 // printable returns a copy of an expression that prints as the text to send.
-func (p *Part) printable(e parser.Expr, translate func([]*labels.Matcher) []*labels.Matcher) parser.Expr {
+func (p *Part) printable(e parser.Expr, lacks []string, translate func([]*labels.Matcher) []*labels.Matcher) parser.Expr {
 	if n, ok := e.(*parser.StepInvariantExpr); ok {
-		return p.printable(n.Expr, translate)
+		return p.printable(n.Expr, lacks, translate)
 	}
-	e = withChildren(e, func(child parser.Expr) parser.Expr { return p.printable(child, translate) })
-	known := func(names []string) []string { return grouped(names, p.Injected, true) }
+	e = withChildren(e, func(child parser.Expr) parser.Expr { return p.printable(child, lacks, translate) })
+	known := func(names []string) []string { return grouped(names, lacks, true) }
 	switch n := e.(type) {
 	case *parser.VectorSelector:
 		n.Name, n.LabelMatchers = "", selective(translate(n.LabelMatchers))

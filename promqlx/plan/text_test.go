@@ -57,7 +57,7 @@ func TestPart_Text(t *testing.T) {
 	} {
 		parts := partsOf(t, c.expr)
 		require.Len(t, parts, 1, c.expr)
-		got := parts[0].Text(same)
+		got := parts[0].Text(parts[0].Injected, same)
 		require.Equal(t, c.want, got, c.expr)
 		parsed, err := enginetest.Options().Parser.ParseExpr(got)
 		require.NoError(t, err, got)
@@ -74,7 +74,7 @@ func TestPart_Text_Durations(t *testing.T) {
 		`max_over_time(m[1ms:1ms] @ 1700000000.999)`,
 	} {
 		part := partsOf(t, expr)[0]
-		parsed, err := enginetest.Options().Parser.ParseExpr(part.Text(same))
+		parsed, err := enginetest.Options().Parser.ParseExpr(part.Text(part.Injected, same))
 		require.NoError(t, err)
 		require.Equal(t, durations(part.Expr), durations(parsed), expr)
 	}
@@ -107,19 +107,19 @@ func durations(e parser.Expr) (out []int64) {
 func TestPart_Text_Translated(t *testing.T) {
 	none := func([]*labels.Matcher) []*labels.Matcher { return nil }
 	parts := partsOf(t, `sum(rate({region="eu"}[5m]))`)
-	require.Equal(t, `sum(rate({__name__!=""}[5m]))`, parts[0].Text(none))
+	require.Equal(t, `sum(rate({__name__!=""}[5m]))`, parts[0].Text(parts[0].Injected, none))
 	other := func([]*labels.Matcher) []*labels.Matcher {
 		return []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, "job", ".*")}
 	}
-	require.Equal(t, `sum(rate({__name__!="",job=~".*"}[5m]))`, parts[0].Text(other))
-	require.Equal(t, `sum(rate({region="eu"}[5m]))`, parts[0].Text(same), "the part was changed")
+	require.Equal(t, `sum(rate({__name__!="",job=~".*"}[5m]))`, parts[0].Text(parts[0].Injected, other))
+	require.Equal(t, `sum(rate({region="eu"}[5m]))`, parts[0].Text(parts[0].Injected, same), "the part was changed")
 }
 
 // TestPart_Positions finds the places of a query's expressions by those of a text.
 func TestPart_Positions(t *testing.T) {
 	query := "1 +\n  sum by (job) (\n    rate(m[5m]) / (e @ start()))"
 	part := partsOf(t, query)[0]
-	text := part.Text(same)
+	text := part.Text(part.Injected, same)
 	require.Equal(t, `sum by (job) (rate({__name__="m"}[5m]) / ({__name__="e"} @ -59.200))`, text)
 	positions := part.Positions(text, query, enginetest.Options().Parser)
 	require.Equal(t, map[string]string{

@@ -271,6 +271,9 @@ func (g *Group) windowOf(sel Selection) (w window, ok bool) {
 	}
 	lo, hi := g.config.TimeRange.Bounds(now)
 	w.fetched = evidence.Span{From: max(lo, w.From-surroundings), To: min(hi, settled, w.To+surroundings)}
+	if w.fetched.From >= w.fetched.To { // `holds` has lifted the time_range
+		return w, false
+	}
 	return w, true
 }
 

@@ -51,6 +51,11 @@ type Group struct {
 	ForgetAfter model.Duration `yaml:"forget_after"`
 	// TimeRange bounds the samples that the group is asked for.
 	TimeRange TimeRange `yaml:"time_range,omitempty"`
+	// Holds are selectors of series that are in this group, and in no other one that does not
+	// say so, too. The group may have other series. See Portions.
+	Holds []string `yaml:"holds,omitempty"`
+	// Portion is which series are meant; nil for all.
+	Portion *Portion `yaml:"-"`
 
 	// Scheme is http or https; PathPrefix comes before /api/v1.
 	Scheme     string `yaml:"scheme,omitempty"`
@@ -205,6 +210,7 @@ func (c *Group) Validate() error {
 	}
 	c.validateLabels(&errs)
 	c.TimeRange.validate(&errs)
+	c.validateHolds(&errs)
 	c.validateRequests(&errs)
 	c.validateHTTPClient(&errs)
 	if len(c.ServiceDiscoveryConfigs) == 0 {

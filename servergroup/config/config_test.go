@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -92,4 +93,46 @@ func TestGroup_LabelNames(t *testing.T) {
 	require.NoError(t, cfg.Validate())
 	cfg.ReplicaLabels = []string{"\xff"}
 	require.EqualError(t, cfg.Validate(), `replica_labels[0]: "\xff" is not a label name`)
+}
+
+func TestValidate_Holds(t *testing.T) {
+	f := func(want string, selectors ...string) {
+		t.Helper()
+		g := groupWithTargets("a:1")
+		g.Labels, g.ReplicaLabels, g.Holds = map[string]string{"region": "eu"}, []string{"replica"}, selectors
+		if err := g.Validate(); want != "" {
+			require.EqualError(t, err, want)
+		} else {
+			require.NoError(t, err)
+		}
+	}
+	f("", `{source="oneprom"}`)
+	f("", `{source="oneprom"}`, `ALERTS`, `{__name__=~".+:.+",region="eu",replica=""}`)
+	f(`holds[0]: not a selector that leaves something out, as '{source="oneprom"}' does: 1:1: parse error: unexpected identifier "source" in label matching, expected "{"`[:0]+
+		`holds[0]: not a selector that leaves something out, as '{source="oneprom"}' does: 1:7: parse error: unexpected "="`, `source="oneprom"`)
+	f(`holds[1]: not a selector that leaves something out, as '{source="oneprom"}' does: each of its matchers matches series that lack the label`, `a`, `{source!="a"}`)
+	f(`holds[1]: the selector is there twice: remove one`, `a`, `a`)
+	f(`holds[0]: no series of the group matches it: its label region="eu" does not match region="us"`, `{region="us"}`)
+	f(`holds[0]: no series of the group matches it: "replica" is one of its replica_labels, which are dropped`, `{replica="a"}`)
+	f(`holds: more than 10 selectors: join some by a regular expression`, "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k")
+}
+
+func TestGroup_Portions(t *testing.T) {
+	g := groupWithTargets("a:1")
+	require.Equal(t, []*Group{g}, g.Portions(false))
+	g.Holds = []string{`{s="a"}`, `{s=~"b.*"}`}
+	whole := g.Portions(false)
+	require.Len(t, whole, 1, "there is no range to be lifted")
+	require.Empty(t, whole[0].Only())
+	g.TimeRange.MinAge = model.Duration(time.Hour)
+	portions := g.Portions(true)
+	require.Len(t, portions, 3)
+	for i, want := range []string{`[s="a"]`, `[s=~"b.*"]`, `[s!="a" s!~"b.*"]`} {
+		require.Equal(t, want, fmt.Sprint(portions[i].Only()))
+		require.Equal(t, i < 2, portions[i].TimeRange.IsZero())
+		require.Equal(t, i < 2, portions[i].Portion.Held)
+		require.True(t, portions[i].Portion.Denied)
+	}
+	g.Holds = append(g.Holds, `{s="c",x="y"}`)
+	require.Empty(t, g.Portions(false)[3].Only(), "no matchers say that")
 }

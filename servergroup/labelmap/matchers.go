@@ -27,6 +27,10 @@ type Resolved struct {
 // check here. Matchers on labels that all series of the group share are decided at once.
 func Resolve(c *config.Group, ms []*labels.Matcher) Resolved {
 	var r Resolved
+	if leavesOut(c.Portion, ms) {
+		return Resolved{Excluded: "the selector leaves out this portion of the group"}
+	}
+	ms = and(ms, c.Only())
 	for _, m := range ms {
 		if v, injected, fixed := fixedValue(c, m.Name); fixed {
 			switch {
@@ -47,10 +51,32 @@ func Resolve(c *config.Group, ms []*labels.Matcher) Resolved {
 	return r
 }
 
+// leavesOut reports whether a selector matches no series of a portion of a group.
+func leavesOut(p *config.Portion, ms []*labels.Matcher) bool {
+	switch {
+	case p == nil:
+		return false
+	case p.Rest && len(p.Only) == 0:
+		return slices.ContainsFunc(p.Holds, func(held []*labels.Matcher) bool { return Within(ms, held) })
+	}
+	return len(p.Only) > 0 && Apart(ms, p.Only)
+}
+
+// and returns the matchers with those of only that they do not imply.
+func and(ms, only []*labels.Matcher) []*labels.Matcher {
+	out := slices.Clip(ms)
+	for _, m := range only {
+		if !implies(ms, m) {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
 // Excludes reports whether Resolve would return a reason in Excluded. It is faster, as where there
 // are many groups, a selector excludes most of them.
 func Excludes(c *config.Group, ms []*labels.Matcher) bool {
-	return slices.ContainsFunc(ms, func(m *labels.Matcher) bool {
+	return leavesOut(c.Portion, ms) || slices.ContainsFunc(ms, func(m *labels.Matcher) bool {
 		v, _, fixed := fixedValue(c, m.Name)
 		return fixed && !m.Matches(v)
 	})

@@ -36,7 +36,7 @@ const maxAttempts = 3
 func Gather[T any](ctx context.Context, v *view.View, l Lookup, compare func(a, b T) int,
 	ask func(ctx context.Context, a *Asked, tl transport.Lookup) ([]T, []string, error),
 ) ([]T, annotations.Annotations, error) {
-	ts := v.Route(l.Matchers, l.MinT, l.MaxT)
+	ts := v.RouteLookup(l.Matchers, l.MinT, l.MaxT)
 	answers := make([][][]T, len(ts))
 	warnings := make([][][]string, len(ts))
 	for i := range ts {

@@ -87,6 +87,9 @@ func (p *Piece) Replica() string {
 // none if it is about all series.
 func (p *Piece) Narrowed() []*labels.Matcher { return p.narrowed }
 
+// Labels returns the injected labels of the partition, which the series of its replicas lack.
+func (p *Piece) Labels() map[string]string { return p.partition.labels }
+
 // PerTurn returns a piece for each of the Turns.
 func (p *Piece) PerTurn() []*Piece {
 	out := make([]*Piece, len(p.Turns))

@@ -290,7 +290,9 @@ func (e *evaluation) labels(raw []labels.Label) (labels.Labels, string) {
 		e.builder.Add(l.Name, l.Value)
 	}
 	for _, name := range e.carries {
-		e.builder.Add(name, e.cfg.Labels[name])
+		if value, ok := e.cfg.Labels[name]; ok { // another partition may inject it, too
+			e.builder.Add(name, value)
+		}
 	}
 	e.builder.Sort()
 	return e.builder.Labels(), ""

@@ -21,7 +21,7 @@ func (p *Piece) offer(ctx context.Context, by *replica.Replica, reaches []Reach)
 	g.Audits.Offer(ctx, func() audit.Answer {
 		a := audit.Answer{Replica: by, Generation: p.generations[by], Twins: g.Replicas}
 		for _, r := range reaches {
-			sel := audit.Selection{Matchers: slices.Concat(g.With(r.Matchers), p.narrowed)}
+			sel := audit.Selection{Matchers: slices.Concat(g.With(r.Matchers), g.Config.Only(), p.narrowed)}
 			for _, turn := range p.Turns {
 				from, to := r.window(turn.Start, turn.End)
 				sel.Windows = append(sel.Windows, evidence.Span{From: from, To: to})

@@ -3,10 +3,12 @@ package partition
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/transport"
 	"github.com/oneprom/oneprom/servergroup/view"
 )
 
@@ -15,6 +17,8 @@ type Member struct {
 	Name string
 	// Replicas is how many there are; -1 if only service discovery finds them.
 	Replicas int
+	// Series says which of its series are meant, where `holds` divides it; "" for all.
+	Series string
 }
 
 // Members returns the groups of the partition, in the order of the configuration.
@@ -24,6 +28,13 @@ func (p *Partition) Members() []Member {
 		out[i] = Member{Name: g.Config.Name, Replicas: len(g.Replicas)}
 		if g.Undiscovered() {
 			out[i].Replicas = -1
+		}
+		switch portion := g.Config.Portion; {
+		case portion == nil:
+		case portion.Held:
+			out[i].Series = "only " + transport.Selector(portion.Only)
+		case portion.Rest:
+			out[i].Series = "without " + strings.Join(g.Config.Holds, " and ")
 		}
 	}
 	return out

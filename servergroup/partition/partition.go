@@ -13,9 +13,10 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prometheus/prometheus/model/labels"
+
 	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/config"
-	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/routing"
 	"github.com/oneprom/oneprom/servergroup/view"
 )
@@ -31,13 +32,34 @@ type Partition struct {
 // Labels are the injected labels that every series of the partition carries.
 func (p *Partition) Labels() map[string]string { return p.labels }
 
+// Distinct returns labels of the data that tell the series of the partition apart from those of all
+// others, because of `holds`; none if there are no such labels. The name of the metric is none of
+// them, as most functions drop it.
+func (p *Partition) Distinct() []string {
+	var names []string
+	for _, g := range p.members {
+		if !routing.HoldsAlone(g.Config) {
+			return nil
+		}
+		for _, m := range g.Config.Only() {
+			if m.Name == labels.MetricName {
+				return nil
+			}
+			if _, injected := g.Config.Labels[m.Name]; !injected && !slices.Contains(names, m.Name) {
+				names = append(names, m.Name)
+			}
+		}
+	}
+	return names
+}
+
 // Name returns the names of the groups, joined by a plus.
 func (p *Partition) Name() string {
-	names := make([]string, len(p.members))
-	for i, g := range p.members {
-		names[i] = g.Config.Name
+	var names []string
+	for _, g := range p.members {
+		names = append(names, g.Config.Name)
 	}
-	return strings.Join(names, "+")
+	return strings.Join(slices.Compact(names), "+") // portions of a group are next to each other
 }
 
 // Single reports whether the partition is one group, so that one replica may have all its series.
@@ -45,7 +67,7 @@ func (p *Partition) Single() bool { return len(p.members) == 1 }
 
 // Concerns reports whether the partition may hold series of a selection.
 func (p *Partition) Concerns(sel view.Selection) bool {
-	return slices.ContainsFunc(p.members, func(g view.Group) bool { return !labelmap.Excludes(g.Config, sel.Matchers) })
+	return slices.ContainsFunc(p.members, p.view.Concerns(sel.Matchers))
 }
 
 // Of returns the partitions of a view that any of the selections concerns, in the order of the

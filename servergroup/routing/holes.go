@@ -60,6 +60,9 @@ func Holes(admitted, all []*config.Group, mint, maxt int64, now time.Time) []Hol
 			if len(missing) == 0 {
 				break
 			}
+			if h.Portion != nil && h.Portion.Held && h != g {
+				continue // it goes on without a time_range for the series that it alone holds
+			}
 			if !Disjoint(g, h) {
 				missing = subtract(missing, h.TimeRange, now)
 			}

@@ -1,11 +1,14 @@
 package routing
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strconv"
 	"testing"
+	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/config"
@@ -132,10 +135,18 @@ func reached(set []*config.Group) []*config.Group {
 	return out
 }
 
+func allDisjointOf(groups []*config.Group) bool {
+	var all []int
+	for i := range groups {
+		all = append(all, i)
+	}
+	return allDisjoint(groups, all)
+}
+
 func TestAllDisjoint(t *testing.T) {
 	f := func(want bool, lsets ...injected) {
 		t.Helper()
-		require.Equal(t, want, AllDisjoint(with(lsets...)))
+		require.Equal(t, want, allDisjointOf(with(lsets...)))
 	}
 	f(true, injected{"r": "1"}, injected{"r": "2"})
 	f(true, injected{"r": "1", "z": "1"}, injected{"r": "1", "z": "2"})
@@ -145,6 +156,7 @@ func TestAllDisjoint(t *testing.T) {
 	f(false, injected{"r": "1"}, injected{"r": "2", "z": "2"})
 	f(false, injected{"r": "1"}, nil)
 	f(false, nil, nil)
+	f(true, nil)
 }
 
 func TestCommonLabels(t *testing.T) {
@@ -172,7 +184,7 @@ func thousandClusters() []*config.Group {
 // TestAllDisjoint_ManyGroups: they are told apart without comparing each with each.
 func TestAllDisjoint_ManyGroups(t *testing.T) {
 	groups := thousandClusters()
-	require.True(t, AllDisjoint(groups))
+	require.True(t, allDisjointOf(groups))
 	sets := setsOf(groups)
 	require.Len(t, sets, 1000)
 	require.Equal(t, "999", sets[999][0].Name)
@@ -184,6 +196,64 @@ func BenchmarkDisjointSets_1000Alike(b *testing.B) {
 	groups[0].Labels = injected{"cluster": "0"}
 	for b.Loop() {
 		if n := len(DisjointSets(groups)); n != 1000 {
+			b.Fatal(n)
+		}
+	}
+}
+
+// portionsOf are the portions of groups with `holds` and a time_range.
+func portionsOf(groups ...*config.Group) (out []*config.Group) {
+	for _, g := range groups {
+		if len(g.Holds) > 0 {
+			g.TimeRange.MinAge = model.Duration(time.Hour)
+		}
+		out = append(out, g.Portions(false)...)
+	}
+	return out
+}
+
+// setTexts are the sets of portions, each by its name and what it holds.
+func setTexts(groups []*config.Group) [][]string {
+	var out [][]string
+	for _, set := range setsOf(groups) {
+		var names []string
+		for _, g := range set {
+			switch {
+			case g.Portion == nil:
+				names = append(names, g.Name)
+			case g.Portion.Held:
+				names = append(names, fmt.Sprint(g.Name, g.Only()))
+			default:
+				names = append(names, g.Name+" rest")
+			}
+		}
+		out = append(out, names)
+	}
+	return out
+}
+
+func TestDisjointSets_Holds(t *testing.T) {
+	f := func(want [][]string, holds ...[]string) {
+		t.Helper()
+		groups := with(injected{"r": "1"}, injected{"r": "2"}, nil, nil)
+		for i, selectors := range holds {
+			groups[2+i].Holds = selectors
+		}
+		require.Equal(t, want, setTexts(portionsOf(groups[:2+len(holds)]...)))
+	}
+	f([][]string{{"a", "b", "c rest"}, {`c[s="x"]`}}, []string{`{s="x"}`})
+	f([][]string{{"a", "b", "c rest"}, {`c[s="x"]`}, {`c[s="y"]`}}, []string{`{s="x"}`, `{s="y"}`})
+	f([][]string{{"a", "b", "c rest"}, {`c[s="x"]`, `c[n="y"]`}}, []string{`{s="x"}`, `{n="y"}`})
+	f([][]string{{"a", "b", `c[s="x" n="y"]`, "c rest"}}, []string{`{s="x",n="y"}`})
+	f([][]string{{"a", "b", "c rest", "d rest"}, {`c[s="x"]`}, {`d[s="y"]`}}, []string{`{s="x"}`}, []string{`{s="y"}`})
+	f([][]string{{"a", "b", "c rest", "d rest"}, {`c[s="x"]`, `d[s=~"x|y"]`}}, []string{`{s="x"}`}, []string{`{s=~"x|y"}`})
+}
+
+// BenchmarkDisjointSets_1000AndHeld is a thousand groups, and an archive that holds some series alone.
+func BenchmarkDisjointSets_1000AndHeld(b *testing.B) {
+	groups := append(thousandClusters(), portionsOf(&config.Group{Name: "archive", Holds: []string{`{source="oneprom"}`}})[0])
+	for b.Loop() {
+		if n := len(DisjointSets(groups)); n != 1001 {
 			b.Fatal(n)
 		}
 	}

@@ -19,6 +19,9 @@ type Route struct {
 	Skipped string
 	// MinT and MaxT (ms, inclusive) are the part of the window that the group may hold.
 	MinT, MaxT int64
+	// Only are matchers of the series that the group is asked for, because of its `holds`; none
+	// where it is asked for all that the selector matches.
+	Only []*labels.Matcher
 
 	// Resolved is the matchers of the selector for the replicas of the group.
 	Resolved labelmap.Resolved
@@ -28,6 +31,9 @@ type Route struct {
 // and time_range.
 func To(g *config.Group, ms []*labels.Matcher, mint, maxt int64, now time.Time) Route {
 	r := Route{Group: g.Name, Region: g.Region, Resolved: labelmap.Resolve(g, ms)}
+	if g.Portion != nil && g.Portion.Held && !labelmap.Within(ms, g.Portion.Only) {
+		r.Only = g.Portion.Only
+	}
 	if r.Resolved.Excluded != "" {
 		r.Skipped = r.Resolved.Excluded
 		return r
@@ -38,4 +44,14 @@ func To(g *config.Group, ms []*labels.Matcher, mint, maxt int64, now time.Time) 
 		r.Skipped = fmt.Sprintf("its time_range ends before or starts after the window [%s, %s]", config.FormatTime(mint), config.FormatTime(maxt))
 	}
 	return r
+}
+
+// Join makes one route of those to two portions of a group.
+func (r *Route) Join(o Route) {
+	switch {
+	case r.Skipped == "" && o.Skipped == "":
+		r.MinT, r.MaxT, r.Only = min(r.MinT, o.MinT), max(r.MaxT, o.MaxT), nil
+	case r.Skipped != "":
+		*r = o
+	}
 }

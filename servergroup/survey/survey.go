@@ -5,7 +5,6 @@ package survey
 import (
 	"context"
 	"errors"
-	"math"
 	"net/url"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -57,7 +56,7 @@ func survey[T any](ctx context.Context, v *view.View, path string, ms []*labels.
 // surveyByLabels is survey for answers with labels. Its caller must remove from the answer what the
 // view does not show (View.Shows).
 func surveyByLabels[T any](ctx context.Context, v *view.View, path string, ms []*labels.Matcher, params func(*view.RoutedGroup) url.Values) ([]groupAnswers[T], annotations.Annotations, error) {
-	ts := v.Route(ms, math.MinInt64, math.MaxInt64)
+	ts := v.RouteServers(ms)
 	answers := make([][]*T, len(ts))
 	warnings := make([][][]string, len(ts))
 	for i := range ts {

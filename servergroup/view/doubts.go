@@ -163,12 +163,15 @@ func (p provenance) current() bool {
 	return !p.profile.Dialect.LongTerm && tr.MinAge == 0 && tr.End.IsZero()
 }
 
+// held reports whether samples come from what a group holds alone.
+func (p provenance) held() bool { return p.group.Config.Portion != nil && p.group.Config.Portion.Held }
+
 // noteRuns warns if two runs of a series come from different groups that both hold the newest
 // data: the groups may be replicas of each other.
 func (v *View) noteRuns(series labels.Labels, runs []dedup.Run, from []provenance, remarks *completeness.Remarks) {
 	for i := range runs {
 		for j := range i {
-			if from[j].group.Config != from[i].group.Config && from[j].current() && from[i].current() && overlap(runs[j], runs[i]) {
+			if from[j].group.Config.Name != from[i].group.Config.Name && !from[j].held() && !from[i].held() && from[j].current() && from[i].current() && overlap(runs[j], runs[i]) {
 				v.noteSame(series, from[j].group, from[i].group, remarks)
 			}
 		}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/config"
-	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/routing"
 )
 
@@ -17,9 +16,9 @@ func (v *View) Uncovered(sel Selection) (annotations.Annotations, error) {
 	var admitted, all []*config.Group
 	for _, g := range v.Groups {
 		all = append(all, g.Config)
-		if !labelmap.Excludes(g.Config, sel.Matchers) {
-			admitted = append(admitted, g.Config)
-		}
+	}
+	for _, g := range v.among(v.Groups, sel.Matchers) {
+		admitted = append(admitted, g.Config)
 	}
 	var ws annotations.Annotations
 	gone := &completeness.UnavailableError{}

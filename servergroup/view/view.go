@@ -9,6 +9,7 @@ package view
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -38,7 +39,8 @@ type View struct {
 	// Ledger records which groups answered the query, and what its answer lacks.
 	Ledger completeness.Ledger
 
-	// Groups are those that the request may see, in the order of the configuration.
+	// Groups are those that the request may see, in the order of the configuration. Where `holds`
+	// divides a group, each of its portions is one of them.
 	Groups []Group
 	// Request is the request that the query is part of.
 	Request *request.Request
@@ -52,18 +54,21 @@ type View struct {
 	Metrics *replica.Metrics
 
 	partial config.PartialResponse // the default of the configuration
+	holders []Group                // one for each `holds`, also of groups that the request may not see
 }
 
 // Group is a server group as the query sees it. In an offline view, Findings, Evidence,
-// Audits and Unusable are nil.
+// Audits, Unusable and Holding are nil.
 type Group struct {
 	Config   *config.Group
+	Whole    *config.Group      // where Config is a portion: that of the whole group; nil: Config is
 	Rank     int                // its index in View.Groups
 	Replicas []*replica.Replica // in order of preference
 	Findings *findings.Recent   // what answers have shown about its configuration
 	Evidence *evidence.Cache    // what scrapes have shown about its replicas
 	Audits   *audit.Group       // looks again at answers of one replica
 	Unusable *Unusable          // expressions whose answers could not be used
+	Holding  *Holding           // whether its `holds` is believed
 	Offline  bool               // only the configuration is known, and nobody is asked
 	// shown are the matchers of the series that the request may see; none for all series.
 	shown []*labels.Matcher
@@ -76,11 +81,21 @@ func New(r *request.Request, now time.Time, partial config.PartialResponse, grou
 	if registry != nil {
 		v.Extra, v.Metrics = &registry.Extra, registry.Metrics
 	}
-	for i := range v.Groups {
+	for i, g := range v.Groups {
 		v.Groups[i].Rank = i
+		if g.Config.Portion != nil && !v.knows(g) {
+			v.holders = append(v.holders, g)
+		}
 	}
 	v.restrict()
 	return v
+}
+
+// knows reports whether the holders have a group that says the same as g: another portion of it, or of
+// another group of the same entry.
+func (v *View) knows(g Group) bool {
+	n := len(v.holders)
+	return n > 0 && v.holders[n-1].Holding == g.Holding && slices.Equal(v.holders[n-1].Config.Holds, g.Config.Holds)
 }
 
 // Alike reports whether a query has the same answer from two views: they have the same groups
@@ -113,9 +128,9 @@ func (v *View) Report() {
 // Require fails if a group is missing that may have series of a selector, for expressions whose
 // result would be wrong without the group.
 func (v *View) Require(ms []*labels.Matcher) error {
-	return v.Ledger.Require(func(group string) bool {
-		i := slices.IndexFunc(v.Groups, func(g Group) bool { return g.Config.Name == group })
-		return i >= 0 && !labelmap.Excludes(v.Groups[i].Config, ms)
+	concerns := v.Concerns(ms)
+	return v.Ledger.Require(func(name string) bool {
+		return slices.ContainsFunc(v.Groups, func(g Group) bool { return g.Config.Name == name && concerns(g) })
 	})
 }
 
@@ -133,11 +148,86 @@ type RoutedGroup struct {
 	WholeReplicas []*replica.Replica
 }
 
-// Route returns the groups that are asked for a selector over [mint, maxt] (ms).
-func (v *View) Route(ms []*labels.Matcher, mint, maxt int64) []RoutedGroup {
-	return v.routeAmong(v.Groups, ms, mint, maxt)
+// Concerns returns a function that reports whether a group may have series of a selector.
+func (v *View) Concerns(ms []*labels.Matcher) func(Group) bool {
+	seen := v.seen(ms)
+	heldBy := v.heldBy(seen)
+	return func(g Group) bool {
+		return !labelmap.Excludes(g.Config, ms) && (heldBy == nil || routing.MayHold(g.Config, seen))
+	}
 }
 
+// seen adds the matchers that restrict the request.
+func (v *View) seen(ms []*labels.Matcher) []*labels.Matcher {
+	if !v.Request.Restricted || len(v.Request.Shown) == 0 {
+		return ms
+	}
+	return slices.Concat(ms, v.Request.Shown)
+}
+
+// heldBy returns the group that alone holds the series of a selector; nil if there is none.
+func (v *View) heldBy(ms []*labels.Matcher) *config.Group {
+	for _, g := range v.holders {
+		if routing.HoldsAll(g.Config, ms) {
+			return g.Config
+		}
+	}
+	return nil
+}
+
+// among returns the groups that may have series of a selector.
+func (v *View) among(groups []Group, ms []*labels.Matcher) []Group {
+	concerns := v.Concerns(ms)
+	var out []Group
+	for _, g := range groups {
+		if concerns(g) {
+			out = append(out, g)
+		}
+	}
+	return out
+}
+
+// RouteLookup returns the groups that are asked for series, or names or values of labels, that
+// match over [mint, maxt] (ms).
+func (v *View) RouteLookup(ms []*labels.Matcher, mint, maxt int64) []RoutedGroup {
+	var ts []RoutedGroup
+	for _, g := range v.among(v.Groups, ms) {
+		if g.Config.Portion != nil && g.Config.Portion.Rest {
+			// Series that are found twice do not matter here, but leaving some out is work.
+			g.Config = g.Whole
+		}
+		if r := routing.To(g.Config, g.With(ms), mint, maxt, v.Now); r.Skipped == "" {
+			ts = append(ts, RoutedGroup{Group: g, Route: r})
+		}
+	}
+	all := slices.Clone(ts)
+	return slices.DeleteFunc(ts, func(one RoutedGroup) bool {
+		return one.Config.Portion != nil && slices.ContainsFunc(all, func(t RoutedGroup) bool {
+			return t.Config == one.Whole && t.Route.MinT == one.Route.MinT && t.Route.MaxT == one.Route.MaxT
+		})
+	})
+}
+
+// RouteServers returns the groups whose servers are asked about themselves: those that may have
+// series of a selector at any time.
+func (v *View) RouteServers(ms []*labels.Matcher) []RoutedGroup {
+	var ts []RoutedGroup
+	for _, g := range v.among(v.Groups, ms) {
+		if g.Whole != nil {
+			g.Config = g.Whole
+		}
+		if n := len(ts); n > 0 && ts[n-1].Config == g.Config {
+			continue
+		}
+		if r := routing.To(g.Config, g.With(ms), math.MinInt64, math.MaxInt64, v.Now); r.Skipped == "" {
+			ts = append(ts, RoutedGroup{Group: g, Route: r})
+		}
+	}
+	return ts
+}
+
+// routeAmong returns those of some groups that are asked for samples of a selector over
+// [mint, maxt] (ms).
 func (v *View) routeAmong(groups []Group, ms []*labels.Matcher, mint, maxt int64) []RoutedGroup {
 	var ts []RoutedGroup
 	for _, g := range groups {
@@ -150,21 +240,17 @@ func (v *View) routeAmong(groups []Group, ms []*labels.Matcher, mint, maxt int64
 	return ts
 }
 
-// RouteMerge is Route for samples. It adds the groups whose time_range does not overlap the
-// window, but the margin around it that the merge looks at: otherwise the samples of a window
-// would depend on how long a range they are fetched with.
+// RouteMerge returns the groups that are asked for samples of a selector over [mint, maxt] (ms). It
+// adds the groups whose time_range does not overlap the window, but the margin around it that the
+// merge looks at: otherwise the samples of a window would depend on how long a range they are
+// fetched with.
 func (v *View) RouteMerge(ms []*labels.Matcher, mint, maxt int64) []RoutedGroup {
 	return v.RouteMergeAmong(v.Groups, ms, mint, maxt)
 }
 
 // RouteMergeAmong is RouteMerge for some of the groups.
 func (v *View) RouteMergeAmong(groups []Group, ms []*labels.Matcher, mint, maxt int64) []RoutedGroup {
-	var concerned []Group
-	for _, g := range groups {
-		if !labelmap.Excludes(g.Config, ms) {
-			concerned = append(concerned, g)
-		}
-	}
+	concerned := v.among(groups, ms)
 	ts := v.routeAmong(concerned, ms, mint, maxt)
 	routed := ts // those of concerned that are left
 	for _, g := range concerned {
@@ -202,19 +288,14 @@ func countHolders(ts []RoutedGroup) {
 	for i, t := range ts {
 		cfgs[i] = t.Config
 	}
-	if routing.AllDisjoint(cfgs) {
-		for i := range ts {
-			ts[i].Holders = min(ts[i].Runs(), maxHolders)
-		}
-		return
-	}
 	for i := range ts {
-		ts[i].Holders = 0
-		for j := range ts {
-			if i == j || !routing.Disjoint(ts[i].Config, ts[j].Config) {
-				ts[i].Holders += ts[j].Runs()
-			}
-		}
+		ts[i].Holders = ts[i].Runs()
+	}
+	routing.Overlaps(cfgs, func(i, j int) {
+		ts[i].Holders += ts[j].Runs()
+		ts[j].Holders += ts[i].Runs()
+	})
+	for i := range ts {
 		ts[i].Holders = min(ts[i].Holders, maxHolders)
 	}
 }
@@ -324,6 +405,7 @@ func (v *View) FetchFrom(ctx context.Context, sel Selection, ts []RoutedGroup, r
 	}
 	inOrder := slices.DeleteFunc(slices.Concat(sources...), func(s source) bool { return s.group == nil }) // those of replicas that failed
 	v.noteHistograms(inOrder, sel, &remarks)
+	v.noteHeldElsewhere(inOrder, sel, &remarks)
 	inOrder = slices.DeleteFunc(inOrder, func(s source) bool { return len(s.series) == 0 })
 	list := assemble(inOrder, sel.MinT, sel.MaxT, v.Ledger.BrokenSamples, v.doubter(inOrder, sel, &remarks))
 	ws, err := completeness.Verdict(outcomes)
@@ -349,6 +431,7 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *RoutedGroup, r 
 	if err != nil {
 		return source{}, err
 	}
+	v.noteDenied(t.Group, remarks)
 	for _, doubt := range p.Doubts {
 		if t.Restricted() {
 			doubt = completeness.Withheld
@@ -448,20 +531,30 @@ func (v *View) Routes(sel Selection) []routing.Route {
 	for _, t := range v.RouteMerge(sel.Matchers, sel.MinT, sel.MaxT) {
 		asked[t.Config] = true
 	}
-	out := make([]routing.Route, len(v.Groups))
-	for i, g := range v.Groups {
-		out[i] = routing.To(g.Config, g.With(sel.Matchers), sel.MinT, sel.MaxT, v.Now)
-		if asked[g.Config] {
-			out[i].Skipped = ""
+	seen := v.seen(sel.Matchers)
+	heldBy := v.heldBy(seen)
+	var out []routing.Route
+	for _, g := range v.Groups {
+		r := routing.To(g.Config, g.With(sel.Matchers), sel.MinT, sel.MaxT, v.Now)
+		switch {
+		case asked[g.Config]:
+			r.Skipped = ""
+		case heldBy != nil && !routing.MayHold(g.Config, seen):
+			r.Skipped = fmt.Sprintf("`holds` of server group %q says that others do not have such series", heldBy.Name)
 		}
+		if n := len(out); n > 0 && g.Whole != nil && out[n-1].Group == r.Group {
+			out[n-1].Join(r)
+			continue
+		}
+		out = append(out, r)
 	}
 	return out
 }
 
 // Evidence returns what the scrapes of a group show over [from, to] (ms) for a selector.
 func (v *View) Evidence(ctx context.Context, g Group, ms []*labels.Matcher, from, to int64) (evidence.Shown, error) {
-	ms = spelledInAnyWay(ctx, g, g.With(ms))
-	return g.Evidence.Show(ctx, evidence.Group{Config: g.Config, Replicas: g.Replicas}, ms, from, to, v.Now.UnixMilli(), v.Budget.Limit)
+	ms = spelledInAnyWay(ctx, g, slices.Concat(g.With(ms), g.Config.Only()))
+	return g.Evidence.Show(ctx, evidence.Group{Config: cmp.Or(g.Whole, g.Config), Replicas: g.Replicas}, ms, from, to, v.Now.UnixMilli(), v.Budget.Limit)
 }
 
 // spelledInAnyWay leaves out matchers on numbers in labels if replicas spell them in different ways:

@@ -1,0 +1,126 @@
+package servergroup
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/fanout"
+	"github.com/oneprom/oneprom/servergroup/guard"
+	"github.com/oneprom/oneprom/servergroup/labelmap"
+	"github.com/oneprom/oneprom/servergroup/transport"
+	"github.com/oneprom/oneprom/servergroup/view"
+)
+
+const (
+	// holdsInterval is how often all groups are asked for series that `holds` says they lack.
+	holdsInterval = 5 * time.Minute
+	// holdsWindow is how far back they are asked.
+	holdsWindow = 24 * time.Hour
+	// holdsAtOnce is how many groups are asked at once.
+	holdsAtOnce = 4
+	// holdsBytes bounds the response of one of them.
+	holdsBytes = 1 << 20
+)
+
+// checkHolds compares `holds` with the data after each change of the configuration, and every
+// holdsInterval.
+func (s *Set) checkHolds(ctx context.Context) {
+	tick := time.NewTicker(holdsInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.changed:
+		case <-tick.C:
+		}
+		s.compareHolds(ctx)
+	}
+}
+
+// compareHolds asks one replica of each group for series that another group says it alone holds.
+// What they answer queries with is looked at, too: see view.Holding. A group that does not answer is
+// asked again next time.
+func (s *Set) compareHolds(ctx context.Context) {
+	gen := s.current.Load()
+	groups := gen.groups()
+	if !slices.ContainsFunc(groups, func(g *group) bool { return len(g.cfg.Holds) > 0 }) {
+		return
+	}
+	var asking errgroup.Group
+	asking.SetLimit(holdsAtOnce)
+	seen := map[*entry]bool{} // groups of one entry say the same
+	for _, holder := range groups {
+		if seen[holder.entry] {
+			continue
+		}
+		seen[holder.entry] = true
+		says := view.Group{Config: holder.portions[0]}
+		for _, other := range groups {
+			if other.entry == holder.entry {
+				continue
+			}
+			for _, ms := range says.Claims(other.portions[0]) {
+				asking.Go(func() error {
+					return guard.Call(func() error {
+						if series, found := s.firstSeries(ctx, other, ms); found {
+							now := s.opts.Now()
+							holder.findings.Add("holds", holder.entry.holding.Contradict(ms, series, other.cfg.Name, now), now)
+						}
+						return nil
+					})
+				})
+			}
+		}
+	}
+	if err := asking.Wait(); err != nil {
+		s.opts.Logger.Error("comparing `holds` with the data failed", "err", err)
+	}
+}
+
+// firstSeries returns a series of a group that matches, if one of its replicas tells of any.
+func (s *Set) firstSeries(ctx context.Context, g *group, ms []*labels.Matcher) (labels.Labels, bool) {
+	resolved := labelmap.Resolve(&g.cfg, ms)
+	if resolved.Excluded != "" {
+		return labels.EmptyLabels(), false
+	}
+	now := s.opts.Now()
+	l := transport.Lookup{
+		Matchers: labelmap.Selectable(resolved.Send), MinT: now.Add(-holdsWindow).UnixMilli(), MaxT: now.UnixMilli(),
+		Charge: (&fanout.Budget{Limit: holdsBytes}).Charge,
+	}
+	if len(resolved.Check) == 0 {
+		l.Limit = 1
+	}
+	for _, r := range fanout.UsableFirst(*g.replicas.Load()) {
+		var list []labels.Labels
+		err := r.Attempt(ctx, false, func(ctx context.Context) error {
+			p, err := r.Ready(ctx)
+			if err != nil {
+				return err
+			}
+			list, _, err = p.Client.Series(ctx, l)
+			return err
+		})
+		if err == nil {
+			return firstShown(&g.cfg, list, ms)
+		}
+	}
+	return labels.EmptyLabels(), false
+}
+
+// firstShown returns the first series that matches with the labels to show.
+func firstShown(cfg *config.Group, list []labels.Labels, ms []*labels.Matcher) (labels.Labels, bool) {
+	rules := labelmap.NewRules(cfg, nil)
+	for _, raw := range list {
+		if shown, _ := rules.ApplyTo(raw); labelmap.MatchesAll(shown, ms) {
+			return shown, true
+		}
+	}
+	return labels.EmptyLabels(), false
+}

@@ -1,0 +1,109 @@
+package view
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/findings"
+	"github.com/oneprom/oneprom/servergroup/labelmap"
+	"github.com/oneprom/oneprom/servergroup/routing"
+	"github.com/oneprom/oneprom/servergroup/transport"
+)
+
+// Holding is whether the `holds` of an entry is believed: it is, until another group has shown a
+// series that matches, and again when none has for findings.Age. It is safe for concurrent use; the
+// zero value is ready for use.
+type Holding struct {
+	mtx  sync.Mutex
+	text string    // the last contradiction
+	seen time.Time // when it was last seen
+}
+
+// Contradiction returns what speaks against `holds`; "" if it is believed.
+func (h *Holding) Contradiction(now time.Time) string {
+	if h == nil { // of an offline view
+		return ""
+	}
+	h.mtx.Lock()
+	defer h.mtx.Unlock()
+	if now.Sub(h.seen) > findings.Age {
+		return ""
+	}
+	return h.text
+}
+
+// Contradict notes that another group has a series that matches a selector of `holds`. It returns
+// what there is to say of it.
+func (h *Holding) Contradict(selector []*labels.Matcher, series labels.Labels, other string, now time.Time) string {
+	h.mtx.Lock()
+	defer h.mtx.Unlock()
+	if now.Sub(h.seen) > findings.Age || h.text == "" {
+		h.text = fmt.Sprintf("`holds` says that no other group has series of %s, but server group %q has %s: it is not relied on; remove the selector, make it narrower, or remove those series",
+			transport.Selector(selector), other, findings.Shorten(series.String()))
+	}
+	h.seen = now
+	return h.text
+}
+
+// Divided returns a group for each of the portions that `holds` divides g into.
+func (g Group) Divided(portions []*config.Group) []Group {
+	out := make([]Group, len(portions))
+	for i, portion := range portions {
+		out[i] = g
+		if portion != g.Config {
+			out[i].Config, out[i].Whole = portion, g.Config
+		}
+	}
+	return out
+}
+
+// Claims returns the selectors of `holds` that another group contradicts if it has such series.
+func (g Group) Claims(other *config.Group) [][]*labels.Matcher {
+	if g.Config.Portion == nil || g.Config.Name == other.Name {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(g.Config.Portion.Holds), func(ms []*labels.Matcher) bool { return routing.MayHold(other, ms) })
+}
+
+// noteDenied warns that the `holds` of a group is not relied on.
+func (v *View) noteDenied(g Group, remarks *completeness.Remarks) {
+	if g.Config.Portion != nil && g.Config.Portion.Denied {
+		remarks.Warn(completeness.Describe(g.Config.Name, "", g.told(g.Holding.Contradiction(v.Now))))
+	}
+}
+
+// told returns a text that names series as the request may read it.
+func (g Group) told(text string) string {
+	if g.Restricted() {
+		return completeness.Withheld
+	}
+	return text
+}
+
+// noteHeldElsewhere looks in an answer for series that another group says it holds alone.
+func (v *View) noteHeldElsewhere(sources []source, sel Selection, remarks *completeness.Remarks) {
+	for _, holder := range v.holders {
+		if holder.Holding == nil || holder.Config.Portion.Denied {
+			continue
+		}
+		for _, s := range sources {
+			for _, ms := range holder.Claims(s.group.Config) {
+				if labelmap.Apart(sel.Matchers, ms) {
+					continue
+				}
+				i := slices.IndexFunc(s.series, func(one transport.Series) bool { return labelmap.MatchesAll(one.Labels, ms) })
+				if i >= 0 {
+					text := holder.Holding.Contradict(ms, s.series[i].Labels, s.group.Config.Name, v.Now)
+					holder.Findings.Add("holds", text, v.Now)
+					remarks.Warn(completeness.Describe(holder.Config.Name, "", s.group.told(text)))
+				}
+			}
+		}
+	}
+}
