@@ -11,7 +11,7 @@ import (
 )
 
 // CheckConfig says what is wrong with a configuration file and the files of rules that it
-// names.
+// names, and what the configuration hides of what these write.
 func CheckConfig(o Options, file string) error {
 	cfg, err := config.Load(file)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -13,6 +14,7 @@ import (
 	"github.com/oneprom/oneprom/promqlx"
 	"github.com/oneprom/oneprom/proxy/queries"
 	"github.com/oneprom/oneprom/proxy/ruler"
+	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/guard"
 )
 
@@ -23,6 +25,19 @@ func (s *Server) newRuler(storage *promqlx.Storage) (*ruler.Ruler, error) {
 		Flags: s.opts.Ruler, Logger: s.logger, Registerer: s.registry, Features: s.featureRegistry, Parser: s.parser,
 		Query: q.evaluate, Storage: storage, ExternalURL: s.externalURL, TypeAndUnitLabels: s.features.typeAndUnitLabels,
 	})
+}
+
+// groupStatus describes all groups, with what they hide of what rules write.
+func (s *Server) groupStatus() []servergroup.GroupStatus {
+	list := s.set.Status()
+	for _, h := range s.ruler.Hidden() {
+		for i := range list {
+			if slices.Contains(h.Groups, list[i].Name) {
+				list[i].Findings = append(list[i].Findings, h.Text)
+			}
+		}
+	}
+	return list
 }
 
 // ruleQueries evaluates the expressions of rules.

@@ -358,3 +358,78 @@ func TestCheckRules(t *testing.T) {
 	writeConfig(t, file, "rule_files: [good.yml]"+oneGroup)
 	require.ErrorContains(t, CheckConfig(o, file), "records a, but there is nowhere to write it")
 }
+
+// hidingConfig has rules written to an archive that is not asked for young samples.
+func hidingConfig(archive *ruleBackend, more string) string {
+	return fmt.Sprintf(`
+global: {evaluation_interval: 100ms, external_labels: {source: oneprom}}
+rule_files: [rules.yml]
+remote_write: [{url: 'http://%s/api/v1/write', queue_config: {batch_send_deadline: 50ms}}]
+server_groups:
+  - name: archive
+    time_range: {min_age: 6h}
+    static_configs: [{targets: ['%s']}]
+%s`, archive.Addr(), archive.Addr(), more)
+}
+
+// What rules write into an archive that alone holds it is seen at once, and an alert goes on to wait
+// after a restart.
+func TestRules_ArchiveThatHoldsThem(t *testing.T) {
+	data, archive := newRuleBackend(t), newRuleBackend(t)
+	data.add(t, time.Minute, 5*time.Minute, 0, "__name__", "m", "zone", "eu")
+	since := time.Now().Add(-30 * time.Minute)
+	archive.add(t, 2*time.Minute, -time.Minute, float64(since.Unix()), "__name__", "ALERTS_FOR_STATE", "alertname", "Down", "zone", "eu", "source", "oneprom")
+	more := fmt.Sprintf("    holds: ['{source=\"oneprom\"}']\n  - {name: data, labels: {region: eu}, static_configs: [{targets: ['%s']}]}\n", data.Addr())
+	s, _ := startRules(t, hidingConfig(archive, more), "groups: [{name: g, rules: [{alert: Down, expr: 'm == 0', for: 2h, labels: {region: ''}}, {record: 'zone:m:count', expr: count by (zone) (m)}]}]")
+	eventually(t, "the recording is seen", func() bool { return valueOf(t, s, `zone:m:count`) == "1" })
+	require.Equal(t, "2", valueOf(t, s, `sum(zone:m:count{source="oneprom"})%2Bcount(m)`))
+	eventually(t, "the alert waits since long ago", func() bool {
+		var answer struct {
+			Data struct {
+				Alerts []struct{ ActiveAt time.Time }
+			}
+		}
+		require.NoError(t, json.Unmarshal(get(s.Handler(), "/api/v1/alerts").Body.Bytes(), &answer))
+		alerts := answer.Data.Alerts
+		return len(alerts) == 1 && alerts[0].ActiveAt.Sub(since.Add(time.Minute)).Abs() < 20*time.Second
+	})
+	require.NotContains(t, get(s.Handler(), "/api/v1/status/groups").Body.String(), `"findings"`)
+}
+
+// What rules write and nobody can read back is a finding.
+func TestRules_HiddenFromThemselves(t *testing.T) {
+	archive := newRuleBackend(t)
+	const rules = "groups: [{name: g, rules: [{record: 'a:b', expr: vector(1)}]}]"
+	s, file := startRules(t, hidingConfig(archive, ""), rules)
+	const want = "remote_write[0]: rules write a:b, but server group \"archive\" is not asked for samples that young, because of its time_range: add holds: ['{source=\"oneprom\"}'] to that group, if no other one has series with that label"
+	status := func() string {
+		var answer struct {
+			Data []struct{ Findings []string }
+		}
+		require.NoError(t, json.Unmarshal(get(s.Handler(), "/api/v1/status/groups").Body.Bytes(), &answer))
+		return strings.Join(answer.Data[0].Findings, "\n")
+	}
+	require.Equal(t, want, status())
+	require.EqualError(t, CheckConfig(options(t), file), want)
+
+	for holds, ok := range map[string]bool{
+		`{source="oneprom"}`:                      true,
+		`{source=~".+",__name__=~"a:b|ALERTS"}`:   true,
+		`{source="oneprom",__name__=~"ALERTS.*"}`: false,
+		`{source="other"}`:                        false,
+	} {
+		writeConfig(t, file, hidingConfig(archive, "    holds: ['"+holds+"']\n"))
+		if err := CheckConfig(options(t), file); ok {
+			require.NoError(t, err, holds)
+		} else {
+			require.EqualError(t, err, want, holds)
+		}
+	}
+	require.NoError(t, s.Reload(t.Context()))
+	writeConfig(t, file, hidingConfig(archive, fmt.Sprintf("  - {name: same, static_configs: [{targets: ['%s'], labels: {__param_a: b}}]}\n", archive.Addr())))
+	require.NoError(t, CheckConfig(options(t), file), "another group shows them")
+	writeConfig(t, file, strings.Replace(hidingConfig(archive, ""), "external_labels: {source: oneprom}", "", 1))
+	require.ErrorContains(t, CheckConfig(options(t), file), "add a label to them, as by global.external_labels: {source: oneprom}, and holds")
+	writeConfig(t, file, strings.Replace(hidingConfig(archive, ""), "queue_config", "write_relabel_configs: [{target_label: a, replacement: b}], queue_config", 1))
+	require.NoError(t, CheckConfig(options(t), file), "what is written cannot be told")
+}

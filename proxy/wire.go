@@ -41,7 +41,7 @@ func (s *Server) logged() (on bool, atLeast time.Duration) {
 func (s *Server) newRouter(storage *promqlx.Storage) (*routes.Router, error) {
 	o, view := s.opts, s.set.View
 	status := routes.Status{
-		Born: s.born, Config: s.config.Load, Groups: s.set.Status,
+		Born: s.born, Config: s.config.Load, Groups: s.groupStatus,
 		LastReload: func() (bool, time.Time) { last := s.lastReload.Load(); return last.ok, last.success },
 	}
 	return routes.New(routes.Options{

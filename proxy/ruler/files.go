@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/rulefmt"
@@ -24,10 +25,17 @@ type ruleFiles struct {
 }
 
 // Check says what is wrong with the files of rules that a configuration names, and with
-// what it says of them.
+// what it says of them, and what it hides of what they write.
 func Check(cfg *config.Config, p parser.Parser) error {
-	_, err := loadFiles(cfg, p)
-	return err
+	files, err := loadFiles(cfg, p)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, h := range hidden(cfg, files, time.Now()) {
+		errs = append(errs, errors.New(h.Text))
+	}
+	return errors.Join(errs...)
 }
 
 // loadFiles reads the files that a configuration names. The error joins one error for
