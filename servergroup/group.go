@@ -18,13 +18,14 @@ import (
 
 // group is one server group with the replicas that it has now.
 type group struct {
-	cfg      config.Group
-	entry    *entry
-	logger   *slog.Logger
-	findings *findings.Recent // what answers have shown
-	evidence evidence.Cache   // what scrapes have shown
-	audits   *audit.Group     // looks again at answers of one replica
-	unusable *view.Unusable   // expressions whose answers could not be used
+	cfg       config.Group
+	entry     *entry
+	logger    *slog.Logger
+	findings  *findings.Recent // what answers have shown
+	evidence  evidence.Cache   // what scrapes have shown
+	audits    *audit.Group     // looks again at answers of one replica
+	unusable  *view.Unusable   // expressions whose answers could not be used
+	intrinsic view.Intrinsic   // what is known of its intrinsic labels
 	// portions are what `holds` divides the group into, where it is believed, and where it is not.
 	portions, denied []*config.Group
 

@@ -44,6 +44,8 @@ type Options struct {
 	AuditShare float64
 	// Now is the clock; nil is time.Now.
 	Now func() time.Time
+	// Ticks tells when to look after the profiles of replicas; nil: twice per replica.ProfileAge.
+	Ticks <-chan time.Time
 }
 
 // Set holds all server groups. Queries see them through a View. It is safe for concurrent use.
@@ -120,6 +122,7 @@ func NewSet(o Options) (*Set, error) {
 	life.Run(func(context.Context) { s.receiveTargets() })
 	life.Run(s.refreshProfiles)
 	life.Run(s.checkHolds)
+	life.Run(s.keepValues)
 	return s, nil
 }
 
@@ -222,15 +225,19 @@ func (s *Set) receiveTargets() {
 	}
 }
 
-// refreshProfiles calls refresh twice per replica.ProfileAge.
+// refreshProfiles calls refresh at each tick.
 func (s *Set) refreshProfiles(ctx context.Context) {
-	tick := time.NewTicker(replica.ProfileAge / 2)
-	defer tick.Stop()
+	ticks := s.opts.Ticks
+	if ticks == nil {
+		ticker := time.NewTicker(replica.ProfileAge / 2)
+		defer ticker.Stop()
+		ticks = ticker.C
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-ticks:
 			s.refresh()
 		}
 	}
@@ -279,7 +286,7 @@ func (s *Set) View(ctx context.Context) *view.View {
 	if gen := s.current.Load(); gen != nil {
 		partial = gen.partial
 		for _, g := range gen.groups() {
-			one := view.Group{Config: &g.cfg, Replicas: *g.replicas.Load(), Findings: g.findings, Evidence: &g.evidence, Audits: g.audits, Unusable: g.unusable, Holding: &g.entry.holding}
+			one := view.Group{Config: &g.cfg, Replicas: *g.replicas.Load(), Findings: g.findings, Evidence: &g.evidence, Audits: g.audits, Unusable: g.unusable, Holding: &g.entry.holding, Intrinsic: &g.intrinsic, Values: g.intrinsic.Known()}
 			groups = append(groups, one.Divided(g.portionsAt(now))...)
 		}
 	}

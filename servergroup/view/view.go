@@ -58,7 +58,7 @@ type View struct {
 }
 
 // Group is a server group as the query sees it. In an offline view, Findings, Evidence,
-// Audits, Unusable and Holding are nil.
+// Audits, Unusable, Holding and Intrinsic are nil.
 type Group struct {
 	Config   *config.Group
 	Whole    *config.Group      // where Config is a portion: that of the whole group; nil: Config is
@@ -69,7 +69,11 @@ type Group struct {
 	Audits   *audit.Group       // looks again at answers of one replica
 	Unusable *Unusable          // expressions whose answers could not be used
 	Holding  *Holding           // whether its `holds` is believed
-	Offline  bool               // only the configuration is known, and nobody is asked
+	// Intrinsic is what is known of its intrinsic labels, and Values what was known when the query
+	// began; nil if nothing is.
+	Intrinsic *Intrinsic
+	Values    *Values
+	Offline   bool // only the configuration is known, and nobody is asked
 	// shown are the matchers of the series that the request may see; none for all series.
 	shown []*labels.Matcher
 }
@@ -196,7 +200,7 @@ func (v *View) RouteLookup(ms []*labels.Matcher, mint, maxt int64) []RoutedGroup
 			// Series that are found twice do not matter here, but leaving some out is work.
 			g.Config = g.Whole
 		}
-		if r := routing.To(g.Config, g.With(ms), mint, maxt, v.Now); r.Skipped == "" {
+		if r := v.route(g, ms, mint, maxt); r.Skipped == "" {
 			ts = append(ts, RoutedGroup{Group: g, Route: r})
 		}
 	}
@@ -231,7 +235,7 @@ func (v *View) RouteServers(ms []*labels.Matcher) []RoutedGroup {
 func (v *View) routeAmong(groups []Group, ms []*labels.Matcher, mint, maxt int64) []RoutedGroup {
 	var ts []RoutedGroup
 	for _, g := range groups {
-		r := routing.To(g.Config, g.With(ms), mint, maxt, v.Now)
+		r := v.route(g, ms, mint, maxt)
 		if r.Skipped == "" {
 			ts = append(ts, RoutedGroup{Group: g, Route: r})
 		}
@@ -262,7 +266,7 @@ func (v *View) RouteMergeAmong(groups []Group, ms []*labels.Matcher, mint, maxt 
 		countHolders(with)
 		last := &with[len(ts)]
 		lo, hi := around(mint, maxt, last.Holders)
-		last.Route = routing.To(g.Config, g.With(ms), lo, hi, v.Now)
+		last.Route = v.route(g, ms, lo, hi)
 		if last.Route.Skipped == "" && last.Holders > g.Runs() {
 			ts = with
 		}
@@ -535,7 +539,7 @@ func (v *View) Routes(sel Selection) []routing.Route {
 	heldBy := v.heldBy(seen)
 	var out []routing.Route
 	for _, g := range v.Groups {
-		r := routing.To(g.Config, g.With(sel.Matchers), sel.MinT, sel.MaxT, v.Now)
+		r := v.route(g, sel.Matchers, sel.MinT, sel.MaxT)
 		switch {
 		case asked[g.Config]:
 			r.Skipped = ""
