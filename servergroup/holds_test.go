@@ -96,7 +96,7 @@ func TestHolds_AreComparedWithTheData(t *testing.T) {
 	require.Empty(t, findingsOf(s, "archive"))
 	require.Len(t, s.View(t.Context()).RouteMerge(matchersOf(t, `{source="oneprom"}`), 0, 60_000), 1)
 	s.compareHolds(t.Context())
-	require.Len(t, findingsOf(s, "eu"), 0)
+	require.Empty(t, findingsOf(s, "eu"))
 	c.ms.Store(60_000)
 	s.compareHolds(t.Context())
 	require.Len(t, findingsOf(s, "archive"), 1)
