@@ -62,6 +62,8 @@ type Options struct {
 	Logger *slog.Logger // nil discards
 	// Now is the clock of what looks at the present; nil is time.Now.
 	Now func() time.Time
+	// Ticks are those of servergroup.Options; nil: of a ticker.
+	Ticks <-chan time.Time
 }
 
 // Bytes is a number of bytes on the command line: plain, or with a unit that

@@ -164,7 +164,7 @@ func New(o Options) (_ *Server, err error) {
 	s.guard = &tenant.Guard{Tenants: s.tenants.Load, Logger: s.logger}
 	s.set, err = servergroup.NewSet(servergroup.Options{
 		Logger: s.logger.With("component", "server groups"), Registerer: s.registry,
-		MaxFetchedBytes: int64(o.MaxFetchedBytes), RegionConcurrency: o.MaxRegionConcurrency, Features: s.features.names, AuditShare: o.AuditShare, Now: o.Now,
+		MaxFetchedBytes: int64(o.MaxFetchedBytes), RegionConcurrency: o.MaxRegionConcurrency, Features: s.features.names, AuditShare: o.AuditShare, Now: o.Now, Ticks: o.Ticks,
 	})
 	if err != nil {
 		return nil, err

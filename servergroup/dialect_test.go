@@ -41,7 +41,7 @@ func TestKind_ChangeIsNoticedByTheNextProbe(t *testing.T) {
 	f("thanos", "0.39.2", "query_api")
 
 	changing.Become(prometheus)
-	c.ms.Add(replica.ProfileAge.Milliseconds() - 1)
+	c.ms.Add(replica.RefreshAge.Milliseconds() - 1)
 	refresh()
 	f("thanos", "0.39.2", "query_api")
 	c.ms.Add(1)

@@ -207,6 +207,31 @@ func TestReplica_FailingRefreshKeepsTheProfile(t *testing.T) {
 	require.ErrorContains(t, err, "status 503")
 }
 
+// TestSet_ProbesOnceAMinute: a probe takes some time, and is followed by the next a minute after it began.
+func TestSet_ProbesOnceAMinute(t *testing.T) {
+	backend := overridden(t, "load 15s\n foo 1x3")
+	c := &clock{}
+	c.ms.Store(60_000)
+	slow := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c.ms.Add(1)
+		backend.ServeHTTP(w, r)
+	})
+	ticks := make(chan time.Time)
+	s, err := NewSet(Options{Now: c.now, Ticks: ticks})
+	require.NoError(t, err)
+	t.Cleanup(s.Close)
+	require.NoError(t, s.Apply(t.Context(), []config.Group{groupOf("a", serve(t, slow))}, config.PartialWarn))
+	_, err = firstReplica(s).Ready(t.Context())
+	require.NoError(t, err)
+	probed := func() time.Time { return *s.Status()[0].Replicas[0].LastProbe }
+	first := probed()
+	for _, at := range []int64{90_000, 120_000} {
+		c.ms.Store(at)
+		ticks <- c.now()
+	}
+	require.Eventually(t, func() bool { return probed().After(first) }, 10*time.Second, time.Millisecond)
+}
+
 // TestClose_EndsProbes: they outlive the query that started them, not the Set.
 func TestClose_EndsProbes(t *testing.T) {
 	asked, ended := make(chan struct{}, 1), make(chan struct{})

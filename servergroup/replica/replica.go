@@ -100,8 +100,11 @@ type Profile struct {
 }
 
 const (
-	// ProfileAge is how old a profile becomes before the replica is probed again.
+	// ProfileAge is how old a profile becomes before the replica is probed again. Refresh is called
+	// twice in that time. At a call it may be some milliseconds too early, as the probe has taken
+	// some time: then the next call would be half an age too late. So RefreshAge is old enough.
 	ProfileAge = time.Minute
+	RefreshAge = ProfileAge * 3 / 4
 	// ProbeInterval is the shortest time between two probes of a replica that fails.
 	ProbeInterval = time.Second
 )
@@ -258,13 +261,13 @@ func (r *Replica) HasDataFindings() bool {
 	return len(r.dataFindings) > 0
 }
 
-// Refresh starts a probe if the last one failed or is older than ProfileAge. The channel is
+// Refresh starts a probe if the last one failed or is older than RefreshAge. The channel is
 // closed when the running probe has ended; it is nil if none is running.
 func (r *Replica) Refresh() <-chan struct{} {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
 	age := r.now().Sub(r.probedAt)
-	if age >= ProfileAge || r.probeErr != nil && age >= ProbeInterval {
+	if age >= RefreshAge || r.probeErr != nil && age >= ProbeInterval {
 		return r.startProbe()
 	}
 	return r.probing
