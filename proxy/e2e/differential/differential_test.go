@@ -19,6 +19,7 @@ var (
 	worldsFlag   = flag.Int("differential.worlds", 16, "number of worlds, unless differential.duration is set")
 	durationFlag = flag.Duration("differential.duration", 0, "ask until this time is over")
 	queriesFlag  = flag.Int("differential.queries", 128, "questions to each world")
+	onlyFlag     = flag.String("differential.only", "", "still: no world changes; changing: all do; empty: the seed decides")
 	keepFlag     = flag.Bool("differential.keep-going", false, "report every world with a difference, instead of the first only")
 )
 
@@ -43,14 +44,36 @@ func TestDifferential(t *testing.T) {
 	if !t.Failed() {
 		require.GreaterOrEqual(t, float64(c.found), 0.4*float64(c.questions), "too many answers are empty to mean anything")
 		require.LessOrEqual(t, float64(c.undetermined), 0.02*float64(c.questions), "too many questions have several answers")
+		require.LessOrEqual(t, float64(c.said), 0.02*float64(c.questions), "too many answers are partial, as every server can be asked")
 	}
+}
+
+// changes reports whether the world of a seed is a changing one.
+func changes(seed uint64) bool {
+	switch *onlyFlag {
+	case "still":
+		return false
+	case "changing":
+		return true
+	}
+	return seed%6 == 0
 }
 
 // tryWorld asks the world of a seed its questions and reports the first
 // difference. It reports whether there was none.
 func (l *lab) tryWorld(t *testing.T, seed uint64, c *census) bool {
 	r := rand.New(rand.NewPCG(seed, 0))
-	w := newWorld(r)
+	w := newWorld(r, changes(seed))
+	var events []event
+	if w.changing {
+		w.write(r, *queriesFlag)
+		events, w.script = w.script, nil
+	} else {
+		g := newExprs(r, w)
+		for range *queriesFlag {
+			events = append(events, event{question: g.question()})
+		}
+	}
 	run, err := l.start(w)
 	require.NoError(t, err, "seed %d", seed)
 	closed := false
@@ -62,19 +85,29 @@ func (l *lab) tryWorld(t *testing.T, seed uint64, c *census) bool {
 	}
 	defer closeRun()
 	c.worlds++
-	g := newExprs(r, w)
-	for range *queriesFlag {
-		q := g.question()
-		o, err := run.compare(q)
-		require.NoError(t, err, "seed %d: %s", seed, q)
+	if w.changing {
+		c.changing++
+	}
+	for i := range events {
+		e := &events[i]
+		o, err := run.play(e)
+		require.NoError(t, err, "seed %d: %s", seed, e)
+		if len(e.changes) > 0 {
+			c.changes += len(e.changes)
+			continue
+		}
 		c.add(o)
 		if o.kind == "" {
 			continue
 		}
 		closeRun()
-		s := &shrinker{lab: l, world: w, question: q, outcome: o}
+		found := *w
+		if w.changing {
+			found.script = events[:i]
+		}
+		s := &shrinker{lab: l, world: &found, question: e.question, outcome: o}
 		s.shrink()
-		t.Errorf("seed %d: %s\n%s\n\nshrunk in %d steps to\n%s", seed, o, q, s.tries, s)
+		t.Errorf("seed %d: %s\n%s\n\nshrunk in %d steps to\n%s", seed, o, e.question, s.tries, s)
 		return false
 	}
 	return true
@@ -82,7 +115,8 @@ func (l *lab) tryWorld(t *testing.T, seed uint64, c *census) bool {
 
 // census counts what was tried.
 type census struct {
-	worlds, questions, found, failed, undetermined, notes int
+	worlds, changing, changes                           int
+	questions, found, failed, undetermined, notes, said int
 }
 
 func (c *census) add(o outcome) {
@@ -99,9 +133,12 @@ func (c *census) add(o outcome) {
 	if o.notes {
 		c.notes++
 	}
+	if o.said {
+		c.said++
+	}
 }
 
 func (c *census) String() string {
-	return fmt.Sprintf("%d worlds, %d evaluations: %d with a result, %d errors, %d undetermined, %d with other annotations",
-		c.worlds, c.questions, c.found, c.failed, c.undetermined, c.notes)
+	return fmt.Sprintf("%d worlds, of which %d changed %d times, %d evaluations: %d with a result, %d errors, %d undetermined, %d with other annotations, %d said to be partial",
+		c.worlds, c.changing, c.changes, c.questions, c.found, c.failed, c.undetermined, c.notes, c.said)
 }

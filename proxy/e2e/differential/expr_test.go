@@ -75,6 +75,9 @@ func (g *exprs) number() string {
 }
 
 func (g *exprs) metric() string {
+	if g.w.changing && g.r.IntN(8) == 0 {
+		return g.pick("stamped", recorded)
+	}
 	return g.pick("up", "up", "build_info", "temp", "temp", "temp", "reqs_total", "reqs_total", "reqs_total",
 		"lat_bucket", "lat_count", "lat_sum", "nat", "nat", "nat_float", "nat_gauge", "nat_custom", "mixed", "nothing")
 }

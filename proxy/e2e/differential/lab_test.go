@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,6 +28,7 @@ import (
 
 	"github.com/oneprom/oneprom/proxy"
 	"github.com/oneprom/oneprom/servergroup/backendtest"
+	"github.com/oneprom/oneprom/servergroup/backendtest/dialect"
 )
 
 // kind is how a server can be read, and whether it has external labels, which it
@@ -73,13 +75,21 @@ func kindsOf(r *rand.Rand) []kind {
 // lab makes running worlds. A handler is dear, so there is one for each kind of
 // server, which finds the storage that it answers from in the request.
 type lab struct {
-	handlers map[kind]http.Handler
+	handlers map[serverKind]http.Handler
 	client   *http.Client
 	fronts   map[bool]*front // for worlds whose names are dropped early, and others
 	worlds   int             // that were started
 }
 
-// front is a oneprom, which serves one world after the other.
+// serverKind is a kind of server at one moment.
+type serverKind struct {
+	kind
+	external int  // of externalLabels
+	old      bool // it is a Prometheus 2
+}
+
+// front is a oneprom, which serves one world after the other. A changing world has one of its own,
+// whose clock is that of the world.
 type front struct {
 	server  *proxy.Server // nil before the first question
 	config  string        // its file
@@ -89,19 +99,14 @@ type front struct {
 func newLab(tb testing.TB) *lab {
 	dir := tb.TempDir()
 	l := &lab{
-		handlers: map[kind]http.Handler{},
+		handlers: map[serverKind]http.Handler{},
 		client:   &http.Client{Transport: &http.Transport{DisableCompression: true}, Timeout: time.Minute},
 		fronts:   map[bool]*front{false: {config: filepath.Join(dir, "late.yml")}, true: {config: filepath.Join(dir, "early.yml")}},
 	}
 	tb.Cleanup(func() {
 		l.client.CloseIdleConnections()
 		for _, f := range l.fronts {
-			if f.server == nil {
-				continue
-			}
-			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-			defer cancel()
-			if err := f.server.Stop(ctx); err != nil {
+			if err := f.stop(); err != nil {
 				tb.Error(err)
 			}
 		}
@@ -109,9 +114,18 @@ func newLab(tb testing.TB) *lab {
 	return l
 }
 
+func (f *front) stop() error {
+	if f.server == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	return f.server.Stop(ctx)
+}
+
 // serve makes the groups of a world those of its oneprom, which it returns.
 func (l *lab) serve(run *running) (*proxy.Server, error) {
-	f := l.fronts[run.early]
+	f := run.front
 	if f.serving == run {
 		return f.server, nil
 	}
@@ -121,7 +135,7 @@ func (l *lab) serve(run *running) (*proxy.Server, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if f.server == nil {
-		if err := f.start(ctx, run.early); err != nil {
+		if err := f.start(ctx, run); err != nil {
 			return nil, err
 		}
 	} else if err := f.server.Reload(ctx); err != nil {
@@ -131,13 +145,16 @@ func (l *lab) serve(run *running) (*proxy.Server, error) {
 	return f.server, nil
 }
 
-func (f *front) start(ctx context.Context, early bool) error {
+func (f *front) start(ctx context.Context, run *running) error {
 	var o proxy.Options
+	if run.first.changing {
+		o.Now, o.Ticks = run.time, run.ticks
+	}
 	app := kingpin.New("oneprom", "")
 	proxy.AddFlags(app, &o)
 	// As backendtest.EngineOpts has it for the truth.
 	features := "promql-experimental-functions,promql-extended-range-selectors,promql-binop-fill-modifiers,use-start-timestamps"
-	if !early {
+	if !run.early {
 		features += ",promql-delayed-name-removal"
 	}
 	_, err := app.Parse([]string{"--config.file=" + f.config, "--web.listen-address=127.0.0.1:0", "--enable-feature=" + features})
@@ -150,13 +167,14 @@ func (f *front) start(ctx context.Context, early bool) error {
 	return f.server.Start(ctx)
 }
 
-func (l *lab) handler(k kind) http.Handler {
+func (l *lab) handler(k serverKind) http.Handler {
 	if l.handlers[k] == nil {
-		o := backendtest.Options{Queryable: requestStorage{}, RemoteRead: k.read, EarlyNames: k.early}
-		if k.external {
-			o.ExternalLabels = labels.FromStrings("monitor", "m", "datacenter", "d")
+		o := backendtest.Options{Queryable: requestStorage{}, RemoteRead: k.read, EarlyNames: k.early, ExternalLabels: externalLabels[k.external]}
+		if k.old {
+			l.handlers[k] = dialect.NewPrometheus2(o)
+		} else {
+			l.handlers[k] = backendtest.NewHandler(o)
 		}
-		l.handlers[k] = backendtest.NewHandler(o)
 	}
 	return l.handlers[k]
 }
@@ -164,16 +182,32 @@ func (l *lab) handler(k kind) http.Handler {
 // running is a world with its truth and its servers.
 type running struct {
 	lab     *lab
+	front   *front
 	truth   http.Handler
+	dir     string
 	config  []byte // oneprom's file
 	early   bool   // names are dropped early, so that push-down is possible
 	weak    bool   // some transport does not carry all that annotations are made of
 	closers []func() error
+
+	first *world // as it was at first
+	// Of a changing world:
+	now       *world // as it is now
+	processes []*process
+	started   int // processes and storages
+	clock     atomic.Int64
+	ticks     chan time.Time
+	ticked    int64 // ms: when it ticked last
 }
 
 // start brings a world to life. The caller closes it.
 func (l *lab) start(w *world) (_ *running, err error) {
-	run := &running{lab: l, early: w.early, weak: w.any(func(k kind) bool { return k.read != backendtest.Streamed })}
+	run := &running{
+		lab: l, early: w.early, weak: w.any(func(k kind) bool { return k.read != backendtest.Streamed }),
+		front: l.fronts[w.early], first: w, now: w.clone(), ticks: make(chan time.Time),
+	}
+	run.clock.Store(w.end + w.later)
+	run.ticked = run.clock.Load()
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, run.close())
@@ -184,27 +218,57 @@ func (l *lab) start(w *world) (_ *running, err error) {
 		return nil, err
 	}
 	run.closers = append(run.closers, func() error { return os.RemoveAll(dir) })
-	truth, err := run.open(w, filepath.Join(dir, "truth"), -1)
-	if err != nil {
+	run.dir = dir
+	if w.changing {
+		run.front = &front{config: filepath.Join(dir, "oneprom.yml")}
+		run.closers = append(run.closers, run.front.stop)
+	}
+	if err := run.openTruth(); err != nil {
 		return nil, err
 	}
-	run.truth = over(l.handler(kind{early: w.early}), truth)
 	var addresses []string
 	for i, s := range w.servers {
+		if w.changing {
+			address, err := run.addProcess(i, dir)
+			if err != nil {
+				return nil, err
+			}
+			addresses = append(addresses, address)
+			continue
+		}
 		db, err := run.open(w, filepath.Join(dir, strconv.Itoa(i)), i)
 		if err != nil {
 			return nil, err
 		}
 		s.kind.early = w.early
-		server := httptest.NewUnstartedServer(over(l.handler(s.kind), db))
-		server.Config.ErrorLog = log.New(io.Discard, "", 0) // upstream complains of clients that go away
-		server.Start()
-		run.closers = append(run.closers, func() error { server.Close(); return nil })
-		addresses = append(addresses, strings.TrimPrefix(server.URL, "http://"))
+		k := serverKind{kind: s.kind}
+		if s.kind.external {
+			k.external = 1
+		}
+		addresses = append(addresses, run.listen(over(l.handler(k), db)).Listener.Addr().String())
 	}
 	l.worlds++
 	run.config, err = configOf(w, addresses, l.worlds)
 	return run, err
+}
+
+// openTruth makes the truth of the samples that there are now.
+func (run *running) openTruth() error {
+	run.started++
+	truth, err := run.open(run.now, filepath.Join(run.dir, fmt.Sprintf("truth-%d", run.started)), -1)
+	if err == nil {
+		run.truth = over(run.lab.handler(serverKind{kind: kind{early: run.early}}), truth)
+	}
+	return err
+}
+
+// listen starts a server.
+func (run *running) listen(h http.Handler) *httptest.Server {
+	server := httptest.NewUnstartedServer(h)
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // upstream complains of clients that go away
+	server.Start()
+	run.closers = append(run.closers, func() error { server.Close(); return nil })
+	return server
 }
 
 // open returns the TSDB of a server, that of the truth if n is -1.
@@ -212,6 +276,9 @@ func (run *running) open(w *world, dir string, n int) (*tsdb.DB, error) {
 	var options []func(*tsdb.Options)
 	if w.st {
 		options = append(options, backendtest.StartTimestamps)
+	}
+	if w.changing {
+		options = append(options, func(o *tsdb.Options) { o.OutOfOrderTimeWindow = (24 * time.Hour).Milliseconds() })
 	}
 	db, err := backendtest.OpenDB(dir, options...)
 	if err != nil {
@@ -222,13 +289,30 @@ func (run *running) open(w *world, dir string, n int) (*tsdb.DB, error) {
 	if err := w.fill(app, n); err != nil {
 		return nil, errors.Join(err, app.Rollback())
 	}
-	return db, app.Commit()
+	if err := app.Commit(); err != nil || n < 0 {
+		return db, err
+	}
+	return db, w.compact(db)
+}
+
+// compact makes blocks of what is older than the last of their ends.
+func (w *world) compact(db *tsdb.DB) error {
+	for _, end := range w.blocks {
+		head := db.Head()
+		if head.NumSeries() == 0 || head.MinTime() >= end {
+			continue
+		}
+		if err := db.CompactHead(tsdb.NewRangeHead(head, head.MinTime(), min(end, head.MaxTime()+1)-1)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // close stops everything, last things first.
 func (run *running) close() error {
-	if f := run.lab.fronts[run.early]; f.serving == run {
-		f.serving = nil
+	if run.front.serving == run {
+		run.front.serving = nil
 	}
 	var errs []error
 	for _, v := range slices.Backward(run.closers) {
@@ -244,7 +328,7 @@ func (w *world) fill(app storage.AppenderV2, n int) error {
 	if n < 0 {
 		for i := range w.series {
 			s := &w.series[i]
-			if err := w.append(app, s, s.labels, func(p *sample) bool { return p.shadow == 0 }); err != nil {
+			if err := w.append(app, s, s.labels, func(p *sample) bool { return p.shadow == 0 && p.late == 0 }); err != nil {
 				return err
 			}
 		}
@@ -252,16 +336,11 @@ func (w *world) fill(app storage.AppenderV2, n int) error {
 	}
 	for i := range w.series {
 		s := &w.series[i]
-		own := without(s.labels, "shard")
 		for c, h := range w.copies {
 			if h.server != n {
 				continue
 			}
-			l := own
-			if h.replica != "" {
-				l = with(own, "replica", h.replica)
-			}
-			if err := w.append(app, s, l, func(p *sample) bool { return p.held&(1<<c) != 0 }); err != nil {
+			if err := w.append(app, s, w.labelsAt(s, c), func(p *sample) bool { return p.held&(1<<c) != 0 }); err != nil {
 				return err
 			}
 		}
@@ -404,6 +483,7 @@ func (run *running) askOneprom(q question) (a answer, body string, err error) {
 		return a, "", err
 	}
 	defer resp.Body.Close()
+	a.completeness = resp.Header.Get("X-Oneprom-Completeness")
 	raw, err := io.ReadAll(resp.Body)
 	if err == nil {
 		err = json.Unmarshal(raw, &a)

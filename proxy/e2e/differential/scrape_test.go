@@ -45,6 +45,7 @@ type target struct {
 // exposed is a series of a target with how its values come about.
 type exposed struct {
 	labels labels.Labels
+	lag    int64  // ms: its samples have stamps of their own, so much earlier than the scrape
 	away   []span // when the target lives and the series is not there
 	next   func(t int64) sample
 }
@@ -63,6 +64,9 @@ func (w *world) scrape(r *rand.Rand) {
 		}
 		w.scrapeTarget(r, n, t)
 	}
+	if w.changing {
+		w.record(r, interval)
+	}
 	slices.SortFunc(w.series, func(a, b series) int { return labels.Compare(a.labels, b.labels) })
 }
 
@@ -73,7 +77,7 @@ func (w *world) scrapeTarget(r *rand.Rand, n int, t target) {
 	list := w.families(r, t)
 	first := len(w.series)
 	for _, e := range list {
-		s := series{labels: e.labels, target: n, interval: t.interval, shard: shard}
+		s := series{labels: e.labels, target: n, interval: t.interval, shard: shard, lag: e.lag}
 		if inject := w.injected(shard); inject != "" {
 			s.labels = with(e.labels, "shard", inject)
 		} else if shards > 1 {
@@ -94,16 +98,46 @@ func (w *world) scrapeTarget(r *rand.Rand, n int, t target) {
 					up = 0
 				}
 				s.samples = append(s.samples, sample{t: at, f: up})
+			case there && at-e.lag < w.start:
 			case there:
 				p := e.next(at)
-				p.t = at
+				p.t = at - e.lag
 				s.samples = append(s.samples, p)
+			case e.lag != 0: // no stale markers
 			case len(s.samples) > 0 && !s.samples[len(s.samples)-1].stale():
 				s.samples = append(s.samples, s.samples[len(s.samples)-1].marker(at))
 			}
 		}
 	}
 	w.series = slices.DeleteFunc(w.series, func(s series) bool { return len(s.samples) == 0 })
+}
+
+// recorded is the name of what a recording rule writes, and ruled stands for its targets.
+const (
+	recorded = "job:reqs:sum"
+	ruled    = 100
+)
+
+// record adds what a rule has recorded. Nothing in its labels may tell it from scraped series.
+func (w *world) record(r *rand.Rand, interval int64) {
+	shards, perInstance := w.shards(), r.IntN(2) == 0
+	for n, job := range []string{"api", "db"} {
+		l := labels.FromStrings(labels.MetricName, recorded, "job", job)
+		if perInstance {
+			l = with(l, "instance", fmt.Sprintf("i%d", n))
+		}
+		s := series{labels: l, target: ruled, interval: interval, shard: n % shards}
+		if inject := w.injected(s.shard); inject != "" {
+			s.labels = with(l, "shard", inject)
+		}
+		next, phase := gauge(r, w), r.Int64N(interval)
+		for at := w.start - w.start%interval + interval + phase; at < w.end; at += interval {
+			p := next(at)
+			p.t = at
+			s.samples = append(s.samples, p)
+		}
+		w.series = append(w.series, s)
+	}
 }
 
 func with(l labels.Labels, name, value string) labels.Labels {
@@ -149,6 +183,13 @@ func (w *world) families(r *rand.Rand, t target) []exposed {
 		list = append(list, exposed{labels: named("lat_count"), next: h.bucket(3)}, exposed{labels: named("lat_sum"), next: h.sum})
 	}
 	w.histogramFamilies(r, named, add)
+	if w.changing && !w.steady && r.IntN(2) == 0 { // equal stamps would be taken for a shared clock
+		lag := 1 + r.Int64N(minute/2)
+		if r.IntN(2) == 0 {
+			lag, w.lagged = 1+r.Int64N(8*minute), true
+		}
+		list = append(list, exposed{labels: named("stamped"), lag: lag, next: gauge(r, w)})
+	}
 	return list
 }
 

@@ -23,13 +23,14 @@ type shrinker struct {
 }
 
 // shrinkTime bounds the search for a smaller case.
-const shrinkTime = 2 * time.Minute
+const shrinkTime = 5 * time.Minute
 
 func (s *shrinker) shrink() {
 	s.deadline = time.Now().Add(shrinkTime)
 	defer s.stop()
 	for size := -1; size != s.size() && time.Now().Before(s.deadline); {
 		size = s.size()
+		s.dropEvents()
 		s.simplifyQuestion()
 		s.dropSeries()
 		s.dropCopies()
@@ -47,7 +48,7 @@ func (s *shrinker) size() int {
 	for _, g := range s.world.groups {
 		n += 100 * len(g.copies)
 	}
-	return n
+	return n + 100*len(s.world.script)
 }
 
 func (s *shrinker) stop() {
@@ -59,6 +60,12 @@ func (s *shrinker) stop() {
 
 // tryQuestion takes q over if the answers to it differ.
 func (s *shrinker) tryQuestion(q question) bool {
+	if s.world.changing { // what was asked before matters
+		s.stop()
+	}
+	if time.Now().After(s.deadline) {
+		return false
+	}
 	s.tries++
 	if s.run == nil {
 		run, err := s.lab.start(s.world)
@@ -67,7 +74,7 @@ func (s *shrinker) tryQuestion(q question) bool {
 		}
 		s.run = run
 	}
-	o, err := s.run.compare(q)
+	o, err := s.run.compareAfter(q)
 	if err != nil || o.kind != s.outcome.kind || (o.at == inNotes) != (s.outcome.at == inNotes) {
 		return false
 	}
@@ -77,7 +84,7 @@ func (s *shrinker) tryQuestion(q question) bool {
 
 // tryWorld takes w over if the answers differ in it.
 func (s *shrinker) tryWorld(w *world) bool {
-	if len(w.series) == 0 {
+	if len(w.series) == 0 || time.Now().After(s.deadline) {
 		return false
 	}
 	s.tries++
@@ -85,7 +92,7 @@ func (s *shrinker) tryWorld(w *world) bool {
 	if err != nil {
 		return false
 	}
-	o, err := run.compare(s.question)
+	o, err := run.compareAfter(s.question)
 	if err != nil || o.kind != s.outcome.kind || (o.at == inNotes) != (s.outcome.at == inNotes) {
 		_ = run.close()
 		return false
@@ -181,6 +188,61 @@ func plain(node parser.Node, f func(string)) {
 	}
 }
 
+// compareAfter is compare after the script of the world.
+func (run *running) compareAfter(q question) (outcome, error) {
+	if err := run.replay(q); err != nil {
+		return outcome{}, err
+	}
+	return run.compare(q)
+}
+
+// dropEvents leaves out events: as many as possible at once. If need be, the question itself is what
+// was asked before the last changes.
+func (s *shrinker) dropEvents() {
+	if last := lastChanges(s.world.script); last >= 0 {
+		w := *s.world
+		w.script = nil
+		for _, e := range s.world.script {
+			if len(e.changes) > 0 {
+				w.script = append(w.script, e)
+			}
+		}
+		w.script = slices.Insert(w.script, len(w.script)-1, event{same: true})
+		if len(w.script) < len(s.world.script) {
+			s.tryWorld(&w)
+		}
+	}
+	for n := len(s.world.script); n > 0; n /= 2 {
+		for i := 0; i < len(s.world.script); {
+			w := *s.world
+			w.script = slices.Concat(w.script[:i], w.script[min(len(w.script), i+n):])
+			if !s.tryWorld(&w) {
+				i += n
+			}
+		}
+	}
+	for i := 0; i < len(s.world.script); i++ {
+		for j := 0; j < len(s.world.script[i].changes) && len(s.world.script[i].changes) > 1; {
+			w := *s.world
+			w.script = slices.Clone(w.script)
+			w.script[i].changes = slices.Delete(slices.Clone(w.script[i].changes), j, j+1)
+			if !s.tryWorld(&w) {
+				j++
+			}
+		}
+	}
+}
+
+// lastChanges is the index of the last event that is changes, -1 if there is none.
+func lastChanges(script []event) int {
+	for i, e := range slices.Backward(script) {
+		if len(e.changes) > 0 {
+			return i
+		}
+	}
+	return -1
+}
+
 // dropSeries leaves out series: as many as possible at once.
 func (s *shrinker) dropSeries() {
 	for n := len(s.world.series) / 2; n > 0; n /= 2 {
@@ -225,7 +287,7 @@ func (s *shrinker) dropTimes() {
 			w := s.world.clone()
 			before := w.size()
 			w.keep(func(_ *series, p *sample) bool { return p.t < from || p.t >= from+length })
-			if w.size() < before && !s.deadline.Before(time.Now()) {
+			if w.size() < before {
 				s.tryWorld(w)
 			}
 		}

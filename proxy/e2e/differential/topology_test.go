@@ -6,6 +6,8 @@ import (
 	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
+
+	"github.com/oneprom/oneprom/servergroup/backendtest"
 )
 
 // arrange makes the groups: shards, each of them once or in two tiers in time.
@@ -19,6 +21,17 @@ func (w *world) arrange(r *rand.Rand) {
 	w.steady, w.sparse = r.IntN(3) == 0, r.IntN(3) == 0
 	w.early = r.IntN(2) == 0
 	kinds := kindsOf(r)
+	if w.changing { // mostly what a replica may answer alone
+		shards, tiers = 1+max(0, r.IntN(4)-2), 1+max(0, r.IntN(5)-3)
+		told = told || r.IntN(2) == 0
+		w.early = r.IntN(8) > 0
+		if r.IntN(8) > 0 {
+			kinds = slices.DeleteFunc(kinds, kind.queryAPI)
+		}
+		if len(kinds) == 0 {
+			kinds = []kind{{read: backendtest.Streamed}}
+		}
+	}
 	for shard := range shards {
 		g := group{shard: shard, first: w.start, last: w.end}
 		if told {
@@ -35,7 +48,22 @@ func (w *world) arrange(r *rand.Rand) {
 		w.addGroup(r, recent, kinds)
 		w.addGroup(r, archive, kinds)
 	}
-	w.st = !slices.ContainsFunc(w.servers, func(s server) bool { return !s.kind.startTimestamps() }) && r.IntN(3) == 0
+	w.blocks = w.blockEnds(r)
+	w.st = !slices.ContainsFunc(w.servers, func(s server) bool { return !s.kind.startTimestamps() }) && r.IntN(3) == 0 && !w.changing
+}
+
+// blockEnds are where the blocks of the servers' storage end. What is later is in their heads.
+func (w *world) blockEnds(r *rand.Rand) (ends []int64) {
+	if !w.changing {
+		return nil
+	}
+	length := 25*minute + r.Int64N(40*minute)
+	for t := w.start + length; t < w.end-10*minute && len(ends) < 3; t += length {
+		ends = append(ends, t)
+	}
+	w.unruled = r.IntN(3) == 0
+	w.later = []int64{minute, 10 * minute, 3 * 60 * minute}[r.IntN(3)]
+	return ends
 }
 
 // seam cuts a group in two tiers.
@@ -69,6 +97,9 @@ func (w *world) addGroup(r *rand.Rand, g group, kinds []kind) {
 	g.name = string(rune('a' + len(w.groups)))
 	n := 1 + r.IntN(3)
 	stored := n > 1 && r.IntN(6) == 0 // one store keeps what all replicas have written
+	if w.changing {
+		n, stored = 2+r.IntN(2), false
+	}
 	labelled := stored || r.IntN(4) == 0
 	shifted := w.steady && r.IntN(3) > 0
 	if seam := g.from != 0 || g.to != 0; seam && slices.ContainsFunc(kinds, kind.queryAPI) {
@@ -121,7 +152,7 @@ func (w *world) distribute(r *rand.Rand) {
 					continue
 				}
 				for n, c := range g.copies {
-					if !f.holds(n, s.target, p.t) {
+					if !f.holds(n, s.target, p.t+s.lag) {
 						continue
 					}
 					if w.copies[c].shift == 0 {
@@ -171,17 +202,33 @@ const anchorOverlap = 4 * minute
 func (w *world) faults(r *rand.Rand, g *group) *faults {
 	f := &faults{salt: r.Uint64()}
 	n := len(g.copies)
+	keeper := w.changing && r.IntN(4) > 0
 	for at := w.start; at < w.end; {
 		to := at + 6*minute + r.Int64N(40*minute)
-		f.anchors = append(f.anchors, span{at - anchorOverlap, to + anchorOverlap})
-		anchor := r.IntN(n)
-		if w.copies[g.copies[n-1]].shift != 0 {
-			anchor = 0
+		if keeper {
+			to = w.end
 		}
-		f.anchor = append(f.anchor, anchor)
+		f.anchors = append(f.anchors, span{at - anchorOverlap, to + anchorOverlap})
+		first := r.IntN(n)
+		if w.copies[g.copies[n-1]].shift != 0 {
+			first = 0
+		}
+		f.anchor = append(f.anchor, first)
+		g.anchors = append(g.anchors, anchor{f.anchors[len(f.anchors)-1], g.copies[first]})
 		at = to
 	}
 	for range n {
+		// Where samples are much earlier than their scrapes, a hole in the scrapes does not show where
+		// the hole in the samples is. The counts of series do, if it is not shorter than shortest.
+		if w.changing && (w.lagged || r.IntN(3) > 0) { // it was never away
+			var away []span
+			if w.lagged && r.IntN(3) == 0 {
+				from := w.start + r.Int64N(w.end-w.start)
+				away = []span{{from, from + shortest + r.Int64N(60*minute)}}
+			}
+			f.away, f.lost, f.misses = append(f.away, away), append(f.lost, map[int][]span{}), append(f.misses, 0)
+			continue
+		}
 		f.away = append(f.away, w.spans(r, r.IntN(4), 60*minute))
 		lost := map[int][]span{}
 		for range r.IntN(5) {
@@ -190,6 +237,11 @@ func (w *world) faults(r *rand.Rand, g *group) *faults {
 		}
 		f.lost = append(f.lost, lost)
 		f.misses = append(f.misses, []uint64{0, 10, 50, 150, 200}[r.IntN(5)])
+	}
+	for i := range f.lost {
+		if w.changing && r.IntN(2) == 0 { // it had no such rule then
+			f.lost[i][ruled] = w.spans(r, 1+r.IntN(3), 120*minute)
+		}
 	}
 	return f
 }

@@ -30,6 +30,13 @@ type world struct {
 	// early: metric names are dropped where a function drops them, so that backends
 	// may evaluate.
 	early bool
+	// changing: servers lose samples, get others late, are restarted and become others.
+	changing bool
+	script   []event // what happens, one after the other, before the question that differs
+	later    int64   // how long (ms) after its end the first question is asked
+	lagged   bool    // some samples have stamps of their own, much earlier than the scrape
+	unruled  bool    // no server has the rule that has recorded series
+	blocks   []int64 // where blocks of the servers' storage end (ms)
 }
 
 // series is one series of the truth.
@@ -38,6 +45,7 @@ type series struct {
 	target   int
 	interval int64 // ms
 	shard    int
+	lag      int64 // ms: its samples bear stamps that are so much earlier than the scrape
 	samples  []sample
 }
 
@@ -51,6 +59,9 @@ type sample struct {
 	// shadow (ms), if not 0, marks what only a replica with another clock has seen,
 	// so much later than the truth. The truth has all other samples.
 	shadow int64
+	// late is the number of the change that brings it; until then nobody has it, and the
+	// truth has not. 0: it was there from the beginning.
+	late int
 }
 
 // holder is one replica's copy of a group's data. Usually it has a server of its
@@ -77,6 +88,13 @@ type group struct {
 	from, to    int64
 	first, last int64
 	copies      []int // in configured order
+	anchors     []anchor
+}
+
+// anchor is a time in which a copy of a group has everything.
+type anchor struct {
+	span
+	copy int
 }
 
 // has reports whether the samples of s at t belong to the group.
@@ -85,8 +103,8 @@ func (g *group) has(s *series, t int64) bool {
 }
 
 // newWorld makes the world of a seed.
-func newWorld(r *rand.Rand) *world {
-	w := &world{}
+func newWorld(r *rand.Rand, changing bool) *world {
+	w := &world{changing: changing}
 	w.start = 1_700_000_000_000 + r.Int64N(600_000)
 	w.end = w.start + (60+r.Int64N(120))*minute
 	w.arrange(r)
@@ -164,9 +182,23 @@ func (w *world) String() string {
 	}
 	fmt.Fprintf(&b, "%d series, %d samples\n", len(w.series), total)
 	for _, s := range w.series {
-		fmt.Fprintf(&b, "%s (shard %d): %d samples\n", s.labels, s.shard, len(s.samples))
+		fmt.Fprintf(&b, "%s (shard %d): %d samples", s.labels, s.shard, len(s.samples))
+		if s.lag != 0 {
+			fmt.Fprintf(&b, ", scraped %s later", seconds(s.lag))
+		}
+		b.WriteByte('\n')
 		if total <= 400 {
 			s.print(&b, len(w.copies))
+		}
+	}
+	if w.changing {
+		fmt.Fprintf(&b, "asked %s after its end; blocks end at", seconds(w.later))
+		for _, t := range w.blocks {
+			b.WriteString(" " + seconds(t))
+		}
+		b.WriteByte('\n')
+		for _, e := range w.script {
+			b.WriteString(e.String())
 		}
 	}
 	return b.String()
@@ -183,6 +215,9 @@ func (s *series) print(b *strings.Builder, copies int) {
 		}
 		if p.shadow != 0 {
 			b.WriteString(", not in the truth")
+		}
+		if p.late != 0 {
+			fmt.Fprintf(b, ", comes by change %d", p.late)
 		}
 		b.WriteByte('\n')
 	}
