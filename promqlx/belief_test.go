@@ -57,3 +57,26 @@ func TestBelief_RestartedReplica(t *testing.T) {
 		}
 	}
 }
+
+// TestBelief_LastWholeReplica: a twin that had lost its samples has them again, which nothing shows
+// yet, when the only replica that is known to be whole loses its own. All are merged then.
+func TestBelief_LastWholeReplica(t *testing.T) {
+	all := truthOf(t, targets("", true))
+	for mode, change := range map[string]func(*config.Group){"there": func(*config.Group) {}, "here": pushdownOff} {
+		for _, text := range []string{`m_total`, `sum(rate(m_total[5m]))`, `count(foo)`} {
+			t.Run(text+" "+mode, func(t *testing.T) {
+				a, b := newStore(t, "\n  other 1"), newStore(t, targets("", true))
+				cfg := groupAt("g", nil, a, b)
+				change(&cfg)
+				e := engineOver(t, config.PartialError, cfg)
+				requireTruth(t, e, all, text, at(20, 50))
+				restored := newStore(t, targets("", true))
+				a.everywhere(restored.own.ServeHTTP)
+				b.restart(t, "\n  other 1")
+				want, _ := all(text, at(20, 50))
+				got, _ := executed(t, e, text, at(20, 50))
+				enginetest.RequireSame(t, want, got, 1e-13, false, text)
+			})
+		}
+	}
+}

@@ -23,8 +23,20 @@ func (p *Piece) Select(ctx context.Context, sel view.Selection, done *sync.WaitG
 	return view.StartFetch(ctx, done, func() ([]storage.Series, annotations.Annotations, error) { return view.Listed(p.fetch(ctx, sel)) })
 }
 
-// fetch gets the selection from the piece's replicas.
+// fetch gets the selection from the piece's replicas. If those that can answer alone may have lost
+// samples, it merges all.
 func (p *Piece) fetch(ctx context.Context, sel view.Selection) ([]*dedup.Series, annotations.Annotations, error) {
+	list, ws, err := p.tryFetch(ctx, sel)
+	if p.single == nil || !isLoss(err) {
+		return list, ws, err
+	}
+	all := *p
+	all.single, all.allNeeded = nil, true
+	return all.tryFetch(ctx, sel)
+}
+
+// tryFetch is fetch, but fails where replicas may have lost samples.
+func (p *Piece) tryFetch(ctx context.Context, sel view.Selection) ([]*dedup.Series, annotations.Annotations, error) {
 	v := p.partition.view
 	ts := p.routedGroups(sel)
 	asked := sel.Matchers
@@ -50,9 +62,9 @@ func (p *Piece) fetchAll(ctx context.Context, sel view.Selection, ts []view.Rout
 }
 
 // fetchSingle gets the selection from the piece's replica, or from another one that can answer
-// alone. If one of them may have lost samples, it merges all. If none of them answers, it merges
-// the others, which have missed something: the answer is then partial. asked are the matchers of the
-// selection before it was narrowed.
+// alone. If none of them answers, and one may have lost samples, it fails with an error that isLoss
+// reports. If they just do not answer, it merges the others, which have missed something: the answer
+// is then partial. asked are the matchers of the selection before it was narrowed.
 func (p *Piece) fetchSingle(ctx context.Context, sel view.Selection, asked []*labels.Matcher, ts []view.RoutedGroup) ([]*dedup.Series, annotations.Annotations, error) {
 	v := p.partition.view
 	if len(ts) == 0 {
@@ -78,8 +90,8 @@ func (p *Piece) fetchSingle(ctx context.Context, sel view.Selection, asked []*la
 		}
 		return p.confirm(ctx, candidates[i])
 	})
-	if winner < 0 && slices.ContainsFunc(errs, isLoss) {
-		return p.fetchAll(ctx, sel, ts)
+	if i := slices.IndexFunc(errs, isLoss); winner < 0 && i >= 0 {
+		return nil, nil, errs[i]
 	}
 	lost := completeness.Outcome{Group: v.CompletenessOf(ts[0].Group), Asked: len(p.partition.members[0].Replicas)}
 	for _, err := range errs {
