@@ -33,6 +33,13 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(checkedTests{m}) }
 // with the route prefix if the flags name one. It stops when the test ends.
 func oneprom(t *testing.T, yamlText string, flags ...string) (baseURL string) {
 	t.Helper()
+	return onepromAt(t, nil, yamlText, flags...)
+}
+
+// onepromAt is oneprom with a clock; nil is that of the machine.
+func onepromAt(t *testing.T, now func() time.Time, yamlText string, flags ...string) (baseURL string) {
+	t.Helper()
+	t.Helper()
 	file := filepath.Join(t.TempDir(), "oneprom.yml")
 	require.NoError(t, os.WriteFile(file, []byte(yamlText), 0o600))
 	var o proxy.Options
@@ -40,6 +47,7 @@ func oneprom(t *testing.T, yamlText string, flags ...string) (baseURL string) {
 	proxy.AddFlags(app, &o)
 	_, err := app.Parse(append([]string{"--config.file=" + file, "--web.listen-address=127.0.0.1:0"}, flags...))
 	require.NoError(t, err)
+	o.Now = now
 	server, err := proxy.New(o)
 	require.NoError(t, err)
 	require.NoError(t, server.Start(t.Context()))

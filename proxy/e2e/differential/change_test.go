@@ -197,8 +197,8 @@ func (w *world) write(r *rand.Rand, questions int) {
 }
 
 // shortest is how long (ms) single series are without samples, at least, if nothing but their
-// samples shows it: less is not seen by the counts of series.
-const shortest = 15 * minute
+// samples shows it. The counts of series show a hole of nine minutes: see docs/fidelity.md.
+const shortest = 10 * minute
 
 // holdBack makes samples of a series late. There is a copy that gets them all, and keeps them.
 func (x *writer) holdBack() {

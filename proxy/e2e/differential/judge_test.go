@@ -64,7 +64,7 @@ func (run *running) compare(q question) (outcome, error) {
 	}
 	o := outcome{
 		want: wantBody, got: gotBody, failed: want.Status != "success",
-		notes: notesOf(want) != notesOf(got),
+		notes: run.notesOf(want) != run.notesOf(got),
 	}
 	o.empty = o.failed || string(want.Data.Result) == "[]"
 	if err := run.compareResults(q, want, got, &o); err != nil || o.at == "" {
@@ -254,7 +254,7 @@ func (c *choices) apart(d choices) string {
 func (run *running) pointsOf(q question, a answer) map[string]string {
 	points := map[string]string{"status": a.Status + " " + a.ErrorType + " " + a.Data.ResultType}
 	if !run.weak {
-		points[inNotes] = notesOf(a)
+		points[inNotes] = run.notesOf(a)
 	}
 	if a.Status != "success" {
 		return points
@@ -317,13 +317,14 @@ func addPoint(points map[string]string, series string, p []json.RawMessage) {
 // differs still" in docs/fidelity.md.
 const lostNote = "conflicting counter resets during histogram aggregation"
 
-// lostReplica is what an answer says if a server was started again while it was asked.
+// lostReplica is what an answer says that needed the twin of a server that has just been started
+// again. It is true.
 const lostReplica = "answered without a replica"
 
 // notesOf are the annotations, as text.
-func notesOf(a answer) string {
+func (run *running) notesOf(a answer) string {
 	warnings := slices.DeleteFunc(slices.Clone(a.Warnings), func(w string) bool { return strings.Contains(w, lostNote) })
-	infos := slices.DeleteFunc(slices.Clone(a.Infos), func(i string) bool { return strings.Contains(i, lostReplica) })
+	infos := slices.DeleteFunc(slices.Clone(a.Infos), func(i string) bool { return run.first.changing && strings.Contains(i, lostReplica) })
 	return listOf(warnings) + "\n\n" + listOf(infos)
 }
 

@@ -125,12 +125,21 @@ func (run *running) time() time.Time { return time.UnixMilli(run.clock.Load()) }
 
 const (
 	// seenSoon is how long (ms) a change stays unseen at most that a server tells when it is
-	// asked, and seenLate one that only the counts of series show. See docs/fidelity.md.
+	// asked. See docs/fidelity.md.
 	seenSoon = minute
-	seenLate = evidence.OldCountAge + minute
 	// between is the time (ms) from one question to the next.
 	between = 5 * second
 )
+
+// seenByCounts is how long (ms) a change of samples from a time on stays unseen at most that only
+// the counts of series show. See docs/fidelity.md.
+func (run *running) seenByCounts(from int64) int64 {
+	const old = 6 * 60 * minute // it may be in a slice of two hours that is eight hours old
+	if from < run.clock.Load()-old {
+		return evidence.OldCountAge
+	}
+	return evidence.CountAge
+}
 
 // happen has changes happen, and returns how long (ms) they may stay unseen.
 func (run *running) happen(changes []change) (unseen int64, err error) {
@@ -184,14 +193,14 @@ func (run *running) change(c *change) (unseen int64, err error) {
 		if err := run.arrive(c, after.db); err != nil {
 			return 0, err
 		}
-		unseen = seenLate
+		unseen = run.seenByCounts(run.first.start)
 	}
 	if c.restart {
 		p.server.CloseClientConnections()
 		return 0, nil
 	}
 	if c.lost != nil {
-		unseen = seenLate
+		unseen = run.seenByCounts(max(c.lost.from, run.first.start))
 		told := after.lowest() > lowest
 		if after.release == 3 {
 			told = len(after.db.BlockMetas()) < blocks || c.deleted && !slices.Equal(tombstones, after.tombstones())

@@ -62,7 +62,7 @@ func (w *world) blockEnds(r *rand.Rand) (ends []int64) {
 		ends = append(ends, t)
 	}
 	w.unruled = r.IntN(3) == 0
-	w.later = []int64{minute, 10 * minute, 3 * 60 * minute}[r.IntN(3)]
+	w.later = []int64{minute, 20 * minute, 3 * 60 * minute}[r.IntN(3)]
 	return ends
 }
 

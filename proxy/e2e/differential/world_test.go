@@ -109,6 +109,9 @@ func newWorld(r *rand.Rand, changing bool) *world {
 	w.end = w.start + (60+r.Int64N(120))*minute
 	w.arrange(r)
 	w.scrape(r)
+	if w.unruled || w.lagged { // what only counts show is not seen in the last nine minutes
+		w.later = max(w.later, 20*minute)
+	}
 	w.distribute(r)
 	return w
 }

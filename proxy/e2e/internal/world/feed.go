@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -25,6 +27,13 @@ func RunFed(tb testing.TB, kind Kind, series []labels.Labels, from, to int64) *P
 	tb.Helper()
 	s := &Server{Name: "fed", Kind: kind}
 	s.Process = s.run(tb, Binary(tb, PrometheusPackage), tb.TempDir())
+	s.giveOnes(tb, series, from, to)
+	return s.Process
+}
+
+// giveOnes feeds the series of RunFed.
+func (s *Server) giveOnes(tb testing.TB, series []labels.Labels, from, to int64) {
+	tb.Helper()
 	err := s.fill(tb.Context(), func(f *feeder) error {
 		for _, ls := range series {
 			ref := storage.SeriesRef(0)
@@ -38,9 +47,70 @@ func RunFed(tb testing.TB, kind Kind, series []labels.Labels, from, to int64) *P
 		return nil
 	})
 	if err != nil {
-		tb.Fatalf("the data of a %s: %v", kind, err)
+		tb.Fatalf("the data of a %s: %v", s.Kind, err)
 	}
-	return s.Process
+}
+
+// Member is a Prometheus, of release 3 at first, that becomes another one at the same address: its release, its external labels and
+// its data change.
+type Member struct {
+	*Process
+	dir string
+}
+
+// RunMember starts a member with the series of RunFed.
+func RunMember(tb testing.TB, series []labels.Labels, from, to int64) *Member {
+	tb.Helper()
+	m := &Member{Process: &Process{URL: "http://" + freeAddress(tb), ready: "/-/ready", exit: closed()}}
+	tb.Cleanup(func() { m.Kill() })
+	m.Become(tb, Prometheus, nil, true)
+	m.Give(tb, series, from, to)
+	return m
+}
+
+// closed is the exit of a process that is gone.
+func closed() chan error {
+	c := make(chan error)
+	close(c)
+	return c
+}
+
+// Become starts the member again, with what it has, or without any data.
+func (m *Member) Become(tb testing.TB, kind Kind, external map[string]string, empty bool) {
+	tb.Helper()
+	m.Kill()
+	if empty {
+		m.dir = tb.TempDir()
+	}
+	s := &Server{Name: "member", Kind: kind, ExternalLabels: external}
+	config := filepath.Join(m.dir, "member.yml")
+	if err := os.WriteFile(config, []byte(s.config()), 0o644); err != nil {
+		tb.Fatal(err)
+	}
+	if m.binary = debianPrometheus(tb); kind == Prometheus {
+		m.binary = Binary(tb, PrometheusPackage)
+	}
+	m.args = []string{
+		"--config.file=" + config, "--storage.tsdb.path=" + filepath.Join(m.dir, "data"), "--web.listen-address=" + strings.TrimPrefix(m.URL, "http://"),
+		"--web.enable-remote-write-receiver", "--web.enable-admin-api", "--log.level=warn",
+	}
+	m.Restart(tb)
+}
+
+// Give gives the member the series of RunFed.
+func (m *Member) Give(tb testing.TB, series []labels.Labels, from, to int64) {
+	tb.Helper()
+	(&Server{Process: m.Process}).giveOnes(tb, series, from, to)
+}
+
+// Delete deletes the series of a selector by the admin API.
+func (m *Member) Delete(tb testing.TB, selector string) {
+	tb.Helper()
+	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	query := url.Values{"match[]": {selector}}.Encode()
+	if err := post(tb.Context(), client, m.URL+"/api/v1/admin/tsdb/delete_series?"+query, "", nil); err != nil {
+		tb.Fatal(err)
+	}
 }
 
 // feed sends what the server scraped from Begin to end (unix ms) to its process, and has it ready for queries.
