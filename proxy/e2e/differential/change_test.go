@@ -283,6 +283,9 @@ func (x *writer) oneChange() (change, bool) {
 	default:
 		c.restored, c.restart, x.lost[c.server] = true, true, false
 	}
+	if c.restart && w.keepsClock(c.server) {
+		return c, false
+	}
 	if c.lost != nil {
 		if !w.mayLose(c.server, c.lost.span) {
 			return c, false
@@ -311,6 +314,15 @@ func (x *writer) deletion() *loss {
 		l.instance = s.labels.Get("instance")
 	}
 	return l
+}
+
+// keepsClock reports whether a server is the only one of a group that has the clock of the truth. While
+// it is started again, another one answers, which is as whole, by its own clock.
+func (w *world) keepsClock(server int) bool {
+	return slices.ContainsFunc(w.groups, func(g group) bool {
+		first, last := w.copies[g.copies[0]], w.copies[g.copies[len(g.copies)-1]]
+		return first.server == server && last.shift != 0
+	})
 }
 
 // mayLose reports whether a server may lose its samples in a span, as others have them.
