@@ -3,7 +3,6 @@
 package e2e
 
 import (
-	"fmt"
 	"net/url"
 	"strconv"
 	"sync/atomic"
@@ -35,11 +34,12 @@ func TestChanging_PairOfPrometheus(t *testing.T) {
 	base := onepromAt(t, now, oneBackend([]string{hostPort(t, a.URL), hostPort(t, b.URL)}))
 
 	at := end.Add(-25 * time.Minute).Unix()
+	text := func(t int64) string { return strconv.FormatInt(t, 10) }
 	var paths []string
 	for _, query := range []string{`count(m)`, `absent(m{instance="1"})`, `sum by (job) (count_over_time(m[10m]))`, `sum(m) + count(up)`} {
 		paths = append(paths,
-			"/api/v1/query?"+url.Values{"query": {query}, "time": {fmt.Sprint(at)}}.Encode(),
-			"/api/v1/query_range?"+url.Values{"query": {query}, "start": {fmt.Sprint(at - 600)}, "end": {fmt.Sprint(at)}, "step": {"60"}}.Encode())
+			"/api/v1/query?"+url.Values{"query": {query}, "time": {text(at)}}.Encode(),
+			"/api/v1/query_range?"+url.Values{"query": {query}, "start": {text(at - 600)}, "end": {text(at)}, "step": {"60"}}.Encode())
 	}
 	ask := func(what string) {
 		t.Helper()

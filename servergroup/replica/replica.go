@@ -101,9 +101,10 @@ type Profile struct {
 
 const (
 	// ProfileAge is how old a profile becomes before the replica is probed again. Refresh is called
-	// twice in that time. At a call it may be some milliseconds too early, as the probe has taken
-	// some time: then the next call would be half an age too late. So RefreshAge is old enough.
+	// twice in that time.
 	ProfileAge = time.Minute
+	// RefreshAge is how old Refresh finds a profile old enough. A probe takes some time, so that its
+	// profile is some milliseconds younger than ProfileAge at a call, and too old at the next.
 	RefreshAge = ProfileAge * 3 / 4
 	// ProbeInterval is the shortest time between two probes of a replica that fails.
 	ProbeInterval = time.Second

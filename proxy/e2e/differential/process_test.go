@@ -174,7 +174,7 @@ func (run *running) change(c *change) (unseen int64, err error) {
 	}
 	if c.lost != nil {
 		if c.deleted {
-			err = run.delete(c.server, before.db, c.lost)
+			err = run.delete(before.db, c.lost)
 		} else {
 			after.db = nil
 		}
@@ -213,7 +213,7 @@ func (run *running) change(c *change) (unseen int64, err error) {
 }
 
 // delete deletes series as the admin API does.
-func (run *running) delete(server int, db *tsdb.DB, l *loss) error {
+func (run *running) delete(db *tsdb.DB, l *loss) error {
 	w := run.now
 	for _, s := range w.series {
 		if !l.of(&s) {
@@ -351,9 +351,9 @@ func (run *running) probed(url string, since int64) (bool, error) {
 }
 
 // labelsAt are the labels that a copy of a series has in its server.
-func (w *world) labelsAt(s *series, copy int) labels.Labels {
+func (w *world) labelsAt(s *series, holder int) labels.Labels {
 	l := without(s.labels, "shard")
-	if r := w.copies[copy].replica; r != "" {
+	if r := w.copies[holder].replica; r != "" {
 		l = with(l, "replica", r)
 	}
 	return l
