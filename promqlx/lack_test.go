@@ -112,6 +112,29 @@ func TestLack(t *testing.T) {
 	}
 }
 
+// TestLack_OneRefusesToCount: it lacks all series of a name, and fails where it should count them, as a
+// Prometheus does that has deleted all samples of a window from its blocks.
+func TestLack_OneRefusesToCount(t *testing.T) {
+	all := scraped(x0, x1, x2)
+	a, b := newStore(t, scraped(x0)), newStore(t, all)
+	a.everywhere(func(w http.ResponseWriter, r *http.Request) {
+		if backendtest.CountsSeries(r) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusUnprocessableEntity)
+			fmt.Fprint(w, `{"status":"error","errorType":"execution","error":"index out of range"}`)
+			return
+		}
+		a.own.ServeHTTP(w, r)
+	})
+	e, _ := clockedEngine(t, groupAt("g", nil, a, b))
+	reference := truthOf(t, all)
+	for range 2 { // the counts are under way, and known
+		for _, text := range lackQueries {
+			requireTruth(t, e, reference, text, at(15, 70))
+		}
+	}
+}
+
 // TestLack_UntilNow: what was lacking a few minutes ago is taken to be lacking still.
 func TestLack_UntilNow(t *testing.T) {
 	all := scraped(x0, x1, x2)

@@ -300,7 +300,11 @@ func (h *history) fetchCounts(ctx context.Context, f *countFetch, send []*labels
 				return err
 			}
 			f.failed, before = f.failed || len(failed) > len(before), failed
-			appendLow(f.low, counts, f.end, f.what.step)
+			if refused(counts, failed) {
+				appendAll(f.low, f.end, end, f.what.step)
+			} else {
+				appendLow(f.low, counts, f.end, f.what.step)
+			}
 			f.end = end
 		}
 		return context.Cause(ctx)
@@ -352,6 +356,27 @@ func replicaCounts(ctx context.Context, r *replica.Replica, send []*labels.Match
 		out[(t-from)/what.step] = samples.F[i]
 	}
 	return out, nil
+}
+
+// refused reports whether some replicas have counted, and others refuse to: then nothing shows that
+// one of them has all series. So a Prometheus fails that has deleted all samples of a window.
+func refused(counts [][]float64, failed map[int]error) bool {
+	counted, refuses := false, false
+	for r, own := range counts {
+		counted = counted || own != nil
+		refuses = refuses || own == nil && failed[r] == nil
+	}
+	return counted && refuses
+}
+
+// appendAll appends the multiples of step (ms) in [from, to) (ms), which begins with one, for all
+// replicas.
+func appendAll(low [][]int64, from, to, step int64) {
+	for t := from; t < to; t += step {
+		for r := range low {
+			low[r] = append(low[r], t)
+		}
+	}
 }
 
 // appendLow appends the times, by replica, at which its count is low. counts[r][1+i] is the count of
