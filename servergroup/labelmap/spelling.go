@@ -58,6 +58,9 @@ type Spelling struct {
 	// Metrics are the names of the metrics of such series. Unnamed reports that there are others.
 	Metrics map[string]Meaning
 	Unnamed bool
+	// Doubtful is a metric that has a number in two spellings, of which nothing tells whether they are
+	// one; "" if there is none. It is shown as it is.
+	Doubtful string
 }
 
 // Bounded returns s with so many values and metrics at most.

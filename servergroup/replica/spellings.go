@@ -135,19 +135,20 @@ func (r *Replica) readSpelling(ctx context.Context, p *Profile, label string, l 
 	if err != nil {
 		return s, err
 	}
-	s.Metrics, err = r.meanings(ctx, p, label, s.Values, metrics, before, l)
+	s.Metrics, s.Doubtful, err = r.meanings(ctx, p, label, s.Values, metrics, before, l)
 	return s.Bounded(maxOddValues, maxOddMetrics), err
 }
 
 // meanings finds out what the odd values of a label are in the series of metrics. A target that is gone
-// has no metadata any more: what it was known to be before stays true.
-func (r *Replica) meanings(ctx context.Context, p *Profile, label string, values, metrics []string, before labelmap.Spelling, l transport.Lookup) (map[string]labelmap.Meaning, error) {
-	out := make(map[string]labelmap.Meaning, len(metrics))
+// has no metadata any more: what it was known to be before stays true. doubtful is as
+// labelmap.Spelling.Doubtful.
+func (r *Replica) meanings(ctx context.Context, p *Profile, label string, values, metrics []string, before labelmap.Spelling, l transport.Lookup) (out map[string]labelmap.Meaning, doubtful string, err error) {
+	out = make(map[string]labelmap.Meaning, len(metrics))
 	var types map[string][]struct {
 		Type string `json:"type"`
 	}
 	if _, err := p.Client.Metadata(ctx, "", nil, &types); err != nil && !Unreadable(err) && transport.ClassOf(err) != transport.ClassContent {
-		return nil, err // else there is none, or too much
+		return nil, "", err // else there is none, or too much
 	}
 	var rest []string
 	for _, metric := range metrics {
@@ -170,32 +171,32 @@ func (r *Replica) meanings(ctx context.Context, p *Profile, label string, values
 		}
 	}
 	if len(rest) == 0 {
-		return out, nil
+		return out, doubtful, nil
 	}
 	recorded, untyped, err := r.untyped(ctx, p, label, rest)
 	if err != nil && !Unreadable(err) {
-		return nil, err
+		return nil, "", err
 	}
-	presumable := func(string) bool { return true }
+	var both map[string]bool
 	if p.Dialect.Current {
 		// It has brought what it scraped to its spelling. So these are old, or came as they are.
-		both, err := inBothSpellings(ctx, p, label, values, l)
-		if err != nil {
-			return nil, err
+		if both, err = inBothSpellings(ctx, p, label, values, l); err != nil {
+			return nil, "", err
 		}
-		presumable = func(metric string) bool { return both[metric] }
 	}
 	for _, metric := range rest {
 		switch {
-		case slices.Contains(untyped, metric), !presumable(metric):
+		case slices.Contains(untyped, metric), p.Dialect.Current && !both[metric]:
 			out[metric] = labelmap.Literal
 		case slices.Contains(recorded, metric):
 			out[metric] = labelmap.Presumed
+		case p.Dialect.Current:
+			out[metric], doubtful = labelmap.Literal, metric
 		default:
 			out[metric] = labelmap.Presume(label, metric)
 		}
 	}
-	return out, nil
+	return out, doubtful, nil
 }
 
 // maxBoth is the most numbers that are looked for in both spellings.
@@ -294,6 +295,9 @@ func (p *Profile) findPresumed(label string, s labelmap.Spelling) {
 		if m == labelmap.Presumed {
 			presumed = append(presumed, metric)
 		}
+	}
+	if s.Doubtful != "" {
+		p.findings = append(p.findings, fmt.Sprintf("%s of %s has a number in two spellings, and no metadata says whether they are one: it is shown as the backend has it", label, s.Doubtful))
 	}
 	switch {
 	case len(presumed) > 0:
