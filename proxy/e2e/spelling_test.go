@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -70,7 +71,7 @@ var spelledSelectors = []string{
 // spelledPaths are requests about them, and about what is made of them.
 func spelledPaths(at int64) (paths []string) {
 	query := func(text string) {
-		paths = append(paths, "/api/v1/query?"+url.Values{"query": {text}, "time": {fmt.Sprint(at)}}.Encode())
+		paths = append(paths, "/api/v1/query?"+url.Values{"query": {text}, "time": {strconv.FormatInt(at, 10)}}.Encode())
 	}
 	for _, selector := range spelledSelectors {
 		query(selector)

@@ -57,7 +57,8 @@ const (
 	// OldCountAge (ms) is how long they are believed of a slice that ended oldSlice (ms) ago, where
 	// such things are rare.
 	OldCountAge = 60 * 60 * 1000
-	oldSlice    = 6 * 60 * 60 * 1000
+	// oldSlice (ms) is how long ago such a slice ended.
+	oldSlice = 6 * 60 * 60 * 1000
 )
 
 // countedSelector is what is counted: the series of a selector, at the multiples of a step (ms).
