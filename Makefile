@@ -55,7 +55,7 @@ fuzz: ## every fuzz test for FUZZTIME
 	done
 
 fuzz-differential: ## random questions to random worlds for DIFFTIME, against one Prometheus
-	$(GO) test $(SLIM) ./proxy/e2e/differential -run '^TestDifferential$$' -v -count=1 -timeout 0 -differential.duration=$(DIFFTIME) -differential.seed=$(DIFFSEED)
+	$(GO) test $(SLIM) ./proxy/e2e/differential -run '^TestDifferential$$' -v -count=1 -timeout 0 -differential.duration=$(DIFFTIME) -differential.seed=$(DIFFSEED) $(DIFFFLAGS)
 
 bench: ## ratios against one Prometheus that has all the data, and the benchmarks of packages
 	$(GO) test $(SLIM) -run '^$$' -bench . -benchmem ./dedup ./promqlx ./servergroup/...
