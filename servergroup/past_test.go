@@ -83,6 +83,7 @@ func TestPast_Generations(t *testing.T) {
 		"all blocks":                  {[3]string{"x", a, ""}, [3]string{"x", " ", ""}, 0, 1},
 		"a deletion":                  {[3]string{"x", a + "," + b, ""}, [3]string{"x", a + "," + blockJSON("B", 20, 40, 1), ""}, 0, 1},
 		"the lowest time stays":       {[3]string{"x", "", "# HELP\nprometheus_tsdb_lowest_timestamp 1e+12\n"}, [3]string{"x", "", "prometheus_tsdb_lowest_timestamp 1e+12\n"}, 0, 0},
+		"no samples are left":         {[3]string{"x", "", "prometheus_tsdb_lowest_timestamp 1e+12\n"}, [3]string{"x", "", "prometheus_tsdb_lowest_timestamp 9.223372036854776e+18\n"}, 0, 1},
 		"the lowest time rises":       {[3]string{"x", "", "prometheus_tsdb_lowest_timestamp 1e+12\n"}, [3]string{"x", "", "other 1\nprometheus_tsdb_lowest_timestamp 1.1e+12\n"}, 0, 1},
 		"passing failures":            {[3]string{"x", a + "," + b, ""}, [3]string{"503", "503", "503"}, 0, 0},
 		"nothing is told":             {[3]string{"", "", ""}, [3]string{"", "", ""}, time.Minute, 0},

@@ -2,6 +2,7 @@ package replica
 
 import (
 	"context"
+	"math"
 	"slices"
 	"time"
 
@@ -145,8 +146,12 @@ func (r *Replica) readPast(ctx context.Context, p *Profile) {
 		return
 	}
 	value, found, err := p.Client.Metric(ctx, "prometheus_tsdb_lowest_timestamp")
-	switch lowest := int64(value); {
+	switch {
 	case found:
+		lowest := int64(math.MaxInt64) // as a server without samples tells it, which no float64 is
+		if value < math.MaxInt64 {
+			lowest = int64(value)
+		}
 		p.past.lowest = &lowest
 	case told(err):
 		p.past.lowest = nil
