@@ -341,7 +341,7 @@ func replicaCounts(ctx context.Context, r *replica.Replica, send []*labels.Match
 		return nil
 	})
 	if err != nil {
-		if replica.Unreadable(err) {
+		if transport.Refused(err) {
 			return nil, nil
 		}
 		return nil, err

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -119,5 +120,12 @@ func openFiles(t *testing.T) int {
 	}
 	list, err := os.ReadDir("/proc/self/fd")
 	require.NoError(t, err)
-	return len(list)
+	n := 0
+	for _, file := range list {
+		// The servers of the world map the head of their data a minute after their start.
+		if target, _ := os.Readlink("/proc/self/fd/" + file.Name()); !strings.Contains(target, "/chunks_head/") {
+			n++
+		}
+	}
+	return n
 }
