@@ -120,7 +120,7 @@ func TestCounts_ReplicaThatDoesNotCount(t *testing.T) {
 		"too many requests": {refusing(429), true},
 		"too many samples":  {refusing(422), false},
 		"unavailable":       {refusing(503), true},
-		"no such endpoint":  {refusing(404), false},
+		"no such endpoint":  {refusing(404), true},
 		"no matrix":         {answering(`{"status":"success","data":{"resultType":"vector","result":[]}}`), true},
 		"another step":      {answering(matrix(`{"metric":{},"values":[[601,"1"]]}`, "")), true},
 		"no end": {func(w http.ResponseWriter, _ *http.Request) {

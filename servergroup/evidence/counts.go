@@ -341,7 +341,7 @@ func replicaCounts(ctx context.Context, r *replica.Replica, send []*labels.Match
 		return nil
 	})
 	if err != nil {
-		if transport.Refused(err) {
+		if transport.ClassOf(err) == transport.ClassUser { // others fail at any query
 			return nil, nil
 		}
 		return nil, err
