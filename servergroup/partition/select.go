@@ -124,3 +124,31 @@ func (p *Piece) fetchSingle(ctx context.Context, sel view.Selection, asked []*la
 	v.Ledger.AddGap(lost.Group, sel.MinT, sel.MaxT, lost.String())
 	return a.list, a.ws, nil
 }
+
+// routedGroups returns the groups that a selection of the piece is fetched from.
+func (p *Piece) routedGroups(sel view.Selection) []view.RoutedGroup {
+	v := p.partition.view
+	ts := v.RouteMergeAmong(p.partition.members, sel.Matchers, sel.MinT, sel.MaxT)
+	for i := range ts {
+		switch {
+		case p.single != nil:
+			ts[i].Replicas, ts[i].Holders = []*replica.Replica{p.single}, 1
+		case p.allNeeded:
+			ts[i].AllNeeded, ts[i].WholeReplicas = true, p.wholeReplicas
+			fallthrough
+		case len(p.partition.members) == 1:
+			ts[i].Replicas = order(ts[i].Replicas, p.first)
+		}
+	}
+	return ts
+}
+
+// order returns the replicas with one of them first.
+func order(replicas []*replica.Replica, first int) []*replica.Replica {
+	if first == 0 {
+		return replicas
+	}
+	out := []*replica.Replica{replicas[first]}
+	out = append(out, replicas[:first]...)
+	return append(out, replicas[first+1:]...)
+}
