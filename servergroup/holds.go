@@ -21,8 +21,6 @@ const (
 	holdsInterval = 5 * time.Minute
 	// holdsWindow is how far back they are asked.
 	holdsWindow = 24 * time.Hour
-	// holdsAtOnce is how many groups are asked at once.
-	holdsAtOnce = 4
 	// holdsBytes bounds the response of one of them.
 	holdsBytes = 1 << 20
 )
@@ -52,8 +50,7 @@ func (s *Set) compareHolds(ctx context.Context) {
 	if !slices.ContainsFunc(groups, func(g *group) bool { return len(g.cfg.Holds) > 0 }) {
 		return
 	}
-	var asking errgroup.Group
-	asking.SetLimit(holdsAtOnce)
+	var lookups []func()
 	seen := map[*entry]bool{} // groups of one entry say the same
 	for _, holder := range groups {
 		if seen[holder.entry] {
@@ -66,20 +63,30 @@ func (s *Set) compareHolds(ctx context.Context) {
 				continue
 			}
 			for _, ms := range says.Claims(other.portions[0]) {
-				asking.Go(func() error {
-					return guard.Call(func() error {
-						if series, found := s.firstSeries(ctx, other, ms); found {
-							now := s.opts.Now()
-							holder.findings.Add("holds", holder.entry.holding.Contradict(ms, series, other.cfg.Name, now), now)
-						}
-						return nil
-					})
+				lookups = append(lookups, func() {
+					if series, found := s.firstSeries(ctx, other, ms); found {
+						now := s.opts.Now()
+						holder.findings.Add("holds", holder.entry.holding.Contradict(ms, series, other.cfg.Name, now), now)
+					}
 				})
 			}
 		}
 	}
-	if err := asking.Wait(); err != nil {
-		s.opts.Logger.Error("comparing `holds` with the data failed", "err", err)
+	s.inBackground("comparing `holds` with the data", lookups)
+}
+
+// atOnce is how many lookups that no query waits for are made at once.
+const atOnce = 4
+
+// inBackground makes lookups that no query waits for, a few at once. what names them in the log.
+func (s *Set) inBackground(what string, lookups []func()) {
+	var group errgroup.Group
+	group.SetLimit(atOnce)
+	for _, f := range lookups {
+		group.Go(func() error { return guard.Call(func() error { f(); return nil }) })
+	}
+	if err := group.Wait(); err != nil {
+		s.opts.Logger.Error("lookups in the background failed", "lookups", what, "err", err)
 	}
 }
 

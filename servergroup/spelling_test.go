@@ -114,3 +114,18 @@ func TestSpelling_OfLookups(t *testing.T) {
 		}
 	}
 }
+
+// TestSpelling_DoubtIsAFinding: a Prometheus 3 that has one number in two spellings, and no metadata, is
+// believed, and a finding says so.
+func TestSpelling_DoubtIsAFinding(t *testing.T) {
+	const doubt = "le of v_bucket has a number in two spellings"
+	for load, doubtful := range map[string]bool{
+		`v_bucket{le="1"} 1x4`:                              false,
+		"v_bucket{le=\"1\"} 1x4\n v_bucket{le=\"1.0\"} 1x4": true,
+	} {
+		server := serve(t, backendtest.NewHandler(backendtest.Options{Queryable: promqltest.LoadedStorage(t, "load 15s\n "+load)}))
+		s := newTestSet(t, config.PartialError, groupOf("a", server))
+		require.Len(t, seriesShown(t, s.View(t.Context()), lookupOf(t, `v_bucket`, 0)), strings.Count(load, "v_bucket"), load)
+		require.Equal(t, doubtful, strings.Contains(strings.Join(findingsOf(s, "a"), "\n"), doubt), load)
+	}
+}

@@ -5,10 +5,7 @@ import (
 	"math"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
 	"github.com/oneprom/oneprom/servergroup/fanout"
-	"github.com/oneprom/oneprom/servergroup/guard"
 	"github.com/oneprom/oneprom/servergroup/transport"
 	"github.com/oneprom/oneprom/servergroup/view"
 )
@@ -21,8 +18,6 @@ const (
 	// mostValues is the most values of a label, and valuesBytes the size of a response, that are kept.
 	mostValues  = 10_000
 	valuesBytes = 1 << 20
-	// valuesAtOnce is how many groups are asked at once.
-	valuesAtOnce = 4
 )
 
 // keepValues looks the values of intrinsic labels up, time and again. No query waits for that.
@@ -41,22 +36,17 @@ func (s *Set) keepValues(ctx context.Context) {
 
 // lookUpValues looks the values of intrinsic labels up that queries have wanted recently.
 func (s *Set) lookUpValues(ctx context.Context) {
-	var asking errgroup.Group
-	asking.SetLimit(valuesAtOnce)
+	var lookups []func()
 	for _, g := range s.current.Load().groups() {
 		switch {
 		case len(g.cfg.IntrinsicLabels) == 0:
 		case g.cfg.Forwards() || s.opts.Now().Sub(g.intrinsic.Wanted()) > valuesWanted:
 			g.intrinsic.Know(nil)
 		default:
-			asking.Go(func() error {
-				return guard.Call(func() error { g.intrinsic.Know(s.valuesOf(ctx, g)); return nil })
-			})
+			lookups = append(lookups, func() { g.intrinsic.Know(s.valuesOf(ctx, g)) })
 		}
 	}
-	if err := asking.Wait(); err != nil {
-		s.opts.Logger.Error("looking up the values of intrinsic labels failed", "err", err)
-	}
+	s.inBackground("looking up the values of intrinsic labels", lookups)
 }
 
 // valuesOf asks all replicas of a group for the values of its intrinsic labels. It returns nil if one

@@ -124,7 +124,7 @@ func (g *Group) spend(bytes int64) (left float64) {
 type Answer struct {
 	Replica    *replica.Replica
 	Generation uint64             // of the replica, when evidence was asked
-	Twins      []*replica.Replica // the replicas of the group
+	Replicas   []*replica.Replica // all of the group
 	Selections []Selection
 }
 
@@ -239,7 +239,7 @@ func (g *Group) logPanic(err error) {
 
 // twinFor returns another replica that may be asked, any of them; nil if there is none.
 func (g *Group) twinFor(a Answer) *replica.Replica {
-	twins := slices.DeleteFunc(slices.Clone(a.Twins), func(r *replica.Replica) bool { return r == a.Replica || !r.Health.Usable() })
+	twins := slices.DeleteFunc(slices.Clone(a.Replicas), func(r *replica.Replica) bool { return r == a.Replica || !r.Health.Usable() })
 	if len(twins) == 0 {
 		return nil
 	}
@@ -299,29 +299,26 @@ func (g *Group) compare(ctx context.Context, own, twin *replica.Replica, ms []*l
 // fetch returns the series of a replica, sorted by labels.
 func (g *Group) fetch(ctx context.Context, r *replica.Replica, res labelmap.Resolved, s evidence.Span, held *fanout.Budget) (list []transport.Series, err error) {
 	bytes := g.auditor.Metrics.AuditBytes.WithLabelValues(g.config.Name, g.config.Region)
-	var check []*labels.Matcher
 	err = r.UpToDate(func() error {
 		p, err := r.Ready(ctx)
 		if err != nil {
 			return err
 		}
 		sent := p.Spellings.Resolve(res)
-		check = sent.Check
 		rules := labelmap.NewRules(g.config, p.External).Respell(p.Spellings)
-		list, err = r.Fetch(ctx, p, p.Client.AllowPartial(false), p.Method, rules, transport.Request{
+		req := transport.Request{
 			Matchers: labelmap.Selectable(sent.Send), MinT: s.From, MaxT: s.To,
 			Charge: func(n int) error {
 				bytes.Add(float64(n))
 				return held.Charge(n)
 			},
-		})
+		}
+		if list, err = r.Fetch(ctx, p, p.Client.AllowPartial(false), p.Method, rules, req); err == nil {
+			list, err = r.Arrange(list, sent.Check, rules, req)
+		}
 		return err
 	})
-	if err != nil {
-		return nil, err
-	}
-	list = slices.DeleteFunc(list, func(s transport.Series) bool { return !labelmap.MatchesAll(s.Labels, check) })
-	return transport.Arrange(r.URL(), list)
+	return list, err
 }
 
 // report makes known what a replica lacks.

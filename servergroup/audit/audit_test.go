@@ -45,7 +45,7 @@ func (w world) counted(outcome string) float64 {
 }
 
 // alone is an answer of a replica that has no twin: its audit ends at once, as failed.
-func (w world) alone() Answer { return Answer{Replica: w.only, Twins: []*replica.Replica{w.only}} }
+func (w world) alone() Answer { return Answer{Replica: w.only, Replicas: []*replica.Replica{w.only}} }
 
 func never(t *testing.T) func() Answer {
 	return func() Answer {

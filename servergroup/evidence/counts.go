@@ -32,12 +32,16 @@ const (
 	fineStep   = 60 * 1000
 	coarseStep = 5 * 60 * 1000
 	fineRange  = 24 * 60 * 60 * 1000
-	// fineLookback (ms) is how long a series is counted after its last sample, or coarseStep if
-	// that is the step. With an interval of five minutes, only two counts in a row do not find it.
+	// fineLookback (ms) is how long a series is counted after its last sample; with coarse steps,
+	// that is coarseStep. A series that is scraped every five minutes is missing from two counts in
+	// a row, and never from three.
 	fineLookback = 3 * 60 * 1000
 	// countSettle (ms) is how old what is counted must be, as it may still be written. What comes
 	// later is seen when it is counted again.
 	countSettle = 60 * 1000
+	// explained (ms) is how long after the last scrape that a replica missed of a target its counts
+	// may be low: until the next scrape.
+	explained = 3 * 60 * 1000
 	// maxCounts is the most counts of one request. The server holds as many values of each series.
 	maxCounts = 720
 	// maxCountBytes is the most bytes of one answer, which has one series.
@@ -179,7 +183,7 @@ func (c *Counting) attribute(missed map[string][]Span, low []int64, last int64) 
 			i, _ := slices.BinarySearch(low, s.From-c.step)
 			j, _ := slices.BinarySearch(low, s.To+explained+1)
 			for _, t := range low[i:j] {
-				spans = c.append(spans, c.span(t))
+				spans = c.appendCut(spans, c.span(t))
 			}
 		}
 		wider[instance] = mergeSpans(spans)
@@ -193,17 +197,13 @@ func (c *Counting) attribute(missed map[string][]Span, low []int64, last int64) 
 		if t == last {
 			s.To = c.to
 		}
-		lacking = c.append(lacking, s)
+		lacking = c.appendCut(lacking, s)
 	}
 	return wider, mergeSpans(lacking)
 }
 
-// explained (ms) is how long after the last scrape that a replica missed of a target its counts may
-// be low: until the next scrape.
-const explained = 3 * 60 * 1000
-
-// append appends a span, cut to the range.
-func (c *Counting) append(list []Span, s Span) []Span {
+// appendCut appends a span, cut to the range.
+func (c *Counting) appendCut(list []Span, s Span) []Span {
 	if s.From, s.To = max(s.From, c.from), min(s.To, c.to); s.From > s.To {
 		return list
 	}
@@ -325,7 +325,7 @@ func (h *history) fetchCounts(ctx context.Context, f *countFetch, send []*labels
 
 // replicaCounts returns how many series of a selector, whose matchers for replicas are send, a replica
 // has at the multiples of the step in [from, to) (ms), which begins with one. The result is nil if it
-// does not count.
+// refuses to count.
 func replicaCounts(ctx context.Context, r *replica.Replica, send []*labels.Matcher, from, to int64, what countedSelector) ([]float64, error) {
 	p, err := r.Ready(ctx)
 	if err != nil || p.Dialect.ReadOnly {
@@ -341,7 +341,7 @@ func replicaCounts(ctx context.Context, r *replica.Replica, send []*labels.Match
 		return nil
 	})
 	if err != nil {
-		if transport.ClassOf(err) == transport.ClassUser { // others fail at any query
+		if transport.ClassOf(err) == transport.ClassUser { // any other error has nothing to do with counting
 			return nil, nil
 		}
 		return nil, err
@@ -360,7 +360,7 @@ func replicaCounts(ctx context.Context, r *replica.Replica, send []*labels.Match
 }
 
 // refused reports whether some replicas have counted, and others refuse to: then nothing shows that
-// one of them has all series. So a Prometheus fails that has deleted all samples of a window.
+// one of them has all series. A Prometheus that has deleted all samples of a window refuses (422).
 func refused(counts [][]float64, failed map[int]error) bool {
 	counted, refuses := false, false
 	for r, own := range counts {

@@ -60,7 +60,7 @@ func Gather[T any](ctx context.Context, v *view.View, l Lookup, compare func(a, 
 				tl.Matchers = labelmap.Selectable(tl.Matchers)
 			}
 			answers[i][j], warnings[i][j], err = ask(ctx, a, tl)
-			if err != nil || !r.Respelled(p, a.unknown) {
+			if err != nil || r.Recognize(p, a.unknown) == nil {
 				return err
 			}
 		}

@@ -158,7 +158,7 @@ func (p *Piece) Evaluate(ctx context.Context, about, text string, carries []stri
 		unusable.Add(about, e.Why, now)
 	}
 	if err == nil {
-		p.offer(ctx, by, p.reaches)
+		p.offer(ctx, by, func() []Reach { return p.reaches })
 	}
 	return answer, err
 }
@@ -244,7 +244,7 @@ func (p *Piece) evaluateAt(ctx context.Context, r *replica.Replica, text string,
 		}
 		e.answer.Series = append(e.answer.Series, Evaluated{s.Labels, samples})
 	}
-	if r.Respelled(prof, e.odd) {
+	if r.Recognize(prof, e.odd) != nil {
 		return nil, &declinedError{"its spelling of numbers in labels has changed"}
 	}
 	if e.unusable != "" {
@@ -298,7 +298,7 @@ func (e *evaluation) labels(raw []labels.Label) (labels.Labels, string) {
 	return e.builder.Labels(), ""
 }
 
-// observe looks whether it is known that the server spells numbers like this one.
+// observe notes a number in a spelling that the server is not known to have.
 func (e *evaluation) observe(l labels.Label) {
 	if _, odd := labelmap.Canonical(l.Value); odd && len(e.odd) == 0 && !e.spellings.Knows(l.Name, l.Value) {
 		e.odd = append(e.odd, labelmap.Sighting{Label: labels.Label{Name: l.Name, Value: strings.Clone(l.Value)}})

@@ -11,16 +11,16 @@ import (
 	"github.com/oneprom/oneprom/servergroup/replica"
 )
 
-// offer lets the answer of a replica alone be audited once the query of ctx is over. The answer was
-// made of the samples of some reaches.
-func (p *Piece) offer(ctx context.Context, by *replica.Replica, reaches []Reach) {
+// offer lets the answer of a replica alone be audited once the query of ctx is over. reaches returns
+// the reaches whose samples the answer was made of. It is called if the answer is drawn.
+func (p *Piece) offer(ctx context.Context, by *replica.Replica, reaches func() []Reach) {
 	g := p.partition.members[0]
-	if len(g.Replicas) == 1 || len(reaches) == 0 {
+	if len(g.Replicas) == 1 {
 		return
 	}
 	g.Audits.Offer(ctx, func() audit.Answer {
-		a := audit.Answer{Replica: by, Generation: p.generations[by], Twins: g.Replicas}
-		for _, r := range reaches {
+		a := audit.Answer{Replica: by, Generation: p.generations[by], Replicas: g.Replicas}
+		for _, r := range reaches() {
 			sel := audit.Selection{Matchers: slices.Concat(g.With(r.Matchers), g.Config.Only(), p.narrowed)}
 			for _, turn := range p.Turns {
 				from, to := r.window(turn.Start, turn.End)

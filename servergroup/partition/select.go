@@ -104,7 +104,7 @@ func (p *Piece) fetchSingle(ctx context.Context, sel view.Selection, asked []*la
 		if len(lost.Failed) > 0 {
 			a.ws.Add(&completeness.LostReplicas{Outcome: lost})
 		}
-		p.offer(ctx, candidates[winner], p.reachesOf(asked))
+		p.offer(ctx, candidates[winner], func() []Reach { return p.reachesOf(asked) })
 		return a.list, a.ws, nil
 	}
 	first := errs[0]

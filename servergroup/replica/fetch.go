@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -24,7 +25,7 @@ func (r *Replica) Fetch(ctx context.Context, p *Profile, client *transport.Clien
 		if err != nil {
 			return nil, err
 		}
-		return list, r.knowsSpellings(p, rules.Unknown())
+		return list, r.Recognize(p, rules.Unknown())
 	}
 	req.Matchers = labelmap.ForRead(req.Matchers)
 	doubts := labelmap.NewDoubts(r.group, p.External, req.Matchers)
@@ -40,7 +41,19 @@ func (r *Replica) Fetch(ctx context.Context, p *Profile, client *transport.Clien
 	if err := r.dispel(ctx, p, req.Matchers, doubts.List()); err != nil {
 		return nil, err
 	}
-	return list, r.knowsSpellings(p, rules.Unknown())
+	return list, r.Recognize(p, rules.Unknown())
+}
+
+// Arrange returns those series of a fetch by the rules whose labels satisfy the matchers, sorted by
+// labels. Series that differ by the spelling of a number only are one. Of req it uses the window and
+// Charge.
+func (r *Replica) Arrange(list []transport.Series, check []*labels.Matcher, rules *labelmap.Rules, req transport.Request) ([]transport.Series, error) {
+	list = slices.DeleteFunc(list, func(s transport.Series) bool { return !labelmap.MatchesAll(s.Labels, check) })
+	list, err := transport.Arrange(r.URL(), list)
+	if err != nil || !rules.Respelled() {
+		return list, err
+	}
+	return transport.JoinSpellings(list, req)
 }
 
 // maxAttempts is how often a request is sent to a server that is another one each time.

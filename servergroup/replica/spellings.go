@@ -317,9 +317,10 @@ func PresumedText(label, metric string) string {
 	return fmt.Sprintf("%s of %s is shown in the spelling of Prometheus 3, as it looks like a %s; the backend has no metadata that says so", label, metric, kind)
 }
 
-// knowsSpellings returns nil unless series of the server have odd values that the profile p does not
-// know. Then it drops the profile, once for each value.
-func (r *Replica) knowsSpellings(p *Profile, unknown []labelmap.Sighting) error {
+// Recognize fails if an answer shows odd values that the profile p does not know: the answer must not
+// be used, and the next request probes the server. It does so once for each value, as a server may
+// not list a value that its series have.
+func (r *Replica) Recognize(p *Profile, unknown []labelmap.Sighting) error {
 	if len(unknown) == 0 || p.Kind == transport.Oneprom {
 		return nil
 	}
@@ -343,10 +344,4 @@ func (r *Replica) knowsSpellings(p *Profile, unknown []labelmap.Sighting) error 
 		r.profile, r.probeErr = nil, nil // the next request probes at once
 	}
 	return errRespelled
-}
-
-// Respelled reports whether an answer shows odd values that the profile p does not know, so that it
-// must not be used.
-func (r *Replica) Respelled(p *Profile, unknown []labelmap.Sighting) bool {
-	return r.knowsSpellings(p, unknown) != nil
 }

@@ -17,9 +17,9 @@ import (
 const (
 	// valuesAge is how long the values of intrinsic labels are believed.
 	valuesAge = 2 * time.Minute
-	// settleTime is how old samples must have been when the values were looked up: younger ones may
-	// have been on their way.
-	settleTime = 10 * time.Minute
+	// valuesSettled is how old samples must have been when the values were looked up: younger ones
+	// may have been on their way.
+	valuesSettled = 10 * time.Minute
 )
 
 // Values are the values that the intrinsic labels of a group had in its data at some moment, all of
@@ -71,7 +71,7 @@ func (v *View) lacks(g Group, ms []*labels.Matcher, maxt int64) string {
 			continue
 		}
 		_, hi := g.Config.TimeRange.Bounds(v.Now)
-		settled := g.Values.At.Add(-settleTime).UnixMilli()
+		settled := g.Values.At.Add(-valuesSettled).UnixMilli()
 		// The merge looks at a margin behind the window, too.
 		if maxt > settled || min(maxt+dedup.MarginOf(maxHolders), hi) > settled {
 			continue

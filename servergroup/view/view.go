@@ -2,7 +2,7 @@
 // fetches their samples, and merges the series of their replicas. What is doubtful or missing goes
 // to the query's ledger.
 //
-// Replicas are asked by FetchFrom and Each. The series that they have are put together in
+// Groups are chosen in route.go. Replicas are asked by FetchFrom and Each. The series that they have are put together in
 // assemble.go; package dedup merges them when they are read.
 package view
 
@@ -287,16 +287,10 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *RoutedGroup, r 
 		return source{}, err
 	}
 	v.Metrics.CountSamples(r, method, list)
-	list = slices.DeleteFunc(list, func(s transport.Series) bool { return !labelmap.MatchesAll(s.Labels, resolved.Check) })
-	if list, err = transport.Arrange(r.URL(), list); err != nil {
+	if list, err = r.Arrange(list, resolved.Check, rules, req); err != nil {
 		return source{}, err
 	}
-	if rules.Respelled() {
-		if list, err = transport.JoinSpellings(list, req); err != nil {
-			return source{}, err
-		}
-		v.notePresumed(t, r, rules, remarks)
-	}
+	v.notePresumed(t, r, rules, remarks)
 	if !t.Config.TimeRange.IsZero() && t.Holders > 1 {
 		for i := range list { // the end of the time_range is not a gap of the replica
 			list[i].Run = dedup.Bounded{Run: list[i].Run, From: lo, To: hi}
