@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/prometheus/util/teststorage"
 	"github.com/stretchr/testify/require"
 
+	"github.com/oneprom/oneprom/promqlx/enginetest"
 	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/oneprom/oneprom/servergroup/config"
@@ -134,6 +135,32 @@ func TestLack_OneRefusesToCount(t *testing.T) {
 		}
 	}
 }
+
+// TestLack_TwinFailsToCount: a replica then answers alone, and the answer says that nothing shows that
+// it has all series.
+func TestLack_TwinFailsToCount(t *testing.T) {
+	all := scraped(x0, x1, x2)
+	a, b := newStore(t, all), newStore(t, all)
+	b.everywhere(func(w http.ResponseWriter, r *http.Request) {
+		if backendtest.CountsSeries(r) {
+			http.Error(w, "no", http.StatusServiceUnavailable)
+			return
+		}
+		b.own.ServeHTTP(w, r)
+	})
+	e, _ := clockedEngine(t, groupAt("g", nil, a, b))
+	reference := truthOf(t, all)
+	for range 2 { // the counts are under way, and known to be missing
+		for _, text := range []string{`sum(x_total)`, `x_total`} {
+			want, _ := reference(text, at(15, 70))
+			got, said := executed(t, e, text, at(15, 70))
+			enginetest.RequireSame(t, want, got, 0, false, text)
+			require.Equal(t, []string{unproven}, said)
+		}
+	}
+}
+
+const unproven = `PromQL info: server group "g": a replica answered alone, and its twins have not counted the series, so that nothing shows that it has all of them`
 
 // TestLack_UntilNow: what was lacking a few minutes ago is taken to be lacking still.
 func TestLack_UntilNow(t *testing.T) {

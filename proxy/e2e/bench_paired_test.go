@@ -7,93 +7,178 @@ import (
 	"math"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"text/tabwriter"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/proxy/e2e/internal/world"
 	"github.com/oneprom/oneprom/proxy/e2e/internal/world/exam"
+	"github.com/oneprom/oneprom/servergroup/backendtest"
 )
 
-// pairedRounds are how often each query is asked of both binaries, after a round that warms up.
-const pairedRounds = 40
+// pairedRounds are how often each query is asked of both binaries, after a round that warms up, and
+// neverRounds how often over selectors that were never asked for.
+const (
+	pairedRounds = 40
+	neverRounds  = 12
+)
 
-// studentT95 is the quantile of Student's t distribution, of 39 degrees of freedom, that a
-// two-sided interval of 95 % takes.
-const studentT95 = 2.023
+// studentT95 are the quantiles of Student's t distribution that a two-sided interval of 95 % takes, by
+// how many numbers there are.
+var studentT95 = map[int]float64{2: 12.706, neverRounds: 2.201, pairedRounds: 2.023}
 
 // TestBenchPaired compares the processor time of this oneprom with that of another binary,
-// ONEPROM_BENCH_BASELINE, over the queries of TestBenchRatios. Both stand in front of one
-// world and are asked in turn, in pairs, so that a machine that gets slower is slower for
-// both. It prints the ratios with their intervals, and judges nothing. Without another binary
-// the harness itself is tried: this oneprom beside itself, in front of a small world.
+// ONEPROM_BENCH_BASELINE, over the queries of TestBenchRatios, and over the same queries with selectors
+// that were never asked for. Both stand in front of one world and are asked in turn, in pairs, so that
+// a machine that gets slower is slower for both. It prints the ratios with their intervals of 95 %, and
+// judges nothing. Without another binary the harness itself is tried: this oneprom beside itself, in
+// front of a small world.
 func TestBenchPaired(t *testing.T) {
-	baseline, rounds := os.Getenv("ONEPROM_BENCH_BASELINE"), pairedRounds
+	baseline, rounds, never := os.Getenv("ONEPROM_BENCH_BASELINE"), pairedRounds, neverRounds
 	worlds := []*world.World{world.Ordinary(10), world.Aligned(10)}
 	if baseline == "" {
-		rounds, worlds = 2, []*world.World{world.Ordinary(1)}
+		rounds, never, worlds = 2, 2, []*world.World{world.Ordinary(1)}
 	}
 	for _, w := range worlds {
 		t.Run(w.Name, func(t *testing.T) {
 			w.Start(t, t.TempDir())
-			now := runWorldOneprom(t, w)
+			p := pairing{client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}}, world: w, now: runWorldOneprom(t, w)}
+			defer p.client.CloseIdleConnections()
 			if baseline != "" {
 				t.Setenv("ONEPROM_BIN", baseline)
 			}
-			before := runWorldOneprom(t, w)
-			client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}}
-			defer client.CloseIdleConnections()
-
-			var b strings.Builder
-			table := tabwriter.NewWriter(&b, 0, 1, 2, ' ', 0)
-			fmt.Fprintln(table, "before ms\tnow ms\tratio\t95 % interval\trange/step\tquery")
-			var all []float64
+			p.before = runWorldOneprom(t, w)
+			warm, cold := newPairedTable(), newPairedTable()
 			for _, c := range benchCases {
-				p := measurePair(t, client, w, c, before, now, rounds)
-				mean, half := interval(p.logs)
-				all = append(all, mean)
-				fmt.Fprintf(table, "%.1f\t%.1f\t%.3f\t%.3f to %.3f\t%s/%s\t%s\n", p.before/1e6/float64(rounds), p.now/1e6/float64(rounds),
-					math.Exp(mean), math.Exp(mean-half), math.Exp(mean+half), c.span, c.step, c.text)
+				warm.add(c, p.measure(t, c, rounds, false))
+				cold.add(c, p.measure(t, c, never, true))
 			}
-			table.Flush()
-			t.Logf("processor time of oneprom, %d paired rounds\n%sgeometric mean of the ratios: %.3f", rounds, b.String(), expMean(all))
+			t.Logf("queries that were asked before, %d paired rounds\n%s", rounds, warm)
+			t.Logf("selectors that were never asked for, %d paired rounds\n%s", never, cold)
 		})
 	}
 }
 
-// pair is what one query took of both binaries.
-type pair struct {
-	before, now float64   // ns, of all rounds
-	logs        []float64 // of now to before, one per round
+// pairing is two binaries in front of one world.
+type pairing struct {
+	client      *http.Client
+	world       *world.World
+	before, now *world.Process
+	asked       int // selectors that were never asked for
 }
 
-// measurePair asks both binaries in turn. Who comes first alternates.
-func measurePair(t *testing.T, client *http.Client, w *world.World, c benchCase, before, now *world.Process, rounds int) pair {
+// cost is what an answer took.
+type cost struct {
+	oneprom  float64 // processor time of oneprom, ns
+	all      float64 // that of oneprom and all replicas, ns
+	duration float64 // until the answer was there, ns
+}
+
+// pair is what one query took of both binaries.
+type pair struct {
+	before, now cost // means
+	// Logarithms of the ratio of now to before, one per round.
+	oneprom, all, duration []float64
+}
+
+// measure asks both binaries in turn, never asking for the same selector twice if never is set. Who
+// comes first alternates.
+func (p *pairing) measure(t *testing.T, c benchCase, rounds int, never bool) (out pair) {
 	t.Helper()
-	q := exam.Query{Text: c.text}
-	var p pair
 	for round := range rounds + 1 {
-		e := c.at(w, round)
-		order := []*world.Process{before, now}
+		e := c.at(p.world, round)
+		order := []*world.Process{p.before, p.now}
 		if round%2 == 0 {
-			order = []*world.Process{now, before}
+			order = []*world.Process{p.now, p.before}
 		}
-		took := map[*world.Process]float64{}
+		took := map[*world.Process]cost{}
 		for _, front := range order {
-			began := busyTime(t, front.PID)
-			timed(t, client, front.URL, e, q, nil)
-			took[front] = float64(busyTime(t, front.PID) - began)
+			q := exam.Query{Text: c.text}
+			if never {
+				p.asked++
+				q.Text = withMatcher(t, c.text, labels.MustNewMatcher(labels.MatchNotEqual, "never", strconv.Itoa(p.asked)))
+			}
+			took[front] = p.cost(t, front, e, q)
 		}
 		if round == 0 {
 			continue
 		}
-		p.before, p.now = p.before+took[before], p.now+took[now]
-		p.logs = append(p.logs, math.Log(took[now]/took[before]))
+		before, now, n := took[p.before], took[p.now], float64(rounds)
+		out.before.oneprom, out.now.oneprom = out.before.oneprom+before.oneprom/n, out.now.oneprom+now.oneprom/n
+		out.oneprom = append(out.oneprom, math.Log(now.oneprom/before.oneprom))
+		out.all = append(out.all, math.Log(now.all/before.all))
+		out.duration = append(out.duration, math.Log(now.duration/before.duration))
 	}
+	return out
+}
+
+// cost asks one query.
+func (p *pairing) cost(t *testing.T, front *world.Process, e exam.Evaluation, q exam.Query) cost {
+	t.Helper()
+	busy := func() (own, all float64) {
+		own = float64(busyTime(t, front.PID))
+		all = own
+		for _, g := range p.world.Groups {
+			for _, r := range g.Replicas {
+				all += float64(busyTime(t, r.PID))
+			}
+		}
+		return own, all
+	}
+	ownBefore, allBefore := busy()
+	took := timed(t, p.client, front.URL, e, q, nil)
+	own, all := busy()
+	return cost{own - ownBefore, all - allBefore, float64(took)}
+}
+
+// withMatcher returns an expression whose selectors have a further matcher.
+func withMatcher(t *testing.T, text string, m *labels.Matcher) string {
+	t.Helper()
+	expr, err := backendtest.NewParser().ParseExpr(text)
+	require.NoError(t, err)
+	parser.Inspect(expr, func(node parser.Node, _ []parser.Node) error {
+		if sel, ok := node.(*parser.VectorSelector); ok {
+			sel.LabelMatchers = append(sel.LabelMatchers, m)
+		}
+		return nil
+	})
+	return expr.String()
+}
+
+// pairedTable is a table of pairs.
+type pairedTable struct {
+	text                   strings.Builder
+	table                  *tabwriter.Writer
+	oneprom, all, duration []float64 // means of the logarithms of the ratios, by case
+}
+
+func newPairedTable() *pairedTable {
+	p := &pairedTable{}
+	p.table = tabwriter.NewWriter(&p.text, 0, 1, 2, ' ', 0)
+	fmt.Fprintln(p.table, "before ms\tnow ms\toneprom\tand replicas\tduration\trange/step\tquery")
 	return p
+}
+
+func (p *pairedTable) add(c benchCase, got pair) {
+	ratio := func(of *[]float64, logs []float64) string {
+		mean, half := interval(logs)
+		*of = append(*of, mean)
+		return fmt.Sprintf("%.3f (%.3f to %.3f)", math.Exp(mean), math.Exp(mean-half), math.Exp(mean+half))
+	}
+	fmt.Fprintf(p.table, "%.1f\t%.1f\t%s\t%s\t%s\t%s/%s\t%s\n", got.before.oneprom/1e6, got.now.oneprom/1e6,
+		ratio(&p.oneprom, got.oneprom), ratio(&p.all, got.all), ratio(&p.duration, got.duration), c.span, c.step, c.text)
+}
+
+func (p *pairedTable) String() string {
+	p.table.Flush()
+	return fmt.Sprintf("%sgeometric means of the ratios: processor time of oneprom %.3f, and of the replicas with it %.3f, duration %.3f",
+		&p.text, expMean(p.oneprom), expMean(p.all), expMean(p.duration))
 }
 
 // interval is the mean of numbers, and half the width of its interval of 95 %.
@@ -106,7 +191,7 @@ func interval(numbers []float64) (mean, half float64) {
 		squares += (x - mean) * (x - mean)
 	}
 	n := float64(len(numbers))
-	return mean, studentT95 * math.Sqrt(squares/(n-1)/n)
+	return mean, studentT95[len(numbers)] * math.Sqrt(squares/(n-1)/n)
 }
 
 // busyTime is the time that the threads of a process have run so far, to the nanosecond; those

@@ -140,6 +140,14 @@ func (l *Ledger) LostReplicas(o Outcome) {
 	l.late.Add(&LostReplicas{o})
 }
 
+// Unproven records that a replica of a group answered alone, though its twins have not counted the
+// series in time.
+func (l *Ledger) Unproven(g Group) {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	l.late.Add(&unprovenAnswer{g})
+}
+
 // LateWarnings returns the warnings that were found out after the series had been returned.
 func (l *Ledger) LateWarnings() annotations.Annotations {
 	l.mtx.Lock()

@@ -37,6 +37,16 @@ func (l *LostReplicas) Error() string {
 // Unwrap marks it as an info.
 func (l *LostReplicas) Unwrap() error { return annotations.PromQLInfo }
 
+// unprovenAnswer is the info that nothing shows that an answer has all series of a group.
+type unprovenAnswer struct{ group Group }
+
+func (u *unprovenAnswer) Error() string {
+	return fmt.Sprintf("%s: %s: a replica answered alone, and its twins have not counted the series, so that nothing shows that it has all of them", annotations.PromQLInfo, u.group)
+}
+
+// Unwrap marks it as an info.
+func (u *unprovenAnswer) Unwrap() error { return annotations.PromQLInfo }
+
 // ServerWarning is a warning of a server about its own answer.
 type ServerWarning struct {
 	Group Group

@@ -121,30 +121,34 @@ type Counting struct {
 	from, to int64       // ms: the range that evidence is wanted of
 	low      [][]int64   // of what was kept
 	last     int64       // the last time that was compared, ms
+	failed   bool        // whether a replica failed to count for what was kept
 	fetch    *countFetch // of the rest; nil if there is none
 }
 
 // Await waits for the counts and returns what the replicas missed and lack by them. Its results are
-// as Shown.Missed and Shown.Lacking. It is not ok if ctx ends before.
-func (c *Counting) Await(ctx context.Context) (missed []map[string][]Span, lacking [][]Span, ok bool) {
+// as Shown.Missed and Shown.Lacking. counted reports whether all replicas have counted before ctx
+// ended.
+func (c *Counting) Await(ctx context.Context) (missed []map[string][]Span, lacking [][]Span, counted bool) {
 	low, last := c.low, c.last
+	counted = !c.failed
 	if f := c.fetch; f != nil {
 		select {
 		case <-f.done:
+			counted = counted && !f.failed
+			low, last = make([][]int64, len(c.low)), max(c.last, f.end-c.step)
+			for r := range low {
+				low[r] = slices.Concat(c.low[r], f.low[r])
+				slices.Sort(low[r])
+			}
 		case <-ctx.Done():
-			return nil, nil, false
-		}
-		low, last = make([][]int64, len(c.low)), max(c.last, f.end-c.step)
-		for r := range low {
-			low[r] = slices.Concat(c.low[r], f.low[r])
-			slices.Sort(low[r])
+			counted = false
 		}
 	}
 	missed, lacking = make([]map[string][]Span, len(low)), make([][]Span, len(low))
 	for r := range low {
 		missed[r], lacking[r] = c.attribute(c.missed[r], low[r], last)
 	}
-	return missed, lacking, true
+	return missed, lacking, counted
 }
 
 // Done reports whether Await does not wait.
@@ -271,7 +275,7 @@ func (h *history) cachedCounts(c *Counting, first, end, now int64, tail bool) (l
 		if to > s.to && (!tail || to != end || to-s.to >= tailAge) {
 			lack(s.to, to)
 		}
-		c.last = max(c.last, s.to-c.step)
+		c.last, c.failed = max(c.last, s.to-c.step), c.failed || s.failed
 		for r, low := range s.low {
 			c.low[r] = append(c.low[r], low...)
 		}

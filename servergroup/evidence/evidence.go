@@ -39,6 +39,8 @@ type Shown struct {
 	Lacking [][]Span
 	// Counting is what the counts will show where they are not known yet; nil if they are.
 	Counting *Counting
+	// Uncounted reports whether a replica failed to count the series. It is not compared by counts.
+	Uncounted bool
 	// Failed are the errors of the replicas that could not be asked, by index. These
 	// replicas are not compared.
 	Failed map[int]error
@@ -125,7 +127,9 @@ func (h *history) show(ctx context.Context, ms, send []*labels.Matcher, from, to
 	}
 	counting := h.count(send, sh.Missed, from, to, failed)
 	if counting.Done() {
-		sh.Missed, sh.Lacking, _ = counting.Await(ctx)
+		var counted bool
+		sh.Missed, sh.Lacking, counted = counting.Await(ctx)
+		sh.Uncounted = !counted
 	} else {
 		sh.Counting, sh.Lacking = counting, make([][]Span, len(sh.Missed))
 	}

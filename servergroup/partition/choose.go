@@ -124,6 +124,7 @@ type chooser struct {
 	// generations are those of the replicas before they were asked for evidence.
 	generations map[*replica.Replica]uint64
 	unproven    []unproven // counts that are still under way
+	uncounted   bool       // a replica failed to count some series
 }
 
 // run is a range of steps by index, inclusive.
@@ -157,6 +158,7 @@ func (c *chooser) gather(ctx context.Context, g view.Group) (none string, err er
 		if sh.Counting != nil {
 			c.unproven = append(c.unproven, unproven{reach, sh.Counting})
 		}
+		c.uncounted = c.uncounted || sh.Uncounted
 		maps.Copy(c.lost, sh.Failed)
 		c.targets = max(c.targets, sh.Targets)
 		c.unscraped = append(c.unscraped, sh.Unscraped...)
@@ -344,7 +346,7 @@ func (c *chooser) divide(s assignment) []*Piece {
 	}
 	alone := c.partition.piece("whole", turns...)
 	alone.single, alone.generations = c.partition.members[0].Replicas[s.main], c.generations
-	alone.unproven, alone.cut = c.unproven, cut
+	alone.unproven, alone.uncounted, alone.cut = c.unproven, c.uncounted, cut
 	isCut := func(instance string) bool {
 		_, ok := slices.BinarySearch(cut, instance)
 		return ok

@@ -56,6 +56,8 @@ type Piece struct {
 	// something, of targets other than the sorted ones that are cut out.
 	unproven []unproven
 	cut      []string
+	// uncounted reports whether a twin has failed to count.
+	uncounted bool
 
 	// Where all replicas are merged:
 	first         int                // the index of the replica whose samples come first

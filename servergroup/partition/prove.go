@@ -30,7 +30,7 @@ func (p *Piece) askWhole(ctx context.Context, candidates []*replica.Replica, f f
 		var asked []*replica.Replica
 		var places []int
 		for i, r := range candidates {
-			if err := p.prove(ctx, r, false); err != nil {
+			if _, err := p.prove(ctx, r, false); err != nil {
 				errs = append(errs, err)
 				continue
 			}
@@ -44,7 +44,11 @@ func (p *Piece) askWhole(ctx context.Context, candidates []*replica.Replica, f f
 			return -1, append(errs, failed...)
 		}
 		// Nobody waits for counts while it holds a replica's slot: counting needs one.
-		if p.prove(ctx, asked[at], true) == nil {
+		counted, err := p.prove(ctx, asked[at], true)
+		if err == nil {
+			if !counted {
+				p.partition.view.Ledger.Unproven(p.partition.view.CompletenessOf(p.partition.members[0]))
+			}
 			return places[at], append(errs, failed...)
 		}
 		errs = nil // now it is known who lacks something
@@ -53,10 +57,11 @@ func (p *Piece) askWhole(ctx context.Context, candidates []*replica.Replica, f f
 
 // prove fails with a lackError if counts show that a replica lacks something at the steps at which
 // the piece is the answer. With wait it waits for counts that are under way, though not for long: a
-// replica may hang.
-func (p *Piece) prove(ctx context.Context, r *replica.Replica, wait bool) error {
+// replica may hang. counted reports whether all replicas have counted.
+func (p *Piece) prove(ctx context.Context, r *replica.Replica, wait bool) (counted bool, err error) {
+	counted = !p.uncounted
 	if len(p.unproven) == 0 {
-		return nil
+		return counted, nil
 	}
 	ctx, cancel := evidenceContext(ctx)
 	defer cancel()
@@ -65,20 +70,18 @@ func (p *Piece) prove(ctx context.Context, r *replica.Replica, wait bool) error 
 		if !wait && !u.counting.Done() {
 			continue
 		}
-		missed, lacking, ok := u.counting.Await(ctx)
-		if !ok {
-			continue
-		}
+		missed, lacking, all := u.counting.Await(ctx)
+		counted = counted && all
 		lacks := p.meets(u.reach, lacking[i])
 		for instance, spans := range missed[i] {
 			_, cut := slices.BinarySearch(p.cut, instance)
 			lacks = lacks || !cut && p.meets(u.reach, spans)
 		}
 		if lacks {
-			return &lackError{r.URL()}
+			return counted, &lackError{r.URL()}
 		}
 	}
-	return nil
+	return counted, nil
 }
 
 // meets reports whether the window of a step at which the piece is the answer includes one of the

@@ -200,6 +200,31 @@ func (w *world) write(r *rand.Rand, questions int) {
 // samples shows it. The counts of series show a hole of nine minutes: see docs/fidelity.md.
 const shortest = 10 * minute
 
+// shows reports whether a series is seen for long enough, each time that it is there in a span.
+func (s *series) shows(in span) bool {
+	var first, last int64 // of the samples without a break; 0: none
+	long := func() bool { return first == 0 || last-first >= shortest }
+	for i := range s.samples {
+		p := &s.samples[i]
+		if p.shadow != 0 || p.t < in.from || p.t >= in.to {
+			continue
+		}
+		if p.stale() || last != 0 && p.t-last > 3*minute { // counts look back so far
+			if !long() {
+				return false
+			}
+			first, last = 0, 0
+		}
+		if !p.stale() {
+			last = p.t
+			if first == 0 {
+				first = p.t
+			}
+		}
+	}
+	return long()
+}
+
 // holdBack makes samples of a series late. There is a copy that gets them all, and keeps them.
 func (x *writer) holdBack() {
 	w, r := x.w, x.r
@@ -213,6 +238,9 @@ func (x *writer) holdBack() {
 	late := span{from: max(g.first, g.from) + r.Int64N(w.end-w.start)}
 	late.to = late.from + shortest + r.Int64N(40*minute)
 	if to := min(g.last, w.end); late.to >= to || g.to != 0 && late.to >= g.to {
+		return
+	}
+	if !s.shows(late) {
 		return
 	}
 	n := len(x.lates) + 1
@@ -287,7 +315,7 @@ func (x *writer) oneChange() (change, bool) {
 		return c, false
 	}
 	if c.lost != nil {
-		if !w.mayLose(c.server, c.lost.span) {
+		if !w.mayLose(c.server, c.lost.span) || c.deleted && !w.shows(c.lost) {
 			return c, false
 		}
 		x.lost[c.server] = true
@@ -314,6 +342,11 @@ func (x *writer) deletion() *loss {
 		l.instance = s.labels.Get("instance")
 	}
 	return l
+}
+
+// shows reports whether each of the series shows its loss.
+func (w *world) shows(l *loss) bool {
+	return !slices.ContainsFunc(w.series, func(s series) bool { return l.of(&s) && !s.shows(l.span) })
 }
 
 // keepsClock reports whether a server is the only one of a group that has the clock of the truth. While

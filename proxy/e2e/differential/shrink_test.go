@@ -271,8 +271,9 @@ func (s *shrinker) dropCopies() {
 		if !there {
 			continue
 		}
+		came := w.dropLate(c)
 		w.keep(func(x *series, p *sample) bool {
-			had := p.held != 0
+			had := p.held != 0 || slices.Contains(came, p.late)
 			p.held &^= 1 << c
 			return !had || p.held&w.asked(x, p.t) != 0
 		})
@@ -280,13 +281,30 @@ func (s *shrinker) dropCopies() {
 	}
 }
 
-// dropTimes leaves out stretches of time, long ones first.
+// dropLate takes from the script that late samples come to a copy, and returns which these are.
+func (w *world) dropLate(c int) (came []int) {
+	w.script = slices.Clone(w.script)
+	for i := range w.script {
+		e := &w.script[i]
+		e.changes = slices.Clone(e.changes)
+		for j := range e.changes {
+			if e.changes[j].late != 0 && e.changes[j].copy == c {
+				came = append(came, e.changes[j].late)
+				e.changes[j].late = 0
+			}
+		}
+	}
+	return came
+}
+
+// dropTimes leaves out stretches of time, long ones first. Late samples stay, as counts show only as
+// many as come at first.
 func (s *shrinker) dropTimes() {
 	for length := (s.world.end - s.world.start) / 2; length >= 15*second/2; length /= 2 {
 		for from := s.world.start; from < s.world.end; from += length {
 			w := s.world.clone()
 			before := w.size()
-			w.keep(func(_ *series, p *sample) bool { return p.t < from || p.t >= from+length })
+			w.keep(func(_ *series, p *sample) bool { return p.late != 0 || p.t < from || p.t >= from+length })
 			if w.size() < before {
 				s.tryWorld(w)
 			}
