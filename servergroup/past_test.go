@@ -58,8 +58,10 @@ func (p *pastServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// blockJSON is a block as a Prometheus tells it. The letters of its ID are the blocks that it was made of.
 func blockJSON(id string, from, to, tombstones int) string {
-	return fmt.Sprintf(`{"ulid":%q,"minTime":%d,"maxTime":%d,"stats":{"numSamples":7,"numTombstones":%d}}`, id, from, to, tombstones)
+	sources := `"` + strings.Join(strings.Split(id, ""), `","`) + `"`
+	return fmt.Sprintf(`{"ulid":%q,"minTime":%d,"maxTime":%d,"stats":{"numSamples":7,"numTombstones":%d},"compaction":{"level":1,"sources":[%s]}}`, id, from, to, tombstones, sources)
 }
 
 // TestPast_Generations: what a server tells of its samples shows that it may have lost some.
@@ -74,15 +76,20 @@ func TestPast_Generations(t *testing.T) {
 		"nothing changes":             {[3]string{"x", a + "," + b, ""}, [3]string{"x", a + "," + b, ""}, 0, 0},
 		"a new block":                 {[3]string{"x", a, ""}, [3]string{"x", a + "," + b, ""}, 0, 0},
 		"the first block":             {[3]string{"x", " ", ""}, [3]string{"x", a, ""}, 0, 0},
+		"a block was back-filled":     {[3]string{"x", b + "," + c, ""}, [3]string{"x", a + "," + b + "," + c, ""}, 0, 1},
+		"late samples make a block":   {[3]string{"x", a + "," + b, ""}, [3]string{"x", a + "," + b + "," + blockJSON("L", 20, 40, 0), ""}, 0, 1},
+		"they are compacted":          {[3]string{"x", a + "," + b, ""}, [3]string{"x", a + "," + blockJSON("BL", 20, 40, 0), ""}, 0, 1},
+		"they were known":             {[3]string{"x", a + "," + blockJSON("BL", 20, 40, 0), ""}, [3]string{"x", blockJSON("ABL", 0, 40, 0), ""}, 0, 0},
 		"blocks are compacted":        {[3]string{"x", a + "," + b, ""}, [3]string{"x", blockJSON("AB", 0, 40, 0) + "," + c, ""}, 0, 0},
 		"tombstones are cleaned":      {[3]string{"x", blockJSON("A", 0, 20, 3), ""}, [3]string{"x", blockJSON("A", 0, 20, 0), ""}, 0, 0},
 		"another process":             {[3]string{"x", a, ""}, [3]string{"y", a, ""}, 0, 1},
 		"retention":                   {[3]string{"x", a + "," + b, ""}, [3]string{"x", b, ""}, 0, 1},
 		"a block in the middle":       {[3]string{"x", a + "," + b + "," + c, ""}, [3]string{"x", c + "," + a, ""}, 0, 1},
-		"the end of a block":          {[3]string{"x", a + "," + b, ""}, [3]string{"x", a + "," + blockJSON("B2", 20, 39, 0), ""}, 0, 1},
+		"the end of a block":          {[3]string{"x", a + "," + b, ""}, [3]string{"x", a + "," + blockJSON("B", 20, 39, 0), ""}, 0, 1},
 		"all blocks":                  {[3]string{"x", a, ""}, [3]string{"x", " ", ""}, 0, 1},
 		"a deletion":                  {[3]string{"x", a + "," + b, ""}, [3]string{"x", a + "," + blockJSON("B", 20, 40, 1), ""}, 0, 1},
 		"the lowest time stays":       {[3]string{"x", "", "# HELP\nprometheus_tsdb_lowest_timestamp 1e+12\n"}, [3]string{"x", "", "prometheus_tsdb_lowest_timestamp 1e+12\n"}, 0, 0},
+		"the lowest time falls":       {[3]string{"x", "", "prometheus_tsdb_lowest_timestamp 1e+12\n"}, [3]string{"x", "", "prometheus_tsdb_lowest_timestamp 9e+11\n"}, 0, 1},
 		"no samples are left":         {[3]string{"x", "", "prometheus_tsdb_lowest_timestamp 1e+12\n"}, [3]string{"x", "", "prometheus_tsdb_lowest_timestamp 9.223372036854776e+18\n"}, 0, 1},
 		"the lowest time rises":       {[3]string{"x", "", "prometheus_tsdb_lowest_timestamp 1e+12\n"}, [3]string{"x", "", "other 1\nprometheus_tsdb_lowest_timestamp 1.1e+12\n"}, 0, 1},
 		"passing failures":            {[3]string{"x", a + "," + b, ""}, [3]string{"503", "503", "503"}, 0, 0},

@@ -9,9 +9,10 @@ import (
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
-// What was learned about the scrapes of a replica stays true only as long as the replica keeps
-// its samples. It may lose them: with an empty volume, by retention, by a deletion, with a block
-// that is broken. past is what shows that, and a generation is the time between two losses.
+// What was learned about the scrapes of replicas stays true only as long as they keep their samples,
+// and get none of earlier times. A replica may lose some: with an empty volume, by retention, by a
+// deletion, with a block that is broken. It may get some: by a block that was back-filled, or of
+// late samples. past is what shows that, and a generation is the time between two such changes.
 
 // past is what a server tells of the samples that it keeps.
 type past struct {
@@ -31,8 +32,9 @@ const maxConfirmWait = 3 * time.Second
 // unwatchedAge is how long a generation of a server lasts that does not tell when it was started.
 const unwatchedAge = 5 * time.Minute
 
-// lostSince reports whether samples that a server had may be lost, and why.
-func (p past) lostSince(before past) (why string, lost bool) {
+// changedSince reports whether a server may have lost samples that it had before, or got some of earlier
+// times, and why.
+func (p past) changedSince(before past) (why string, changed bool) {
 	if p.started != before.started {
 		return restarted, true
 	}
@@ -48,7 +50,26 @@ func (p past) lostSince(before past) (why string, lost bool) {
 	if before.lowest != nil && (p.lowest == nil || *p.lowest > *before.lowest) {
 		return "its oldest samples are gone", true
 	}
+	if before.lowest != nil && *p.lowest < *before.lowest || gained(p.blocks, before.blocks) {
+		return "samples of earlier times have come", true
+	}
 	return "", false
+}
+
+// gained reports whether a block has come that begins before the end of earlier ones and was not made
+// of these alone. The blocks that a server cuts of its newest samples come after all others.
+func gained(blocks, before []transport.Block) bool {
+	known := map[string]bool{}
+	end := int64(math.MinInt64)
+	for _, b := range before {
+		known[b.ULID], end = true, max(end, b.MaxTime)
+		for _, source := range b.Compaction.Sources {
+			known[source] = true
+		}
+	}
+	return slices.ContainsFunc(blocks, func(b transport.Block) bool {
+		return !known[b.ULID] && b.MinTime < end && slices.ContainsFunc(b.Compaction.Sources, func(source string) bool { return !known[source] })
+	})
 }
 
 // covered reports whether blocks, which are sorted by time, leave no hole in [from, to) (ms).
@@ -61,14 +82,15 @@ func covered(blocks []transport.Block, from, to int64) bool {
 	return from >= to
 }
 
-// LossError says that a replica may have lost samples since it was found to be whole.
+// LossError says that a replica may have lost samples since it was found to be whole, or that the
+// samples of its group have changed otherwise.
 type LossError struct{ URL string }
 
 func (e *LossError) Error() string {
 	return e.URL + ": it may have lost samples since it was found to be whole"
 }
 
-// Generation returns the number of times that the replica may have lost samples.
+// Generation returns the number of times that samples of earlier times may have changed.
 func (r *Replica) Generation() uint64 {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
@@ -119,7 +141,7 @@ func (r *Replica) Confirm(ctx context.Context, generation uint64) error {
 func (r *Replica) endGeneration(why string) {
 	r.generation++
 	r.generationAt = r.now()
-	r.logger.Warn("a replica may have lost samples: what is known of its scrapes is collected again", "url", r.URL(), "reason", why)
+	r.logger.Warn("the samples that a replica keeps may have changed: what is known of its scrapes is collected again", "url", r.URL(), "reason", why)
 }
 
 // readPast asks a Prometheus what it tells of its samples. Other kinds, as a Thanos or another
@@ -158,13 +180,13 @@ func (r *Replica) readPast(ctx context.Context, p *Profile) {
 	}
 }
 
-// comparePast begins a new generation if the last probe shows a loss. r.mtx is held.
+// comparePast begins a new generation if the last probe shows a change. r.mtx is held.
 func (r *Replica) comparePast(p *Profile) {
-	why, lost := p.past.lostSince(r.past)
+	why, changed := p.past.changedSince(r.past)
 	switch {
 	case r.lastProfile == nil:
 		r.generationAt = r.now()
-	case lost:
+	case changed:
 		r.endGeneration(why)
 	case p.past.started == "" && r.now().Sub(r.generationAt) >= unwatchedAge:
 		r.generation, r.generationAt = r.generation+1, r.now()

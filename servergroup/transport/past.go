@@ -36,6 +36,9 @@ type Block struct {
 	Stats            struct {
 		NumTombstones uint64 // what was deleted and is still on the disk
 	}
+	Compaction struct {
+		Sources []string // ULIDs of the blocks that it was made of, or its own; none if that is not told
+	}
 }
 
 // Blocks returns the blocks of a backend, sorted by the time that they begin.
