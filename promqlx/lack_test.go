@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -278,6 +279,28 @@ func churned(t *testing.T, interval int64, into ...storage.Appendable) {
 	}
 	for _, app := range apps {
 		require.NoError(t, app.Commit())
+	}
+}
+
+// TestLack_ExplainedByScrapes: where a replica was away, its counts are low. They show no more than its
+// scrapes do, so that the first answers are those of replicas alone, too.
+func TestLack_ExplainedByScrapes(t *testing.T) {
+	// away is a target from the first scrape that is missed on, for ten minutes.
+	away := func(missed int) string {
+		return fmt.Sprintf(`
+  up{instance="t0",job="j"} 1x%d _x40 1x600
+  x_total{instance="t0",job="j"} 0+7x%[1]d _x40 %[2]d+7x600`, missed-1, 7*(missed+40))
+	}
+	reference := truthOf(t, `
+  up{instance="t0",job="j"} 1x720
+  x_total{instance="t0",job="j"} 0+7x720`)
+	for missed := range 4 {
+		a, b := newStore(t, away(98+missed)), newStore(t, away(250+missed))
+		e, _ := clockedEngine(t, groupAt("g", nil, a, b))
+		requireTruth(t, e, reference, `sum(rate(x_total[5m]))`, times{at(10, 90).start, at(10, 90).end, 15 * time.Second})
+		first, _ := a.asked()
+		second, _ := b.asked()
+		require.Len(t, slices.Concat(first, second), 3, "the stretches before, while a was away, and after")
 	}
 }
 

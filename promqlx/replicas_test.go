@@ -164,7 +164,14 @@ func TestExplain_WhoAnsweredInstead(t *testing.T) {
 func TestExecute_TwinOfAnotherVersion(t *testing.T) {
 	load := targets("", true)
 	a, b := newStore(t, load), newStore(t, load)
-	a.queryRange = busy(http.StatusServiceUnavailable)
+	a.everywhere(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/api/v1/query_range" && !strings.Contains(r.FormValue("query"), "oneprom_probe") && !backendtest.CountsSeries(r) {
+			a.note(&a.queries, r.FormValue("query"))
+			http.Error(w, "busy", http.StatusServiceUnavailable)
+			return
+		}
+		a.own.ServeHTTP(w, r)
+	})
 	second := dialect.NewPrometheus2(backendtest.Options{Queryable: promqltest.LoadedStorage(t, "load 15s"+load), EarlyNames: true})
 	b.everywhere(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/api/v1/query_range" && !strings.Contains(r.FormValue("query"), "oneprom_probe") && !backendtest.CountsSeries(r) {

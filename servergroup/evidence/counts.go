@@ -39,6 +39,9 @@ const (
 	// countSettle (ms) is how old what is counted must be, as it may still be written. What comes
 	// later is seen when it is counted again.
 	countSettle = 60 * 1000
+	// ScrapeSlack (ms) is how far outside a window a missed scrape may be and still count as inside,
+	// because clocks of replicas differ.
+	ScrapeSlack = 60 * 1000
 	// explained (ms) is how long after the last scrape that a replica missed of a target its counts
 	// may be low: until the next scrape.
 	explained = 3 * 60 * 1000
@@ -172,9 +175,8 @@ func (c *Counting) span(t int64) Span {
 }
 
 // attribute divides the times at which a replica's counts are low into spans in which targets were
-// missed, and others. Where it missed scrapes, its counts are low because of these targets: what
-// it lacks of them may begin before the first scrape that it missed, if series have times of their
-// own. What was lacking in the end (last, ms) is taken to be so until counts show otherwise.
+// missed, and others. Where it missed scrapes, its counts are low because of these targets. What was
+// lacking in the end (last, ms) is taken to be so until counts show otherwise.
 func (c *Counting) attribute(missed map[string][]Span, low []int64, last int64) (map[string][]Span, []Span) {
 	if len(low) == 0 {
 		return missed, nil
@@ -182,15 +184,7 @@ func (c *Counting) attribute(missed map[string][]Span, low []int64, last int64) 
 	hull := mergeSpans(slices.Concat(slices.Collect(maps.Values(missed))...))
 	wider := make(map[string][]Span, len(missed))
 	for instance, spans := range missed {
-		spans = slices.Clone(spans)
-		for _, s := range spans {
-			i, _ := slices.BinarySearch(low, s.From-c.step)
-			j, _ := slices.BinarySearch(low, s.To+explained+1)
-			for _, t := range low[i:j] {
-				spans = c.appendCut(spans, c.span(t))
-			}
-		}
-		wider[instance] = mergeSpans(spans)
+		wider[instance] = mergeSpans(append(c.beyond(spans, low), spans...))
 	}
 	var lacking []Span
 	for _, t := range low {
@@ -204,6 +198,26 @@ func (c *Counting) attribute(missed map[string][]Span, low []int64, last int64) 
 		lacking = c.appendCut(lacking, s)
 	}
 	return wider, mergeSpans(lacking)
+}
+
+// beyond returns what low counts near the spans of a target show of it beyond these: samples are also
+// lacking more than ScrapeSlack before the first scrape that was missed if series have times of their
+// own.
+func (c *Counting) beyond(spans []Span, low []int64) (list []Span) {
+	for len(spans) > 0 {
+		s := spans[0]
+		for spans = spans[1:]; len(spans) > 0 && spans[0].From-s.To <= explained; spans = spans[1:] {
+			s.To = spans[0].To // it goes on in the next slice, say
+		}
+		i, _ := slices.BinarySearch(low, s.From-c.step)
+		j, _ := slices.BinarySearch(low, s.To+explained+1)
+		for _, t := range low[i:j] {
+			if t < s.From+c.lookback()+c.step-ScrapeSlack || t > s.To {
+				list = c.appendCut(list, c.span(t))
+			}
+		}
+	}
+	return list
 }
 
 // appendCut appends a span, cut to the range.

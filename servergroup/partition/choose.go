@@ -13,6 +13,7 @@ import (
 
 	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/evidence"
 	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/replica"
 	"github.com/oneprom/oneprom/servergroup/transport"
@@ -34,9 +35,6 @@ func evidenceContext(ctx context.Context) (context.Context, context.CancelFunc) 
 }
 
 const (
-	// scrapeSlack (ms) is how far outside a window a missed scrape may be and still count as
-	// inside, because clocks of replicas differ.
-	scrapeSlack = 60 * 1000
 	// maxAssignments is the most assignments that the steps of a part are divided into. Each
 	// of them fetches or evaluates the windows before its first steps again.
 	maxAssignments = 6
@@ -145,7 +143,7 @@ func (c *chooser) gather(ctx context.Context, g view.Group) (none string, err er
 	defer cancel()
 	for _, reach := range c.need.Reaches {
 		from, to := reach.window(c.need.Steps.Start, c.need.Steps.End)
-		sh, err := c.partition.view.Evidence(wait, g, reach.Matchers, from-scrapeSlack, to+scrapeSlack)
+		sh, err := c.partition.view.Evidence(wait, g, reach.Matchers, from-evidence.ScrapeSlack, to+evidence.ScrapeSlack)
 		switch {
 		case err != nil && wait.Err() != nil && ctx.Err() == nil:
 			return "it did not come in time", nil

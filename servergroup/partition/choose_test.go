@@ -186,7 +186,7 @@ func TestStepsOf(t *testing.T) {
 		var near []int
 		for i := range int(st.Count()) {
 			from, to := r.window(st.Start+int64(i)*st.Step, st.Start+int64(i)*st.Step)
-			if s.From <= to+scrapeSlack && s.To >= from-scrapeSlack {
+			if s.From <= to+evidence.ScrapeSlack && s.To >= from-evidence.ScrapeSlack {
 				near = append(near, i)
 			}
 		}
@@ -264,7 +264,7 @@ func (m missing) chooser(st transport.Steps, targets int, byTarget bool) *choose
 
 func (m missing) has(replica int, instance string, step int64) bool {
 	return slices.ContainsFunc(m[replica][instance], func(s evidence.Span) bool {
-		return s.To+scrapeSlack > step-3*minute && s.From-scrapeSlack <= step
+		return s.To+evidence.ScrapeSlack > step-3*minute && s.From-evidence.ScrapeSlack <= step
 	})
 }
 

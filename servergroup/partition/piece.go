@@ -100,7 +100,7 @@ func (p *Piece) Key() string {
 
 // stepsOf returns the steps whose window includes a span, or is near it.
 func (r Reach) stepsOf(st transport.Steps, s evidence.Span) (run, bool) {
-	s.From, s.To = s.From-scrapeSlack, s.To+scrapeSlack
+	s.From, s.To = s.From-evidence.ScrapeSlack, s.To+evidence.ScrapeSlack
 	steps := int(st.Count())
 	if r.Fixed {
 		return run{0, steps - 1}, s.To > r.From && s.From <= r.To
