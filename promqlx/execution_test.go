@@ -415,6 +415,8 @@ func TestExecute_OtherNames(t *testing.T) {
 	f(`count by (__name__) ({job="j"})`, `count by (__name__) ({`+but+`,job="j"})`)
 	f(`topk(1, {job="j"})`, `topk(1, {`+but+`,job="j"})`)
 	f(`sum by (instance) ({job="j"})`, `sum by (instance) ({`+but+`,job="j"})`)
+	f(`stddev by (__name__) ({job="j"})`, `stddev by (__name__) ({`+but+`,job="j"})`)
+	f(`stddev without (instance) ({job="j"})`, "") // which drops names
 	f(`{job="j"}`, "")
 	f(`max(max_over_time({__name__=~"up|ALERTS"}[5m]))`, "")
 	queries, _ := b.asked()

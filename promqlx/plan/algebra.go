@@ -179,10 +179,10 @@ func (s *scope) binary(n *parser.BinaryExpr) ([]string, bool) {
 	if !s.single && !n.Op.IsSetOperator() && !unique(oneSide(n), m) {
 		return nil, false
 	}
-	matched := grouped(l, m.MatchingLabels, !m.On)
+	matched := keptBy(l, m.MatchingLabels, !m.On)
 	// A side that has lost a label does not match a side that has it. It would match at a
 	// replica, whose series have the label on neither side.
-	if !slices.Equal(matched, grouped(r, m.MatchingLabels, !m.On)) || !s.keeps(matched) {
+	if !slices.Equal(matched, keptBy(r, m.MatchingLabels, !m.On)) || !s.keeps(matched) {
 		return nil, false
 	}
 	switch {
@@ -237,7 +237,7 @@ func (s *scope) aggregate(n *parser.AggregateExpr) ([]string, bool) {
 	if !ok || n.Param != nil && !constant(n.Param) {
 		return nil, false
 	}
-	kept := grouped(carries, n.Grouping, n.Without)
+	kept := keptBy(carries, n.Grouping, n.Without)
 	switch n.Op {
 	case parser.SUM, parser.AVG, parser.COUNT, parser.MIN, parser.MAX, parser.GROUP, parser.STDDEV, parser.STDVAR, parser.QUANTILE:
 		return kept, s.keeps(kept)
@@ -272,7 +272,7 @@ func (s *scope) call(n *parser.Call) ([]string, bool) {
 	case perSeries[name]:
 		return carries, true
 	case bucketFunctions[name]:
-		kept := grouped(carries, []string{labels.BucketLabel}, true)
+		kept := keptBy(carries, []string{labels.BucketLabel}, true)
 		return kept, s.keeps(kept) && (name != "histogram_quantiles" || !s.anyOf(text(n.Args[1])))
 	case name == "label_replace":
 		return carries, !s.anyOf(text(n.Args[1])) && !s.reads(n.Args[3])
@@ -296,6 +296,16 @@ func (s *scope) anyOf(names ...string) bool {
 // not.
 func grouped(have, list []string, without bool) []string {
 	return slices.DeleteFunc(slices.Clone(have), func(name string) bool { return slices.Contains(list, name) == without })
+}
+
+// keptBy returns those of the labels that a grouping keeps, or a matching compares. Names of metrics are
+// not among them with `without` and `ignoring`.
+func keptBy(have, list []string, without bool) []string {
+	kept := grouped(have, list, without)
+	if without {
+		kept = grouped(kept, []string{labels.MetricName}, true)
+	}
+	return kept
 }
 
 // text returns the value of a literal string; "" for other expressions.
