@@ -21,7 +21,6 @@ import (
 
 	"github.com/grafana/regexp"
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/exporter-toolkit/web"
 	"github.com/prometheus/prometheus/promql/parser"
 	upstreamfeatures "github.com/prometheus/prometheus/util/features"
 	"github.com/prometheus/prometheus/util/notifications"
@@ -30,6 +29,7 @@ import (
 	"github.com/oneprom/oneprom/proxy/admission"
 	"github.com/oneprom/oneprom/proxy/config"
 	"github.com/oneprom/oneprom/proxy/gate"
+	"github.com/oneprom/oneprom/proxy/identity"
 	"github.com/oneprom/oneprom/proxy/middleware"
 	"github.com/oneprom/oneprom/proxy/queries"
 	"github.com/oneprom/oneprom/proxy/routes"
@@ -66,17 +66,18 @@ type Server struct {
 	notifications   *notifications.Notifications
 	readiness       middleware.Readiness
 
-	gate      *gate.Gate
-	guard     *tenant.Guard
-	queries   *queries.Queries
-	queryLog  *queries.Log
-	tracing   tracing.Tracing
-	set       *servergroup.Set
-	engine    *promqlx.Engine
-	ruler     *ruler.Ruler
-	listeners []net.Listener
-	router    *routes.Router
-	http      *httpServers
+	gate       *gate.Gate
+	identities *identity.Checker
+	guard      *tenant.Guard
+	queries    *queries.Queries
+	queryLog   *queries.Log
+	tracing    tracing.Tracing
+	set        *servergroup.Set
+	engine     *promqlx.Engine
+	ruler      *ruler.Ruler
+	listeners  []net.Listener
+	router     *routes.Router
+	http       *httpServers
 
 	reloading  sync.Mutex // one reload at a time, and none beside the end of set
 	steps      []step     // of a reload
@@ -126,10 +127,10 @@ func New(o Options) (_ *Server, err error) {
 	}
 	s.config.Store(cfg)
 	s.lastReload.Store(&reloadOutcome{})
-	if err := web.Validate(o.WebConfigFile); err != nil {
-		return nil, fmt.Errorf("--web.config.file: %w", err)
+	if s.identities, err = identity.NewChecker(o.WebConfigFile, s.logger.With("component", "web")); err != nil {
+		return nil, err
 	}
-	ts, err := tenant.New(cfg, o.WebConfigFile, nil)
+	ts, err := tenant.New(cfg, s.identities.Loaded(), nil)
 	if err != nil {
 		return nil, err
 	}

@@ -61,10 +61,7 @@ func (s *Server) reloadSteps() []step {
 			rules, err := admission.NewRules(cfg.QueryRules, s.rules.Load())
 			return swap(&s.rules, rules), err
 		}},
-		{"tenants", func(cfg *config.Config) (change, error) {
-			ts, err := tenant.New(cfg, s.opts.WebConfigFile, s.tenants.Load())
-			return swap(&s.tenants, ts), err
-		}},
+		{"tenants and the web configuration", s.prepareTenants},
 		{"query log", s.prepareQueryLog},
 		{"tracing", s.prepareTracing},
 		{"configuration", func(cfg *config.Config) (change, error) { return swap(&s.config, cfg), nil }},
@@ -82,6 +79,31 @@ func swap[T any](p *atomic.Pointer[T], next *T) change {
 		commit:   func(context.Context) error { p.Store(next); return nil },
 		rollback: func() error { p.Store(before); return nil },
 	}
+}
+
+// prepareTenants also loads the web configuration file, which checks who they are.
+func (s *Server) prepareTenants(cfg *config.Config) (change, error) {
+	webBefore, before := s.identities.Loaded(), s.tenants.Load()
+	web, err := s.identities.Load()
+	if err != nil {
+		return change{}, err
+	}
+	next, err := tenant.New(cfg, web, before)
+	if err != nil {
+		return change{}, err
+	}
+	return change{
+		commit: func(context.Context) error {
+			s.identities.Use(web)
+			s.tenants.Store(next)
+			return nil
+		},
+		rollback: func() error {
+			s.tenants.Store(before)
+			s.identities.Use(webBefore)
+			return nil
+		},
+	}, nil
 }
 
 func (s *Server) prepareQueryLog(cfg *config.Config) (change, error) {

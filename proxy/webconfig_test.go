@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -126,12 +127,74 @@ tenants:
 	require.Contains(t, body, "no tenant has this user or certificate")
 }
 
-// A user counts only where somebody asks for the password.
+// TestWebConfig_NobodyGetsInWhileItIsRewritten: the listener reads the file at each request, and
+// lets everybody in if there are no users. What writes a file anew empties it first.
+func TestWebConfig_NobodyGetsInWhileItIsRewritten(t *testing.T) {
+	hash := func(password string) string {
+		hash, err := bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)
+		require.NoError(t, err)
+		return string(hash)
+	}
+	good := fmt.Sprintf("basic_auth_users: {alice: '%s', operator: '%s'}\n", hash("a"), hash("o"))
+	for name, tenants := range map[string]string{
+		"users":   "tenants: [{name: a, users: [alice], selector: '{team=\"a\"}'}, {name: root, users: [operator], admin: true}]\n",
+		"headers": "tenants: [{name: root, header_values: [root], admin: true}]\n",
+		"nobody":  "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			web := filepath.Join(t.TempDir(), "web.yml")
+			writeConfig(t, web, good)
+			config := tenants + oneGroup
+			if name == "headers" {
+				config = strings.Replace(config, "global:", "global:\n  tenant_header: X-Tenant", 1)
+			}
+			s, _ := startedServer(t, config, "--web.config.file="+web)
+			ask := func(user, password string) int {
+				req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+s.Addr()+"/api/v1/status/config", nil)
+				require.NoError(t, err)
+				if user != "" {
+					req.SetBasicAuth(user, password)
+				}
+				if name == "headers" {
+					req.Header.Set("X-Tenant", "root")
+				}
+				client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+				resp, err := client.Do(req)
+				require.NoError(t, err)
+				require.NoError(t, resp.Body.Close())
+				return resp.StatusCode
+			}
+			require.Equal(t, http.StatusOK, ask("operator", "o"))
+			for _, content := range []string{"", "{}", "# nobody\n", "basic_auth_users:", "basic_auth_users: {}", "basic_auth_users: {alice", "basic_auth_users: {operator: ''}", good[:30]} {
+				writeConfig(t, web, content)
+				for range 2 { // before a reload, and after it
+					for user, password := range map[string]string{"": "", "operator": "x", "alice": "", "nobody": "x"} {
+						require.Contains(t, []int{http.StatusUnauthorized, http.StatusInternalServerError}, ask(user, password), "%s with %q: %q", user, password, content)
+					}
+					require.Error(t, s.Reload(t.Context()), content)
+				}
+			}
+			writeConfig(t, web, fmt.Sprintf("basic_auth_users: {operator: '%s', alice: '%s'}", hash("new"), hash("a"))) // takes effect at once
+			require.Equal(t, http.StatusUnauthorized, ask("operator", "o"))
+			require.Equal(t, http.StatusOK, ask("operator", "new"))
+			require.NoError(t, s.Reload(t.Context()))
+			require.Equal(t, http.StatusOK, ask("operator", "new"))
+			writeConfig(t, web, "{}")
+			require.Equal(t, http.StatusUnauthorized, ask("operator", "new"))
+		})
+	}
+}
+
+// A user counts only where somebody asks for the password, and a name in a certificate where
+// somebody verifies it.
 func TestTenants_UsersNeedPasswords(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "oneprom.yml")
 	writeConfig(t, file, "tenants: [{name: a, users: [alice], selector: '{team=\"a\"}'}]\n"+oneGroup)
 	_, err := New(options(t, "--config.file="+file, "--web.listen-address=127.0.0.1:0"))
 	require.ErrorContains(t, err, `nobody checks the password of the user "alice"`)
+	writeConfig(t, file, "tenants: [{name: a, certificates: [alice], selector: '{team=\"a\"}'}]\n"+oneGroup)
+	_, err = New(options(t, "--config.file="+file, "--web.listen-address=127.0.0.1:0"))
+	require.ErrorContains(t, err, "nobody verifies client certificates")
 }
 
 // TestSystemdSocket starts itself as systemd would, with a socket that is bound.

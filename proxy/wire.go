@@ -47,7 +47,7 @@ func (s *Server) newRouter(storage *promqlx.Storage) (*routes.Router, error) {
 	return routes.New(routes.Options{
 		Prefix: s.routePrefix, ExternalPath: s.externalURL.Path, AdminAPI: o.EnableAdminAPI, CORSOrigin: s.corsOrigin,
 		Config: s.config.Load, Life: s.life, Logger: s.logger,
-		Metrics: s.httpMetrics, Tracing: &s.tracing, Guard: s.guard, Gate: s.gate, Readiness: &s.readiness,
+		Metrics: s.httpMetrics, Identities: s.identities, Tracing: &s.tracing, Guard: s.guard, Gate: s.gate, Readiness: &s.readiness,
 		Upstream: s.upstreamAPI(storage, status),
 		Lookups:  views.Lookups{Parser: s.parser, Groups: func(ctx context.Context) views.Groups { return survey.Of(view(ctx)) }},
 		Merged:   views.Merged{Groups: view, Parser: s.parser},

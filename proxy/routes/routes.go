@@ -27,6 +27,7 @@ import (
 	"github.com/oneprom/oneprom/proxy/explain"
 	"github.com/oneprom/oneprom/proxy/federate"
 	"github.com/oneprom/oneprom/proxy/gate"
+	"github.com/oneprom/oneprom/proxy/identity"
 	"github.com/oneprom/oneprom/proxy/middleware"
 	"github.com/oneprom/oneprom/proxy/queries"
 	"github.com/oneprom/oneprom/proxy/tenant"
@@ -44,11 +45,12 @@ type Options struct {
 	Life         context.Context       // ends with the server, and so do requests that would not
 	Logger       *slog.Logger
 
-	Metrics   *Metrics
-	Tracing   *tracing.Tracing
-	Guard     *tenant.Guard
-	Gate      *gate.Gate
-	Readiness *middleware.Readiness
+	Metrics    *Metrics
+	Identities *identity.Checker
+	Tracing    *tracing.Tracing
+	Guard      *tenant.Guard
+	Gate       *gate.Gate
+	Readiness  *middleware.Readiness
 
 	Upstream  *v1.API // of Prometheus, which lets everybody in
 	Lookups   views.Lookups
@@ -90,15 +92,16 @@ func (o *Options) handler(rows []Row, upstream http.Handler) http.Handler {
 	api, web := o.mux(rows, upstream)
 	return middleware.MergeSlashes(
 		panics.Recover(
-			o.Tracing.Trace(
-				middleware.ForwardHeaders(o.Config, o.Logger,
-					o.Guard.Identify(
-						splitAt(o.Prefix+apiPrefix,
-							o.Queries.Observe(panics.Recover,
-								middleware.Completeness(
-									middleware.PartialResponse(o.Logger,
-										middleware.Pushdown(o.Logger, api)))),
-							web))))))
+			o.Identities.Check(
+				o.Tracing.Trace(
+					middleware.ForwardHeaders(o.Config, o.Logger,
+						o.Guard.Identify(
+							splitAt(o.Prefix+apiPrefix,
+								o.Queries.Observe(panics.Recover,
+									middleware.Completeness(
+										middleware.PartialResponse(o.Logger,
+											middleware.Pushdown(o.Logger, api)))),
+								web)))))))
 }
 
 // mux sends requests to the rows of the API, without its prefix, and to the others. What has

@@ -1,7 +1,7 @@
 // Package tenant finds out whose a request is, and refuses those that are not for it.
 //
-// A configuration with `tenants` says what a request shows to be of a tenant: a header, a
-// user whose password the listener checks, a verified client certificate. Guard.Identify
+// A configuration with `tenants` says what a request shows to be of a tenant: a header, or a
+// user or client certificate that package identity has checked. Guard.Identify
 // puts the tenant into the request's context and restricts what the server groups show of
 // themselves (request.Request). Guard.Permit lets a route's requests in that it is for.
 // What no route has permitted is not sent: the default is to refuse. Without tenants,
@@ -14,15 +14,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
-	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
-	"gopkg.in/yaml.v3"
 
 	"github.com/oneprom/oneprom/proxy/admission"
 	"github.com/oneprom/oneprom/proxy/api"
 	"github.com/oneprom/oneprom/proxy/config"
+	"github.com/oneprom/oneprom/proxy/identity"
 	"github.com/oneprom/oneprom/servergroup/request"
 )
 
@@ -66,26 +64,26 @@ type Tenant struct {
 
 // New returns the tenants of a configuration; nil if there are none. Those that were
 // there before, with the same limit, keep their slots.
-func New(cfg *config.Config, webConfig string, before *Tenants) (*Tenants, error) {
+func New(cfg *config.Config, web *identity.WebConfig, before *Tenants) (*Tenants, error) {
 	if len(cfg.Tenants) == 0 {
 		return nil, nil
 	}
 	ts := &Tenants{header: cfg.Global.TenantHeader, byProof: map[proof]*Tenant{}}
-	checked, err := usersWithPasswords(webConfig)
-	if err != nil {
-		return nil, err
-	}
 	for _, c := range cfg.Tenants {
 		t := &Tenant{Tenant: c}
 		if !c.Admin {
+			var err error
 			if t.only, err = c.Matchers(); err != nil {
 				return nil, fmt.Errorf("tenant %q: %w", c.Name, err)
 			}
 		}
 		for _, user := range c.Users {
-			if !checked[user] {
+			if !web.HasUser(user) {
 				return nil, fmt.Errorf("tenant %q: nobody checks the password of the user %q: add it to basic_auth_users in the file of --web.config.file", c.Name, user)
 			}
+		}
+		if len(c.Certificates) > 0 && !web.VerifiesCertificates() {
+			return nil, fmt.Errorf("tenant %q: nobody verifies client certificates: set client_auth_type in the file of --web.config.file to RequireAndVerifyClientCert or VerifyClientCertIfGiven", c.Name)
 		}
 		if c.MaxConcurrency > 0 {
 			t.pool = before.poolLike(c)
@@ -111,28 +109,6 @@ func (ts *Tenants) poolLike(c config.Tenant) *admission.Pool {
 	return admission.NewPool("tenant", fmt.Sprintf("max_concurrency of the tenant %q", c.Name), c.MaxConcurrency)
 }
 
-// usersWithPasswords are those that the listener asks for passwords.
-func usersWithPasswords(webConfig string) (map[string]bool, error) {
-	if webConfig == "" {
-		return nil, nil
-	}
-	data, err := os.ReadFile(webConfig)
-	if err != nil {
-		return nil, fmt.Errorf("--web.config.file: %w", err)
-	}
-	var file struct {
-		Users map[string]yaml.Node `yaml:"basic_auth_users"`
-	}
-	if err := yaml.Unmarshal(data, &file); err != nil {
-		return nil, errors.New("--web.config.file: cannot be read as YAML")
-	}
-	users := map[string]bool{}
-	for name := range file.Users {
-		users[name] = true
-	}
-	return users, nil
-}
-
 // of returns whose a request is. All that it shows must be of one tenant: a user does not
 // become another one by a header. A user who is nobody's may be a proxy in front, which
 // names the tenant.
@@ -145,10 +121,11 @@ func (ts *Tenants) of(r *http.Request) (*Tenant, error) {
 		}
 		shown = append(shown, proof{byHeader, values[0]})
 	}
-	if user, _, ok := r.BasicAuth(); ok {
-		shown = append(shown, proof{byUser, user})
+	id := identity.Of(r.Context())
+	if id.User != "" {
+		shown = append(shown, proof{byUser, id.User})
 	}
-	for _, name := range certifiedNames(r) {
+	for _, name := range id.Certificates {
 		shown = append(shown, proof{byCertificate, name})
 	}
 	for _, p := range shown {
@@ -171,22 +148,6 @@ func (ts *Tenants) of(r *http.Request) (*Tenant, error) {
 		how = "the header " + ts.header + ", a user or a client certificate"
 	}
 	return nil, api.NewError(http.StatusUnauthorized, "unauthorized", errors.New("no tenant identified: send "+how))
-}
-
-// certifiedNames are the names in a client certificate that was verified.
-func certifiedNames(r *http.Request) []string {
-	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 || len(r.TLS.VerifiedChains[0]) == 0 {
-		return nil
-	}
-	cert := r.TLS.VerifiedChains[0][0]
-	names := slices.Concat(cert.DNSNames, cert.EmailAddresses)
-	for _, uri := range cert.URIs {
-		names = append(names, uri.String())
-	}
-	if cert.Subject.CommonName != "" {
-		names = append(names, cert.Subject.CommonName)
-	}
-	return names
 }
 
 // visitor is whose a request is, where there are tenants.
