@@ -17,6 +17,7 @@ import (
 	"github.com/oneprom/oneprom/proxy/middleware"
 	"github.com/oneprom/oneprom/proxy/queries"
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/request"
 )
 
 func TestRedirects(t *testing.T) {
@@ -134,6 +135,13 @@ func TestPanic_FailsItsRequestOnly(t *testing.T) {
 	require.Equal(t, http.StatusInternalServerError, w.Code)
 	require.Equal(t, apiFailure("internal", "panic while answering: boom"), w.Body.String())
 	require.Equal(t, 1.0, testutil.ToFloat64(s.httpMetrics.Panics))
+
+	// What it says may be of anybody's data.
+	w = httptest.NewRecorder()
+	req := httptest.NewRequest(http.MethodGet, "/", nil)
+	req = req.WithContext(request.With(t.Context(), func(r *request.Request) { r.Restricted = true }))
+	panics.Recover(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("boom") })).ServeHTTP(w, req)
+	require.Equal(t, apiFailure("internal", "panic while answering: details are hidden from tenants"), w.Body.String())
 
 	// Half an answer must not look like a whole one.
 	for _, begin := range []func(http.ResponseWriter){

@@ -389,3 +389,23 @@ func TestProbe_DoesNotWaitForLabels(t *testing.T) {
 	require.Equal(t, `{__name__="foo", region="eu"} 0:1`+"\n", got)
 	close(release)
 }
+
+// TestConflict_IsNotToldOfOthersSeries: a tenant whose selector only oneprom can check is told of the
+// series that it sees, though the server has sent those of others, too.
+func TestConflict_IsNotToldOfOthersSeries(t *testing.T) {
+	cfg := groupOf("eu", backend(t, "load 15s\n foo{region=\"hidden\",i=\"1\"} 1x3\n foo{region=\"us\",i=\"2\"} 1x3\n foo{i=\"3\"} 1x3"))
+	cfg.Labels = map[string]string{"region": "eu"}
+	s, _ := setAt(t, cfg)
+	as := func(selector string) []string {
+		ctx := request.With(t.Context(), func(r *request.Request) { r.Restricted, r.Shown = true, matchersOf(t, selector) })
+		series, ws := fetched(ctx, t, s.View(ctx), view.Selection{Matchers: matchersOf(t, "foo"), MaxT: 60_000})
+		require.NotEmpty(t, series)
+		require.NotContains(t, fmt.Sprint(series), "hidden")
+		return strs(ws)
+	}
+	require.Empty(t, as(`{exported_region=""}`))
+	ws := as(`{exported_region="us"}`)
+	require.Len(t, ws, 1)
+	require.Contains(t, ws[0], `series carry region="us" already`)
+	require.Contains(t, warningsOf(t, s, "foo")[0], "hidden")
+}

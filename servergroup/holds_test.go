@@ -2,6 +2,7 @@ package servergroup
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -13,11 +14,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/findings"
 	"github.com/oneprom/oneprom/servergroup/lookup"
+	"github.com/oneprom/oneprom/servergroup/partition"
 	"github.com/oneprom/oneprom/servergroup/request"
 	"github.com/oneprom/oneprom/servergroup/survey"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 // archiveGroup is a group that alone holds series, and is asked for nothing else of the last half
@@ -122,4 +126,40 @@ func TestHolds_NoHolesWhereSeriesAreHeld(t *testing.T) {
 	ws := warningsSince(t, s, `foo`, 0)
 	require.Len(t, ws, 1)
 	require.Contains(t, ws[0], `no server group holds the data of "archive"`)
+}
+
+// TestHolds_TenantsAreNotToldOfOthers: neither warnings nor plans name a holder that a tenant may not
+// see, nor what it says that it holds.
+func TestHolds_TenantsAreNotToldOfOthers(t *testing.T) {
+	hidden := recent(t, "secret", "load 15s\n foo{job=\"secret\"} 1x3")
+	hidden.Labels = map[string]string{"team": "secret"}
+	hidden.Holds = []string{`{job=~"own|secret"}`}
+	eu := recent(t, "eu", "load 15s\n foo{job=\"own\"} 1x3\n foo{job=\"other\"} 1x3")
+	eu.Holds = []string{`{job=~"other|zsecret"}`}
+	eu.TimeRange.MaxAge = model.Duration(time.Hour)
+	require.NoError(t, hidden.Validate())
+	require.NoError(t, eu.Validate())
+	s, _, _ := loggedSet(t, hidden, eu)
+	ctx := request.With(t.Context(), func(r *request.Request) { r.Restricted, r.Shown = true, matchersOf(t, `{team=""}`) })
+	told := func() string {
+		v := s.View(ctx)
+		var out []any
+		for _, selector := range []string{`foo`, `foo{job="own"}`, `foo{job="other"}`} {
+			sel := view.Selection{Matchers: matchersOf(t, selector), MaxT: 60_000}
+			for _, r := range v.Routes(sel) {
+				out = append(out, r.Group, r.Skipped, r.Only)
+			}
+			for _, p := range partition.Of(v, []view.Selection{sel}) {
+				out = append(out, p.Members())
+			}
+			_, ws := fetched(ctx, t, v, sel)
+			out = append(out, strs(ws))
+		}
+		return fmt.Sprint(out...)
+	}
+	before := told()
+	require.NotContains(t, before, "secret")
+	require.Contains(t, before, completeness.Withheld)
+	require.NotEmpty(t, findingsOf(s, "secret"), "what it says is contradicted")
+	require.NotContains(t, told(), "secret")
 }

@@ -5,6 +5,7 @@ package middleware
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"github.com/prometheus/prometheus/util/httputil"
 
 	"github.com/oneprom/oneprom/proxy/api"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/guard"
 	"github.com/oneprom/oneprom/servergroup/request"
@@ -64,7 +66,11 @@ func (ps *Panics) Recover(h http.Handler) http.Handler {
 				panic(http.ErrAbortHandler)
 			}
 			w.Header().Del("Content-Encoding")
-			api.RespondError(w, api.NewError(http.StatusInternalServerError, "internal", fmt.Errorf("panic while answering: %v", p)), ps.Logger)
+			what := fmt.Sprint(p)
+			if request.From(r.Context()).Restricted {
+				what = completeness.Withheld
+			}
+			api.RespondError(w, api.NewError(http.StatusInternalServerError, "internal", errors.New("panic while answering: "+what)), ps.Logger)
 		}()
 		h.ServeHTTP(w, r)
 	})

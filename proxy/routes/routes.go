@@ -96,12 +96,13 @@ func (o *Options) handler(rows []Row, upstream http.Handler) http.Handler {
 				o.Tracing.Trace(
 					middleware.ForwardHeaders(o.Config, o.Logger,
 						o.Guard.Identify(
-							splitAt(o.Prefix+apiPrefix,
-								o.Queries.Observe(panics.Recover,
-									middleware.Completeness(
-										middleware.PartialResponse(o.Logger,
-											middleware.Pushdown(o.Logger, api)))),
-								web)))))))
+							panics.Recover( // once more, where it is known who asks
+								splitAt(o.Prefix+apiPrefix,
+									o.Queries.Observe(panics.Recover,
+										middleware.Completeness(
+											middleware.PartialResponse(o.Logger,
+												middleware.Pushdown(o.Logger, api)))),
+									web))))))))
 }
 
 // mux sends requests to the rows of the API, without its prefix, and to the others. What has

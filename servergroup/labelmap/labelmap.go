@@ -37,6 +37,9 @@ type Rules struct {
 	names     map[string]string // the distinct results of replicaName
 	conflicts map[string]string
 
+	about []*labels.Matcher // see About
+	noted []Sighting        // what is to be told of the last series, if anything is
+
 	// See Respell.
 	respells          bool
 	respelled         bool // whether anything was
@@ -63,6 +66,14 @@ func NewRules(cfg *config.Group, external map[string]string) *Rules {
 	return r
 }
 
+// About has the rules tell something (Conflicts, PresumedNumbers) only of series that satisfy the
+// matchers once they have the labels to show: those that a request may see. Of others, nothing may
+// be said, not even in warnings.
+func (r *Rules) About(shown []*labels.Matcher) *Rules {
+	r.about = shown
+	return r
+}
+
 // Apply returns the labels to show for a series, and the labels that were dropped, as one string.
 // That distinguishes series whose shown labels are equal. It has the replica labels, and labels
 // of the data that equal injected ones, but no external labels, which every series has by
@@ -70,7 +81,7 @@ func NewRules(cfg *config.Group, external map[string]string) *Rules {
 func (r *Rules) Apply(raw []labels.Label) (labels.Labels, string) {
 	r.builder.Reset()
 	r.dropped.Reset()
-	r.renamed, r.spelled = r.renamed[:0], r.spelled[:0]
+	r.renamed, r.spelled, r.noted = r.renamed[:0], r.spelled[:0], r.noted[:0]
 	for _, l := range raw {
 		if _, ok := r.replica[l.Name]; ok {
 			r.drop(l)
@@ -84,9 +95,7 @@ func (r *Rules) Apply(raw []labels.Label) (labels.Labels, string) {
 				r.drop(l)
 			} else {
 				r.renamed = append(r.renamed, l)
-				if _, ok := r.conflicts[l.Name]; !ok {
-					r.conflicts[strings.Clone(l.Name)] = strings.Clone(l.Value)
-				}
+				r.noted = append(r.noted, Sighting{Label: l})
 			}
 			continue
 		}
@@ -100,7 +109,22 @@ func (r *Rules) Apply(raw []labels.Label) (labels.Labels, string) {
 	}
 	r.rename(raw)
 	r.builder.Sort()
-	return r.builder.Labels(), r.replicaName()
+	shown := r.builder.Labels()
+	if len(r.noted) > 0 && MatchesAll(shown, r.about) {
+		r.tell()
+	}
+	return shown, r.replicaName()
+}
+
+// tell adds what was noted of the last series to what there is to tell.
+func (r *Rules) tell() {
+	for _, s := range r.noted {
+		if _, injected := r.inject[s.Label.Name]; !injected {
+			r.presumed = sight(r.presumed, s.Label, s.Metric)
+		} else if _, known := r.conflicts[s.Label.Name]; !known {
+			r.conflicts[strings.Clone(s.Label.Name)] = strings.Clone(s.Label.Value)
+		}
+	}
 }
 
 // ApplyTo is Apply to a label set.

@@ -51,3 +51,22 @@ func pairs(raw []string) []labels.Label {
 	}
 	return out
 }
+
+// What is told is of series that the request may see, whatever came first.
+func TestRules_TellOfWhatIsShownOnly(t *testing.T) {
+	rulesFor := func(selector string) *Rules {
+		r := NewRules(&config.Group{Labels: map[string]string{"region": "eu"}}, nil).Respell(oddValues).About(parsed(t, selector))
+		for _, region := range []string{"hidden", "us", "us2"} {
+			r.Apply(pairs([]string{"__name__", "foo", "region", region}))
+			r.Apply(pairs([]string{"__name__", "y_bucket", "region", region, "le", "10"}))
+		}
+		return r
+	}
+	r := rulesFor(`{exported_region=~"us.*"}`)
+	require.Equal(t, map[string]string{"region": "us"}, r.Conflicts())
+	require.Len(t, r.PresumedNumbers(), 1)
+	r = rulesFor(`{exported_region="nobody"}`)
+	require.Empty(t, r.Conflicts())
+	require.Empty(t, r.PresumedNumbers())
+	require.True(t, r.Respelled())
+}

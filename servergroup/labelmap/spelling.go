@@ -304,7 +304,7 @@ func (r *Rules) respell(l labels.Label, raw []labels.Label) string {
 		return l.Value
 	}
 	if m == Presumed {
-		r.presumed = sight(r.presumed, l, raw[i].Value)
+		r.noted = append(r.noted, Sighting{l, raw[i].Value})
 	}
 	r.spelled, r.respelled = append(r.spelled, l), true
 	return canonical

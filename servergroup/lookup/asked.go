@@ -21,19 +21,20 @@ type Asked struct {
 	Resolved labelmap.Resolved
 	Client   *transport.Client
 
+	shown     []*labels.Matcher // those of the series that the request may see; none for all
 	spellings *labelmap.Spellings
 	unknown   []labelmap.Sighting // odd spellings that the profile does not know
 }
 
 func newAsked(v *view.View, t *view.RoutedGroup, p *replica.Profile) *Asked {
-	return &Asked{Config: t.Config, Resolved: p.Spellings.Resolve(t.Route.Resolved), Client: v.ClientOf(t.Config, p), spellings: p.Spellings}
+	return &Asked{shown: t.With(nil), Config: t.Config, Resolved: p.Spellings.Resolve(t.Route.Resolved), Client: v.ClientOf(t.Config, p), spellings: p.Spellings}
 }
 
 // Shown returns the labels to show of series, but no series that the matchers exclude, and the
 // warnings about them. tell is called with the place of a series in the list, its labels, and those
 // that were dropped.
 func (a *Asked) Shown(list []labels.Labels, tell func(i int, shown labels.Labels, dropped string)) (warnings []string) {
-	rules := labelmap.NewRules(a.Config, nil).Respell(a.spellings)
+	rules := labelmap.NewRules(a.Config, nil).Respell(a.spellings).About(a.shown)
 	for i, ls := range list {
 		if shown, dropped := rules.ApplyTo(ls); labelmap.MatchesAll(shown, a.Resolved.Check) {
 			tell(i, shown, dropped)

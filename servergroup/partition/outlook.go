@@ -7,6 +7,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/transport"
 	"github.com/oneprom/oneprom/servergroup/view"
@@ -35,6 +36,9 @@ func (p *Partition) Members() []Member {
 			out[i].Series = "only " + transport.Selector(portion.Only)
 		case portion.Rest:
 			out[i].Series = "without " + strings.Join(g.Config.Holds, " and ")
+		}
+		if out[i].Series != "" && g.Restricted() { // `holds` may name others' series
+			out[i].Series = completeness.Withheld
 		}
 	}
 	return out

@@ -71,19 +71,12 @@ func (g Group) Claims(other *config.Group) [][]*labels.Matcher {
 	return slices.DeleteFunc(slices.Clone(g.Config.Portion.Holds), func(ms []*labels.Matcher) bool { return routing.MayHold(other, ms) })
 }
 
-// noteDenied warns that the `holds` of a group is not relied on.
+// noteDenied warns that the `holds` of a group is not relied on. A restricted request is not told, as
+// that shows what others have; its answer is right nevertheless.
 func (v *View) noteDenied(g Group, remarks *completeness.Remarks) {
-	if g.Config.Portion != nil && g.Config.Portion.Denied {
-		remarks.Warn(completeness.Describe(g.Config.Name, "", g.told(g.Holding.Contradiction(v.Now))))
+	if g.Config.Portion != nil && g.Config.Portion.Denied && !g.Restricted() {
+		remarks.Warn(completeness.Describe(g.Config.Name, "", g.Holding.Contradiction(v.Now)))
 	}
-}
-
-// told returns a text that names series as the request may read it.
-func (g Group) told(text string) string {
-	if g.Restricted() {
-		return completeness.Withheld
-	}
-	return text
 }
 
 // noteHeldElsewhere looks in an answer for series that another group says it holds alone.
@@ -101,7 +94,11 @@ func (v *View) noteHeldElsewhere(sources []source, sel Selection, remarks *compl
 				if i >= 0 {
 					text := holder.Holding.Contradict(ms, s.series[i].Labels, s.group.Config.Name, v.Now)
 					holder.Findings.Add("holds", text, v.Now)
-					remarks.Warn(completeness.Describe(holder.Config.Name, "", s.group.told(text)))
+					if s.group.Restricted() { // perhaps it may not even see the holder
+						remarks.Warn(completeness.Describe(s.group.Config.Name, "", completeness.Withheld))
+					} else {
+						remarks.Warn(completeness.Describe(holder.Config.Name, "", text))
+					}
 				}
 			}
 		}

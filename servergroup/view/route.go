@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/replica"
@@ -211,6 +212,12 @@ func (v *View) Routes(sel Selection) []routing.Route {
 			r.Skipped = ""
 		case heldBy != nil && !routing.MayHold(g.Config, seen):
 			r.Skipped = fmt.Sprintf("`holds` of server group %q says that others do not have such series", heldBy.Name)
+			if g.Restricted() { // perhaps it may not even see the holder
+				r.Skipped = completeness.Withheld
+			}
+		}
+		if g.Restricted() {
+			r.Only = nil // `holds` may name others' series
 		}
 		if n := len(out); n > 0 && g.Whole != nil && out[n-1].Group == r.Group {
 			out[n-1].Join(r)

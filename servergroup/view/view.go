@@ -263,7 +263,7 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *RoutedGroup, r 
 	if p.TakesTurns != "" {
 		remarks.WarnOfServer(v.CompletenessOf(t.Group), r.URL(), p.TakesTurns)
 	}
-	rules := labelmap.NewRules(t.Config, p.External).Respell(p.Spellings)
+	rules := labelmap.NewRules(t.Config, p.External).Respell(p.Spellings).About(t.shown)
 	resolved := p.Spellings.Resolve(t.Route.Resolved)
 	req := transport.Request{
 		Matchers:    labelmap.Selectable(resolved.Send),
