@@ -29,6 +29,7 @@ import (
 	"github.com/oneprom/oneprom/proxy/explain"
 	"github.com/oneprom/oneprom/proxy/migrate"
 	"github.com/oneprom/oneprom/proxy/verify"
+	"github.com/oneprom/oneprom/servergroup/redact"
 )
 
 // checkTimeout bounds `check healthy` and `check ready`.
@@ -86,7 +87,7 @@ func run(args []string) int {
 	}
 	switch command {
 	case serve.FullCommand():
-		opts.Logger = promslog.New(&logConfig)
+		opts.Logger = slog.New(redact.LogHandler(promslog.New(&logConfig).Handler()))
 		slog.SetDefault(opts.Logger)
 		err = serveAPI(opts)
 	case checkConfig.FullCommand():
@@ -116,7 +117,7 @@ func run(args []string) int {
 		err = demo.Run(ctx, os.Stdout, demoListen)
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintln(os.Stderr, redact.URLs(err.Error()))
 		return 1
 	}
 	return 0

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/oneprom/oneprom/proxy/ruler"
+	"github.com/oneprom/oneprom/servergroup/redact"
 )
 
 // Options are the command line of oneprom. The fields are named after the
@@ -164,7 +165,7 @@ func flagValues(app *kingpin.Application) map[string]string {
 	values := map[string]string{}
 	for _, f := range app.Model().Flags {
 		if everywhere.GetFlag(f.Name) == nil {
-			values[f.Name] = f.Value.String()
+			values[f.Name] = redact.URLs(f.Value.String())
 		}
 	}
 	return values

@@ -37,6 +37,7 @@ import (
 	"github.com/oneprom/oneprom/proxy/tenant"
 	"github.com/oneprom/oneprom/proxy/tracing"
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/redact"
 )
 
 const (
@@ -104,6 +105,7 @@ func New(o Options) (_ *Server, err error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	o.Logger = slog.New(redact.LogHandler(o.Logger.Handler()))
 	if o.Now == nil {
 		o.Now = time.Now
 	}

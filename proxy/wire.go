@@ -14,6 +14,7 @@ import (
 	"github.com/oneprom/oneprom/proxy/gate"
 	"github.com/oneprom/oneprom/proxy/routes"
 	"github.com/oneprom/oneprom/proxy/views"
+	"github.com/oneprom/oneprom/servergroup/redact"
 	"github.com/oneprom/oneprom/servergroup/survey"
 )
 
@@ -61,6 +62,6 @@ func (s *Server) newRouter(storage *promqlx.Storage) (*routes.Router, error) {
 		Status:    status,
 		Breakers:  routes.Breakers{Force: s.set.ForceBreaker, Logger: s.logger},
 		Lifecycle: routes.Lifecycle{Enabled: o.EnableLifecycle, Reload: func() error { return s.Reload(s.life) }, Quit: s.requestQuit},
-		Gathered:  promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{Registry: s.registry}),
+		Gathered:  promhttp.HandlerFor(redact.Gatherer(s.registry), promhttp.HandlerOpts{Registry: s.registry}),
 	})
 }

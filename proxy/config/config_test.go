@@ -315,14 +315,19 @@ func FuzzParse(f *testing.F) {
 // What types do not hide is hidden everywhere.
 func TestConfig_StringHidesSecretsOfAlertmanagers(t *testing.T) {
 	cfg, err := Parse([]byte(`
-server_groups: [{name: a, static_configs: [{targets: [a]}]}]
+server_groups:
+  - name: a
+    static_configs: [{targets: [a], labels: {__param_key: hunter2}}]
+    relabel_configs: [{target_label: __param_token, replacement: hunter2}, {source_labels: [a], regex: 'http://(?P<x>.)', target_label: b}]
 alerting: {alertmanagers: [{http_sd_configs: [{url: 'http://u:hunter2@cmdb/?key=hunter2'}]}]}
-remote_write: [{url: 'http://a', oauth2: {client_id: a, client_secret: hunter2, token_url: 'http://a', endpoint_params: {key: hunter2}}}]
+remote_write: [{url: 'http://u:hunter2@w/?key=hunter2', proxy_url: 'http://hunter2@proxy'}, {url: 'http://a', oauth2: {client_id: a, client_secret: hunter2, token_url: 'http://t/?key=hunter2', endpoint_params: {key: hunter2}}}]
 `), "f")
 	require.NoError(t, err)
 	text := cfg.String()
 	require.NotContains(t, text, "hunter2")
-	require.Contains(t, text, "http://u:xxxxx@cmdb/?<secret>")
+	for _, shown := range []string{"http://u:xxxxx@cmdb/?<secret>", "http://u:xxxxx@w/?<secret>", "http://t/?<secret>", "http://xxxxx@proxy", "http://(?P<x>.)"} {
+		require.Contains(t, text, shown)
+	}
 	_, err = Parse([]byte(text), "string")
 	require.NoError(t, err)
 }

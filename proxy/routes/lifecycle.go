@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/prometheus/common/route"
+
+	"github.com/oneprom/oneprom/servergroup/redact"
 )
 
 // Lifecycle reloads and ends the server by request.
@@ -37,7 +39,7 @@ func onlyPostOrPut(w http.ResponseWriter, _ *http.Request) {
 // client that does not wait does not stop the reload.
 func (l Lifecycle) serveReload(w http.ResponseWriter, _ *http.Request) {
 	if err := l.Reload(); err != nil {
-		http.Error(w, fmt.Sprintf("failed to reload config: %s", err), http.StatusInternalServerError)
+		http.Error(w, redact.URLs(fmt.Sprintf("failed to reload config: %s", err)), http.StatusInternalServerError)
 	}
 }
 

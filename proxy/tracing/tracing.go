@@ -13,6 +13,7 @@ import (
 	"log/slog"
 	"net/http"
 	"reflect"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -33,6 +34,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	"github.com/oneprom/oneprom/proxy/api"
+	"github.com/oneprom/oneprom/servergroup/redact"
 )
 
 // flushWait is how long the end of a tracer may take.
@@ -164,7 +166,11 @@ type loggingExporter struct {
 // ExportSpans implements sdktrace.SpanExporter. Its errors would end up with a handler
 // of the whole process.
 func (e *loggingExporter) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan) error {
-	err := e.SpanExporter.ExportSpans(ctx, spans)
+	shown := make([]sdktrace.ReadOnlySpan, len(spans))
+	for i, s := range spans {
+		shown[i] = shownSpan{s}
+	}
+	err := e.SpanExporter.ExportSpans(ctx, shown)
 	if e.failing.Swap(err != nil) != (err != nil) {
 		if err != nil {
 			e.logger.Error("exporting traces failed; they are lost until it succeeds", "err", err)
@@ -173,6 +179,38 @@ func (e *loggingExporter) ExportSpans(ctx context.Context, spans []sdktrace.Read
 		}
 	}
 	return nil
+}
+
+// shownSpan is a span without what may be secret in URLs, which those of remote write have.
+type shownSpan struct{ sdktrace.ReadOnlySpan }
+
+// Attributes implements sdktrace.ReadOnlySpan.
+func (s shownSpan) Attributes() []attribute.KeyValue { return shown(s.ReadOnlySpan.Attributes()) }
+
+// Events implements sdktrace.ReadOnlySpan.
+func (s shownSpan) Events() []sdktrace.Event {
+	events := slices.Clone(s.ReadOnlySpan.Events())
+	for i := range events {
+		events[i].Attributes = shown(events[i].Attributes)
+	}
+	return events
+}
+
+// Status implements sdktrace.ReadOnlySpan.
+func (s shownSpan) Status() sdktrace.Status {
+	status := s.ReadOnlySpan.Status()
+	status.Description = redact.URLs(status.Description)
+	return status
+}
+
+func shown(list []attribute.KeyValue) []attribute.KeyValue {
+	list = slices.Clone(list)
+	for i, kv := range list {
+		if kv.Value.Type() == attribute.STRING {
+			list[i].Value = attribute.StringValue(redact.URLs(kv.Value.AsString()))
+		}
+	}
+	return list
 }
 
 // Trace makes a span of each request, if there is a tracer. A client that has begun a

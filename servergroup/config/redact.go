@@ -1,19 +1,19 @@
 package config
 
 import (
-	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/discovery"
 	"gopkg.in/yaml.v3"
+
+	"github.com/oneprom/oneprom/servergroup/redact"
 )
 
-// secretText stands for what is not shown, as upstream's types do of themselves.
-const secretText = "<secret>"
-
 // MarshalYAML implements yaml.Marshaler. Secrets are redacted, those too whose types do
-// not hide them: parameters of OAuth 2, and what URLs of service discoveries carry.
+// not hide them: parameters of OAuth 2, those of targets (__param_), and what URLs carry.
 func (c Group) MarshalYAML() (any, error) {
 	inline, err := discovery.MarshalYAMLWithInlineConfigs(&c)
 	if err != nil {
@@ -27,14 +27,19 @@ func (c Group) MarshalYAML() (any, error) {
 	return &n, nil
 }
 
+// A replacement of a relabelling that only copies from other labels is no secret.
+var onlyCopies = regexp.MustCompile(`^(\$\w+|\$\{\w+\})*$`)
+
 // Redact hides what is secret in a configuration that was written as YAML, and whose types
 // do not hide it.
-func Redact(n *yaml.Node) { redact(n, false) }
+func Redact(n *yaml.Node) { hide(n, false) }
 
-// redact hides what is secret below a node. sd reports whether it belongs to a service discovery.
-func redact(n *yaml.Node, sd bool) {
-	if n.Kind == yaml.ScalarNode && sd {
-		n.Value = redactedURL(n.Value)
+// hide hides what is secret below a node. sd reports whether it belongs to a service discovery.
+func hide(n *yaml.Node, sd bool) {
+	if n.Kind == yaml.ScalarNode {
+		if shown := redact.URLs(n.Value); shown != n.Value {
+			n.Value = shown
+		}
 	}
 	if n.Kind == yaml.MappingNode && sd {
 		// DigitalOcean's has a field for tests that is written as if it were a key.
@@ -45,35 +50,33 @@ func redact(n *yaml.Node, sd bool) {
 			}
 		}
 	}
+	setsParam := false // a relabelling of a parameter
 	for i, child := range n.Content {
 		if n.Kind != yaml.MappingNode {
-			redact(child, sd)
+			hide(child, sd)
 			continue
 		}
 		if i%2 == 0 {
+			setsParam = setsParam || child.Value == "target_label" && strings.HasPrefix(n.Content[i+1].Value, model.ParamLabelPrefix)
 			continue
 		}
-		key := n.Content[i-1].Value
-		redact(child, sd || strings.HasSuffix(key, "_sd_configs"))
-		if key == "endpoint_params" && child.Kind == yaml.MappingNode {
+		switch key := n.Content[i-1].Value; {
+		case key == "regex": // which matches URLs, and is none
+		case key == "endpoint_params" && child.Kind == yaml.MappingNode:
 			for j := 1; j < len(child.Content); j += 2 {
-				child.Content[j].SetString(secretText)
+				child.Content[j].SetString(redact.Text)
+			}
+		case strings.HasPrefix(key, model.ParamLabelPrefix) && child.Kind == yaml.ScalarNode:
+			child.SetString(redact.Text)
+		default:
+			hide(child, sd || strings.HasSuffix(key, "_sd_configs"))
+		}
+	}
+	if setsParam {
+		for i := 0; i+1 < len(n.Content); i += 2 {
+			if n.Content[i].Value == "replacement" && !onlyCopies.MatchString(n.Content[i+1].Value) {
+				n.Content[i+1].SetString(redact.Text)
 			}
 		}
 	}
-}
-
-// redactedURL hides the password and the parameters of a URL. What is none stays.
-func redactedURL(text string) string {
-	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.User == nil && u.RawQuery == "" {
-		return text
-	}
-	if u.RawQuery != "" {
-		u.RawQuery = secretText
-	}
-	if _, ok := u.User.Password(); !ok && u.User != nil {
-		u.User = url.User("xxxxx") // as a token stands there
-	}
-	return u.Redacted()
 }
