@@ -3,7 +3,8 @@
 // A route has a class of work. A request whose class needs the server groups is read whole,
 // body and form, which happens nowhere else; query rules judge what it asks; then it waits
 // for a slot, with the other requests of its client and of its tenant (package admission),
-// or is refused with 429. The slot is free again when the answer begins.
+// or is refused with 429. The slot is free again when the answer begins. At the servers, too, it takes
+// turns as a request of its client.
 package gate
 
 import (
@@ -29,6 +30,8 @@ import (
 	"github.com/oneprom/oneprom/proxy/admission"
 	"github.com/oneprom/oneprom/proxy/api"
 	"github.com/oneprom/oneprom/proxy/tenant"
+	"github.com/oneprom/oneprom/servergroup/health"
+	"github.com/oneprom/oneprom/servergroup/request"
 )
 
 // maxBody bounds the body of a request that may have to wait, in bytes. It is what
@@ -96,6 +99,8 @@ func (g *Gate) Admit(class Class, h http.HandlerFunc) http.HandlerFunc {
 	}
 	return func(w http.ResponseWriter, r *http.Request) {
 		arrived := time.Now()
+		client := g.client(r)
+		r = r.WithContext(request.With(r.Context(), func(req *request.Request) { req.Asker = &health.Asker{Client: client} }))
 		// First the body, so that a client that sends slowly holds no slot. The time
 		// that it takes counts as waiting.
 		body, err := readBody(r)
@@ -130,7 +135,7 @@ func (g *Gate) Admit(class Class, h http.HandlerFunc) http.HandlerFunc {
 		if pool := tenant.Of(r.Context()).Pool(); pool != nil {
 			pools = append(slices.Clip(pools), pool)
 		}
-		leave, err := g.Queue.Enter(r.Context(), admission.Request{Client: g.client(r), Arrived: arrived, Pools: pools})
+		leave, err := g.Queue.Enter(r.Context(), admission.Request{Client: client, Arrived: arrived, Pools: pools})
 		if err != nil {
 			g.refuse(w, r, class, err)
 			return

@@ -21,6 +21,8 @@ import (
 
 	"github.com/oneprom/oneprom/proxy/admission"
 	"github.com/oneprom/oneprom/proxy/api"
+	"github.com/oneprom/oneprom/servergroup/health"
+	"github.com/oneprom/oneprom/servergroup/request"
 )
 
 // doorway is a gate without a server, before handlers that the test ends.
@@ -353,4 +355,19 @@ func TestAdmit_FormIsParsedOnce(t *testing.T) {
 	for _, r := range asked {
 		require.Equal(t, "up", r.FormValue("query"))
 	}
+}
+
+// Requests take turns at the servers: each is one of its client.
+func TestAdmit_SaysForWhomServersAreAsked(t *testing.T) {
+	d := newDoorway(t, clientHeader("X-Client"))
+	var askers []*health.Asker
+	for range 2 {
+		r := httptest.NewRequest(http.MethodGet, "/query?query=m", nil)
+		r.Header.Set("X-Client", "grafana")
+		d.Admit(Query, func(_ http.ResponseWriter, r *http.Request) {
+			askers = append(askers, request.From(r.Context()).Asker)
+		})(httptest.NewRecorder(), r)
+	}
+	require.Equal(t, &health.Asker{Client: "name grafana"}, askers[0])
+	require.NotSame(t, askers[0], askers[1])
 }

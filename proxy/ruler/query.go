@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/rules"
 
+	"github.com/oneprom/oneprom/servergroup/health"
 	"github.com/oneprom/oneprom/servergroup/request"
 )
 
@@ -40,6 +41,9 @@ func (r *Ruler) query(ctx context.Context, expr string, at time.Time) (promql.Ve
 	case <-ctx.Done():
 		return nil, promql.ErrQueryCanceled("the queue of rules")
 	}
-	ctx = request.With(ctx, func(q *request.Request) { q.Partial = r.config.Load().Rules.PartialResponseOf(from.Group) })
+	ctx = request.With(ctx, func(q *request.Request) {
+		q.Partial = r.config.Load().Rules.PartialResponseOf(from.Group)
+		q.Asker = &health.Asker{Client: "rules"}
+	})
 	return r.opts.Query(ctx, from, expr, at)
 }

@@ -35,6 +35,8 @@ type Options struct {
 	URL string
 	// Concurrency is the most requests at a time; 0 is no limit.
 	Concurrency int
+	// Region has the slots that the replica shares with others; nil is no limit.
+	Region *Slots
 	// Judge returns what the error of an attempt, or nil, says about the replica. retryAfter
 	// is how long a loaded replica asks to be left alone; 0 if it does not say.
 	Judge func(error) (o Outcome, retryAfter time.Duration)
@@ -134,23 +136,28 @@ func (r *Replica) Open() error {
 // Force keeps the breaker in a state, Open or Closed, until it is called with Auto.
 func (r *Replica) Force(s State) { r.breaker.force(s) }
 
-// Do makes the attempt f once it has a slot, and remembers the outcome. If the breaker is
+// Do makes the attempt f once it has its slots, and remembers the outcome. If the breaker is
 // open, it returns an *OpenError instead. With regardless it makes the attempt nevertheless,
 // for callers that have no other replica.
 //
+// Who waits for the replica holds no slot of the region: others would wait for those, who ask replicas
+// that have nothing to do.
+//
 // An attempt that fails or takes unusually long starts probes of the replica, and ends if those
 // are not answered either: a slow response is waited for, a hung replica is not.
-func (r *Replica) Do(ctx context.Context, regardless bool, f func(context.Context) error) error {
+func (r *Replica) Do(ctx context.Context, by *Asker, regardless bool, f func(context.Context) error) error {
 	done, ok := r.breaker.allow(regardless)
 	if !ok {
 		return r.Open()
 	}
-	release, err := r.slots.Acquire(ctx)
-	if err != nil {
-		done(Unknown)
-		return fmt.Errorf("%s: %w", r.opts.URL, err)
+	for _, slots := range []*Slots{r.slots, r.opts.Region} {
+		release, err := slots.Acquire(ctx, by)
+		if err != nil {
+			done(Unknown)
+			return fmt.Errorf("%s: %w", r.opts.URL, err)
+		}
+		defer release()
 	}
-	defer release()
 	if !regardless && !r.Usable() { // the breaker opened meanwhile
 		done(Unknown)
 		return r.Open()
@@ -160,7 +167,7 @@ func (r *Replica) Do(ctx context.Context, regardless bool, f func(context.Contex
 	slow := time.AfterFunc(r.latency.unusual(), r.check)
 	defer slow.Stop()
 	began := time.Now()
-	err = f(ctx)
+	err := f(ctx)
 	o, retryAfter := r.opts.Judge(err)
 	r.learn(o, err, time.Since(began), retryAfter)
 	done(o)

@@ -63,7 +63,7 @@ func newPatient(t *testing.T) *patient {
 
 // attempt makes one that returns err.
 func (p *patient) attempt(t *testing.T, err error) error {
-	return p.Do(t.Context(), false, func(context.Context) error { return err })
+	return p.Do(t.Context(), nil, false, func(context.Context) error { return err })
 }
 
 func isOpen(err error) bool {
@@ -103,7 +103,7 @@ func TestBreaker_OpensAfterFailuresAndClosesAfterARamp(t *testing.T) {
 		ended := make(chan error)
 		for range rampRequests - 1 {
 			go func() {
-				ended <- p.Do(t.Context(), false, func(context.Context) error { <-release; return nil })
+				ended <- p.Do(t.Context(), nil, false, func(context.Context) error { <-release; return nil })
 			}()
 		}
 		synctest.Wait()
@@ -170,13 +170,13 @@ func TestDo_HungReplica(t *testing.T) {
 		p.hung.Store(true)
 		began := time.Now()
 		hang := func(ctx context.Context) error { <-ctx.Done(); return context.Cause(ctx) }
-		require.ErrorIs(t, p.Do(t.Context(), false, hang), errHung)
+		require.ErrorIs(t, p.Do(t.Context(), nil, false, hang), errHung)
 		require.Equal(t, leastUnusual+probesToOpen*probeWait, time.Since(began))
 		require.Equal(t, Open, p.State())
 
 		// Asked regardless, it does not hold anybody for longer.
 		began = time.Now()
-		require.ErrorIs(t, p.Do(t.Context(), true, hang), errHung)
+		require.ErrorIs(t, p.Do(t.Context(), nil, true, hang), errHung)
 		require.LessOrEqual(t, time.Since(began), leastUnusual+(probesToOpen+1)*probeWait)
 
 		p.hung.Store(false)
@@ -184,7 +184,7 @@ func TestDo_HungReplica(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, HalfOpen, p.State())
 		slow := func(context.Context) error { time.Sleep(time.Minute); return nil }
-		require.NoError(t, p.Do(t.Context(), false, slow))
+		require.NoError(t, p.Do(t.Context(), nil, false, slow))
 	})
 }
 
@@ -209,7 +209,7 @@ func TestDo_Regardless(t *testing.T) {
 		}
 		p.sick.Store(false)
 		require.True(t, isOpen(p.attempt(t, nil)))
-		require.NoError(t, p.Do(t.Context(), true, func(context.Context) error { return nil }))
+		require.NoError(t, p.Do(t.Context(), nil, true, func(context.Context) error { return nil }))
 		require.Equal(t, HalfOpen, p.State())
 	})
 }
@@ -219,7 +219,7 @@ func TestForce(t *testing.T) {
 		p := newPatient(t)
 		p.Force(Open)
 		require.True(t, isOpen(p.attempt(t, nil)))
-		require.True(t, isOpen(p.Do(t.Context(), true, func(context.Context) error { return nil })))
+		require.True(t, isOpen(p.Do(t.Context(), nil, true, func(context.Context) error { return nil })))
 		p.Force(Closed)
 		for range 3 * tripVolume {
 			require.Equal(t, errBroken, p.attempt(t, errBroken))

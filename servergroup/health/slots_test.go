@@ -18,7 +18,7 @@ func TestSlots_InTurn(t *testing.T) {
 		var releases []func()
 		for i := range 5 {
 			go func() {
-				release, err := s.Acquire(t.Context())
+				release, err := s.Acquire(t.Context(), nil)
 				require.NoError(t, err)
 				mtx.Lock()
 				defer mtx.Unlock()
@@ -43,19 +43,79 @@ func TestSlots_InTurn(t *testing.T) {
 	})
 }
 
+// TestSlots_TurnsGoRound by client, and by query of each client: a query of many requests delays
+// another by one request, and a client of many queries delays another by one query's.
+func TestSlots_TurnsGoRound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewSlots(1)
+		release, err := s.Acquire(t.Context(), &Asker{Client: "before"})
+		require.NoError(t, err)
+		var order []string
+		lineUp := func(name string, a *Asker, requests int) {
+			for range requests {
+				go func() {
+					release, err := s.Acquire(t.Context(), a)
+					require.NoError(t, err)
+					order = append(order, name) // there is one slot
+					release()
+				}()
+				synctest.Wait()
+			}
+		}
+		lineUp("a1", &Asker{Client: "a"}, 4)
+		lineUp("a2", &Asker{Client: "a"}, 2)
+		lineUp("b1", &Asker{Client: "b"}, 2)
+		lineUp("own", nil, 1)
+		lineUp("b2", &Asker{Client: "b"}, 1)
+		release()
+		synctest.Wait()
+		require.Equal(t, []string{"a1", "b1", "own", "a2", "b2", "a1", "b1", "a2", "a1", "a1"}, order)
+		require.Zero(t, s.InUse()+s.Waiting()+len(s.queries)+len(s.turns))
+	})
+}
+
+// TestSlots_AQueryLeavesRoom: whoever comes finds a slot, however many requests one query has.
+func TestSlots_AQueryLeavesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := NewSlots(5)
+		ctx, cancel := context.WithCancel(t.Context())
+		flood := func(a *Asker) {
+			for range 100 {
+				go func() {
+					if release, err := s.Acquire(ctx, a); err == nil {
+						<-ctx.Done()
+						release()
+					}
+				}()
+			}
+			synctest.Wait()
+		}
+		flood(&Asker{Client: "a"})
+		require.Equal(t, []int{3, 97}, []int{s.InUse(), s.Waiting()})
+		release, err := s.Acquire(t.Context(), &Asker{Client: "a"})
+		require.NoError(t, err)
+		release()
+		flood(nil) // what oneprom asks for itself is not one query
+		require.Equal(t, 5, s.InUse())
+		cancel()
+		synctest.Wait()
+		require.Zero(t, s.InUse()+s.Waiting()+len(s.queries)+len(s.turns))
+	})
+}
+
 func TestSlots_WhoLeavesTakesNone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := NewSlots(1)
-		release, err := s.Acquire(t.Context())
+		release, err := s.Acquire(t.Context(), nil)
 		require.NoError(t, err)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		_, err = s.Acquire(ctx)
+		_, err = s.Acquire(ctx, nil)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		require.ErrorContains(t, err, "timed out waiting for one of 1 request slots")
 		require.Zero(t, s.Waiting())
 		release()
-		release, err = s.Acquire(t.Context())
+		release, err = s.Acquire(t.Context(), nil)
 		require.NoError(t, err)
 		release()
 	})
@@ -77,14 +137,14 @@ func TestSlots_ShrinkWhenRefused(t *testing.T) {
 
 		s.Refused(2 * time.Second)
 		began := time.Now()
-		release, err := s.Acquire(t.Context())
+		release, err := s.Acquire(t.Context(), nil)
 		require.NoError(t, err)
 		require.Equal(t, 2*time.Second, time.Since(began))
 		release()
 		// Whoever wants more is not left alone for longer.
 		s.Refused(time.Hour)
 		began = time.Now()
-		release, err = s.Acquire(t.Context())
+		release, err = s.Acquire(t.Context(), nil)
 		require.NoError(t, err)
 		require.Equal(t, longestPause, time.Since(began))
 		release()
@@ -93,7 +153,7 @@ func TestSlots_ShrinkWhenRefused(t *testing.T) {
 
 func TestSlots_NilDoesNotBound(t *testing.T) {
 	s := NewSlots(0)
-	release, err := s.Acquire(t.Context())
+	release, err := s.Acquire(t.Context(), nil)
 	require.NoError(t, err)
 	release()
 	s.Succeeded()

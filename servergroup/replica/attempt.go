@@ -9,6 +9,7 @@ import (
 	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/guard"
 	"github.com/oneprom/oneprom/servergroup/health"
+	"github.com/oneprom/oneprom/servergroup/request"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -58,12 +59,7 @@ func (r *Replica) Attempt(ctx context.Context, regardless bool, f func(context.C
 	query := ctx
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(r.group.Timeout), r.timeoutError())
 	defer cancel()
-	release, err := r.region.Acquire(ctx)
-	if err != nil {
-		return err
-	}
-	defer release()
-	return r.Health.Do(ctx, regardless, func(ctx context.Context) error {
+	return r.Health.Do(ctx, request.From(query).Asker, regardless, func(ctx context.Context) error {
 		began := time.Now()
 		err := givenUp(query, r.markRefused(ctx, guard.Call(func() error { return f(ctx) })))
 		r.failed(err)

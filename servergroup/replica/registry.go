@@ -104,11 +104,16 @@ func (reg *Registry) NewReplica(g Group, e targets.Endpoint) *Replica {
 func (reg *Registry) register(r *Replica) {
 	reg.mtx.Lock()
 	defer reg.mtx.Unlock()
+	region := reg.regions[r.group.Region]
+	if region == nil && r.group.Region != "" {
+		region = health.NewSlots(reg.Options.RegionConcurrency)
+		reg.regions[r.group.Region] = region
+	}
 	key := keyOf(r)
 	shared, ok := reg.health[key]
 	if !ok {
 		shared = health.NewReplica(health.Options{
-			URL: r.URL(), Concurrency: r.group.MaxConcurrency, Judge: judge, Run: reg.Options.Life.Run, Logger: r.logger,
+			URL: r.URL(), Concurrency: r.group.MaxConcurrency, Region: region, Judge: judge, Run: reg.Options.Life.Run, Logger: r.logger,
 			Changed: func(to health.State) {
 				reg.Metrics.transitions.WithLabelValues(string(to), key.group, key.region, key.url).Inc()
 			},
@@ -117,12 +122,6 @@ func (reg *Registry) register(r *Replica) {
 	}
 	shared.SetProbe(r.Alive)
 	r.Health = shared
-	if region := r.group.Region; region != "" {
-		if reg.regions[region] == nil {
-			reg.regions[region] = health.NewSlots(reg.Options.RegionConcurrency)
-		}
-		r.region = reg.regions[region]
-	}
 }
 
 func keyOf(r *Replica) replicaKey {

@@ -37,7 +37,6 @@ type Replica struct {
 	features  []string // of PromQL that are enabled in oneprom, by Prometheus' names
 	// Health is its circuit breaker, its slots and the latency of its responses.
 	Health *health.Replica
-	region *health.Slots // of the group's region; nil if the group has none
 	// Metrics count the requests to all replicas.
 	Metrics *Metrics
 

@@ -1,6 +1,7 @@
 // Package request has the options of one request to oneprom that server groups follow, as one value
 // that its context carries: whether its answer may be partial, what may be pushed down, what a
-// tenant may see, which headers are passed on, and where gaps are recorded.
+// tenant may see, which headers are passed on, for whom servers are asked, and where gaps are
+// recorded.
 package request
 
 import (
@@ -12,6 +13,7 @@ import (
 
 	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/health"
 )
 
 // Request is the options of one request to oneprom. It is not changed once it is in a context.
@@ -27,6 +29,8 @@ type Request struct {
 	// Header is the headers of the client, with canonical names, of which each group sends its
 	// replicas those in its forward_headers; nil if oneprom itself makes the request.
 	Header http.Header
+	// Asker is for whom servers are asked; nil if that is oneprom itself.
+	Asker *health.Asker
 	// Record receives the gaps in the answer, unless it is nil.
 	Record *completeness.Record
 }
