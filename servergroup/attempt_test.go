@@ -7,11 +7,14 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/common/model"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
@@ -73,6 +76,47 @@ func TestBreaker_FailsOpen(t *testing.T) {
 		return err == nil && text != ""
 	}, 5*time.Second, 10*time.Millisecond)
 	require.Equal(t, health.HalfOpen, r.Health.State())
+}
+
+// TestBreaker_ClientsDoNotOpenIt: a replica that answers everything but some questions is asked again.
+// One question takes longer than the group's timeout, one has an answer that is not read, and one
+// takes too long for a proxy on the way.
+func TestBreaker_ClientsDoNotOpenIt(t *testing.T) {
+	a := newEvaluator(t, there)
+	healthy := a.Config.Handler
+	b := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch query := r.FormValue("query"); {
+		case strings.Contains(query, "slow"):
+			<-r.Context().Done()
+		case strings.Contains(query, "long"):
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, matrix(`{"metric":{"a":"`+strings.Repeat("x", 2<<20)+`"},"values":[[0,"1"]]}`, ""))
+		case strings.Contains(query, "proxied"):
+			w.WriteHeader(http.StatusGatewayTimeout)
+		default:
+			healthy.ServeHTTP(w, r)
+		}
+	}))
+	for question, says := range map[string]string{"slow": "the group's timeout", "long": "at most 1048576 bytes", "proxied": "504"} {
+		cfg := groupOf("eu", b)
+		cfg.RemoteRead = config.RemoteReadNever
+		s := newTestSet(t, config.PartialWarn, cfg)
+		_, _, err := selectText(t, s, "foo", 0, hour)
+		require.NoError(t, err)
+		if question == "slow" {
+			cfg.Timeout = model.Duration(20 * time.Millisecond)
+			require.NoError(t, s.Apply(t.Context(), []config.Group{cfg}, config.PartialWarn))
+		}
+		var asking sync.WaitGroup
+		for i := range 10 {
+			asking.Go(func() {
+				_, _, err := selectText(t, s, fmt.Sprintf("%s%d", question, i), 0, hour)
+				assert.ErrorContains(t, err, says)
+			})
+		}
+		asking.Wait()
+		require.Equal(t, health.Closed, firstReplica(s).Health.State(), question)
+	}
 }
 
 func TestBreaker_OutlivesAReload(t *testing.T) {

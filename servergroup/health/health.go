@@ -23,6 +23,9 @@ const (
 	Fine Outcome = iota
 	// Failed is a replica that is broken or cannot be reached.
 	Failed
+	// Unclear is a failure that may be the question's doing. A probe, whose question is always the
+	// same, finds out.
+	Unclear
 	// Loaded is a replica that is overloaded.
 	Loaded
 	// Unknown says nothing: the attempt was given up or not made.
@@ -194,8 +197,9 @@ func (r *Replica) enter(ctx context.Context) (context.Context, func()) {
 
 // learn remembers the outcome of an attempt.
 func (r *Replica) learn(o Outcome, err error, took, retryAfter time.Duration) {
-	if o == Fine || o == Failed {
-		r.setDoubted(o == Failed) // until the next probe
+	switch o {
+	case Fine, Failed, Unclear:
+		r.setDoubted(o != Fine) // until the next probe
 	}
 	switch o {
 	case Fine:
@@ -205,7 +209,7 @@ func (r *Replica) learn(o Outcome, err error, took, retryAfter time.Duration) {
 		}
 	case Loaded:
 		r.slots.Refused(retryAfter)
-	case Failed:
+	case Failed, Unclear:
 		r.mtx.Lock()
 		r.lastErr = err
 		r.mtx.Unlock()
@@ -299,7 +303,7 @@ func (r *Replica) probe(ctx context.Context) error {
 	err := ask(ctx)
 	if cause := context.Cause(ctx); cause != nil {
 		err = cause
-	} else if o, _ := r.opts.Judge(err); o != Failed {
+	} else if o, _ := r.opts.Judge(err); o != Failed && o != Unclear {
 		return nil
 	}
 	r.mtx.Lock()

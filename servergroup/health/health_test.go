@@ -16,6 +16,7 @@ var (
 	errBroken = errors.New("broken")
 	errBusy   = errors.New("busy")
 	errOwn    = errors.New("given up")
+	errOdd    = errors.New("odd")
 )
 
 // patient is a replica for tests, whose probes fail as long as sick is set, and hang as
@@ -41,6 +42,8 @@ func newPatient(t *testing.T) *patient {
 				return Loaded, 2 * time.Second
 			case errors.Is(err, errOwn), errors.Is(err, context.Canceled):
 				return Unknown, 0
+			case errors.Is(err, errOdd):
+				return Unclear, 0
 			}
 			return Failed, 0
 		},
@@ -159,6 +162,27 @@ func TestBreaker_WhatDoesNotCount(t *testing.T) {
 		require.NoError(t, p.attempt(t, nil))
 		_ = p.attempt(t, errBroken)
 		require.Equal(t, Closed, p.State())
+	})
+}
+
+// TestBreaker_QuestionsDoNotOpenIt: failures that a question may have brought about do not count as long
+// as probes are answered.
+func TestBreaker_QuestionsDoNotOpenIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPatient(t)
+		for range 10 * tripVolume {
+			require.Equal(t, errOdd, p.attempt(t, errOdd))
+			require.True(t, p.Doubted())
+			synctest.Wait()
+			require.False(t, p.Doubted(), "it has answered its probe")
+		}
+		require.Equal(t, Closed, p.State())
+		require.EqualValues(t, 10*tripVolume, p.probes.Load())
+
+		p.SetProbe(func(context.Context) error { return errOdd })
+		require.Equal(t, errOdd, p.attempt(t, errOdd))
+		synctest.Wait()
+		require.Equal(t, Open, p.State(), "it answers the simplest question so, too")
 	})
 }
 

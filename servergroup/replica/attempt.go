@@ -15,33 +15,41 @@ import (
 
 // judge returns what the error of an attempt, or nil, says about the health of the replica.
 //
-// The end of the query's own time counts for nothing: otherwise queries with short timeouts
-// would open the breakers for all others. A slow attempt makes health probe the replica instead.
+// What the question decides is not the replica's health: otherwise queries that take longer than the
+// group's timeout, or whose answers cannot be read, would open the breakers for all others. Then
+// health probes the replica. The end of the query's own time counts for nothing at all.
 func judge(err error) (o health.Outcome, retryAfter time.Duration) {
 	var (
 		e       *transport.Error
 		refused credentialsError
+		late    *timeoutError
 	)
 	switch {
 	case err == nil, errors.As(err, &refused):
 		return health.Fine, 0
 	case !errors.As(err, &e), errors.Is(err, completeness.ErrNearlyOver), errors.Is(err, context.DeadlineExceeded):
 		return health.Unknown, 0
+	case errors.As(err, &late):
+		return health.Unclear, 0
 	}
 	switch e.Class {
 	case transport.ClassUser, transport.ClassEvaluation:
 		return health.Fine, 0
 	case transport.ClassLoad:
 		return health.Loaded, e.RetryAfter()
-	case transport.ClassTransport, transport.ClassContent:
+	case transport.ClassTransport:
 		return health.Failed, 0
+	case transport.ClassContent:
+		return health.Unclear, 0
 	case transport.ClassServer:
 		if e.ErrorType != "" {
 			return health.Fine, 0 // the server works: it refuses this query in the form of the API
 		}
 		switch e.Status {
-		case http.StatusUnauthorized, http.StatusForbidden, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		case http.StatusUnauthorized, http.StatusForbidden, http.StatusBadGateway, http.StatusServiceUnavailable:
 			return health.Failed, 0
+		case http.StatusGatewayTimeout: // a proxy's timeout
+			return health.Unclear, 0
 		}
 		return health.Fine, 0 // with 500, it may be this one query that fails
 	}

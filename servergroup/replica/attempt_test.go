@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
+	"github.com/prometheus/common/model"
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/completeness"
@@ -31,13 +33,16 @@ func TestJudge(t *testing.T) {
 	f(of(transport.ClassServer, 404), health.Fine)
 	f(&transport.Error{Class: transport.ClassServer, Status: 503, ErrorType: "execution", Err: errors.New("x")}, health.Fine)
 	// What the replica is.
-	for _, status := range []int{401, 403, 502, 503, 504} {
+	for _, status := range []int{401, 403, 502, 503} {
 		f(of(transport.ClassServer, status), health.Failed)
 	}
-	f(of(transport.ClassContent, 0), health.Failed)
 	f(of(transport.ClassTransport, 0), health.Failed)
 	f(fmt.Errorf("wrapped: %w", of(transport.ClassTransport, 0)), health.Failed)
 	f(of(transport.ClassLoad, 429), health.Loaded)
+	// What may be either's doing.
+	f(of(transport.ClassContent, 0), health.Unclear)
+	f(of(transport.ClassServer, 504), health.Unclear)
+	f(&transport.Error{Class: transport.ClassTransport, Err: &timeoutError{model.Duration(time.Second)}}, health.Unclear)
 	// What nobody can be blamed for.
 	f(of(transport.ClassCanceled, 0), health.Unknown)
 	f(&transport.Error{Class: transport.ClassTransport, Err: completeness.ErrNearlyOver}, health.Unknown)

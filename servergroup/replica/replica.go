@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/common/model"
+
 	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/guard"
 	"github.com/oneprom/oneprom/servergroup/health"
@@ -273,9 +275,14 @@ func (r *Replica) Refresh() <-chan struct{} {
 	return r.probing
 }
 
-func (r *Replica) timeoutError() error {
-	return fmt.Errorf("no answer within the group's timeout of %s", r.group.Timeout)
+// timeoutError is the end of a request after the group's timeout.
+type timeoutError struct{ after model.Duration }
+
+func (e *timeoutError) Error() string {
+	return fmt.Sprintf("no answer within the group's timeout of %s", e.after)
 }
+
+func (r *Replica) timeoutError() error { return &timeoutError{r.group.Timeout} }
 
 // failed records a failed request. After a failure that may mean that another server answers at
 // the URL, the next request probes it.
