@@ -246,7 +246,23 @@ func TestView_BudgetEndsTheQuery(t *testing.T) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		<-r.Context().Done()
 	}))
-	endless := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	endless := endlessServer(t)
+	cfg, other := groupOf("a", endless), groupOf("b", hung)
+	for _, c := range []*config.Group{&cfg, &other} {
+		c.RemoteRead, c.Timeout = config.RemoteReadNever, model.Duration(time.Hour)
+	}
+	for _, groups := range [][]config.Group{{cfg}, {cfg, other}} {
+		s := newTestSet(t, config.PartialWarn, groups...)
+		_, _, err := selectText(t, s, `foo`, 0, 1<<50)
+		requireOverBudget(t, err)
+		require.ErrorContains(t, err, "most of it from "+endless.URL)
+	}
+}
+
+// endlessServer answers probes, and queries without an end.
+func endlessServer(t *testing.T) *httptest.Server {
+	t.Helper()
+	return serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		if strings.Contains(r.URL.Path, "/status/") {
 			_, _ = io.WriteString(w, `{"status":"success","data":{"version":"3.0.0"}}`)
@@ -261,15 +277,31 @@ func TestView_BudgetEndsTheQuery(t *testing.T) {
 			_, _ = fmt.Fprintf(w, `[%d,"1"],`, i)
 		}
 	}))
-	cfg, other, twins := groupOf("a", endless), groupOf("b", hung), groupOf("c", hung, endless)
-	for _, c := range []*config.Group{&cfg, &other, &twins} {
-		c.RemoteRead, c.Timeout = config.RemoteReadNever, model.Duration(time.Hour)
+}
+
+// TestView_EndlessReplicaIsNotTheQuerys: its twin answers, the answer says so, and it is asked no more.
+func TestView_EndlessReplicaIsNotTheQuerys(t *testing.T) {
+	endless, twin := endlessServer(t), backend(t, "load 15s\n foo 1x3")
+	cfg := groupOf("a", endless, twin)
+	cfg.RemoteRead, cfg.Timeout = config.RemoteReadNever, model.Duration(time.Hour)
+	s := newTestSet(t, config.PartialWarn, cfg)
+	s.opts.MaxFetchedBytes = 64 << 10
+	for range 5 {
+		require.True(t, firstReplica(s).Health.Usable())
+		got, ws, err := selectText(t, s, `foo`, 0, 45_000)
+		require.NoError(t, err)
+		require.Equal(t, `{__name__="foo"} 0:1 15:1 30:1 45:1`+"\n", got)
+		require.Contains(t, strings.Join(strs(ws), "\n"), endless.URL+": answer cut off, as the query would hold more than 65536 bytes with it")
 	}
-	for _, groups := range [][]config.Group{{cfg}, {cfg, other}, {twins}} {
-		s := newTestSet(t, config.PartialWarn, groups...)
-		_, _, err := selectText(t, s, `foo`, 0, 1<<50)
-		requireOverBudget(t, err)
-	}
+	require.False(t, firstReplica(s).Health.Usable())
+
+	// Where all send too much, it is the query again.
+	cfg = groupOf("b", endless, endlessServer(t))
+	cfg.RemoteRead, cfg.Timeout = config.RemoteReadNever, model.Duration(time.Hour)
+	s = newTestSet(t, config.PartialWarn, cfg)
+	_, _, err := selectText(t, s, `foo`, 0, 45_000)
+	requireOverBudget(t, err)
+	require.True(t, firstReplica(s).Health.Usable())
 }
 
 func requireOverBudget(t *testing.T, err error) {

@@ -25,6 +25,7 @@ func First(ctx context.Context, candidates []*replica.Replica, extra *health.Ext
 		err error
 	}
 	results := make(chan result, len(candidates))
+	var failed []result
 	begun, running := 0, 0
 	begin := func() {
 		i := begun
@@ -51,8 +52,13 @@ func First(ctx context.Context, candidates []*replica.Replica, extra *health.Ext
 			case r.err == nil:
 				winner = r.i
 				cancel()
+				for _, f := range failed {
+					if outdone(f.err, candidates[winner]) {
+						candidates[f.i].Blame(f.err)
+					}
+				}
 			default:
-				errs = append(errs, r.err)
+				errs, failed = append(errs, r.err), append(failed, r)
 				if begun == len(candidates) || !retry(r.err) || ctx.Err() != nil {
 					continue
 				}
@@ -85,6 +91,14 @@ func Retryable(err error) bool {
 		return false
 	}
 	return true
+}
+
+// outdone is Outdone, also for the error of a group of which one replica was asked.
+func outdone(err error, by *replica.Replica) bool {
+	if gone, ok := errors.AsType[*completeness.UnavailableError](err); ok {
+		return slices.ContainsFunc(gone.Causes, func(err error) bool { return Outdone(err, by) })
+	}
+	return Outdone(err, by)
 }
 
 // notAsked reports whether a replica failed because its breaker is open.

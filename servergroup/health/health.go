@@ -180,6 +180,14 @@ func (r *Replica) Do(ctx context.Context, by *Asker, regardless bool, f func(con
 	return err
 }
 
+// Blame counts a failure of an attempt whose outcome was Unclear.
+func (r *Replica) Blame(err error) {
+	if done, ok := r.breaker.allow(false); ok {
+		r.learn(Failed, err, 0, 0)
+		done(Failed)
+	}
+}
+
 // enter registers an attempt, so that endAttempts ends it.
 func (r *Replica) enter(ctx context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(ctx)

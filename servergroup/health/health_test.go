@@ -186,6 +186,20 @@ func TestBreaker_QuestionsDoNotOpenIt(t *testing.T) {
 	})
 }
 
+// TestBreaker_Blame: what turns out to be the replica's doing counts.
+func TestBreaker_Blame(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPatient(t)
+		for range tripVolume {
+			require.Equal(t, Closed, p.State())
+			require.Equal(t, errOdd, p.attempt(t, errOdd))
+			p.Blame(errOdd)
+			synctest.Wait()
+		}
+		require.Equal(t, Open, p.State())
+	})
+}
+
 // TestDo_HungReplica: an attempt that hangs ends when probes hang, too; a slow one goes
 // on when they are answered.
 func TestDo_HungReplica(t *testing.T) {

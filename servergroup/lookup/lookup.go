@@ -45,7 +45,9 @@ func Gather[T any](ctx context.Context, v *view.View, l Lookup, compare func(a, 
 	var remarks completeness.Remarks
 	outcomes, err := v.Each(ctx, ts, func(ctx context.Context, i, j int) (err error) {
 		t, r := &ts[i], ts[i].Replicas[j]
-		tl := transport.Lookup{MinT: t.Route.MinT, MaxT: t.Route.MaxT, Limit: l.Limit, Charge: v.Budget.Charge}
+		answer := v.Answer(t.Group, r)
+		defer answer.End()
+		tl := transport.Lookup{MinT: t.Route.MinT, MaxT: t.Route.MaxT, Limit: l.Limit, Charge: answer.Charge}
 		for range maxAttempts {
 			p, err := r.Ready(ctx)
 			if err != nil {

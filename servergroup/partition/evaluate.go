@@ -227,8 +227,10 @@ func (p *Piece) evaluateAt(ctx context.Context, r *replica.Replica, text string,
 		cfg: t.Config, carries: carries, spellings: prof.Spellings, builder: labels.NewScratchBuilder(16),
 		backend: func(text string) { remarks.WarnOfServer(p.partition.view.CompletenessOf(t.Group), r.URL(), text) },
 	}
+	charge, end := p.partition.view.Charging(t.Group, r, transport.QueryAPI)
+	defer end()
 	list, err := prof.Client.ForClient(p.partition.view.Request.Header).Evaluate(ctx, text, p.Steps, transport.Request{
-		Labels: e.labels, Charge: p.partition.view.Charging(t.Group, r, transport.QueryAPI), Warn: e.warn, Inform: e.inform,
+		Labels: e.labels, Charge: charge, Warn: e.warn, Inform: e.inform,
 	})
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/fanout"
 	"github.com/oneprom/oneprom/servergroup/replica"
 	"github.com/oneprom/oneprom/servergroup/routing"
 	"github.com/oneprom/oneprom/servergroup/view"
@@ -106,6 +107,9 @@ func (p *Piece) fetchSingle(ctx context.Context, sel view.Selection, asked []*la
 		}
 		p.offer(ctx, candidates[winner], func() []Reach { return p.reachesOf(asked) })
 		return a.list, a.ws, nil
+	}
+	if err := fanout.AllOver(lost.Failed); err != nil {
+		return nil, nil, err
 	}
 	first := errs[0]
 	others := slices.DeleteFunc(slices.Clone(p.partition.members[0].Replicas), func(r *replica.Replica) bool { return slices.Contains(candidates, r) })

@@ -88,3 +88,7 @@ func givenUp(query context.Context, err error) error {
 	end.Class = transport.ClassCanceled
 	return &end
 }
+
+// Blame counts an error of an attempt that may have been the question's doing, once it is known that it
+// was the replica's.
+func (r *Replica) Blame(err error) { r.Health.Blame(err) }

@@ -68,8 +68,10 @@ func surveyByLabels[T any](ctx context.Context, v *view.View, path string, ms []
 		if err != nil {
 			return err
 		}
+		answer := v.Answer(t.Group, t.Replicas[j])
+		defer answer.End()
 		data := new(T)
-		supported, ws, err := v.ClientOf(t.Config, p).GetOptional(ctx, path, params(t), v.Budget.Charge, data)
+		supported, ws, err := v.ClientOf(t.Config, p).GetOptional(ctx, path, params(t), answer.Charge, data)
 		if supported {
 			answers[i][j], warnings[i][j] = data, ws
 		}

@@ -9,6 +9,8 @@ package view
 import (
 	"cmp"
 	"context"
+	"errors"
+	"iter"
 	"slices"
 	"time"
 
@@ -168,7 +170,40 @@ func (v *View) Each(ctx context.Context, routed []RoutedGroup, f func(ctx contex
 			outcomes[at.group].AllNeeded = false
 		}
 	}
+	for i, at := range places {
+		if err := v.cutOff(asked[i], errs[i], routed[at.group], outcomes[at.group], func(yield func(*replica.Replica) bool) {
+			for j, other := range places {
+				if other.group == at.group && errs[j] == nil && !yield(asked[j]) {
+					return
+				}
+			}
+		}); err != nil {
+			return nil, err
+		}
+	}
 	return outcomes, nil
+}
+
+// cutOff decides what it means that the answer of a replica was cut off. If a twin has answered with much
+// less, it is the replica's failure, and the twin stands in. If there is too much from all of
+// them, it is the query's.
+func (v *View) cutOff(r *replica.Replica, err error, g RoutedGroup, o completeness.Outcome, answered iter.Seq[*replica.Replica]) error {
+	if _, ok := errors.AsType[*fanout.ShareError](err); !ok {
+		return nil
+	}
+	outdone := false
+	for twin := range answered {
+		if outdone = fanout.Outdone(err, twin); !outdone {
+			return fanout.AllOver([]error{err})
+		}
+	}
+	if outdone {
+		r.Blame(err)
+	}
+	if o.Missing() && len(g.Replicas) == len(v.Groups[g.Rank].Replicas) {
+		return fanout.AllOver(o.Failed)
+	}
+	return nil
 }
 
 // Selection is the samples that a query needs of a selector.
@@ -263,13 +298,15 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *RoutedGroup, r 
 	if p.TakesTurns != "" {
 		remarks.WarnOfServer(v.CompletenessOf(t.Group), r.URL(), p.TakesTurns)
 	}
+	charge, end := v.Charging(t.Group, r, p.Method)
+	defer end()
 	rules := labelmap.NewRules(t.Config, p.External).Respell(p.Spellings).About(t.shown)
 	resolved := p.Spellings.Resolve(t.Route.Resolved)
 	req := transport.Request{
 		Matchers:    labelmap.Selectable(resolved.Send),
 		Steps:       sel.Steps,
 		SoleReplica: t.Holders == 1 && !sel.Every,
-		Charge:      v.Charging(t.Group, r, p.Method),
+		Charge:      charge,
 		Warn:        func(text string) { remarks.WarnOfServer(v.CompletenessOf(t.Group), r.URL(), text) },
 	}
 	// The merge looks at a margin around the window, too.
@@ -304,14 +341,23 @@ func (v *View) tryReplica(ctx context.Context, sel Selection, t *RoutedGroup, r 
 }
 
 // Charging returns a function that charges the query's budget for bytes of the response of a
-// replica of a group.
-func (v *View) Charging(g Group, r *replica.Replica, by transport.Method) func(bytes int) error {
-	fetched := r.Metrics.FetchedBytes(r, by)
+// replica of a group, and one to call when that is read.
+func (v *View) Charging(g Group, r *replica.Replica, by transport.Method) (charge func(bytes int) error, end func()) {
+	fetched, answer := r.Metrics.FetchedBytes(r, by), v.Answer(g, r)
 	return func(bytes int) error {
 		fetched.Add(float64(bytes))
 		g.Audits.Loaded(bytes)
-		return v.Budget.Charge(bytes)
+		return answer.Charge(bytes)
+	}, answer.End
+}
+
+// Answer begins the answer of a replica of a group in the query's budget.
+func (v *View) Answer(g Group, r *replica.Replica) *fanout.Answer {
+	name := r.URL()
+	if g.Restricted() {
+		name = v.CompletenessOf(g).String()
 	}
+	return v.Budget.Answer(r.URL(), name, len(v.Groups[g.Rank].Replicas))
 }
 
 // ClientOf returns the client of a replica's profile, set to the query's partial_response and to
