@@ -268,6 +268,10 @@ func endlessServer(t *testing.T) *httptest.Server {
 			_, _ = io.WriteString(w, `{"status":"success","data":{"version":"3.0.0"}}`)
 			return
 		}
+		if !strings.Contains(r.URL.Path, "/query") {
+			http.NotFound(w, r)
+			return
+		}
 		if r.FormValue("query") == "vector(1)" { // a probe: on a slow machine the answer is late
 			_, _ = io.WriteString(w, `{"status":"success","data":{"resultType":"vector","result":[{"metric":{},"value":[0,"1"]}]}}`)
 			return
