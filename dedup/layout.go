@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
@@ -14,7 +15,7 @@ import (
 //
 // The layout after the header is: zero threshold (a byte, and 8 more if it is 255), schema,
 // positive spans, negative spans. Each list is its length and then length and offset of each
-// span, as varbits. It is written by writeHistogramChunkLayout in
+// span, as varbits. The bounds of custom buckets follow. It is written by writeHistogramChunkLayout in
 // tsdb/chunkenc/histogram_meta.go, and described at
 // https://github.com/prometheus/prometheus/blob/main/tsdb/docs/format/chunks.md#histogram-chunk-data.
 func checkLayout(e chunkenc.Encoding, data []byte) error {
@@ -22,29 +23,44 @@ func checkLayout(e chunkenc.Encoding, data []byte) error {
 	case chunkenc.EncXOR, chunkenc.EncXOR2:
 		return nil
 	}
-	r := bitReader{data: data[headerLen(e):]}
+	_, err := readLayout(data[headerLen(e):])
+	return err
+}
+
+// layout is how much a chunk of histograms has of what all its samples share, and of buckets in
+// each sample.
+type layout struct{ buckets, spans, bounds uint64 }
+
+// readLayout reads the layout that follows the header of a chunk.
+func readLayout(data []byte) (l layout, err error) {
+	r := bitReader{data: data}
 	if r.bits(8) == 255 {
 		r.bits(64)
 	}
-	r.varbit() // schema
-	buckets, backwards := uint64(0), false
+	schema := int32(r.signedVarbit())
+	backwards := false
 	for range 2 {
 		spans := r.varbit()
 		for n := uint64(0); n < spans && !r.over; n++ {
-			buckets += uint64(uint32(r.varbit())) // upstream truncates it, too
+			l.spans++
+			l.buckets += uint64(uint32(r.varbit())) // upstream truncates it, too
 			offset := int32(r.signedVarbit())
 			backwards = backwards || n > 0 && offset < 0
 		}
 	}
+	if histogram.IsCustomBucketsSchema(schema) {
+		bounds := r.varbit()
+		l.bounds = min(bounds, r.left()/4) // a bound takes at least four bits
+	}
 	switch left := r.left(); {
 	case r.over:
-		return io.ErrUnexpectedEOF
-	case buckets > left: // a bucket takes at least one bit
-		return fmt.Errorf("%d buckets in %d bits", buckets, left)
+		return l, io.ErrUnexpectedEOF
+	case l.buckets > left: // a bucket takes at least one bit
+		return l, fmt.Errorf("%d buckets in %d bits", l.buckets, left)
 	case backwards: // upstream's histograms panic
-		return errors.New("spans of buckets that overlap")
+		return l, errors.New("spans of buckets that overlap")
 	}
-	return nil
+	return l, nil
 }
 
 // bitReader reads bits, the most significant one of a byte first.

@@ -21,8 +21,8 @@ const (
 	holdsInterval = 5 * time.Minute
 	// holdsWindow is how far back they are asked.
 	holdsWindow = 24 * time.Hour
-	// holdsBytes bounds the response of one of them.
-	holdsBytes = 1 << 20
+	// holdsBytes bounds what is made of the response of one of them.
+	holdsBytes = 8 << 20
 )
 
 // checkHolds compares `holds` with the data after each change of the configuration, and every

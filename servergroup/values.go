@@ -15,9 +15,9 @@ const (
 	// them, and valuesWanted how long after the last such query.
 	valuesInterval = 30 * time.Second
 	valuesWanted   = 10 * time.Minute
-	// mostValues is the most values of a label, and valuesBytes the size of a response, that are kept.
+	// mostValues is the most values of a label, and valuesBytes what may be made of a response.
 	mostValues  = 10_000
-	valuesBytes = 1 << 20
+	valuesBytes = 8 << 20
 )
 
 // keepValues looks the values of intrinsic labels up, time and again. No query waits for that.

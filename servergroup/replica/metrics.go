@@ -50,7 +50,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		}, LabelNames),
 		bytes: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "oneprom_replica_fetched_bytes_total",
-			Help: "Bytes of responses of replicas that were held for queries, by transport.",
+			Help: "Bytes in memory that were made of responses of replicas to queries, by transport.",
 		}, with("transport")),
 		samples: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "oneprom_replica_fetched_samples_total",

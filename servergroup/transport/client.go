@@ -9,7 +9,6 @@ package transport
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -20,6 +19,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/oneprom/oneprom/servergroup/transport/envelope"
+	"github.com/oneprom/oneprom/servergroup/transport/meter"
 )
 
 // Client speaks to one replica. It is safe for concurrent use.
@@ -59,10 +61,11 @@ type Client struct {
 const maxErrorBody = 4 << 10
 
 // maxTextBody bounds the bodies of label, series and metadata responses (bytes),
-// maxProbeBody those that are charged to no query.
+// maxProbeBody those that are charged to no query, and maxProbeMade what is made of these.
 const (
 	maxTextBody  = 256 << 20
 	maxProbeBody = 8 << 20
+	maxProbeMade = 64 << 20
 )
 
 const (
@@ -135,70 +138,70 @@ func (c *Client) exchange(req *http.Request, wantTypes ...string) (*http.Respons
 	return nil, c.contentError(fmt.Errorf("content type %q instead of %s", clip(got), strings.Join(wantTypes, " or ")))
 }
 
-// envelope is the outer object of every response of the HTTP API
-// (https://prometheus.io/docs/prometheus/latest/querying/api/#format-overview).
-type envelope struct {
-	Status    string          `json:"status"`
-	Data      json.RawMessage `json:"data"`
-	ErrorType string          `json:"errorType"`
-	Error     string          `json:"error"`
-	Warnings  []string        `json:"warnings"`
-	Infos     []string        `json:"infos"`
-	IsPartial bool            `json:"isPartial"` // VictoriaMetrics
-}
-
-// text decodes the small JSON responses (labels, series, metadata, status) into data and
-// returns their warnings and infos. A nil charge is that of a probe, which no query pays for.
+// text decodes the JSON responses of all endpoints but those of queries (labels, series, metadata,
+// status) into data and returns their warnings and infos. A nil charge is that of a probe, which no
+// query pays for.
 func (c *Client) text(resp *http.Response, charge func(int) error, data any) ([]string, error) {
 	defer resp.Body.Close()
 	most := maxTextBody
 	if charge == nil {
-		most = maxProbeBody
+		most, charge = maxProbeBody, upTo(maxProbeMade)
 	}
-	body, err := io.ReadAll(io.LimitReader(&chargingReader{r: resp.Body, charge: charge}, int64(most)+1))
-	if err != nil {
-		return nil, c.bodyError(resp.Request.Context(), err)
-	}
-	if len(body) > most {
-		return nil, c.contentError(fmt.Errorf("answer of more than %d bytes", most))
-	}
-	var e envelope
-	if err := json.Unmarshal(body, &e); err != nil {
-		return nil, c.contentError(fmt.Errorf("broken JSON: %w", err))
-	}
-	if e.Status != "success" {
+	ctx := resp.Request.Context()
+	e, err := envelope.Decode(&limitedReader{r: resp.Body, left: most}, meter.New(ctx, charge), data)
+	var (
+		wrong *envelope.FormatError
+		large *tooLargeError
+	)
+	switch {
+	case errors.As(err, &wrong), errors.As(err, &large):
+		return nil, c.contentError(err)
+	case err != nil:
+		return nil, c.bodyError(ctx, err)
+	case e.Status != "success":
 		return nil, c.contentError(fmt.Errorf("status %q in a 200 answer: %s", clip(e.Status), clip(e.Error)))
-	}
-	if len(e.Data) == 0 {
+	case !e.HasData:
 		return nil, c.contentError(errors.New("success without data"))
 	}
-	if err := json.Unmarshal(e.Data, data); err != nil {
-		return nil, c.contentError(fmt.Errorf("unexpected data: %w", err))
-	}
+	warnings, infos := clipped(e.Warnings), clipped(e.Infos)
 	if e.IsPartial {
-		e.Warnings = append(e.Warnings, partialText)
+		warnings = append(warnings, partialText)
 	}
-	return append(e.Warnings, e.Infos...), nil
+	return append(warnings, infos...), nil
+}
+
+// tooLargeError is the error of an answer that is larger than any that is expected.
+type tooLargeError struct{ most int }
+
+func (e *tooLargeError) Error() string { return fmt.Sprintf("answer of more than %d bytes", e.most) }
+
+// limitedReader fails if there are more bytes.
+type limitedReader struct {
+	r         io.Reader
+	left, all int
+}
+
+func (l *limitedReader) Read(p []byte) (int, error) {
+	n, err := l.r.Read(p)
+	if l.all += n; l.all > l.left {
+		return n, &tooLargeError{l.left}
+	}
+	return n, err
+}
+
+// upTo returns a charge that fails when more is charged than most bytes.
+func upTo(most int) func(int) error {
+	all := 0
+	return func(n int) error {
+		if all += n; all > most {
+			return &tooLargeError{most}
+		}
+		return nil
+	}
 }
 
 // partialText is the warning that isPartial becomes.
 const partialText = "the answer is partial, it says"
-
-// chargingReader charges what it reads to a budget.
-type chargingReader struct {
-	r      io.Reader
-	charge func(int) error
-}
-
-func (r *chargingReader) Read(p []byte) (int, error) {
-	n, err := r.r.Read(p)
-	if n > 0 && r.charge != nil {
-		if cerr := r.charge(n); cerr != nil {
-			return n, cerr
-		}
-	}
-	return n, err
-}
 
 // formatTime prints a time in ms as the API takes it: seconds with exact decimals.
 func formatTime(ms int64) string {
@@ -219,8 +222,23 @@ func timeoutParam(ctx context.Context, form url.Values) {
 	}
 }
 
-// maxWarning is how much of a warning or info is passed on (bytes).
-const maxWarning = 1000
+// maxWarning is how much of a warning or info is passed on (bytes), maxWarnings how many of them.
+const (
+	maxWarning  = 1000
+	maxWarnings = 100
+)
+
+// clipped shortens the warnings, or infos, of an answer.
+func clipped(texts []string) []string {
+	var out []string
+	for _, text := range texts[:min(len(texts), maxWarnings)] {
+		out = append(out, clipTo(maxWarning, text))
+	}
+	if more := len(texts) - len(out); more > 0 {
+		out = append(out, fmt.Sprintf("and %d more warnings", more))
+	}
+	return out
+}
 
 // Cut is the end of foreign text that was shortened.
 const Cut = "…"

@@ -9,7 +9,7 @@ import (
 )
 
 // uncompress makes the body of a response readable that is compressed although that was not asked
-// for: net/http uncompresses only what it has asked for itself. The bytes that are read are
+// for: net/http uncompresses only what it has asked for itself. What is made of them is
 // bounded by the readers of the body, as they are without compression. Remote read has a
 // compression of its own, snappy, which is left to its decoder.
 func uncompress(resp *http.Response) error {

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/oneprom/oneprom/servergroup/transport/envelope"
 )
 
 // Class is whose fault a failed request is. Retries, circuit breakers and the status that the
@@ -153,7 +155,7 @@ func (c *Client) transportError(ctx context.Context, err error) error {
 // the first line of a body that is none.
 func statusError(url string, resp *http.Response, body []byte) error {
 	e := &Error{URL: url, Status: resp.StatusCode, Class: ClassServer, header: resp.Header}
-	var env envelope
+	var env envelope.Response
 	text := ""
 	if json.Unmarshal(body, &env) == nil {
 		e.ErrorType, text = env.ErrorType, clip(env.Error)

@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/transport/meter"
 )
 
 // typeExport is the content type of VictoriaMetrics' lines of JSON.
@@ -42,8 +43,10 @@ func (c *Client) export(ctx context.Context, r Request) ([]Series, error) {
 		return nil, err
 	}
 	defer resp.Body.Close()
-	lines := exportLines{request: r, at: map[seriesKey]int{}}
-	err = lines.read(&chargingReader{r: resp.Body, charge: r.Charge})
+	lines := exportLines{request: r, meter: meter.New(ctx, r.Charge), at: map[seriesKey]int{}}
+	if err = lines.read(resp.Body); err == nil {
+		err = lines.meter.Flush()
+	}
 	var broken *formatError
 	switch {
 	case err == nil:
@@ -70,11 +73,25 @@ func (e *formatError) Error() string { return e.msg }
 // exportLines gathers the series of an export, which may have several lines each.
 type exportLines struct {
 	request Request
+	meter   *meter.Meter
 	series  []Series
 	at      map[seriesKey]int // where in series it is
 	raw     []labels.Label
 	refused bool // the backend gave up
+
+	length, object meter.Scratch // of the longest line, and labels
 }
+
+// What is made of an export, in bytes.
+const (
+	// exportSeries is what a series takes besides its labels and samples.
+	exportSeries = 1024
+	// exportLabels is what a byte of labels takes at most while they are decoded, and when they are
+	// held: as they are shown, and twice to find the series again.
+	exportLabels, exportCopies = 48, 3
+	// exportSample is what a sample takes, in columns that may grow by the next line.
+	exportSample = 48
+)
 
 func (e *exportLines) read(body io.Reader) error {
 	br := bufio.NewReaderSize(body, 64<<10)
@@ -82,6 +99,9 @@ func (e *exportLines) read(body io.Reader) error {
 	for {
 		part, err := br.ReadSlice('\n')
 		if errors.Is(err, bufio.ErrBufferFull) {
+			if err := e.length.Use(e.meter, 3*len(long)); err != nil {
+				return err
+			}
 			if long = append(long, part...); len(long) > maxLine {
 				return &formatError{fmt.Sprintf("a line of more than %d bytes", maxLine)}
 			}
@@ -150,6 +170,12 @@ func (e *exportLines) line(text []byte) error {
 }
 
 func (e *exportLines) labels(object []byte) error {
+	if err := e.object.Use(e.meter, exportLabels*len(object)); err != nil {
+		return err
+	}
+	if err := e.meter.Keep(exportSeries + exportCopies*len(object)); err != nil {
+		return err
+	}
 	var metric map[string]string
 	if err := json.Unmarshal(object, &metric); err != nil {
 		return &formatError{"labels in a line of an export: " + clip(err.Error())}
@@ -166,9 +192,16 @@ func (e *exportLines) labels(object []byte) error {
 // samples reads the lists of a line. A timestamp that was written twice may come twice: the
 // first sample counts, as it does in Prometheus.
 func (e *exportLines) samples(values, times []byte) (*dedup.Samples, error) {
-	out := &dedup.Samples{}
+	n := bytes.Count(times, []byte(",")) + 1
+	if err := e.meter.Keep(exportSample * n); err != nil {
+		return nil, err
+	}
+	out := &dedup.Samples{T: make([]int64, 0, n), F: make([]float64, 0, n)}
 	last, first := int64(0), true
 	for len(values) > 0 && len(times) > 0 {
+		if err := e.meter.Pass(1); err != nil {
+			return nil, err
+		}
 		var value, stamp []byte
 		value, values, _ = bytes.Cut(values, []byte(","))
 		stamp, times, _ = bytes.Cut(times, []byte(","))

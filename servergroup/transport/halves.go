@@ -57,23 +57,18 @@ func inHalves(ctx context.Context, r Request, fetch func(context.Context, Reques
 func toColumns(list []Series, r Request) error {
 	for i, s := range list {
 		if in, ok := s.Run.(*dedup.Samples); ok && (in.Len() == 0 || in.T[0] >= r.MinT && in.T[in.Len()-1] <= r.MaxT) {
-			continue // charged when they were read, or here
+			continue
 		}
 		run, err := decode(s, r)
 		if err != nil {
 			return err
-		}
-		if r.Charge != nil {
-			if err := r.Charge(16 * run.Len()); err != nil {
-				return err
-			}
 		}
 		list[i].Run = run
 	}
 	return nil
 }
 
-// decoded returns the samples of a series in the window of r. It turns a panic into an error:
+// decode returns the samples of a series in the window of r, and charges for them. It turns a panic into an error:
 // upstream's iterators may panic at damaged chunks, and no engine recovers here.
 func decode(s Series, r Request) (out *dedup.Samples, err error) {
 	defer func() {
@@ -82,7 +77,11 @@ func decode(s Series, r Request) (out *dedup.Samples, err error) {
 		}
 	}()
 	out = &dedup.Samples{}
-	return out, s.Run.AppendTo(out, r.MinT, r.MaxT)
+	if err := s.Run.AppendTo(out, r.MinT, r.MaxT); err != nil || r.Charge == nil {
+		return out, err
+	}
+	// One series in columns was charged when it was read. Columns have room to grow.
+	return out, r.Charge(2 * dedup.ColumnBytes(out))
 }
 
 // joined fetches two requests, of which the second begins where the first ends, and joins

@@ -46,11 +46,7 @@ func (c *Client) query(ctx context.Context, r Request) ([]Series, error) {
 		list, err = c.queryBoth(ctx, r)
 	}
 	for i := range list {
-		in := &dedup.Samples{}
-		if err := list[i].Run.AppendTo(in, r.MinT, r.MaxT); err != nil {
-			return nil, err
-		}
-		list[i].Run = in
+		list[i].Run = list[i].Run.(*dedup.Samples).Between(r.MinT, r.MaxT)
 	}
 	return slices.DeleteFunc(list, func(s Series) bool { return s.Run.(*dedup.Samples).Len() == 0 }), err
 }
@@ -349,26 +345,23 @@ func (c *Client) ask(ctx context.Context, path string, form url.Values, r Reques
 		return nil, c.contentError(fmt.Errorf("data of result type %q instead of matrix", clip(res.ResultType)))
 	}
 	if r.Warn != nil {
-		for _, w := range res.Warnings {
-			r.Warn(clipTo(maxWarning, w))
+		for _, w := range clipped(res.Warnings) {
+			r.Warn(w)
 		}
 		if res.IsPartial {
 			r.Warn(partialText)
 		}
 	}
 	if r.Inform != nil {
-		for _, text := range res.Infos {
-			r.Inform(clipTo(maxWarning, text))
+		for _, text := range clipped(res.Infos) {
+			r.Inform(text)
 		}
 	}
 	out := make([]Series, 0, len(res.Series))
 	var raw []labels.Label
 	for i := range res.Series {
 		s := &res.Series[i]
-		run := &dedup.Samples{}
-		if err := s.Samples.AppendTo(run, r.MinT, r.MaxT); err != nil {
-			return nil, err
-		}
+		run := s.Samples.Between(r.MinT, r.MaxT)
 		if run.Len() == 0 {
 			continue
 		}

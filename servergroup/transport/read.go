@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/transport/meter"
 	"github.com/oneprom/oneprom/servergroup/transport/remoteread"
 )
 
@@ -24,10 +25,9 @@ func (c *Client) read(ctx context.Context, m Method, r Request) ([]Series, error
 	if r.NextResponse != nil {
 		r.NextResponse()
 	}
-	body := &chargingReader{r: resp.Body, charge: r.Charge}
 	var series []Series
 	decode, o := remoteread.DecodeSamples, remoteread.Options{
-		From: c.URL(), MinT: r.MinT, MaxT: r.MaxT, Labels: r.Labels, Charge: r.Charge,
+		From: c.URL(), MinT: r.MinT, MaxT: r.MaxT, Labels: r.Labels, Meter: meter.New(ctx, r.Charge),
 		Emit: func(l labels.Labels, replica string, run dedup.Run) {
 			series = append(series, Series{Labels: l, Replica: replica, Run: run})
 		},
@@ -35,7 +35,7 @@ func (c *Client) read(ctx context.Context, m Method, r Request) ([]Series, error
 	if isStream(resp) {
 		decode = remoteread.DecodeStream
 	}
-	if err = decode(body, o); err == nil {
+	if err = decode(resp.Body, o); err == nil {
 		return series, nil
 	}
 	var broken *remoteread.FormatError

@@ -55,11 +55,6 @@ func joinRuns(spellings []Series, r Request) (*dedup.Samples, error) {
 		if err != nil {
 			return nil, err
 		}
-		if r.Charge != nil {
-			if err := r.Charge(16 * run.Len()); err != nil {
-				return nil, err
-			}
-		}
 		for i := range run.T {
 			all = append(all, sample{run, i})
 		}

@@ -26,10 +26,11 @@ import (
 
 // Options change how a response is decoded. The zero value is usable.
 type Options struct {
-	// Charge is called, some KiB at a time, with the number of bytes that the
-	// result is about to hold. An error from it ends the decoding and is
-	// returned, wrapped. The window (64 KiB), the working columns (up to twice the
-	// longest series) and what is not kept are not charged. Nil means no budget.
+	// Charge is called, some KiB at a time, with the number of bytes that are about
+	// to be made: of the result, of what becomes of it in a query, and of what the
+	// decoding of long series takes. An error from it ends the decoding and is
+	// returned, wrapped. The first KiB of the window and of the working memory are
+	// not charged. Nil means no budget.
 	Charge func(n int) error
 	// Labels maps the labels of each series, sorted by name, to those of the result. It is
 	// called once for each series, in the order of the response. Nil leaves them alone.

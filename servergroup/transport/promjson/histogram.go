@@ -7,8 +7,8 @@ import (
 )
 
 // bucketBytes is the most that a bucket takes in the result: a count, a span of its own and a
-// custom bound.
-const bucketBytes = 24
+// custom bound, in slices with room for twice as many.
+const bucketBytes = 48
 
 var histogramKeys = []string{"count", "sum", "buckets"}
 
@@ -58,7 +58,7 @@ func (d *decoder) readHistogram() (*histogram.FloatHistogram, error) {
 		return nil, errorAt(start, "expected the buckets of a histogram, found %s", reason)
 	}
 	h.Count, h.Sum = count, sum
-	return h, d.hold(int(unsafe.Sizeof(*h)) + 8)
+	return h, d.hold(int(unsafe.Sizeof(*h)) + 2*8) // with its pointers
 }
 
 // readBucket reads [<code>,"<lower bound>","<upper bound>","<count>"].
@@ -85,5 +85,8 @@ func (d *decoder) readBucket() (err error) {
 		return err
 	}
 	d.buckets = append(d.buckets, b)
+	if err := d.grow(&d.work.buckets, len(d.buckets), int(unsafe.Sizeof(b))); err != nil {
+		return err
+	}
 	return d.hold(bucketBytes)
 }

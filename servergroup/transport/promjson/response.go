@@ -39,7 +39,16 @@ type decoder struct {
 	series  []Series
 
 	data dataState
+	work workings
 }
+
+// workings are how much there was at once of what is used again for each series.
+type workings struct {
+	samples, buckets, names int
+}
+
+// freeWork is how much working memory is not charged.
+var freeWork = workings{samples: 4 << 10, buckets: 1 << 10, names: 16 << 10}
 
 // dataState is what is known about data, whose keys may come in any order.
 type dataState struct {
@@ -57,7 +66,7 @@ type dataState struct {
 func (d *decoder) reset(r io.Reader, opts Options) {
 	d.window.reset(r)
 	d.opts, d.result, d.pending = opts, &Result{}, 0
-	d.data = dataState{wrong: -1}
+	d.data, d.work = dataState{wrong: -1}, freeWork
 }
 
 // release returns d to the pool, without references and without large buffers.
@@ -74,6 +83,17 @@ func (d *decoder) release() {
 		d.series = nil
 	}
 	decoders.Put(d)
+}
+
+// grow counts working memory that has n elements now, if it has never had so many. An element takes
+// so many bytes; slices have room for twice as many, and are copied when they grow.
+func (d *decoder) grow(most *int, n, bytes int) error {
+	if n <= *most {
+		return nil
+	}
+	more := n - *most
+	*most = n
+	return d.hold(3 * more * bytes)
 }
 
 // hold counts n bytes that the result is about to hold, and charges them in batches.
@@ -118,7 +138,10 @@ func (d *decoder) response() error {
 	default:
 		return errorAt(d.offset(), `expected the status "success" or "error", found %q`, d.result.Status)
 	}
-	if len(d.series) > 0 {
+	switch {
+	case len(d.series) > keptSeries:
+		d.result.Series, d.series = d.series, nil
+	case len(d.series) > 0:
 		d.result.Series = slices.Clone(d.series)
 	}
 	return d.charge()
@@ -177,7 +200,7 @@ func (d *decoder) list() (list []string, err error) {
 			return err
 		}
 		list = append(list, s)
-		return d.hold(16)
+		return d.hold(textBytes)
 	})
 	return list, err
 }

@@ -7,8 +7,21 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 )
 
-// sampleBytes is what a float sample takes in the result.
-const sampleBytes = 16
+const (
+	// sampleBytes is what a float sample takes in the result, textBytes what a text takes in
+	// lists besides its bytes.
+	sampleBytes = 16
+	textBytes   = 48
+	// seriesBytes is what a series takes besides its labels and samples: in the result, whose list
+	// is copied when it grows, in the lists and merges of replicas, and in the engine.
+	seriesBytes = 2*int(unsafe.Sizeof(Series{})) + 640
+	// labelCopies is how often labels are held: as they came, and as they are shown.
+	labelCopies = 2
+	// labelWork is what a label takes while labels are made of it.
+	labelWork = 64
+	// maxLabels bounds the labels of a series.
+	maxLabels = 10_000
+)
 
 var seriesKeys = []string{"metric", "value", "values", "histogram", "histograms"}
 
@@ -44,7 +57,7 @@ func (d *decoder) readSeries() error {
 		return errorAt(start, "expected either one sample or lists of samples in a series")
 	}
 	d.data.points += points
-	if err := d.hold(int(unsafe.Sizeof(Series{}))); err != nil {
+	if err := d.hold(seriesBytes); err != nil {
 		return err
 	}
 	samples, t, ok := d.cols.take(&d.slab)
@@ -73,8 +86,13 @@ func (d *decoder) readLabels() (labels.Labels, error) {
 		if d.names, err = d.text(d.names, "a string"); err != nil {
 			return err
 		}
-		d.cuts = append(d.cuts, len(d.names))
-		return d.hold(len(d.names) - before + 2)
+		if d.cuts = append(d.cuts, len(d.names)); len(d.cuts) > 2*maxLabels {
+			return errorAt(start, "expected at most %d labels", maxLabels)
+		}
+		if err := d.grow(&d.work.names, len(d.names)+labelWork*len(d.cuts), 1); err != nil {
+			return err
+		}
+		return d.hold(labelCopies * (len(d.names) - before + 2))
 	})
 	if err != nil {
 		return labels.EmptyLabels(), err
@@ -121,7 +139,7 @@ func (d *decoder) scanSamples() error {
 			return nil
 		}
 		d.i += n + 1
-		if err := d.hold(sampleBytes); err != nil {
+		if err := d.held(sampleBytes); err != nil {
 			return err
 		}
 	}
@@ -132,7 +150,7 @@ func (d *decoder) readSample() error {
 	d.token()
 	if t, f, n := scanSample(d.buf[d.i:d.n]); n > 0 && d.cols.add(t, f) {
 		d.i += n
-		return d.hold(sampleBytes)
+		return d.held(sampleBytes)
 	}
 	if err := d.consume('[', "a sample"); err != nil {
 		return err
@@ -155,7 +173,15 @@ func (d *decoder) readSample() error {
 	if !d.cols.add(t, f) {
 		return errorAt(start, "expected a time after that of the sample before, found %d ms", t)
 	}
-	return d.hold(sampleBytes)
+	return d.held(sampleBytes)
+}
+
+// held counts a sample that was added to the columns.
+func (d *decoder) held(bytes int) error {
+	if err := d.grow(&d.work.samples, len(d.cols.t)+len(d.cols.ht), sampleBytes); err != nil {
+		return err
+	}
+	return d.hold(bytes)
 }
 
 // readHistogramSample reads [<time>,{<histogram>}].
@@ -181,7 +207,7 @@ func (d *decoder) readHistogramSample() error {
 	if !d.cols.addHistogram(t, h) {
 		return errorAt(start, "expected a time after that of the sample before, found %d ms", t)
 	}
-	return d.hold(sampleBytes)
+	return d.held(sampleBytes)
 }
 
 // time reads a time in seconds and returns it in ms.

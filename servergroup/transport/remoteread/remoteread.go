@@ -31,6 +31,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/transport/meter"
 )
 
 const (
@@ -38,6 +39,32 @@ const (
 	// compressed and not.
 	maxFrame   = 64 << 20
 	maxSamples = 2 << 30
+	// maxLabels bounds the labels of a series, maxOverlaps the chunks of a series that overlap at
+	// one moment: there are a few, and what is done with them takes longer than to read them.
+	maxLabels   = 10_000
+	maxOverlaps = 256
+
+	// minArena and maxArena are the sizes of the memory that chunks are copied to (bytes).
+	minArena = 1 << 10
+	maxArena = 64 << 10
+)
+
+// What is made of a response, in bytes.
+const (
+	// seriesBytes is what a series takes besides its labels and samples: here, in the lists and
+	// merges of its replicas, and in the engine.
+	seriesBytes = 768
+	// labelBytes is what a label takes while labels are made of it, here and in Options.Labels.
+	labelBytes = 4 * int(unsafe.Sizeof(labels.Label{}))
+	chunkBytes = int(unsafe.Sizeof(dedup.Chunk{}))
+	// sampleBytes is what a sample takes in columns, and a pointer more in each column of histograms.
+	sampleBytes  = 16
+	pointerBytes = 8
+	// columnCopies is how many of the longest series there are in columns while series are merged,
+	// with the room that columns have too much while they grow.
+	columnCopies = 4
+	// histogramInput is what a byte of a histogram may become at most while it is read.
+	histogramInput = 24
 )
 
 // Options are what is decoded, and into what.
@@ -55,9 +82,9 @@ type Options struct {
 	// Emit is given each series. Chunks that overlap are several series with the same labels,
 	// whose second result is distinct.
 	Emit func(l labels.Labels, replica string, run dedup.Run)
-	// Charge is called with the number of bytes of a response of samples without compression;
-	// its error ends the decoding. Bytes that are read are not charged. Nil means no budget.
-	Charge func(bytes int) error
+	// Meter counts what is made of the response, before it is made. Its error ends the decoding.
+	// Nil counts nothing.
+	Meter *meter.Meter
 }
 
 // FormatError is a body that is not what its content type promises.
@@ -90,6 +117,13 @@ type decoder struct {
 	chunks  []dedup.Chunk  // its chunks
 	arena   []byte         // room for chunk data
 	head    [64]byte       // scratch: the first bytes of the current frame
+	floats  dedup.Samples  // scratch: floats of the current series
+	hists   dedup.Samples  // scratch: its histograms
+
+	input    meter.Scratch // of the response as it came
+	labelled meter.Scratch // of the labels of a series
+	columns  meter.Scratch // of the samples of a series
+	message  meter.Scratch // of a histogram
 }
 
 // DecodeStream reads a stream of frames to its end. A frame is its length as a uvarint, a
@@ -98,14 +132,20 @@ type decoder struct {
 // cut off, or is that of r.
 func DecodeStream(r io.Reader, o Options) error {
 	p := decoder{Options: o}
-	return p.stream(r)
+	if err := p.stream(r); err != nil {
+		return err
+	}
+	return p.Meter.Flush()
 }
 
 // DecodeSamples reads a response of samples, a ReadResponse compressed by snappy, to its end.
 // The error is a *FormatError, or that of r or of Options.Charge.
 func DecodeSamples(r io.Reader, o Options) error {
 	p := decoder{Options: o}
-	return p.samples(r)
+	if err := p.samples(r); err != nil {
+		return err
+	}
+	return p.Meter.Flush()
 }
 
 func (p *decoder) stream(r io.Reader) error {
@@ -115,11 +155,10 @@ func (p *decoder) stream(r io.Reader) error {
 		peeked, err := br.Peek(len(p.head)) // which forgets its error
 		head := p.head[:copy(p.head[:], peeked)]
 		if err == nil || err == io.EOF {
-			frame, err = readFrame(br, frame[:0])
+			frame, err = p.readFrame(br, frame[:0])
 		}
 		if err == io.EOF {
-			p.flush()
-			return nil
+			return p.flush()
 		}
 		if err != nil {
 			if text := plainText(head); text != "" {
@@ -135,7 +174,7 @@ func (p *decoder) stream(r io.Reader) error {
 
 // readFrame reads the checksum and the message of a frame into buf. The error is io.EOF if the
 // stream ends before the frame.
-func readFrame(br *bufio.Reader, buf []byte) ([]byte, error) {
+func (p *decoder) readFrame(br *bufio.Reader, buf []byte) ([]byte, error) {
 	size, err := binary.ReadUvarint(br)
 	if err != nil {
 		return buf, err
@@ -143,8 +182,11 @@ func readFrame(br *bufio.Reader, buf []byte) ([]byte, error) {
 	if size > maxFrame {
 		return buf, badFormat("a frame of %d bytes is larger than %d", size, maxFrame)
 	}
-	if buf, err = readFull(br, buf, int(size)+4); err != nil {
+	if buf, err = p.read(br, buf, int(size)+4); err != nil {
 		return buf, noEOF(err)
+	}
+	if len(buf) < int(size)+4 {
+		return buf, io.ErrUnexpectedEOF
 	}
 	if sum := crc32.Checksum(buf[4:], castagnoli); sum != binary.BigEndian.Uint32(buf) {
 		return buf, badFormat("checksum mismatch")
@@ -166,16 +208,26 @@ func plainText(head []byte) string {
 	return string(bytes.TrimSpace(head))
 }
 
-// readFull reads n bytes into buf, which grows as bytes come and not as the sender announces.
-func readFull(r io.Reader, buf []byte, n int) ([]byte, error) {
+// read reads at most n bytes into buf, which grows as bytes come and not as the sender announces.
+// There are fewer if the input ends.
+func (p *decoder) read(r io.Reader, buf []byte, n int) ([]byte, error) {
 	for len(buf) < n {
-		step := min(n-len(buf), max(cap(buf)-len(buf), 1<<20))
-		at := len(buf)
-		if cap(buf)-at < step {
-			buf = append(buf[:cap(buf)], make([]byte, step)...)
+		if len(buf) == cap(buf) {
+			room := min(n, max(2*len(buf), 4<<10))
+			if err := p.input.Use(p.Meter, len(buf)+room); err != nil {
+				return buf, err
+			}
+			buf = append(make([]byte, 0, room), buf...)
 		}
-		buf = buf[:at+step]
-		if _, err := io.ReadFull(r, buf[at:]); err != nil {
+		got, err := r.Read(buf[len(buf):min(n, cap(buf))])
+		buf = buf[:len(buf)+got]
+		if err == io.EOF {
+			break
+		}
+		if err == nil {
+			err = p.Meter.Pass(got)
+		}
+		if err != nil {
 			return buf, err
 		}
 	}
@@ -190,7 +242,7 @@ func noEOF(err error) error {
 }
 
 func (p *decoder) frame(b []byte) error {
-	return fields(b, func(num protowire.Number, v []byte, _ uint64) error {
+	return p.fields(b, func(num protowire.Number, v []byte, _ uint64) error {
 		if num != 1 {
 			return nil
 		}
@@ -202,16 +254,20 @@ func (p *decoder) frame(b []byte) error {
 func (p *decoder) chunkedSeries(b []byte) error {
 	key := labelPrefix(b)
 	if !p.open || string(key) != string(p.last) {
-		p.flush()
+		if err := p.flush(); err != nil {
+			return err
+		}
 		p.raw = p.raw[:0]
 		if err := p.parseLabels(key); err != nil {
 			return err
 		}
+		if err := p.makeLabels(len(key)); err != nil {
+			return err
+		}
 		p.open, p.last = true, append(p.last[:0], key...)
-		p.lset, p.replica = p.Labels(p.raw)
 		p.chunks = nil
 	}
-	return fields(b[len(key):], func(num protowire.Number, v []byte, _ uint64) error {
+	return p.fields(b[len(key):], func(num protowire.Number, v []byte, _ uint64) error {
 		if num != 2 {
 			return badFormat("labels of a series after its chunks")
 		}
@@ -235,7 +291,7 @@ func labelPrefix(b []byte) []byte {
 func (p *decoder) chunk(b []byte) error {
 	c := dedup.Chunk{From: p.From}
 	var data []byte
-	err := fields(b, func(num protowire.Number, v []byte, n uint64) error {
+	err := p.fields(b, func(num protowire.Number, v []byte, n uint64) error {
 		switch num {
 		case 1:
 			c.MinT = int64(n)
@@ -263,65 +319,116 @@ func (p *decoder) chunk(b []byte) error {
 	if c.MinT > p.MaxT || c.MaxT < p.MinT {
 		return nil
 	}
-	c.Data = p.keep(data)
+	if c.Data, err = p.keep(data); err != nil {
+		return err
+	}
+	if len(p.chunks) == cap(p.chunks) {
+		room := max(1, 2*len(p.chunks))
+		if err := p.Meter.Keep(room * chunkBytes); err != nil { // the old ones are those that it is too much
+			return err
+		}
+		p.chunks = append(make([]dedup.Chunk, 0, room), p.chunks...)
+	}
 	p.chunks = append(p.chunks, c)
 	return nil
 }
 
 // keep copies b into the arena, because the next frame overwrites this one.
-func (p *decoder) keep(b []byte) []byte {
+func (p *decoder) keep(b []byte) ([]byte, error) {
 	if cap(p.arena)-len(p.arena) < len(b) {
-		p.arena = make([]byte, 0, max(64<<10, len(b)))
+		room := max(len(b), min(maxArena, max(minArena, 2*cap(p.arena))))
+		if err := p.Meter.Keep(room); err != nil {
+			return nil, err
+		}
+		p.arena = make([]byte, 0, room)
 	}
 	at := len(p.arena)
 	p.arena = append(p.arena, b...)
-	return p.arena[at:len(p.arena):len(p.arena)]
+	return p.arena[at:len(p.arena):len(p.arena)], nil
+}
+
+// makeLabels sets labels and replica of the current series to what p.raw becomes, which came in so
+// many bytes.
+func (p *decoder) makeLabels(bytes int) error {
+	if err := p.labelled.Use(p.Meter, len(p.raw)*labelBytes+2*bytes); err != nil {
+		return err
+	}
+	p.lset, p.replica = p.Labels(p.raw)
+	return nil
+}
+
+// emit passes on a run of the current series.
+func (p *decoder) emit(replica string, run dedup.Run) error {
+	if err := p.Meter.Keep(seriesBytes + int(p.lset.ByteSize()) + len(replica)); err != nil {
+		return err
+	}
+	if err := p.columns.Use(p.Meter, columnCopies*dedup.ColumnBytes(run)); err != nil {
+		return err
+	}
+	p.Emit(p.lset, replica, run)
+	return nil
 }
 
 // flush ends the current series. Chunks may overlap (remote.proto says so): then they
 // are runs of their own, which are merged as replicas are.
-func (p *decoder) flush() {
+func (p *decoder) flush() error {
 	if !p.open {
-		return
+		return nil
 	}
 	p.open = false
-	for i, r := range splitOverlaps(p.chunks) {
+	runs, err := p.splitOverlaps(p.chunks)
+	if err != nil {
+		return err
+	}
+	for i, r := range runs {
 		replica := p.replica
 		if i > 0 {
 			replica = fmt.Sprintf("%s\xff%d", replica, i)
 		}
-		p.Emit(p.lset, replica, r)
+		if err := p.emit(replica, r); err != nil {
+			return err
+		}
 	}
+	return nil
 }
 
-func splitOverlaps(chunks []dedup.Chunk) []dedup.Chunks {
+func (p *decoder) splitOverlaps(chunks []dedup.Chunk) ([]dedup.Chunks, error) {
 	overlap := false
 	for i := 1; i < len(chunks); i++ {
 		overlap = overlap || chunks[i].MinT <= chunks[i-1].MaxT
 	}
 	if !overlap {
 		if len(chunks) == 0 {
-			return nil
+			return nil, nil
 		}
-		return []dedup.Chunks{chunks}
+		return []dedup.Chunks{chunks}, nil
+	}
+	if err := p.Meter.Keep(2 * len(chunks) * chunkBytes); err != nil {
+		return nil, err
 	}
 	var runs []dedup.Chunks
 next:
 	for _, c := range chunks {
+		if err := p.Meter.Pass(1 + len(runs)); err != nil {
+			return nil, err
+		}
 		for i, r := range runs {
 			if r[len(r)-1].MaxT < c.MinT {
 				runs[i] = append(r, c)
 				continue next
 			}
 		}
+		if len(runs) == maxOverlaps {
+			return nil, badFormat("more than %d chunks of a series overlap", maxOverlaps)
+		}
 		runs = append(runs, dedup.Chunks{c})
 	}
-	return runs
+	return runs, nil
 }
 
 // samples reads a snappy-compressed ReadResponse.
 func (p *decoder) samples(r io.Reader) error {
-	compressed, err := io.ReadAll(io.LimitReader(r, maxSamples+1))
+	compressed, err := p.read(r, nil, maxSamples+1)
 	if err != nil {
 		return err
 	}
@@ -332,22 +439,23 @@ func (p *decoder) samples(r io.Reader) error {
 	if len(compressed) > maxSamples || size > maxSamples {
 		return badFormat("answer of %d bytes is larger than %d", size, maxSamples)
 	}
-	if p.Charge != nil {
-		if err := p.Charge(size); err != nil {
-			return err
-		}
+	if err := p.input.Use(p.Meter, cap(compressed)+size); err != nil {
+		return err
+	}
+	if err := p.Meter.Flush(); err != nil { // before it is made at once
+		return err
 	}
 	b, err := snappy.Decode(nil, compressed)
 	if err != nil {
 		return badFormat("not snappy: %v", err)
 	}
 	results := 0
-	err = fields(b, func(num protowire.Number, result []byte, _ uint64) error {
+	err = p.fields(b, func(num protowire.Number, result []byte, _ uint64) error {
 		if num != 1 {
 			return nil
 		}
 		results++
-		return fields(result, func(num protowire.Number, ts []byte, _ uint64) error {
+		return p.fields(result, func(num protowire.Number, ts []byte, _ uint64) error {
 			if num != 1 {
 				return nil
 			}
@@ -364,42 +472,47 @@ func (p *decoder) samples(r io.Reader) error {
 // by time here.
 func (p *decoder) timeSeries(b []byte) error {
 	p.raw = p.raw[:0]
-	floats, hists := &dedup.Samples{}, &dedup.Samples{}
-	err := fields(b, func(num protowire.Number, v []byte, _ uint64) error {
+	p.floats.Reset()
+	p.hists = dedup.Samples{}
+	err := p.fields(b, func(num protowire.Number, v []byte, _ uint64) error {
 		switch num {
 		case 1:
 			return p.label(v)
 		case 2:
-			return parseSample(floats, v)
+			return p.sample(v)
 		case 4:
-			return parseHistogram(hists, v)
+			return p.histogram(v)
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	all := interleave(floats, hists)
+	n := p.floats.Len() + p.hists.Len()
+	if n == 0 {
+		return nil
+	}
+	if err := p.makeLabels(len(b)); err != nil {
+		return err
+	}
+	each := sampleBytes
+	if p.hists.Len() > 0 {
+		each += 2 * pointerBytes
+	}
+	if err := p.Meter.Keep(n * each); err != nil {
+		return err
+	}
+	all := interleave(&p.floats, &p.hists)
 	if err := all.Check(); err != nil {
 		return badFormat("%v", err)
 	}
-	if all.Len() == 0 {
-		return nil
-	}
-	l, replica := p.Labels(p.raw)
-	p.Emit(l, replica, all)
-	return nil
+	return p.emit(p.replica, all)
 }
 
-// interleave merges two lists of samples by time.
+// interleave returns a copy of two lists of samples, merged by time.
 func interleave(a, b *dedup.Samples) *dedup.Samples {
-	if b.Len() == 0 {
-		return a
-	}
-	if a.Len() == 0 {
-		return b
-	}
-	out := &dedup.Samples{}
+	n := a.Len() + b.Len()
+	out := &dedup.Samples{T: make([]int64, 0, n), F: make([]float64, 0, n)}
 	i, j := 0, 0
 	for i < a.Len() || j < b.Len() {
 		if j == b.Len() || i < a.Len() && a.T[i] <= b.T[j] {
@@ -413,9 +526,9 @@ func interleave(a, b *dedup.Samples) *dedup.Samples {
 	return out
 }
 
-func parseSample(dst *dedup.Samples, b []byte) error {
+func (p *decoder) sample(b []byte) error {
 	var value, t uint64
-	err := fields(b, func(num protowire.Number, _ []byte, n uint64) error {
+	err := p.fields(b, func(num protowire.Number, _ []byte, n uint64) error {
 		switch num {
 		case 1:
 			value = n
@@ -424,39 +537,60 @@ func parseSample(dst *dedup.Samples, b []byte) error {
 		}
 		return nil
 	})
-	dst.Append(0, int64(t), math.Float64frombits(value))
-	return err
+	if err != nil {
+		return err
+	}
+	if n := p.floats.Len(); n > 0 && int64(t) <= p.floats.T[n-1] {
+		return outOfOrder(int64(t), p.floats.T[n-1])
+	}
+	if n := p.floats.Len(); n == cap(p.floats.T) {
+		if err := p.columns.Use(p.Meter, columnCopies*sampleBytes*(n+1)); err != nil {
+			return err
+		}
+	}
+	p.floats.Append(0, int64(t), math.Float64frombits(value))
+	return nil
 }
 
-func parseHistogram(dst *dedup.Samples, b []byte) error {
+func outOfOrder(t, before int64) error {
+	return badFormat("samples out of order: one at %d ms after one at %d ms", t, before)
+}
+
+func (p *decoder) histogram(b []byte) error {
+	if err := p.message.Use(p.Meter, histogramInput*len(b)); err != nil {
+		return err
+	}
 	var h prompb.Histogram
 	if err := h.Unmarshal(b); err != nil {
 		return badFormat("histogram: %v", err)
+	}
+	if n := p.hists.Len(); n > 0 && h.Timestamp <= p.hists.T[n-1] {
+		return outOfOrder(h.Timestamp, p.hists.T[n-1])
 	}
 	if h.IsFloatHistogram() {
 		fh := h.ToFloatHistogram()
 		if err := fh.Validate(); err != nil {
 			return badFormat("histogram: %v", err)
 		}
-		dst.AppendFloatHistogram(0, h.Timestamp, fh)
-		return nil
+		p.hists.AppendFloatHistogram(0, h.Timestamp, fh)
+		return p.Meter.Keep(dedup.FloatHistogramBytes(fh) + 2*(sampleBytes+pointerBytes))
 	}
 	ih := h.ToIntHistogram()
 	if err := ih.Validate(); err != nil {
 		return badFormat("histogram: %v", err)
 	}
-	dst.AppendHistogram(0, h.Timestamp, ih)
-	return nil
+	p.hists.AppendHistogram(0, h.Timestamp, ih)
+	return p.Meter.Keep(dedup.HistogramBytes(ih) + 2*(sampleBytes+pointerBytes))
 }
 
 func (p *decoder) parseLabels(b []byte) error {
-	return fields(b, func(_ protowire.Number, v []byte, _ uint64) error { return p.label(v) })
+	return p.fields(b, func(_ protowire.Number, v []byte, _ uint64) error { return p.label(v) })
 }
 
 // label adds a label to p.raw. Its strings point into the message.
 func (p *decoder) label(b []byte) error {
 	var l labels.Label
-	err := fields(b, func(num protowire.Number, v []byte, _ uint64) error {
+	err := p.fields(b, func(num protowire.Number, v []byte, _ uint64) error {
 		switch num {
 		case 1:
 			l.Name = unsafe.String(unsafe.SliceData(v), len(v))
@@ -468,6 +602,9 @@ func (p *decoder) label(b []byte) error {
 	if l.Name == "" {
 		return badFormat("label without a name")
 	}
+	if len(p.raw) == maxLabels {
+		return badFormat("a series with more than %d labels", maxLabels)
+	}
 	p.raw = append(p.raw, l)
 	return err
 }
@@ -475,8 +612,11 @@ func (p *decoder) label(b []byte) error {
 // fields calls f for each field of a message
 // (https://protobuf.dev/programming-guides/encoding/): with its bytes if it is
 // length-delimited, else with its bits.
-func fields(b []byte, f func(num protowire.Number, v []byte, n uint64) error) error {
+func (p *decoder) fields(b []byte, f func(num protowire.Number, v []byte, n uint64) error) error {
 	for len(b) > 0 {
+		if err := p.Meter.Pass(1); err != nil {
+			return err
+		}
 		num, typ, n := protowire.ConsumeTag(b)
 		if n < 0 {
 			return badFormat("%v", protowire.ParseError(n))

@@ -2,10 +2,12 @@ package remoteread
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"math"
+	"runtime"
 	"testing"
 	"testing/iotest"
 
@@ -18,8 +20,10 @@ import (
 	"github.com/prometheus/prometheus/tsdb/tsdbutil"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/transport/meter"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -232,19 +236,102 @@ func TestSamples_BrokenResponses(t *testing.T) {
 	f("histogram", samplesBody(t, &prompb.TimeSeries{Histograms: []prompb.Histogram{prompb.FromIntHistogram(1, bad)}}))
 }
 
-func TestSamples_ChargedWithTheirUnpackedSize(t *testing.T) {
-	body := snappy.Encode(nil, make([]byte, 1<<20))
-	over := errors.New("over")
-	charged := 0
-	d := newDecoder()
-	d.Charge = func(n int) error {
-		if charged += n; charged > 1<<19 {
-			return over
+// charged lets d charge up to a limit, and returns how much it has.
+func (d *decoded) charged(limit int) *int {
+	n := new(int)
+	d.Meter = meter.New(context.Background(), func(bytes int) error {
+		if *n += bytes; *n > limit {
+			return errOver
 		}
 		return nil
+	})
+	return n
+}
+
+var errOver = errors.New("over")
+
+func TestSamples_UnpackedSizeIsChargedBeforeItIsMade(t *testing.T) {
+	body := snappy.Encode(nil, make([]byte, 1<<20))
+	d := newDecoder()
+	charged := d.charged(1 << 19)
+	require.ErrorIs(t, d.samples(bytes.NewReader(body)), errOver)
+	require.Greater(t, *charged, 1<<20)
+}
+
+// TestDecode_NeverMakesMoreThanItCharges decodes what becomes most: each response would be many times its budget in memory.
+func TestDecode_NeverMakesMoreThanItCharges(t *testing.T) {
+	const budget = 2 << 20
+	many := func(n int, one ...byte) []byte { return bytes.Repeat(one, n) }
+	field := func(num byte, message []byte) []byte {
+		return append(protowire.AppendVarint([]byte{num<<3 | 2}, uint64(len(message))), message...)
 	}
-	require.ErrorIs(t, d.samples(bytes.NewReader(body)), over)
-	require.Equal(t, 1<<20, charged)
+	label := field(1, append(field(1, []byte("a")), field(2, []byte("b"))...))
+	response := func(series []byte) []byte { return snappy.Encode(nil, field(1, series)) }
+	oneSeries := func(message []byte) []byte { return response(field(1, append(bytes.Clone(label), message...))) }
+	framed := func(message []byte) []byte {
+		var b bytes.Buffer
+		_, _ = remote.NewChunkedWriter(&b, flusher{}).Write(message)
+		return b.Bytes()
+	}
+	chunk := func(from, to byte, data ...byte) []byte {
+		return field(2, append([]byte{1 << 3, from, 2 << 3, to, 3 << 3, 1}, field(4, data)...))
+	}
+	stamped := func(from int, one []byte) (all []byte) {
+		for i := range 100_000 {
+			all = append(all, field(4, append(protowire.AppendVarint([]byte{15 << 3}, uint64(from+i)), one...))...)
+		}
+		return all
+	}
+	for _, c := range []struct {
+		name   string
+		stream bool
+		body   []byte
+	}{
+		{"samples: zeroes", false, snappy.Encode(nil, make([]byte, 64<<20))},
+		{"samples: series of one sample", false, response(bytes.Repeat(field(1, append(bytes.Clone(label), field(2, []byte{2 << 3, 1})...)), 1<<20))},
+		{"samples: a series of one label, again and again", false, response(field(1, bytes.Repeat(label, 1<<20)))},
+		{"samples: empty histograms", false, oneSeries(stamped(1, nil))},
+		{"samples: spans", false, oneSeries(field(4, many(4<<20, 11<<3|2, 0)))},
+		{"samples: buckets", false, oneSeries(field(4, field(12, make([]byte, 8<<20))))},
+		{"samples: fields that nobody knows", false, snappy.Encode(nil, many(8<<20, 9<<3, 1))},
+		{"stream: series of one chunk", true, bytes.Repeat(framed(bytes.Repeat(append(
+			field(1, append(bytes.Clone(label), chunk(1, 2, 0, 1, 2, 0)...)),
+			field(1, append(field(1, field(1, []byte("c"))), chunk(1, 2, 0, 1, 2, 0)...))...), 1<<10)), 1<<7)},
+		{"stream: chunks", true, framed(field(1, append(bytes.Clone(label), bytes.Repeat(chunk(1, 2, 0, 1), 1<<20)...)))},
+		{"stream: a label, again and again", true, framed(field(1, bytes.Repeat(label, 1<<20)))},
+		{"stream: chunks of 65535 samples in 16 KiB", true, framed(field(1, append(bytes.Clone(label), bytes.Repeat(chunk(1, 2, append([]byte{0xff, 0xff}, make([]byte, 16<<10)...)...), 8)...)))},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := newDecoder()
+			charged := d.charged(budget)
+			run := d.samples
+			if c.stream {
+				run = d.stream
+			}
+			runtime.GC()
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			err := run(bytes.NewReader(c.body))
+			runtime.ReadMemStats(&after)
+			require.Error(t, err)
+			made := int(after.TotalAlloc - before.TotalAlloc)
+			require.Less(t, made, 2*budget+1<<20, "%v: charged %d", err, *charged)
+		})
+	}
+}
+
+// TestDecode_EndsWithItsQuery decodes for a query that is over.
+func TestDecode_EndsWithItsQuery(t *testing.T) {
+	ctx, cancel := context.WithCancelCause(t.Context())
+	over := errors.New("the query is over")
+	cancel(over)
+	unknown := bytes.Repeat([]byte{9 << 3, 1}, 1<<20)
+	d := newDecoder()
+	d.Meter = meter.New(ctx, nil)
+	require.ErrorIs(t, d.samples(bytes.NewReader(snappy.Encode(nil, unknown))), over)
+	var b bytes.Buffer
+	_, _ = remote.NewChunkedWriter(&b, flusher{}).Write(unknown)
+	require.ErrorIs(t, d.stream(&b), over)
 }
 
 // The budget's error comes with the last bytes, which the reader looks ahead at.
