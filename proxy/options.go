@@ -31,7 +31,9 @@ type Options struct {
 	EnableAdminAPI  bool
 	CORSOrigin      string // a regular expression, anchored at both ends
 	ReadTimeout     model.Duration
+	WriteTimeout    model.Duration // for a piece of an answer, 0 for no limit
 	MaxConnections  int
+	MaxUnreadBytes  Bytes // of answers, 0 for no limit
 
 	QueryTimeout    model.Duration
 	LookbackDelta   model.Duration
@@ -113,6 +115,10 @@ func AddFlags(app *kingpin.Application, o *Options) {
 		Default(".*").StringVar(&o.CORSOrigin)
 	app.Flag("web.read-timeout", "How long reading a request may take, and how long an idle connection stays open.").
 		Default("5m").SetValue(&o.ReadTimeout)
+	app.Flag("web.write-timeout", "How long a client may take to read 64KiB of an answer. Then the connection is closed. 0 is no limit.").
+		Default("1m").SetValue(&o.WriteTimeout)
+	app.Flag("web.max-unread-bytes", "How many bytes of answers may wait for clients to read them. If there are more, clients that have read nothing for a second are cut off. 0 is no limit.").
+		Default("128MiB").SetValue(&o.MaxUnreadBytes)
 	app.Flag("web.max-connections", "How many connections may be open at once, over all listeners. Further ones wait.").
 		Default("512").IntVar(&o.MaxConnections)
 
@@ -183,6 +189,8 @@ func (o *Options) validate() error {
 	refuse(len(o.ListenAddresses) == 0, "--web.listen-address is missing: give at least one host:port")
 	refuse(o.MaxConnections < 1, "--web.max-connections=%d: must be at least 1", o.MaxConnections)
 	refuse(o.ReadTimeout < 0, "--web.read-timeout=%s: must not be negative", o.ReadTimeout)
+	refuse(o.WriteTimeout < 0, "--web.write-timeout=%s: must not be negative", o.WriteTimeout)
+	refuse(o.MaxUnreadBytes < 0, "--web.max-unread-bytes=%d: must not be negative", o.MaxUnreadBytes)
 	refuse(o.QueryTimeout <= 0, "--query.timeout=%s: must be longer than 0s", o.QueryTimeout)
 	refuse(o.LookbackDelta <= 0, "--query.lookback-delta=%s: must be longer than 0s", o.LookbackDelta)
 	refuse(o.MaxSamples < 1, "--query.max-samples=%d: must be at least 1", o.MaxSamples)

@@ -14,7 +14,7 @@ func TestAddFlags_DefaultsAreThoseOfPrometheus(t *testing.T) {
 	o := options(t)
 	require.NoError(t, o.validate())
 	want := map[string]string{
-		"config.file": "oneprom.yml", "web.listen-address": "0.0.0.0:9090", "web.read-timeout": "5m", "web.max-connections": "512",
+		"config.file": "oneprom.yml", "web.listen-address": "0.0.0.0:9090", "web.read-timeout": "5m", "web.write-timeout": "1m", "web.max-unread-bytes": "128MiB", "web.max-connections": "512",
 		"web.enable-lifecycle": "false", "web.cors.origin": ".*", "query.timeout": "2m", "query.max-samples": "50000000",
 		"query.lookback-delta": "5m", "query.max-concurrency": "20", "query.max-fetched-bytes": "1GiB",
 		"query.max-concurrency-per-client": "0", "query.queue-timeout": "10s", "query.max-queued": "1000", "query.client-header": "", "query.max-region-concurrency": "100", "audit.share": "0.005",

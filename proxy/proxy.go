@@ -36,6 +36,7 @@ import (
 	"github.com/oneprom/oneprom/proxy/ruler"
 	"github.com/oneprom/oneprom/proxy/tenant"
 	"github.com/oneprom/oneprom/proxy/tracing"
+	"github.com/oneprom/oneprom/proxy/unread"
 	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/redact"
 )
@@ -193,7 +194,8 @@ func New(o Options) (_ *Server, err error) {
 	if s.router, err = s.newRouter(storage); err != nil {
 		return nil, err
 	}
-	s.http = newHTTPServers(s.router, len(s.listeners), time.Duration(o.ReadTimeout), o.WebConfigFile, s.logger.With("component", "web"))
+	answers := unread.New(unread.Options{Timeout: time.Duration(o.WriteTimeout), Most: int64(o.MaxUnreadBytes), Registerer: s.registry})
+	s.http = newHTTPServers(answers.Serve(s.router), len(s.listeners), time.Duration(o.ReadTimeout), o.WebConfigFile, s.logger.With("component", "web"))
 	s.cleanup.add("drain HTTP servers", s.http.shutdown)
 	s.steps = s.reloadSteps()
 	s.cleanup.add("begin to stop rules", func(context.Context) error { s.ruler.Interrupt(); return nil })

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/prometheus/util/httputil"
 
 	"github.com/oneprom/oneprom/proxy/api"
+	"github.com/oneprom/oneprom/proxy/unread"
 	"github.com/oneprom/oneprom/servergroup/completeness"
 	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/guard"
@@ -76,9 +77,18 @@ func (ps *Panics) Recover(h http.Handler) http.Handler {
 	})
 }
 
-// Compress answers with gzip or deflate if the client asks for it.
+// Compress answers with gzip or deflate if the client asks for it. What h has made waits before it is
+// compressed, so h does not compress itself.
 func Compress(h http.HandlerFunc) http.HandlerFunc {
-	return httputil.CompressionHandler{Handler: h}.ServeHTTP
+	return func(w http.ResponseWriter, r *http.Request) {
+		plain := func(compressing http.ResponseWriter, r *http.Request) {
+			own := *r
+			own.Header = r.Header.Clone()
+			own.Header.Del("Accept-Encoding")
+			h(unread.Whole(compressing, w), &own)
+		}
+		httputil.CompressionHandler{Handler: http.HandlerFunc(plain)}.ServeHTTP(w, r)
+	}
 }
 
 // AllowOrigin adds the cross-origin headers.

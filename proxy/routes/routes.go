@@ -110,7 +110,14 @@ func (o *Options) handler(rows []Row, upstream http.Handler) http.Handler {
 func (o *Options) mux(rows []Row, upstream http.Handler) (api, web *httprouter.Router) {
 	api, web = &httprouter.Router{NotFound: upstream}, httprouter.New()
 	for _, r := range rows {
-		if r.handler == nil {
+		switch {
+		case r.handler != nil:
+		case r.Class == gate.Query || r.Class == gate.Lookup:
+			r.handler = middleware.Compress(func(w http.ResponseWriter, r *http.Request) {
+				w.Header().Del("Vary") // upstream says it again
+				upstream.ServeHTTP(w, r)
+			})
+		default:
 			r.handler = upstream.ServeHTTP
 		}
 		h := o.guarded(r)
