@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -33,7 +34,7 @@ type hostile struct {
 	contentType string
 	// The body, which is made of many repetitions and ends only when nobody reads it any more; snappy-compressed bodies are whole.
 	head, again, tail []byte
-	whole             []byte
+	whole             func() []byte
 }
 
 const (
@@ -71,8 +72,11 @@ func hostiles(t *testing.T, n int) []hostile {
 	}
 	sample := protoField(2, join([]byte{1<<3 | 1}, make([]byte, 8), []byte{2 << 3, 0x80, 0x89, 0x0f})) // 0 at 250 s
 	name := protoLabel("__name__", "m")
-	samples := func(name string, series []byte) hostile {
-		return hostile{name: "samples: " + name, ask: askSamples, path: "/api/v1/read", contentType: "application/x-protobuf", whole: snappy.Encode(nil, protoField(1, series))}
+	samples := func(name string, series func() []byte) hostile {
+		return hostile{
+			name: "samples: " + name, ask: askSamples, path: "/api/v1/read", contentType: "application/x-protobuf",
+			whole: func() []byte { return snappy.Encode(nil, protoField(1, series())) },
+		}
 	}
 	stream := func(name string, frames []byte) hostile {
 		return hostile{name: "stream: " + name, ask: askRange, path: "/api/v1/read", contentType: streamType, again: frames}
@@ -97,7 +101,7 @@ func hostiles(t *testing.T, n int) []hostile {
 		return protoField(2, data)
 	}
 	tiny := numbered(func(i int) []byte {
-		return frame(protoField(1, join(name, protoLabel("n", fmt.Sprint(i)), xor(1))))
+		return frame(protoField(1, join(name, protoLabel("n", strconv.Itoa(i)), xor(1))))
 	})
 	stamped := func(message func(i int) []byte) []byte {
 		return numbered(func(i int) []byte {
@@ -105,17 +109,23 @@ func hostiles(t *testing.T, n int) []hostile {
 		})
 	}
 	return []hostile{
-		samples("series of one sample", numbered(func(i int) []byte {
-			return protoField(1, join(name, protoLabel("n", fmt.Sprint(i)), sample))
-		})),
-		samples("a series of samples", protoField(1, join(name, numbered(func(i int) []byte {
-			return protoField(2, append([]byte{2 << 3}, protowire.AppendVarint(nil, uint64(i+1))...))
-		})))),
-		samples("empty histograms", protoField(1, join(name, stamped(func(int) []byte { return nil })))),
-		samples("histograms of empty spans", protoField(1, join(name, stamped(func(int) []byte { return bytes.Repeat([]byte{11<<3 | 2, 0}, 5000) })))),
-		samples("a histogram of spans", protoField(1, join(name, protoField(4, times([]byte{11<<3 | 2, 0}))))),
-		samples("labels of one byte", protoField(1, times(protoLabel("a", "")))),
-		samples("long labels", times(protoField(1, join(name, protoLabel("a", strings.Repeat("x", 100_000)), sample)))),
+		samples("series of one sample", func() []byte {
+			return numbered(func(i int) []byte { return protoField(1, join(name, protoLabel("n", strconv.Itoa(i)), sample)) })
+		}),
+		samples("a series of samples", func() []byte {
+			return protoField(1, join(name, numbered(func(i int) []byte {
+				return protoField(2, append([]byte{2 << 3}, protowire.AppendVarint(nil, uint64(i+1))...))
+			})))
+		}),
+		samples("empty histograms", func() []byte { return protoField(1, join(name, stamped(func(int) []byte { return nil }))) }),
+		samples("histograms of empty spans", func() []byte {
+			return protoField(1, join(name, stamped(func(int) []byte { return bytes.Repeat([]byte{11<<3 | 2, 0}, 5000) })))
+		}),
+		samples("a histogram of spans", func() []byte { return protoField(1, join(name, protoField(4, times([]byte{11<<3 | 2, 0})))) }),
+		samples("labels of one byte", func() []byte { return protoField(1, times(protoLabel("a", ""))) }),
+		samples("long labels", func() []byte {
+			return times(protoField(1, join(name, protoLabel("a", strings.Repeat("x", 100_000)), sample)))
+		}),
 		stream("series of one sample", tiny),
 		stream("one series that does not end", frame(protoField(1, join(name, xor(60_000))))),
 		stream("chunks of one sample", frame(protoField(1, join(name, bytes.Repeat(xor(1), 10_000))))),
@@ -153,7 +163,7 @@ func (nopFlusher) Flush() {}
 func (h hostile) answer(w http.ResponseWriter, zipped bool) {
 	w.Header().Set("Content-Type", h.contentType)
 	if h.whole != nil {
-		_, _ = w.Write(h.whole)
+		_, _ = w.Write(h.whole())
 		return
 	}
 	var to io.Writer = w
@@ -178,21 +188,20 @@ func TestHostileAnswersAreBoundInMemoryAndTime(t *testing.T) {
 	}
 	healthy := serve(t, backendtest.NewHandler(backendtest.Options{Queryable: backendtest.Empty{}}))
 	for _, budget := range []int64{64 << 20, 256 << 20} {
-		list := hostiles(t, int(budget))
-		for _, part := range []int64{8, 48} { // what becomes more than it came as, up to the budget
+		var list []hostile
+		for i, part := range []int64{8, 50, 300} { // what becomes more than it came as, up to the budget
 			for _, h := range hostiles(t, int(budget/part)) {
-				if h.whole != nil {
+				switch {
+				case h.whole != nil:
 					h.name += fmt.Sprintf(", 1/%d of the budget", part)
+					list = append(list, h)
+				case i == 0:
 					list = append(list, h)
 				}
 			}
 		}
 		for _, h := range list {
 			t.Run(fmt.Sprintf("%d MiB/%s", budget>>20, h.name), func(t *testing.T) {
-				only := os.Getenv("ONEPROM_HOSTILE")
-				if only != "" && !strings.Contains(t.Name(), only) {
-					t.Skip("another one is asked for")
-				}
 				backend := spoiling(t, healthy, func(w http.ResponseWriter, r *http.Request, a wire) {
 					if r.URL.Path != h.path {
 						a.send(w)
