@@ -24,10 +24,50 @@ func contains(all, some view.Selection) bool {
 	})
 }
 
-// widest returns the widest selection of a list that contains sel; sel itself if none does.
-func widest(list []view.Selection, sel view.Selection) view.Selection {
+// containers finds among selections those that contain others. A query may have thousands: each
+// is found by that of its matchers that the fewest of them have.
+type containers struct {
+	list      []view.Selection
+	byMatcher map[string][]int // indices in list, ascending
+}
+
+// newContainers returns the distinct selections of a list.
+func newContainers(list []view.Selection) *containers {
+	c := &containers{byMatcher: map[string][]int{}}
+	seen, having := map[string]bool{}, map[string]int{}
 	for _, s := range list {
-		if contains(s, sel) && !contains(sel, s) {
+		if key := selectionKey(s); !seen[key] {
+			seen[key] = true
+			c.list = append(c.list, s)
+			for _, m := range s.Matchers {
+				having[m.String()]++
+			}
+		}
+	}
+	for i, s := range c.list {
+		rarest := "" // for a selection of all series, which has no matchers
+		for _, m := range s.Matchers {
+			if text := m.String(); rarest == "" || having[text] < having[rarest] {
+				rarest = text
+			}
+		}
+		c.byMatcher[rarest] = append(c.byMatcher[rarest], i)
+	}
+	return c
+}
+
+// widest returns the widest selection that contains sel; sel itself if none does.
+func (c *containers) widest(sel view.Selection) view.Selection {
+	if len(c.list) < 2 {
+		return sel
+	}
+	may := slices.Clone(c.byMatcher[""])
+	for _, m := range sel.Matchers {
+		may = append(may, c.byMatcher[m.String()]...)
+	}
+	slices.Sort(may)
+	for _, i := range may {
+		if s := c.list[i]; contains(s, sel) && !contains(sel, s) {
 			sel = s
 		}
 	}

@@ -82,9 +82,9 @@ func queryError(err error) error {
 	return err
 }
 
-// contextError returns the engine's error for a context that has ended.
-func contextError(ctx context.Context) error {
-	const where = "query execution"
+// contextError returns the engine's error for a context that has ended. where is what the query
+// did when it ended.
+func contextError(ctx context.Context, where string) error {
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		return promql.ErrQueryTimeout(where)
 	}

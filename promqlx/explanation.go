@@ -34,15 +34,19 @@ func (e *Engine) makeQuery(ctx context.Context, q Question) (*query, error) {
 }
 
 // Explain describes what would become of a query over some groups. It sends no
-// requests. It fails if the query cannot be made, as where it does not parse.
+// requests. The error is a *QuestionError if the query cannot be made, as where it does not
+// parse, or that of the end of its time.
 func (e *Engine) Explain(ctx context.Context, groups *view.View, q Question) (*explain.Explanation, error) {
 	asked, err := e.makeQuery(ctx, q)
 	if err != nil {
-		return nil, err
+		return nil, &QuestionError{err}
 	}
 	defer asked.Close()
-	stmt := asked.Statement().(*parser.EvalStmt)
-	return explain.New(q.Query, plan.Route(stmt, e.subqueryStep, groups, e.options()), nil), nil
+	planned, err := plan.Route(ctx, asked.Statement().(*parser.EvalStmt), e.subqueryStep, groups, e.options())
+	if err != nil {
+		return nil, contextError(ctx, "query planning")
+	}
+	return explain.New(q.Query, planned, nil), nil
 }
 
 // Analyze executes a query and describes what became of it, with the annotations of the

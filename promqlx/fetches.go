@@ -13,6 +13,7 @@ import (
 	"github.com/oneprom/oneprom/promqlx/explain"
 	"github.com/oneprom/oneprom/promqlx/plan"
 	"github.com/oneprom/oneprom/servergroup/partition"
+	"github.com/oneprom/oneprom/servergroup/transport"
 	"github.com/oneprom/oneprom/servergroup/view"
 )
 
@@ -25,12 +26,14 @@ type fetches struct {
 	mtx     sync.Mutex      // guards the fields below but running
 	ctx     context.Context // bounds all fetches; nil before the evaluation has begun
 	cancel  context.CancelFunc
-	known   map[string]*view.Fetch // by selectionKey, with the key of a piece
+	known   map[string]*view.Fetch          // by selectionKey, with the key of a piece
+	merged  map[transport.Steps]*containers // the selections of parts with these steps; see siblings
+	own     *containers                     // those of the query itself; nil before they are asked for
 	running sync.WaitGroup
 }
 
 func newFetches(p *plan.Routed, trace *explain.Trace) *fetches {
-	return &fetches{plan: p, trace: trace, known: map[string]*view.Fetch{}}
+	return &fetches{plan: p, trace: trace, known: map[string]*view.Fetch{}, merged: map[transport.Steps]*containers{}}
 }
 
 // begin sets the context of the evaluation. All fetches end with it.
@@ -56,7 +59,7 @@ func (f *fetches) end() {
 // selection that is fetched contains them, they are taken from that one.
 func (f *fetches) series(sel view.Selection, piece *partition.Piece) storage.SeriesSet {
 	recorded := f.trace.Fetch(piece, sel)
-	all := widest(f.siblings(piece), sel)
+	all := f.siblings(piece).widest(sel)
 	set := f.fetched(all, piece)
 	if len(all.Matchers) < len(sel.Matchers) {
 		set = &filteredSet{set, sel.Matchers}
@@ -67,19 +70,43 @@ func (f *fetches) series(sel view.Selection, piece *partition.Piece) storage.Ser
 // siblings returns the selections that are fetched in the same way as those of a piece, or
 // of the query itself if that is nil. Where a piece merges all replicas at all steps, the
 // selectors of other parts with the same steps are fetched so as well.
-func (f *fetches) siblings(piece *partition.Piece) []view.Selection {
-	var out []view.Selection
-	for _, leaf := range f.plan.Leaves {
-		switch {
-		case piece == nil && leaf.Selector != nil && !leaf.Selector.Unused:
-			out = append(out, leaf.Selector.Selection)
-		case piece != nil && leaf.Part != nil && piece.Steps == leaf.Part.Steps && piece.Replica() == "" && len(piece.Narrowed()) == 0:
-			for _, s := range leaf.Part.Selectors {
-				out = append(out, s.Selection)
+func (f *fetches) siblings(piece *partition.Piece) *containers {
+	f.mtx.Lock()
+	defer f.mtx.Unlock()
+	if piece == nil {
+		if f.own == nil {
+			f.own = f.selections(func(l plan.Leaf) []plan.Selector {
+				if l.Selector == nil || l.Selector.Unused {
+					return nil
+				}
+				return []plan.Selector{*l.Selector}
+			})
+		}
+		return f.own
+	}
+	if piece.Replica() != "" || len(piece.Narrowed()) > 0 {
+		return &containers{}
+	}
+	if f.merged[piece.Steps] == nil {
+		f.merged[piece.Steps] = f.selections(func(l plan.Leaf) []plan.Selector {
+			if l.Part == nil || l.Part.Steps != piece.Steps {
+				return nil
 			}
+			return l.Part.Selectors
+		})
+	}
+	return f.merged[piece.Steps]
+}
+
+// selections returns the selections that are taken from the leaves of the plan.
+func (f *fetches) selections(of func(plan.Leaf) []plan.Selector) *containers {
+	var list []view.Selection
+	for _, leaf := range f.plan.Leaves {
+		for _, s := range of(leaf) {
+			list = append(list, s.Selection)
 		}
 	}
-	return out
+	return newContainers(list)
 }
 
 // fetched returns the series of a selection. It is fetched unless it has been.

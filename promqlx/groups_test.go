@@ -195,7 +195,8 @@ func BenchmarkPlan_1000(b *testing.B) {
 			require.NoError(b, err)
 			defer q.Close()
 			for b.Loop() {
-				plan.Route(q.Statement().(*parser.EvalStmt), e.subqueryStep, view, plan.Options{})
+				_, err := plan.Route(b.Context(), q.Statement().(*parser.EvalStmt), e.subqueryStep, view, plan.Options{})
+				require.NoError(b, err)
 			}
 		})
 	}

@@ -37,7 +37,7 @@ func (x *execution) evaluatePiece(ctx context.Context, p *plan.Part, piece *part
 // evaluate has the piece's replica evaluate the part if that is possible. If it is not, it
 // evaluates the part locally.
 func (e *evaluation) evaluate(ctx context.Context) (answer.Answer, error) {
-	if len(e.piece.Turns) > 1 && !e.part.IsSelectorAtItsSteps() && e.piece.Annotated(e.part.Expr.String()) {
+	if len(e.piece.Turns) > 1 && !e.part.IsSelectorAtItsSteps() && e.piece.Annotated(e.part.Key()) {
 		return e.evaluateTurns(ctx)
 	}
 	local, err := e.piece.Local(ctx, e.part.IsSelector())
@@ -71,7 +71,7 @@ func (e *evaluation) verifyAtTurns(ctx context.Context, a answer.Answer) (answer
 		a.Keep(e.piece.Turns)
 		return a, a.Verify(e.part)
 	}
-	e.piece.MarkAnnotated(e.part.Expr.String())
+	e.piece.MarkAnnotated(e.part.Key())
 	return e.evaluateTurns(ctx)
 }
 
@@ -98,7 +98,7 @@ func (e *evaluation) evaluateRemotely(ctx context.Context) (answer.Answer, error
 	if err != nil {
 		return answer.Answer{}, err
 	}
-	got, err := e.piece.Evaluate(ctx, e.part.Expr.String(), text, e.part.Carries)
+	got, err := e.piece.Evaluate(ctx, e.part.Key(), text, e.part.Carries)
 	if err != nil {
 		return answer.Answer{}, err
 	}

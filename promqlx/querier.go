@@ -41,6 +41,9 @@ type querier struct {
 // Select implements storage.Querier. The fetch begins at once, so that all selectors of an
 // expression are fetched at the same time.
 func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
+	if ctx.Err() != nil { // whoever was asked now would be said not to have answered in time
+		return storage.ErrSeriesSet(contextError(ctx, "query planning"))
+	}
 	q.mtx.Lock()
 	defer q.mtx.Unlock()
 	fetches := q.execution.fetches

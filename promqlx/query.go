@@ -102,7 +102,10 @@ func (q *query) runPlan(ctx context.Context, groups *view.View, o plan.Options) 
 	if !ok {
 		return &promql.Result{Err: fmt.Errorf("BUG: statement of type %T", q.Statement())}
 	}
-	planned := q.plan(ctx, stmt, groups, o)
+	planned, err := q.plan(ctx, stmt, groups, o)
+	if err != nil {
+		return &promql.Result{Err: contextError(ctx, "query planning")}
+	}
 	needed := plan.NeedEveryGroup(stmt.Expr, planned.Layout())
 	stmt.Expr = planned.Expr
 	res := q.evaluate(ctx)
@@ -134,11 +137,14 @@ func (q *query) runPlan(ctx context.Context, groups *view.View, o plan.Options) 
 	return res
 }
 
-// plan makes the plan and prepares its execution.
-func (q *query) plan(ctx context.Context, stmt *parser.EvalStmt, groups *view.View, o plan.Options) *plan.Routed {
+// plan makes the plan and prepares its execution. The error is that of the context.
+func (q *query) plan(ctx context.Context, stmt *parser.EvalStmt, groups *view.View, o plan.Options) (*plan.Routed, error) {
 	_, span := startSpan(ctx, "plan")
 	defer span.End()
-	planned := plan.Route(stmt, q.engine.subqueryStep, groups, o)
+	planned, err := plan.Route(ctx, stmt, q.engine.subqueryStep, groups, o)
+	if err != nil {
+		return nil, err
+	}
 	var tr *explain.Trace
 	if q.traced {
 		tr = explain.NewTrace()
@@ -147,7 +153,7 @@ func (q *query) plan(ctx context.Context, stmt *parser.EvalStmt, groups *view.Vi
 	if recordOf(ctx) != nil {
 		q.progress.setPlan(planned)
 	}
-	return planned
+	return planned, ctx.Err()
 }
 
 // evaluate has upstream's engine evaluate the plan. The engine asks q.source for series.

@@ -124,7 +124,7 @@ func (w *waiter) Exec(ctx context.Context) *promql.Result {
 	defer cancel()
 	defer context.AfterFunc(w.life, cancel)()
 	if ctx.Err() != nil {
-		return &promql.Result{Err: contextError(ctx)}
+		return &promql.Result{Err: contextError(ctx, "query execution")}
 	}
 	// The execution writes the statistics of the own query, perhaps after this method has
 	// returned: they must not be read before it ends.
@@ -140,7 +140,7 @@ func (w *waiter) Exec(ctx context.Context) *promql.Result {
 		case <-run.done:
 		case <-ctx.Done():
 			if w.engine.runs.leave(run) {
-				return &promql.Result{Err: contextError(ctx)}
+				return &promql.Result{Err: contextError(ctx, "query execution")}
 			}
 			<-run.done // closed soon: the execution is cancelled
 		}
@@ -154,7 +154,7 @@ func (w *waiter) Exec(ctx context.Context) *promql.Result {
 		request.From(ctx).Record.Report(run.query.gaps)
 		var canceled promql.ErrQueryCanceled
 		if errors.As(res.Err, &canceled) && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-			res.Err = contextError(ctx) // the deadline is why it was cancelled
+			res.Err = contextError(ctx, "query execution") // the deadline is why it was cancelled
 		}
 		return res
 	}

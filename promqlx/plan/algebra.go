@@ -13,6 +13,8 @@ import (
 // are distributive over the pieces: their value over all series is the concatenation of their
 // values over the pieces, and values of different pieces differ in their labels.
 type scope struct {
+	work   *work
+	number int // under which traits have the verdicts of the scope
 	// names are the labels, sorted.
 	names []string
 	// keeps reports whether series of two pieces always differ in one of these labels.
@@ -26,8 +28,11 @@ type scope struct {
 	dropsNames bool
 }
 
+// scopes is how many scopes a plan has.
+const scopes = 3
+
 // newPartitions returns the division into the partitions of a layout.
-func newPartitions(l Layout) *scope {
+func newPartitions(w *work, l Layout) *scope {
 	known := map[string]bool{} // by names: a plan asks for the same ones many times
 	keeps := func(names []string) bool {
 		key := strings.Join(names, "\xff")
@@ -38,20 +43,20 @@ func newPartitions(l Layout) *scope {
 		}
 		return kept
 	}
-	return &scope{names: l.names(), keeps: keeps, single: len(l.Partitions) == 1, injected: true}
+	return &scope{work: w, number: 0, names: l.names(), keeps: keeps, single: len(l.Partitions) == 1, injected: true}
 }
 
 // targetLabel is the label that distinguishes scrape targets, as a rule.
 const targetLabel = "instance"
 
 // newTargets returns the division by scrape targets.
-func newTargets() *scope {
-	return &scope{names: []string{targetLabel}, keeps: func(names []string) bool { return slices.Contains(names, targetLabel) }}
+func newTargets(w *work) *scope {
+	return &scope{work: w, number: 1, names: []string{targetLabel}, keeps: func(names []string) bool { return slices.Contains(names, targetLabel) }}
 }
 
 // newMetrics returns the division by names of metrics.
-func newMetrics() *scope {
-	return &scope{names: []string{labels.MetricName}, keeps: func(names []string) bool { return slices.Contains(names, labels.MetricName) }, dropsNames: true}
+func newMetrics(w *work) *scope {
+	return &scope{work: w, number: 2, names: []string{labels.MetricName}, keeps: func(names []string) bool { return slices.Contains(names, labels.MetricName) }, dropsNames: true}
 }
 
 // names returns all labels that partitions inject, and that tell them apart, sorted.
@@ -115,7 +120,21 @@ func (l Layout) keeps(names []string) bool {
 // distributive reports whether an expression is distributive, and which of the labels its
 // series carry.
 func (s *scope) distributive(e parser.Expr) (carries []string, ok bool) {
-	if s.dropsNames && drops(e) {
+	t := s.work.of(e)
+	if v := t.distributive[s.number]; v != nil {
+		return v.carries, v.ok
+	}
+	if !s.work.visit() {
+		return nil, false
+	}
+	carries, ok = s.judge(e, t)
+	t.distributive[s.number] = &verdict{carries, ok}
+	return carries, ok
+}
+
+// judge finds out what distributive says.
+func (s *scope) judge(e parser.Expr, t *traits) (carries []string, ok bool) {
+	if s.dropsNames && t.selectors && drops(e) {
 		return nil, false
 	}
 	switch n := e.(type) {
@@ -145,11 +164,11 @@ func (s *scope) distributive(e parser.Expr) (carries []string, ok bool) {
 	return nil, false
 }
 
-// drops reports whether an expression makes series without names of metrics.
+// drops reports whether an expression makes series of others, without the names of metrics.
 func drops(e parser.Expr) bool {
 	switch e.(type) {
 	case *parser.UnaryExpr, *parser.BinaryExpr, *parser.Call:
-		return hasSelector(e)
+		return true
 	}
 	return false
 }
@@ -168,7 +187,7 @@ func (s *scope) binary(n *parser.BinaryExpr) ([]string, bool) {
 	}
 	m := n.VectorMatching
 	if m == nil { // a scalar is on one side at least
-		if n.LHS.Type() == parser.ValueTypeScalar {
+		if s.work.of(n.LHS).typ == parser.ValueTypeScalar {
 			return r, true
 		}
 		return l, true
@@ -176,7 +195,7 @@ func (s *scope) binary(n *parser.BinaryExpr) ([]string, bool) {
 	if m.FillValues.LHS != nil || m.FillValues.RHS != nil || s.anyOf(m.Include...) {
 		return nil, false
 	}
-	if !s.single && !n.Op.IsSetOperator() && !unique(oneSide(n), m) {
+	if !s.single && !n.Op.IsSetOperator() && !s.unique(oneSide(n), m) {
 		return nil, false
 	}
 	matched := keptBy(l, m.MatchingLabels, !m.On)
@@ -206,7 +225,7 @@ func oneSide(n *parser.BinaryExpr) parser.Expr {
 
 // unique reports whether no two series of a side can match the same series. If two can, the
 // query fails, but a partition in which the other side is empty would not fail.
-func unique(side parser.Expr, m *parser.VectorMatching) bool {
+func (s *scope) unique(side parser.Expr, m *parser.VectorMatching) bool {
 	if n, ok := unwrap(side).(*parser.AggregateExpr); ok && n.Op != parser.TOPK && n.Op != parser.BOTTOMK && n.Op != parser.COUNT_VALUES {
 		switch {
 		case n.Without:
@@ -219,22 +238,12 @@ func unique(side parser.Expr, m *parser.VectorMatching) bool {
 	if m.On || len(m.MatchingLabels) > 0 {
 		return false
 	}
-	named := true // whether each selector is of one name
-	parser.Inspect(side, func(node parser.Node, _ []parser.Node) error {
-		switch n := node.(type) {
-		case *parser.VectorSelector:
-			named = named && ofOneName(n)
-		case *parser.BinaryExpr:
-			named = named && n.Op != parser.LOR
-		}
-		return nil
-	})
-	return named
+	return s.work.of(side).named
 }
 
 func (s *scope) aggregate(n *parser.AggregateExpr) ([]string, bool) {
 	carries, ok := s.distributive(n.Expr)
-	if !ok || n.Param != nil && !constant(n.Param) {
+	if !ok || n.Param != nil && !s.work.of(n.Param).constant {
 		return nil, false
 	}
 	kept := keptBy(carries, n.Grouping, n.Without)
@@ -260,7 +269,7 @@ func (s *scope) call(n *parser.Call) ([]string, bool) {
 		if !ok {
 			return nil, false
 		}
-		if t := arg.Type(); t == parser.ValueTypeVector || t == parser.ValueTypeMatrix {
+		if t := s.work.of(arg).typ; t == parser.ValueTypeVector || t == parser.ValueTypeMatrix {
 			carries, series = c, true
 		}
 	}
@@ -322,28 +331,6 @@ func text(e parser.Expr) string {
 			return ""
 		}
 	}
-}
-
-// constant reports whether an expression has one value at all times.
-func constant(e parser.Expr) bool {
-	out := true
-	parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
-		switch n := node.(type) {
-		case *parser.VectorSelector:
-			out = false
-		case *parser.Call:
-			out = out && n.Func.Name != "time" && scalarFunctions[n.Func.Name]
-		}
-		return nil
-	})
-	return out
-}
-
-// hasSelector reports whether an expression reads any series.
-func hasSelector(e parser.Expr) bool {
-	out := false
-	inspectSelectors(e, func(*parser.VectorSelector, []parser.Node) { out = true })
-	return out
 }
 
 // set makes a set of names.

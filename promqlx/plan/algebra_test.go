@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/prometheus/prometheus/promql"
-	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/promqlx/enginetest"
@@ -46,7 +45,7 @@ func planOf(t testing.TB, expr string, l Layout, o Options) *Plan {
 	require.NoError(t, err, expr)
 	defer q.Close()
 	before := q.String()
-	p := New(q.Statement().(*parser.EvalStmt), opts.NoStepSubqueryIntervalFn, l, o)
+	p := newPlanOf(t, q, l, o)
 	require.Equal(t, before, q.String())
 	return p
 }

@@ -20,30 +20,8 @@ import (
 // Aggregations by all labels that distinguish partitions are excepted: each of their series
 // is of one partition, and a missing group makes none of them false.
 func NeedEveryGroup(e parser.Expr, layout Layout) [][]*labels.Matcher {
-	w := neededSelectors{layout: layout}
-	parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
-		switch n := node.(type) {
-		case *parser.Call:
-			if n.Func.Name == "absent" || n.Func.Name == "absent_over_time" {
-				w.addAll(n)
-			}
-		case *parser.BinaryExpr:
-			switch n.Op {
-			case parser.LUNLESS:
-				w.addAll(n.RHS)
-			case parser.GTR, parser.GTE:
-				w.addIfLess(n.RHS)
-				w.addIfMore(n.LHS, n.ReturnBool)
-			case parser.LSS, parser.LTE:
-				w.addIfLess(n.LHS)
-				w.addIfMore(n.RHS, n.ReturnBool)
-			case parser.EQLC, parser.NEQ:
-				w.addIfLess(n.LHS)
-				w.addIfLess(n.RHS)
-			}
-		}
-		return nil
-	})
+	w := neededSelectors{distinguishing: layout.distinguishing()}
+	w.walk(e, below{})
 	return w.needed
 }
 
@@ -65,50 +43,71 @@ func (l Layout) distinguishing() []string {
 
 // neededSelectors collects the selectors that every group has to answer.
 type neededSelectors struct {
-	layout Layout
-	needed [][]*labels.Matcher
+	distinguishing []string // labels that tell partitions apart
+	needed         [][]*labels.Matcher
 }
 
-// addAll adds all selectors of an expression.
-func (w *neededSelectors) addAll(e parser.Expr) {
-	parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
-		if vs, ok := node.(*parser.VectorSelector); ok {
-			w.needed = append(w.needed, vs.LabelMatchers)
+// below is what the ancestors of an expression make of the selectors in it.
+type below struct {
+	all      bool // all are needed
+	compared bool // those of its aggregations are
+}
+
+// walk adds the selectors of an expression that are needed.
+func (w *neededSelectors) walk(e parser.Node, at below) {
+	switch n := e.(type) {
+	case *parser.VectorSelector:
+		if at.all {
+			w.needed = append(w.needed, n.LabelMatchers)
 		}
-		return nil
-	})
-}
-
-// addIfLess adds the aggregations of an expression that is compared to be less than another
-// expression, or equal to it.
-func (w *neededSelectors) addIfLess(e parser.Expr) {
-	parser.Inspect(e, func(node parser.Node, _ []parser.Node) error {
-		if n, ok := node.(*parser.AggregateExpr); ok && !w.ofOnePartition(n) {
-			w.addAll(n)
-		}
-		return nil
-	})
-}
-
-// addIfMore adds the aggregations of an expression that is compared to be more than another
-// one. A sum, a count or a maximum is not added: it becomes less without some series, so that
-// a series of the comparison may be missing, but none is false. With `bool` the comparison
-// would give 0 instead, which is false.
-func (w *neededSelectors) addIfMore(e parser.Expr, isBool bool) {
-	if n, ok := unwrap(e).(*parser.AggregateExpr); ok && !isBool {
+		return
+	case *parser.Call:
+		at.all = at.all || n.Func.Name == "absent" || n.Func.Name == "absent_over_time"
+	case *parser.AggregateExpr:
+		at.all = at.all || at.compared && !w.ofOnePartition(n)
+	case *parser.BinaryExpr:
+		left, right := at, at
 		switch n.Op {
-		case parser.SUM, parser.COUNT, parser.MAX, parser.GROUP, parser.TOPK:
-			return
+		case parser.LUNLESS:
+			right.all = true
+		case parser.GTR, parser.GTE:
+			left.compared = at.compared || !onlyLess(n.LHS, n.ReturnBool)
+			right.compared = true
+		case parser.LSS, parser.LTE:
+			left.compared = true
+			right.compared = at.compared || !onlyLess(n.RHS, n.ReturnBool)
+		case parser.EQLC, parser.NEQ:
+			left.compared, right.compared = true, true
 		}
+		w.walk(n.LHS, left)
+		w.walk(n.RHS, right)
+		return
 	}
-	w.addIfLess(e)
+	for child := range parser.ChildrenIter(e) {
+		w.walk(child, at)
+	}
+}
+
+// onlyLess reports whether an expression that is compared to be more than another one is a sum,
+// a count or a maximum. It becomes less without some series, so that a series of the comparison
+// may be missing, but none is false. With `bool` the comparison would give 0 instead, which is
+// false.
+func onlyLess(e parser.Expr, isBool bool) bool {
+	n, ok := unwrap(e).(*parser.AggregateExpr)
+	if !ok || isBool {
+		return false
+	}
+	switch n.Op {
+	case parser.SUM, parser.COUNT, parser.MAX, parser.GROUP, parser.TOPK:
+		return true
+	}
+	return false
 }
 
 // ofOnePartition reports whether each series of an aggregation is made of one partition.
 func (w *neededSelectors) ofOnePartition(n *parser.AggregateExpr) bool {
-	labels := w.layout.distinguishing()
-	if len(labels) == 0 {
+	if len(w.distinguishing) == 0 {
 		return false
 	}
-	return !slices.ContainsFunc(labels, func(name string) bool { return slices.Contains(n.Grouping, name) == n.Without })
+	return !slices.ContainsFunc(w.distinguishing, func(name string) bool { return slices.Contains(n.Grouping, name) == n.Without })
 }

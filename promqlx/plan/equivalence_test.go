@@ -69,7 +69,8 @@ func (tr *trial) planned(t testing.TB, expr string, at times) *promql.Result {
 	defer q.Close()
 	stmt := q.Statement().(*parser.EvalStmt)
 	before := stmt.Expr.String()
-	plan := New(stmt, tr.opts.NoStepSubqueryIntervalFn, tr.layout, tr.options)
+	plan, err := New(t.Context(), stmt, tr.opts.NoStepSubqueryIntervalFn, tr.layout, tr.options)
+	require.NoError(t, err)
 	tr.adds = false
 	for _, leaf := range plan.Leaves {
 		w := tr.world

@@ -47,13 +47,6 @@ type Part struct {
 	Injected []string
 }
 
-// StepWindow is the samples of a selector that a step t needs: those in (t+From, t+To] (ms),
-// or in (From, To] for all steps if Fixed is set.
-type StepWindow struct {
-	From, To int64
-	Fixed    bool
-}
-
 // Copy returns the expression for one evaluation.
 func (p *Part) Copy() parser.Expr { return copyExpr(p.Expr) }
 
@@ -101,7 +94,8 @@ func (p *Part) String() string {
 // planner finds the parts of one expression.
 type planner struct {
 	plan       *Plan
-	stmt       *parser.EvalStmt
+	root       grid // of the statement
+	work       *work
 	partitions *scope
 	targets    *scope
 	metrics    *scope
@@ -109,49 +103,11 @@ type planner struct {
 	parts      map[*parser.VectorSelector]*Part // by the selectors that stand for them
 }
 
-// place is where an expression is in that of the statement.
-type place struct {
-	path  []parser.Node   // its ancestors, from the root
-	steps transport.Steps // at which it is evaluated
-}
-
-// endOnStep moves the end of steps to the last instant. Where there is none, it is one step
-// before the start.
-func endOnStep(s transport.Steps) transport.Steps {
-	s.End = s.Start + max(floorDiv(s.End-s.Start, s.Step), -1)*s.Step
-	return s
-}
-
-// below returns the place of the children of the expression e at this place.
-func (at place) below(e parser.Expr, plan *Plan) place {
-	at.path = append(slices.Clip(at.path), e)
-	switch n := e.(type) {
-	case *parser.StepInvariantExpr: // evaluated at the first step
-		at.steps.End = min(at.steps.End, at.steps.Start)
-	case *parser.SubqueryExpr:
-		from, to := at.steps.Start, at.steps.End
-		if n.Timestamp != nil {
-			from, to = *n.Timestamp, *n.Timestamp
-		}
-		from -= n.OriginalOffset.Milliseconds() + n.Range.Milliseconds()
-		at.steps.Step = plan.stepOf(n)
-		at.steps.Start = (floorDiv(from, at.steps.Step) + 1) * at.steps.Step
-		at.steps.End = to - n.OriginalOffset.Milliseconds()
-		at.steps = endOnStep(at.steps)
-	}
-	return at
-}
-
-// stepOf returns the step of a subquery in ms.
-func (p *Plan) stepOf(sq *parser.SubqueryExpr) int64 {
-	if step := sq.Step.Milliseconds(); step != 0 {
-		return step
-	}
-	return p.subqueryStep(sq.Range.Milliseconds())
-}
-
 // rewrite returns a copy of e in which selectors stand for parts.
 func (pl *planner) rewrite(e parser.Expr, at place) parser.Expr {
+	if !pl.work.visit() {
+		return e
+	}
 	below := at.below(e, pl.plan)
 	descend := func() parser.Expr {
 		return withChildren(e, func(child parser.Expr) parser.Expr { return pl.rewrite(child, below) })
@@ -178,14 +134,14 @@ func (pl *planner) rewrite(e parser.Expr, at place) parser.Expr {
 			}
 		}
 	}
-	if e.Type() == parser.ValueTypeVector && hasSelector(e) {
+	if t := pl.work.of(e); t.typ == parser.ValueTypeVector && t.selectors {
 		_, ok := pl.partitions.distributive(e)
 		_, byTarget := pl.targets.distributive(e)
 		if ok && (byTarget || !pl.divided) {
 			return pl.addPart(e, at, Part{Expr: copyExpr(e), ByTarget: byTarget, Why: pl.why(e)})
 		}
 	}
-	if n, ok := e.(*parser.AggregateExpr); ok && (n.Op == parser.STDDEV || n.Op == parser.STDVAR) && !inOrder(n.Expr) {
+	if n, ok := e.(*parser.AggregateExpr); ok && (n.Op == parser.STDDEV || n.Op == parser.STDVAR) && !pl.inOrder(n.Expr) {
 		return copyExpr(e)
 	}
 	return descend()
@@ -195,17 +151,17 @@ func (pl *planner) rewrite(e parser.Expr, at place) parser.Expr {
 // order in which the engine would evaluate them. They are not where the names of metrics,
 // which the engine sorts by, have been dropped. In another order the variance of numbers far
 // from zero, such as timestamps, differs from the seventh digit on.
-func inOrder(e parser.Expr) bool {
+func (pl *planner) inOrder(e parser.Expr) bool {
 	if _, ok := unwrap(e).(*parser.VectorSelector); ok {
 		return true
 	}
-	vs := eachOf(e)
+	vs := pl.eachOf(e)
 	return vs != nil && ofOneName(vs)
 }
 
 // eachOf returns the only selector of an expression that makes one series of each series of
 // that selector; nil if it is no such expression.
-func eachOf(e parser.Node) *parser.VectorSelector {
+func (pl *planner) eachOf(e parser.Node) *parser.VectorSelector {
 	e = unwrap(e)
 	switch n := e.(type) {
 	case *parser.VectorSelector:
@@ -217,11 +173,11 @@ func eachOf(e parser.Node) *parser.VectorSelector {
 			return nil
 		}
 	}
-	of := slices.DeleteFunc(parser.Children(e), func(child parser.Node) bool { return !hasSelector(child.(parser.Expr)) })
+	of := slices.DeleteFunc(parser.Children(e), func(child parser.Node) bool { return !pl.work.of(child).selectors })
 	if len(of) != 1 {
 		return nil
 	}
-	return eachOf(of[0])
+	return pl.eachOf(of[0])
 }
 
 // ofOneName reports whether all series of a selector have one name.
@@ -245,7 +201,7 @@ var recombinedBy = map[parser.ItemType]parser.ItemType{
 // and recombining would not make it divisible by target.
 func (pl *planner) recombine(n *parser.AggregateExpr, at place) parser.Expr {
 	op, ok := recombinedBy[n.Op]
-	if !ok || n.Param != nil && !constant(n.Param) || !hasSelector(n.Expr) {
+	if !ok || n.Param != nil && !pl.work.of(n.Param).constant || !pl.work.of(n.Expr).selectors {
 		return nil
 	}
 	if _, ok := pl.partitions.distributive(n.Expr); !ok {
@@ -315,6 +271,9 @@ func (pl *planner) grouped(n *parser.AggregateExpr, op parser.ItemType) *parser.
 // argument cannot be a part.
 func (pl *planner) absent(n *parser.Call, below place) parser.Expr {
 	arg := n.Args[0]
+	if _, ok := pl.partitions.distributive(arg); !ok || !pl.work.of(arg).selectors {
+		return nil
+	}
 	var matchers []*labels.Matcher
 	present := copyExpr(arg)
 	switch a := arg.(type) {
@@ -323,11 +282,8 @@ func (pl *planner) absent(n *parser.Call, below place) parser.Expr {
 	case *parser.MatrixSelector:
 		matchers = a.VectorSelector.(*parser.VectorSelector).LabelMatchers
 	}
-	if _, ok := pl.partitions.distributive(arg); !ok || !hasSelector(arg) {
-		return nil
-	}
 	_, byTarget := pl.targets.distributive(arg)
-	if arg.Type() == parser.ValueTypeMatrix {
+	if pl.work.of(arg).typ == parser.ValueTypeMatrix {
 		present = &parser.Call{Func: parser.Functions["last_over_time"], Args: parser.Expressions{present}, PosRange: n.PosRange}
 	}
 	group := &parser.AggregateExpr{Op: parser.GROUP, Expr: present, Grouping: slices.Clone(pl.partitions.names), PosRange: n.PosRange}
@@ -344,10 +300,12 @@ func (pl *planner) addPart(e parser.Expr, at place, part Part) *parser.VectorSel
 	part.Carries, _ = pl.partitions.distributive(part.Expr)
 	part.Injected = pl.partitions.names
 	_, byName := pl.metrics.distributive(e)
-	inspectSelectors(part.Expr, func(vs *parser.VectorSelector, path []parser.Node) {
-		part.Selectors = append(part.Selectors, pl.plan.selector(pl.stmt, vs, slices.Concat(at.path, path)))
-		part.StepWindows = append(part.StepWindows, pl.plan.stepWindow(vs, path))
+	pl.plan.eachSelector(part.Expr, at, func(vs *parser.VectorSelector, at place) {
+		part.Selectors = append(part.Selectors, pl.plan.selector(vs, at))
 		part.ByName = byName && !ofOneName(vs)
+	})
+	pl.plan.eachSelector(part.Expr, place{}, func(vs *parser.VectorSelector, at place) {
+		part.StepWindows = append(part.StepWindows, pl.plan.stepWindow(vs, at))
 	})
 	vs := &parser.VectorSelector{PosRange: e.PositionRange()}
 	pl.parts[vs] = &part
@@ -364,34 +322,6 @@ func (pl *planner) explicit(e parser.Expr) parser.Expr {
 		return nil
 	})
 	return e
-}
-
-// stepWindow returns the window of a selector at the end of a path through a part.
-func (p *Plan) stepWindow(vs *parser.VectorSelector, path []parser.Node) StepWindow {
-	var w StepWindow
-	shift := func(at *int64, offset int64) {
-		if at != nil {
-			w = StepWindow{From: *at, To: *at, Fixed: true}
-		}
-		w.From, w.To = w.From-offset, w.To-offset
-	}
-	for _, node := range path {
-		if sq, ok := node.(*parser.SubqueryExpr); ok {
-			shift(sq.Timestamp, sq.OriginalOffset.Milliseconds())
-			w.From -= sq.Range.Milliseconds()
-		}
-	}
-	shift(vs.Timestamp, vs.OriginalOffset.Milliseconds())
-	if m := matrixOf(path); m != nil {
-		w.From -= m.Range.Milliseconds()
-	} else {
-		w.From -= p.Steps.Lookback
-	}
-	if offsetForgotten(vs, path) { // it is evaluated without its offset
-		w.From += min(vs.OriginalOffset.Milliseconds(), 0)
-		w.To += max(vs.OriginalOffset.Milliseconds(), 0)
-	}
-	return w
 }
 
 // over describes how answers are combined.

@@ -9,8 +9,8 @@
 package plan
 
 import (
+	"context"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -73,22 +73,36 @@ type Selector struct {
 
 // New plans a preprocessed statement (promql.PreprocessExpr has resolved
 // `start()`, `end()` and durations). subqueryStep is the step (ms) of subqueries
-// that name none, by their range (ms). The statement is not changed.
-func New(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, layout Layout, o Options) *Plan {
-	p := newPlan(stmt, subqueryStep)
+// that name none, by their range (ms). The statement is not changed. The error is that of the
+// context, if it ends meanwhile.
+func New(ctx context.Context, stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, layout Layout, o Options) (*Plan, error) {
+	return newPlan(newWork(ctx), stmt, subqueryStep, layout, o)
+}
+
+func newPlan(w *work, stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, layout Layout, o Options) (*Plan, error) {
+	p := unplanned(stmt, subqueryStep)
 	parts := map[*parser.VectorSelector]*Part{}
 	if o.NoParts == "" && len(layout.Partitions) > 0 && !oddQuantile(stmt.Expr) {
-		pl := &planner{plan: p, stmt: stmt, partitions: newPartitions(layout), targets: newTargets(), metrics: newMetrics(), divided: o.Divided, parts: parts}
-		p.Expr = pl.rewrite(stmt.Expr, place{steps: p.Steps})
+		pl := &planner{
+			plan: p, root: rootOf(stmt), work: w, partitions: newPartitions(w, layout), targets: newTargets(w), metrics: newMetrics(w),
+			divided: o.Divided, parts: parts,
+		}
+		p.Expr = pl.rewrite(stmt.Expr, place{grid: pl.root, steps: p.Steps})
+	}
+	if w.err == nil {
+		w.err = w.ctx.Err()
+	}
+	if w.err != nil {
+		return nil, w.err
 	}
 	p.findLeaves(stmt, parts)
-	return p
+	return p, nil
 }
 
 // Leaves returns the leaves of a plan without parts, which are the selectors of the statement.
 // The arguments are as for New.
 func Leaves(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64) []Leaf {
-	p := newPlan(stmt, subqueryStep)
+	p := unplanned(stmt, subqueryStep)
 	p.findLeaves(stmt, nil)
 	return p.Leaves
 }
@@ -96,31 +110,21 @@ func Leaves(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64) []Lea
 // findLeaves finds what the selectors of the expression stand for. parts are the parts by the
 // selectors that stand for them.
 func (p *Plan) findLeaves(stmt *parser.EvalStmt, parts map[*parser.VectorSelector]*Part) {
-	inspectSelectors(p.Expr, func(vs *parser.VectorSelector, path []parser.Node) {
+	p.eachSelector(p.Expr, place{grid: rootOf(stmt)}, func(vs *parser.VectorSelector, at place) {
 		leaf := Leaf{Part: parts[vs]}
 		if leaf.Part == nil {
-			s := p.selector(stmt, vs, path)
+			s := p.selector(vs, at)
 			leaf.Selector = &s
 		}
 		p.Leaves = append(p.Leaves, leaf)
 	})
 }
 
-// newPlan returns the plan of a statement without leaves.
-func newPlan(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64) *Plan {
+// unplanned returns the plan of a statement without parts and leaves.
+func unplanned(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64) *Plan {
 	return &Plan{Expr: stmt.Expr, subqueryStep: subqueryStep, Steps: endOnStep(transport.Steps{
 		Start: stmt.Start.UnixMilli(), End: stmt.End.UnixMilli(), Step: max(stmt.Interval.Milliseconds(), 1), Lookback: stmt.LookbackDelta.Milliseconds(),
 	})}
-}
-
-// inspectSelectors calls f for each vector selector, with the path to it.
-func inspectSelectors(e parser.Expr, f func(vs *parser.VectorSelector, path []parser.Node)) {
-	parser.Inspect(e, func(node parser.Node, path []parser.Node) error {
-		if vs, ok := node.(*parser.VectorSelector); ok {
-			f(vs, path)
-		}
-		return nil
-	})
 }
 
 // oddQuantile reports whether a quantile, or a ratio, is out of range or not a literal. The
@@ -141,76 +145,38 @@ func oddQuantile(e parser.Expr) bool {
 	return odd
 }
 
-// selector returns what a vector selector at the end of a path needs.
-func (p *Plan) selector(stmt *parser.EvalStmt, vs *parser.VectorSelector, path []parser.Node) Selector {
-	g := p.grid(stmt, vs, path)
+// selector returns what a vector selector at a place needs.
+func (p *Plan) selector(vs *parser.VectorSelector, at place) Selector {
+	g := at.grid.of(vs)
 	s := Selector{
 		Selection: view.Selection{Matchers: vs.LabelMatchers},
-		Unused:    isInfoArgument(vs, path),
+		Unused:    at.isInfoArgument(vs),
 	}
 	// Windows are left-open: a sample exactly a range or a lookback ago is out.
 	s.MinT, s.MaxT = g.from+1, g.to
-	matrix := matrixOf(path)
 	switch {
-	case matrix == nil && vs.Smoothed:
+	case at.matrix == nil && vs.Smoothed:
 		s.MinT -= p.Steps.Lookback
 		s.MaxT += p.Steps.Lookback
-	case matrix == nil && offsetForgotten(vs, path):
+	case at.matrix == nil && at.forgetsOffset(vs):
 		// A series that has ended by the earlier of the two instants has a value there.
 		// Later samples must not hide it.
 		offset := min(vs.OriginalOffset.Milliseconds(), 0)
 		s.MinT -= p.Steps.Lookback
 		s.Steps = &transport.Steps{Start: g.start + offset, End: g.end + offset, Step: g.step, Lookback: p.Steps.Lookback}
 		s.Every = true
-	case matrix == nil:
+	case at.matrix == nil:
 		s.MinT -= p.Steps.Lookback
 		s.Steps = &transport.Steps{Start: g.start, End: g.end, Step: g.step, Lookback: p.Steps.Lookback}
 	case vs.Anchored:
-		s.MinT -= matrix.Range.Milliseconds() + p.Steps.Lookback
+		s.MinT -= at.matrix.Range.Milliseconds() + p.Steps.Lookback
 	case vs.Smoothed:
-		s.MinT -= matrix.Range.Milliseconds() + p.Steps.Lookback
+		s.MinT -= at.matrix.Range.Milliseconds() + p.Steps.Lookback
 		s.MaxT += p.Steps.Lookback
 	default:
-		s.MinT -= matrix.Range.Milliseconds()
+		s.MinT -= at.matrix.Range.Milliseconds()
 	}
 	return s
-}
-
-// grid is the instants (ms) at which a selector is evaluated, its offset applied: start,
-// start+step, … <= end. from and to bound them as the engine does, which is a little wider
-// under subqueries.
-type grid struct {
-	start, end, step int64
-	from, to         int64
-}
-
-// grid returns the instants at which a vector selector at the end of a path is evaluated.
-func (p *Plan) grid(stmt *parser.EvalStmt, vs *parser.VectorSelector, path []parser.Node) grid {
-	g := grid{from: stmt.Start.UnixMilli(), to: stmt.End.UnixMilli(), step: max(stmt.Interval.Milliseconds(), 1)}
-	aligned := false // whether the instants are multiples of the step of a subquery
-	for _, node := range path {
-		sq, ok := node.(*parser.SubqueryExpr)
-		if !ok {
-			continue
-		}
-		if sq.Timestamp != nil {
-			g.from, g.to = *sq.Timestamp, *sq.Timestamp
-		}
-		offset := sq.OriginalOffset.Milliseconds()
-		g.from -= offset + sq.Range.Milliseconds()
-		g.to -= offset
-		g.step, aligned = p.stepOf(sq), true
-	}
-	if vs.Timestamp != nil {
-		g.from, g.to, aligned = *vs.Timestamp, *vs.Timestamp, false
-	}
-	g.start, g.end = g.from, g.to
-	if aligned {
-		g.start = (floorDiv(g.from, g.step) + 1) * g.step
-	}
-	offset := vs.OriginalOffset.Milliseconds()
-	g.start, g.end, g.from, g.to = g.start-offset, g.end-offset, g.from-offset, g.to-offset
-	return g
 }
 
 // floorDiv is a / b, rounded down.
@@ -220,45 +186,6 @@ func floorDiv(a, b int64) int64 {
 		q--
 	}
 	return q
-}
-
-// matrixOf returns the range selector that a vector selector is part of; nil if there is none.
-func matrixOf(path []parser.Node) *parser.MatrixSelector {
-	if len(path) == 0 {
-		return nil
-	}
-	m, _ := path[len(path)-1].(*parser.MatrixSelector)
-	return m
-}
-
-// offsetForgotten reports whether the engine evaluates a selector at other instants than it
-// selects samples for: timestamp() of a selector with `@` forgets the offset.
-func offsetForgotten(vs *parser.VectorSelector, path []parser.Node) bool {
-	if vs.Timestamp == nil || vs.OriginalOffset == 0 {
-		return false
-	}
-	for _, node := range slices.Backward(path) {
-		switch n := node.(type) {
-		case *parser.ParenExpr, *parser.StepInvariantExpr:
-		case *parser.Call:
-			return n.Func.Name == "timestamp"
-		default:
-			return false
-		}
-	}
-	return false
-}
-
-// isInfoArgument reports whether a selector at the end of a path is the second argument of
-// info().
-func isInfoArgument(vs *parser.VectorSelector, path []parser.Node) bool {
-	for _, node := range path {
-		call, ok := node.(*parser.Call)
-		if ok && call.Func.Name == "info" && len(call.Args) > 1 && call.Args[1] == parser.Expr(vs) {
-			return true
-		}
-	}
-	return false
 }
 
 // InfoSelection returns the selection of info series, which the engine selects while it
@@ -293,7 +220,7 @@ func (p *Plan) String() string {
 // Expression prints the expression. names are the names of the leaves, in their order; a leaf
 // whose name is "" is printed as it is.
 func (p *Plan) Expression(names []string) string {
-	return withNames(p.Expr, &names).String()
+	return textOf(withNames(p.Expr, &names))
 }
 
 // withNames returns a copy of an expression for printing, in which the selectors that have a

@@ -19,6 +19,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+// newPlanOf plans a query of upstream's engine with the options of enginetest.
+func newPlanOf(t testing.TB, q promql.Query, l Layout, o Options) *Plan {
+	t.Helper()
+	p, err := New(t.Context(), q.Statement().(*parser.EvalStmt), enginetest.Options().NoStepSubqueryIntervalFn, l, o)
+	require.NoError(t, err)
+	return p
+}
+
 // recorder is an empty storage that remembers what it was asked for.
 type recorder struct {
 	storage.LabelQuerier
@@ -66,7 +74,7 @@ func TestPlan_WindowsAreTheEngines(t *testing.T) {
 				continue // an expression that is to fail
 			}
 			var planned []string
-			for _, leaf := range New(q.Statement().(*parser.EvalStmt), opts.NoStepSubqueryIntervalFn, regions, Options{NoParts: "off"}).Leaves {
+			for _, leaf := range newPlanOf(t, q, regions, Options{NoParts: "off"}).Leaves {
 				planned = append(planned, window(leaf.Selector.Matchers, leaf.Selector.MinT, leaf.Selector.MaxT))
 			}
 			q.Exec(context.Background())
@@ -104,7 +112,7 @@ func TestPlan_Text(t *testing.T) {
 		opts := enginetest.Options()
 		q, err := promql.NewEngine(opts).NewRangeQuery(context.Background(), nil, nil, c.expr, time.Unix(1000, 0), time.Unix(1120, 0), time.Minute)
 		require.NoError(t, err, c.expr)
-		require.Equal(t, c.want, New(q.Statement().(*parser.EvalStmt), opts.NoStepSubqueryIntervalFn, Layout{}, Options{}).String(), c.expr)
+		require.Equal(t, c.want, newPlanOf(t, q, Layout{}, Options{}).String(), c.expr)
 		q.Close()
 	}
 }

@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"context"
+
 	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/oneprom/oneprom/servergroup/partition"
@@ -18,9 +20,9 @@ type Routed struct {
 	NoParts string
 }
 
-// Route plans a statement for the groups of a view. It sends no requests. The other arguments
-// are as for New.
-func Route(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, v *view.View, o Options) *Routed {
+// Route plans a statement for the groups of a view. It sends no requests. The other arguments,
+// and the error, are as for New.
+func Route(ctx context.Context, stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, v *view.View, o Options) (*Routed, error) {
 	r := &Routed{View: v, NoParts: o.NoParts}
 	if r.NoParts == "" {
 		var sels []view.Selection
@@ -30,8 +32,9 @@ func Route(stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, v *vie
 		r.Partitions = partition.Of(v, sels)
 		r.NoParts = r.whyNoParts(len(sels))
 	}
-	r.Plan = New(stmt, subqueryStep, r.Layout(), Options{NoParts: r.NoParts, Divided: o.Divided})
-	return r
+	var err error
+	r.Plan, err = New(ctx, stmt, subqueryStep, r.Layout(), Options{NoParts: r.NoParts, Divided: o.Divided})
+	return r, err
 }
 
 // whyNoParts returns the reason why parts would bring nothing; "" if they may. They do where

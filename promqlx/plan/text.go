@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -14,8 +15,11 @@ import (
 // Text prints the part in PromQL for a backend whose series lack some of the injected labels.
 // translate returns the matchers for that backend by those of a selector.
 func (p *Part) Text(lacks []string, translate func([]*labels.Matcher) []*labels.Matcher) string {
-	return p.printable(p.Expr, lacks, translate).String()
+	return textOf(p.printable(p.Expr, lacks, translate))
 }
+
+// Key is equal for parts that are evaluated alike.
+func (p *Part) Key() string { return textOf(p.Expr) }
 
 // ErrInexpressible is the error of a part that has no text for a replica, or whose answer has
 // annotations without positions in the query.
@@ -126,6 +130,45 @@ func unwrap(node parser.Node) parser.Node {
 			node = n.Expr
 		default:
 			return node
+		}
+	}
+}
+
+// textOf prints an expression as upstream does. Upstream copies the text of a sub-expression once
+// for each of its ancestors. Here an expression prints itself around marks, which the texts of
+// its children replace.
+func textOf(e parser.Expr) string {
+	var b strings.Builder
+	writeText(&b, e)
+	return b.String()
+}
+
+// mark stands for a child in the text of its parent. No name and no number has its first byte,
+// and strings are quoted.
+const mark = "\x00"
+
+func writeText(b *strings.Builder, e parser.Expr) {
+	var children []parser.Expr
+	switch n := e.(type) {
+	case *parser.VectorSelector, *parser.MatrixSelector, *parser.NumberLiteral, *parser.StringLiteral:
+		b.WriteString(e.String())
+		return
+	case *parser.StepInvariantExpr:
+		writeText(b, n.Expr)
+		return
+	}
+	marked := withChildren(e, func(child parser.Expr) parser.Expr {
+		children = append(children, child)
+		return &parser.VectorSelector{Name: mark}
+	})
+	if n, ok := e.(*parser.AggregateExpr); ok && n.Param != nil { // which is printed first
+		slices.Reverse(children)
+	}
+	own := strings.Split(marked.String(), mark)
+	for i, text := range own {
+		b.WriteString(text)
+		if i < len(children) {
+			writeText(b, children[i])
 		}
 	}
 }

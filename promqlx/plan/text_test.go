@@ -24,7 +24,7 @@ func partsOf(t *testing.T, expr string) []*Part {
 	require.NoError(t, err)
 	defer q.Close()
 	var out []*Part
-	for _, leaf := range New(q.Statement().(*parser.EvalStmt), opts.NoStepSubqueryIntervalFn, regions, Options{}).Leaves {
+	for _, leaf := range newPlanOf(t, q, regions, Options{}).Leaves {
 		require.NotNil(t, leaf.Part, expr)
 		out = append(out, leaf.Part)
 	}

@@ -67,16 +67,18 @@ func (h *Handler) explain(r *http.Request) (*explain.Explanation, annotations.An
 	defer cancel()
 	if !analyze {
 		e, err := h.Engine.Explain(ctx, h.Groups(ctx), q)
-		if err != nil {
-			return nil, nil, api.BadParameter("query", err)
-		}
-		return e, nil, nil
+		return e, nil, questionError(err)
 	}
 	e, warnings, err := h.Engine.Analyze(ctx, q)
+	return e, warnings, questionError(err)
+}
+
+// questionError returns the error of a request for that of the engine.
+func questionError(err error) error {
 	if bad, ok := errors.AsType[*promqlx.QuestionError](err); ok {
-		err = api.BadParameter("query", bad.Unwrap())
+		return api.BadParameter("query", bad.Unwrap())
 	}
-	return e, warnings, err
+	return err
 }
 
 // withTimeoutParam returns the context of a request that ends with its own timeout,

@@ -38,7 +38,7 @@ func Offline(engine *promqlx.Engine, cfg *config.Config, q OfflineQuestion, now 
 	}
 	e, err := engine.Explain(context.Background(), servergroup.Offline(cfg.Groups(), cfg.Global.PartialResponse, now), asked)
 	if err != nil {
-		return "", api.BadParameter("query", err)
+		return "", questionError(err)
 	}
 	return e.Text(), nil
 }
