@@ -6,6 +6,7 @@ import (
 
 	"github.com/prometheus/prometheus/promql/parser"
 
+	"github.com/oneprom/oneprom/promqlx/bounds"
 	"github.com/oneprom/oneprom/proxy/config"
 	"github.com/oneprom/oneprom/proxy/ruler"
 )
@@ -27,5 +28,5 @@ func CheckRules(o Options, w io.Writer, files []string) error {
 }
 
 func parserOf(o Options) parser.Parser {
-	return parser.NewParser(parseFeatures(o.EnableFeatures, slog.New(slog.DiscardHandler)).parser)
+	return bounds.Parser(parser.NewParser(parseFeatures(o.EnableFeatures, slog.New(slog.DiscardHandler)).parser))
 }

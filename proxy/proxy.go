@@ -26,6 +26,7 @@ import (
 	"github.com/prometheus/prometheus/util/notifications"
 
 	"github.com/oneprom/oneprom/promqlx"
+	"github.com/oneprom/oneprom/promqlx/bounds"
 	"github.com/oneprom/oneprom/proxy/admission"
 	"github.com/oneprom/oneprom/proxy/config"
 	"github.com/oneprom/oneprom/proxy/gate"
@@ -122,7 +123,7 @@ func New(o Options) (_ *Server, err error) {
 		}
 	}()
 	s.features = parseFeatures(o.EnableFeatures, s.logger)
-	s.parser = parser.NewParser(s.features.parser)
+	s.parser = bounds.Parser(parser.NewParser(s.features.parser))
 
 	cfg, err := config.Load(o.ConfigFile)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
 	"github.com/oneprom/oneprom/promqlx"
+	"github.com/oneprom/oneprom/promqlx/bounds"
 	"github.com/oneprom/oneprom/proxy/api"
 	"github.com/oneprom/oneprom/proxy/config"
 	"github.com/oneprom/oneprom/proxy/routes"
@@ -37,7 +38,7 @@ func engineOptions(o Options, f features, cfg func() *config.Config) promql.Engi
 		EnableDelayedNameRemoval: f.delayedNameRemoval,
 		EnableTypeAndUnitLabels:  f.typeAndUnitLabels,
 		UseStartTimestamps:       f.startTimestamps,
-		Parser:                   parser.NewParser(f.parser),
+		Parser:                   bounds.Parser(parser.NewParser(f.parser)),
 	}
 }
 
@@ -78,7 +79,7 @@ func (s *Server) upstreamAPI(storage *promqlx.Storage, st routes.Status) *v1.API
 		api.OverrideErrorCode,
 		s.featureRegistry,
 		v1.OpenAPIOptions{ExternalURL: s.externalURL.String(), Version: api.Version, MaxSearchLimit: searchLimit},
-		parser.NewParser(allSyntax),
+		bounds.Parser(parser.NewParser(allSyntax)),
 	)
 	upstream.ClearCodecs()
 	upstream.InstallCodec(api.Codec{})

@@ -27,6 +27,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/util/httputil"
 
+	"github.com/oneprom/oneprom/promqlx/bounds"
 	"github.com/oneprom/oneprom/proxy/admission"
 	"github.com/oneprom/oneprom/proxy/api"
 	"github.com/oneprom/oneprom/proxy/tenant"
@@ -75,10 +76,8 @@ type Class int
 const (
 	// NoWork is answered without them, and never waits.
 	NoWork Class = iota
-	// Query is a query: query rules apply.
+	// Query is a query, or is about one: query rules apply.
 	Query
-	// Explain is the same; without analyze it needs no slot.
-	Explain
 	// Lookup asks for anything else.
 	Lookup
 	// Scrape is answered in text, not in JSON.
@@ -113,7 +112,7 @@ func (g *Gate) Admit(class Class, h http.HandlerFunc) http.HandlerFunc {
 		if class == Read {
 			pools = g.reads
 		}
-		if class == Query || class == Explain {
+		if class == Query {
 			form, wrong := parsed(r)
 			g.Asked(form)
 			if pools, err = g.judge(form); err != nil {
@@ -123,10 +122,6 @@ func (g *Gate) Admit(class Class, h http.HandlerFunc) http.HandlerFunc {
 			next := form
 			if wrong {
 				next = withBody(r, body)
-			}
-			if class == Explain && form.FormValue("analyze") != "true" {
-				h(w, next)
-				return
 			}
 			ctx, cancel := g.queryContext(form)
 			defer cancel()
@@ -192,9 +187,12 @@ func parsed(r *http.Request) (form *http.Request, wrong bool) {
 	return form, err != nil
 }
 
-// judge asks the query rules. What is no query has no rules: its handler says what
-// is wrong.
+// judge refuses what is too deep or too long to be parsed, and asks the query rules. What is no
+// query has no rules: its handler says what is wrong.
 func (g *Gate) judge(form *http.Request) ([]*admission.Pool, error) {
+	if err := bounds.Check(form.FormValue("query")); err != nil {
+		return nil, err
+	}
 	rules := g.Rules()
 	if !rules.Any() {
 		return nil, nil

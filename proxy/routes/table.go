@@ -37,7 +37,7 @@ func (o *Options) rows(upstream http.Handler) []Row {
 
 		// What a tenant's query becomes; what became of it, with the replicas' scrapes, is for
 		// administrators.
-		{"GET POST", "/api/v1/explain", tenant.ForTenants, gate.Explain, o.open(o.Explain.ServeHTTP)},
+		{"GET POST", "/api/v1/explain", tenant.ForTenants, gate.Query, o.open(o.Explain.ServeHTTP)},
 
 		// Their own queries.
 		{"GET", "/api/v1/status/queries", tenant.ForTenants, gate.NoWork, o.api(o.Queries.List)},

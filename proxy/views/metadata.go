@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 
+	"github.com/oneprom/oneprom/promqlx/bounds"
 	"github.com/oneprom/oneprom/proxy/api"
 	"github.com/oneprom/oneprom/servergroup/survey"
 )
@@ -48,6 +49,9 @@ func (l Lookups) Exemplars(r *http.Request) (api.Result, error) {
 		return api.Result{}, api.BadData(errors.New("end timestamp must not be before start timestamp"))
 	}
 	query := r.FormValue("query")
+	if err := bounds.Check(query); err != nil {
+		return api.Result{}, err
+	}
 	expr, err := l.Parser.ParseExpr(query)
 	if err != nil {
 		return api.Result{}, api.BadData(err)
