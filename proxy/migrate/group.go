@@ -11,6 +11,7 @@ import (
 	"time"
 
 	commoncfg "github.com/prometheus/common/config"
+	"github.com/prometheus/common/model"
 	"gopkg.in/yaml.v3"
 )
 
@@ -19,7 +20,7 @@ import (
 // have the same ones are replicas of each other.
 type shard struct {
 	labels  map[string]string
-	statics []*yaml.Node // the static_configs, without labels
+	statics []*yaml.Node // the static_configs, without labels of series
 }
 
 // group writes server group i, which may become several.
@@ -41,8 +42,10 @@ func (m *migration) group(i int, g *settings, out *text) {
 		if labels == nil {
 			labels = map[string]string{}
 		}
+		readable := true
 		if own.value != nil {
-			values, _ := own.strings()
+			var values map[string]string
+			values, readable = own.strings()
 			maps.Copy(labels, values)
 		}
 		wanted := name.value
@@ -58,7 +61,10 @@ func (m *migration) group(i int, g *settings, out *text) {
 		if len(shards) > 1 {
 			group.note("One of %d groups that were one: promxy takes only targets with the same labels for replicas of each other.", len(shards))
 		}
-		if len(labels) > 0 {
+		switch {
+		case !readable:
+			group.setting(own)
+		case len(labels) > 0:
 			group.entry("labels", labels)
 		}
 		if len(shard.statics) > 0 {
@@ -94,16 +100,16 @@ func shardsOf(g *settings) []*shard {
 	}
 	for _, n := range statics.value.Content {
 		static := settingsOf(n)
+		bare := &yaml.Node{Kind: yaml.MappingNode, HeadComment: n.HeadComment}
 		labels := map[string]string{}
 		if s, ok := static.take("labels"); ok {
-			labels, _ = s.strings()
-		}
-		for name := range labels {
-			if strings.HasPrefix(name, "__") {
-				delete(labels, name) // they are for relabelling only
+			if labels, ok = s.strings(); ok {
+				s.value = forRelabeling(labels)
+			}
+			if !ok || len(s.value.Content) > 0 { // what is malformed stays where it is complained of
+				bare.Content = append(bare.Content, s.key, s.value)
 			}
 		}
-		bare := &yaml.Node{Kind: yaml.MappingNode, HeadComment: n.HeadComment}
 		for _, s := range static.rest() {
 			bare.Content = append(bare.Content, s.key, s.value)
 		}
@@ -118,6 +124,26 @@ func shardsOf(g *settings) []*shard {
 		return []*shard{{}}
 	}
 	return shards
+}
+
+// forRelabeling takes the labels out that are of no series: those that begin with `__`, which
+// relabel_configs read.
+func forRelabeling(labels map[string]string) *yaml.Node {
+	out := &yaml.Node{Kind: yaml.MappingNode}
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		if strings.HasPrefix(name, "__") {
+			out.Content = append(out.Content, stringNode(name), stringNode(labels[name]))
+			delete(labels, name)
+		}
+	}
+	return out
+}
+
+// stringNode is a string in YAML, whatever it looks like.
+func stringNode(s string) *yaml.Node {
+	n := &yaml.Node{}
+	n.SetString(s)
+	return n
 }
 
 // madeUp is a name for group i: what its labels say, or its first target.
@@ -212,6 +238,7 @@ func (m *migration) replicaLabels(g *settings, out *text) {
 		Action string `yaml:"action"`
 		Source string `yaml:"source_label"`
 		Target string `yaml:"target_label"`
+		Regex  string `yaml:"regex"`
 	}
 	if err := s.value.Decode(&rules); err != nil {
 		out.was(groupReasons["metrics_relabel_configs"], s)
@@ -227,8 +254,14 @@ func (m *migration) replicaLabels(g *settings, out *text) {
 	var dropped []string
 	left := &yaml.Node{Kind: yaml.SequenceNode}
 	for i, r := range rules {
-		if r.Action == "labeldrop" && uses[r.Source] == 1 {
-			dropped = append(dropped, r.Source)
+		names := []string{r.Source}
+		if r.Source == "" {
+			names = strings.Split(r.Regex, "|")
+		}
+		if r.Action == "labeldrop" && !slices.ContainsFunc(names, func(name string) bool {
+			return !model.LegacyValidation.IsValidLabelName(name) || name != r.Source && uses[name] > 0 || uses[name] > 1
+		}) {
+			dropped = append(dropped, names...)
 		} else {
 			left.Content = append(left.Content, s.value.Content[i])
 		}
@@ -343,7 +376,9 @@ func (m *migration) requests(g *settings, out *text) {
 func (m *migration) headers(s setting, _ *settings, out *text) {
 	values, ok := s.strings()
 	if !ok {
-		out.was("Expected a mapping of names to values.", s)
+		// A header may choose a tenant: oneprom must not accept the file without it.
+		out.note("http_headers: expected a mapping of names to values.")
+		out.setting(setting{stringNode("headers"), s.value})
 		return
 	}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
@@ -361,8 +396,9 @@ func (m *migration) headers(s setting, _ *settings, out *text) {
 			if decoded, err := base64.StdEncoding.DecodeString(credentials); err == nil {
 				user, password, _ := strings.Cut(string(decoded), ":")
 				out.entry("basic_auth", map[string]string{"username": user, "password": password})
-			} else {
-				out.was("http_headers: these credentials are none of Basic authentication.", own)
+			} else { // which oneprom does not accept
+				out.note("http_headers: these credentials are none of Basic authentication.")
+				out.entry("authorization", map[string]string{"type": scheme, "credentials": credentials})
 			}
 		default:
 			out.entry("authorization", map[string]string{"type": scheme, "credentials": credentials})

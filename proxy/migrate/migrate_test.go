@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/common/model"
+	"github.com/prometheus/prometheus/discovery"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
@@ -72,6 +74,63 @@ func TestFile_Aliases(t *testing.T) {
 	require.Equal(t, "c-b", cfg.ServerGroups[1].Name)
 	require.Equal(t, map[string]string{"x": "c", "y": "b"}, cfg.ServerGroups[1].Labels)
 	require.Equal(t, "https", cfg.ServerGroups[1].Scheme)
+}
+
+// What cannot be read is not left out: without a header, another tenant may answer.
+func TestFile_MalformedIsNotLeftOut(t *testing.T) {
+	group := "promxy:\n  server_groups:\n    - static_configs: [{targets: [a]}]\n      "
+	for text, want := range map[string]string{
+		group + "http_headers: [X-Scope-OrgID, a]":                                       "headers",
+		group + "http_headers: {X-Scope-OrgID: [a]}":                                     "headers",
+		group + "http_headers: {X-Scope-OrgID: {a: b}, Y: c}":                            "headers",
+		group + "http_headers: {Authorization: \"Basic ???\"}":                           "authorization",
+		group + "labels: [a, b]":                                                         "labels",
+		"promxy:\n  server_groups:\n    - static_configs: [{targets: [a], labels: [b]}]": "labels",
+	} {
+		got, err := File([]byte(text+"\n"), "f")
+		require.NoError(t, err)
+		_, err = config.Parse(got, "got")
+		require.ErrorContains(t, err, want, "%s\n%s", text, got)
+	}
+}
+
+// Labels that begin with two underscores are for relabelling.
+func TestFile_LabelsForRelabeling(t *testing.T) {
+	got, err := File([]byte(`promxy:
+  server_groups:
+    - static_configs:
+        - {targets: [a], labels: {__scheme__: https, __param_x: "1", zone: z}}
+        - {targets: [b], labels: {zone: z}}
+      relabel_configs: [{source_labels: [__param_x], target_label: __metrics_path__}]
+`), "f")
+	require.NoError(t, err)
+	cfg, err := config.Parse(got, "got")
+	require.NoError(t, err, "%s", got)
+	require.Len(t, cfg.ServerGroups, 1)
+	require.Equal(t, map[string]string{"zone": "z"}, cfg.ServerGroups[0].Labels)
+	statics := cfg.ServerGroups[0].ServiceDiscoveryConfigs[0].(discovery.StaticConfig)
+	require.Equal(t, model.LabelSet{"__scheme__": "https", "__param_x": "1"}, statics[0].Labels)
+	require.Empty(t, statics[1].Labels)
+}
+
+// A labeldrop may name its labels by a regular expression.
+func TestFile_DroppedLabels(t *testing.T) {
+	f := func(rules string, left bool, want ...string) {
+		t.Helper()
+		got, err := File([]byte("promxy:\n  server_groups:\n    - static_configs: [{targets: [a]}]\n      metrics_relabel_configs: ["+rules+"]\n"), "f")
+		require.NoError(t, err)
+		cfg, err := config.Parse(got, "got")
+		require.NoError(t, err, "%s", got)
+		require.Equal(t, want, cfg.ServerGroups[0].ReplicaLabels, "%s", got)
+		require.Equal(t, left, strings.Contains(string(got), "# metrics_relabel_configs:"), "%s", got)
+	}
+	f(`{action: labeldrop, source_label: replica}`, false, "replica")
+	f(`{action: labeldrop, regex: replica}`, false, "replica")
+	f(`{action: labeldrop, regex: replica|prometheus_replica}`, false, "replica", "prometheus_replica")
+	f(`{action: labeldrop, regex: replica_.*}`, true)
+	f(`{action: labeldrop}`, true)
+	f(`{action: labeldrop, regex: a}, {action: replace, source_label: a, target_label: b}`, true)
+	f(`{action: labeldrop, source_label: a}, {action: replace, source_label: a, target_label: b}`, true)
 }
 
 func TestCommand_Run(t *testing.T) {
