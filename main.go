@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/alecthomas/kingpin/v2"
+	commoncfg "github.com/prometheus/common/config"
 	"github.com/prometheus/common/promslog"
 	promslogflag "github.com/prometheus/common/promslog/flag"
 	"github.com/prometheus/common/version"
@@ -48,6 +49,7 @@ func run(args []string) int {
 		configFile   string
 		ruleFiles    []string
 		serverURL    string
+		httpConfig   string
 		demoListen   string
 		question     explain.OfflineQuestion
 		migration    migrate.Command
@@ -69,6 +71,7 @@ func run(args []string) int {
 	checkReady := check.Command("ready", "Exit with 0 if a running server answers queries.")
 	for _, c := range []*kingpin.CmdClause{checkHealthy, checkReady} {
 		c.Flag("url", "Base URL of the server.").Default("http://localhost:9090").StringVar(&serverURL)
+		c.Flag("http.config.file", "HTTP client configuration file for the server, as that of promtool: authentication, TLS, headers.").PlaceHolder("<path>").StringVar(&httpConfig)
 	}
 	explain := app.Command("explain", "Print what would become of a query, by the configuration file alone. No server is asked.")
 	question.AddFlags(explain)
@@ -95,9 +98,9 @@ func run(args []string) int {
 	case checkRules.FullCommand():
 		err = proxy.CheckRules(opts, os.Stdout, ruleFiles)
 	case checkHealthy.FullCommand():
-		err = checkServer(serverURL, "/-/healthy")
+		err = checkServer(serverURL, "/-/healthy", httpConfig)
 	case checkReady.FullCommand():
-		err = checkServer(serverURL, "/-/ready")
+		err = checkServer(serverURL, "/-/ready", httpConfig)
 	case explain.FullCommand():
 		var text string
 		if text, err = proxy.ExplainOffline(opts, question); err == nil {
@@ -163,12 +166,22 @@ func serveAPI(opts proxy.Options) error {
 }
 
 // checkServer asks one of the management pages of a running server.
-func checkServer(base, page string) error {
+func checkServer(base, page, httpConfig string) error {
 	target, err := url.JoinPath(base, page)
 	if err != nil {
 		return err
 	}
-	client := &http.Client{Timeout: checkTimeout}
+	cfg := &commoncfg.DefaultHTTPClientConfig
+	if httpConfig != "" {
+		if cfg, _, err = commoncfg.LoadHTTPConfigFile(httpConfig); err != nil {
+			return fmt.Errorf("--http.config.file: %w", err)
+		}
+	}
+	client, err := commoncfg.NewClientFromConfig(*cfg, "check", commoncfg.WithKeepAlivesDisabled())
+	if err != nil {
+		return fmt.Errorf("--http.config.file: %w", err)
+	}
+	client.Timeout = checkTimeout
 	resp, err := client.Get(target)
 	if err != nil {
 		return err
