@@ -58,6 +58,7 @@ func run(args []string) int {
 	app := kingpin.New("oneprom", "One Prometheus URL in front of many Prometheus.").UsageWriter(os.Stdout)
 	app.Version(version.Print("oneprom") + "\n  promql version:   " + api.Version)
 	app.HelpFlag.Short('h')
+	shortenHelp(app)
 	proxy.AddFlags(app, &opts)
 	promslogflag.AddFlags(app, &logConfig)
 
