@@ -106,7 +106,11 @@ func (q *query) runPlan(ctx context.Context, groups *view.View, o plan.Options) 
 	if err != nil {
 		return &promql.Result{Err: contextError(ctx, "query planning")}
 	}
-	needed := plan.NeedEveryGroup(stmt.Expr, planned.Layout())
+	expr := stmt.Expr
+	needed := plan.NeedEveryGroup(expr, planned.Layout())
+	if request.From(ctx).WholeSeries {
+		needed = nil // requireWholeSeries is stricter
+	}
 	stmt.Expr = planned.Expr
 	res := q.evaluate(ctx)
 	for _, w := range res.Warnings {
@@ -116,6 +120,11 @@ func (q *query) runPlan(ctx context.Context, groups *view.View, o plan.Options) 
 	}
 	if missing := groups.Ledger.Inconsistent(); res.Err == nil && len(missing) > 0 {
 		return &promql.Result{Err: &inconsistentError{missing}}
+	}
+	if request.From(ctx).WholeSeries && res.Err == nil {
+		if err := requireWholeSeries(ctx, expr, planned); err != nil {
+			return &promql.Result{Err: err}
+		}
 	}
 	for _, ms := range needed {
 		if err := groups.Require(ms); err != nil && res.Err == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -18,8 +19,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/model/value"
 	upstream "github.com/prometheus/prometheus/storage/remote"
 	"github.com/prometheus/prometheus/tsdb"
+	"github.com/prometheus/prometheus/tsdb/chunkenc"
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/servergroup/backendtest"
@@ -432,4 +435,140 @@ func TestRules_HiddenFromThemselves(t *testing.T) {
 	require.ErrorContains(t, CheckConfig(options(t), file), "add a label to them, as by global.external_labels: {source: oneprom}, and holds")
 	writeConfig(t, file, strings.Replace(hidingConfig(archive, ""), "queue_config", "write_relabel_configs: [{target_label: a, replacement: b}], queue_config", 1))
 	require.NoError(t, CheckConfig(options(t), file), "what is written cannot be told")
+}
+
+// end ends a series.
+func (b *ruleBackend) end(t *testing.T, series ...string) {
+	t.Helper()
+	app := b.db.Appender(t.Context())
+	_, err := app.Append(0, labels.FromStrings(series...), time.Now().UnixMilli(), math.Float64frombits(value.StaleNaN))
+	require.NoError(t, err)
+	require.NoError(t, app.Commit())
+}
+
+// samples are the values of the series with some labels.
+func (b *ruleBackend) samples(t *testing.T, name, label, is string) (out []float64) {
+	t.Helper()
+	q, err := b.db.Querier(0, math.MaxInt64)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, q.Close()) }()
+	set := q.Select(t.Context(), false, nil, labels.MustNewMatcher(labels.MatchEqual, "__name__", name), labels.MustNewMatcher(labels.MatchEqual, label, is))
+	for set.Next() {
+		it := set.At().Iterator(nil)
+		for it.Next() != chunkenc.ValNone {
+			_, v := it.At()
+			out = append(out, v)
+		}
+		require.NoError(t, it.Err())
+	}
+	require.NoError(t, set.Err())
+	return out
+}
+
+// untilOf is how long the alert of a region is to be taken for firing if nobody repeats it.
+func (am *alertmanager) untilOf(name, region string) time.Time {
+	am.mtx.Lock()
+	defer am.mtx.Unlock()
+	for _, a := range am.alerts {
+		if a.Labels["alertname"] == name && a.Labels["region"] == region {
+			return a.EndsAt
+		}
+	}
+	return time.Time{}
+}
+
+// regionRules evaluates rules over regions that a label tells apart.
+func regionRules(am *alertmanager, regions map[string]*ruleBackend, more string) string {
+	groups := map[string]*ruleBackend{}
+	text := rulesConfig(am, more, groups)
+	for name, b := range regions {
+		text += fmt.Sprintf("  - {name: %s, labels: {region: %s}, static_configs: [{targets: ['%s']}]}\n", name, name, b.Addr())
+	}
+	return text
+}
+
+// One region does not answer: rules go on for the others, whose alerts fire and are resolved. What
+// they said of the region stays as it was. Rules over all regions at once wait.
+func TestRules_ARegionIsMissing(t *testing.T) {
+	am := newAlertmanager(t)
+	eu, us := newRuleBackend(t), newRuleBackend(t)
+	for _, b := range []*ruleBackend{eu, us} {
+		b.add(t, time.Minute, 0, 1, "__name__", "old")
+	}
+	us.add(t, time.Second, 0, 1, "__name__", "slow")
+	const text = `
+groups:
+  - name: g
+    rules:
+      - {alert: Old, expr: sum by (region) (old) > 0, labels: {metric: '{{ $labels.region }}/{{ $value }}'}}
+      - {alert: New, expr: new > 0}
+      - {alert: Slow, expr: slow > 0, for: 1h}
+      - {alert: All, expr: sum(old) < 3}
+      - {record: 'region:old:sum', expr: sum by (region) (old)}
+`
+	// What is recorded is not written to the backends, whose series get the label of their region.
+	store := newRuleBackend(t)
+	more := fmt.Sprintf("remote_write: [{url: 'http://%s/api/v1/write', queue_config: {batch_send_deadline: 50ms}}]\n", store.Addr())
+	s, file := startRules(t, regionRules(am, map[string]*ruleBackend{"eu": eu, "us": us}, more), text)
+	alert := func(name, region string) string {
+		ls := []string{"alertname", name, "site", "here"}
+		if region != "" {
+			ls = append(ls, "region", region)
+		}
+		if name == "Old" {
+			ls = append(ls, "metric", region+"/1")
+		}
+		return am.state(ls...)
+	}
+	own := func(rule string) string {
+		return am.state("alertname", "OnepromRuleNotEvaluated", "rule", rule, "rule_group", "g",
+			"rule_file", filepath.Join(filepath.Dir(file), "rules.yml"), "severity", "warning", "site", "here")
+	}
+	activeAt := func() time.Time {
+		var answer struct {
+			Data struct {
+				Alerts []struct {
+					Labels   map[string]string
+					ActiveAt time.Time
+				}
+			}
+		}
+		require.NoError(t, json.Unmarshal(get(s.Handler(), "/api/v1/alerts").Body.Bytes(), &answer))
+		for _, a := range answer.Data.Alerts {
+			if a.Labels["alertname"] == "Slow" {
+				return a.ActiveAt
+			}
+		}
+		return time.Time{}
+	}
+	recorded := func(region string) []float64 { return store.samples(t, "region:old:sum", "region", region) }
+	eventually(t, "alerts of all", func() bool {
+		return alert("Old", "eu") == "firing" && alert("Old", "us") == "firing" && alert("All", "") == "firing" && len(recorded("us")) > 0 && !activeAt().IsZero()
+	})
+	require.NoError(t, us.Set(fault.Refuse()))
+	eventually(t, "what stopped is said", func() bool { return own("Old") == "firing" && own("All") == "firing" })
+	require.Contains(t, am.description("OnepromRuleNotEvaluated"), `server group "us"`)
+	body := get(s.Handler(), "/api/v1/rules").Body.String()
+	require.Contains(t, body, `"health":"ok","lastError":"not evaluated for server group \"us\": server group \"us\" did not answer: `)
+
+	until, since := am.untilOf("Old", "us"), activeAt()
+	eu.add(t, time.Second, 0, 1, "__name__", "new")
+	eventually(t, "a new alert of the other region", func() bool { return alert("New", "eu") == "firing" })
+	eventually(t, "the alert of the region is repeated", func() bool { return am.untilOf("Old", "us").After(until) })
+	before := len(recorded("eu"))
+	eventually(t, "the other region is recorded", func() bool { return len(recorded("eu")) > before+3 })
+	for _, v := range recorded("us") {
+		require.Equal(t, 1.0, v, "no marker of an end")
+	}
+	require.Equal(t, "firing", alert("Old", "us"))
+	require.Equal(t, "firing", alert("All", ""))
+	eventually(t, "an alert that nobody can judge does not come nearer to firing", func() bool { return activeAt().After(since) })
+	eu.end(t, "__name__", "new")
+	eventually(t, "the alert of the other region is resolved", func() bool { return alert("New", "eu") == "resolved" })
+
+	us.end(t, "__name__", "old")
+	require.NoError(t, us.Set(fault.Fault{}))
+	eventually(t, "the alert of the region is resolved", func() bool { return alert("Old", "us") == "resolved" })
+	eventually(t, "nothing has stopped", func() bool { return own("Old") == "resolved" && own("All") == "resolved" })
+	require.NotContains(t, get(s.Handler(), "/api/v1/rules").Body.String(), "not evaluated for")
 }

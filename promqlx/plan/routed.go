@@ -37,6 +37,22 @@ func Route(ctx context.Context, stmt *parser.EvalStmt, subqueryStep func(rangeMS
 	return r, err
 }
 
+// Divided returns the plan with its partitions, also if Options.NoParts is set.
+func (r *Routed) Divided() *Routed {
+	if len(r.Partitions) > 0 {
+		return r
+	}
+	with := *r
+	var sels []view.Selection
+	for _, leaf := range r.Leaves {
+		if leaf.Selector != nil {
+			sels = append(sels, leaf.Selector.Selection)
+		}
+	}
+	with.Partitions = partition.Of(r.View, sels)
+	return &with
+}
+
 // whyNoParts returns the reason why parts would bring nothing; "" if they may. They do where
 // several partitions answer them in parallel, or where a replica can evaluate them.
 func (r *Routed) whyNoParts(selectors int) string {
@@ -49,6 +65,14 @@ func (r *Routed) whyNoParts(selectors int) string {
 		return "nothing is won: all groups concerned may hold the same series"
 	}
 	return ""
+}
+
+// Separable reports whether each series of an expression is made of the series of one partition,
+// whatever the others have, and which of the labels that tell partitions apart its series carry.
+func Separable(ctx context.Context, e parser.Expr, layout Layout) (carries []string, ok bool) {
+	w := newWork(ctx)
+	carries, ok = newPartitions(w, layout).distributive(e)
+	return carries, ok && w.err == nil
 }
 
 // Layout returns how series are spread over the partitions.

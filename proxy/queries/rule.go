@@ -20,13 +20,14 @@ import (
 func (qs *Queries) EvaluateRule(ctx context.Context, rule, expr string, at time.Time, evaluate func(context.Context) (promql.Vector, error), more ...slog.Attr) (v promql.Vector, err error) {
 	q := &query{came: time.Now(), path: "/rule", from: caller{client: "rule " + rule}}
 	q.asked = &promqlx.Question{Query: api.Clip(expr, maxQueryText), Start: at, End: at}
-	complete := &completeness.Record{}
+	asked, complete := request.From(ctx), &completeness.Record{}
 	ctx, q.cancel = context.WithCancel(request.With(promqlx.WithRecord(ctx, &q.record), func(r *request.Request) { r.Record = complete }))
 	defer q.cancel()
 	qs.add(q)
 	defer qs.remove(q)
 	defer func() {
 		gaps := complete.Gaps()
+		asked.Record.Report(gaps)
 		o := outcome{status: http.StatusOK, completeness: "whole", missing: api.MissingNames(gaps)}
 		switch {
 		case err != nil:

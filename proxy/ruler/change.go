@@ -167,6 +167,7 @@ func (r *Ruler) evaluate(set ruleSet) error {
 	global := &set.cfg.Global
 	err := r.rules.Update(time.Duration(global.EvaluationInterval), names, global.ExternalLabels, r.opts.ExternalURL.String(), r.iterate)
 	r.failures.keep(r.rules.RuleGroups())
+	r.evaluations.keep(r.rules.RuleGroups())
 	for _, h := range r.Hidden() {
 		r.logger.Warn("finding", "finding", h.Text)
 	}

@@ -3,6 +3,7 @@ package ruler
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -37,10 +38,10 @@ func builtInRules(c *config.Config) *rulefmt.RuleGroups {
 			Expr:  "oneprom_rule_not_evaluated == 1",
 			For:   c.Global.EvaluationInterval,
 			// The reason changes, and is for the annotations only: an empty label is none.
-			Labels: map[string]string{"severity": "warning", "reason": ""},
+			Labels: map[string]string{"severity": "warning", "reason": "", "without": ""},
 			Annotations: map[string]string{
-				"summary":     "Rule {{ $labels.rule }} cannot be evaluated.",
-				"description": "Rule {{ $labels.rule }} of group {{ $labels.rule_group }} ({{ $labels.rule_file }}) cannot be evaluated, so that nobody knows whether it holds: {{ $labels.reason }}",
+				"summary":     "Rule {{ $labels.rule }} cannot be evaluated{{ with $labels.without }} for {{ . }}{{ end }}.",
+				"description": "Rule {{ $labels.rule }} of group {{ $labels.rule_group }} ({{ $labels.rule_file }}) cannot be evaluated{{ with $labels.without }} for {{ . }}{{ end }}, so that nobody knows whether it holds{{ if $labels.without }} there{{ end }}: {{ $labels.reason }}",
 			},
 		}},
 	}}}
@@ -49,25 +50,67 @@ func builtInRules(c *config.Config) *rulefmt.RuleGroups {
 // ruleName distinguishes rules as people do. Rules with the same name in a group are one.
 type ruleName struct{ file, group, rule string }
 
-// failures are the rules whose last evaluation failed, with the reason.
-type failures struct {
-	mtx     sync.Mutex
-	reasons map[string]map[ruleName]string // by key of the group
+// failure says of which server groups a rule could not be evaluated, and why.
+type failure struct {
+	without string // "" if it could not be evaluated at all
+	reason  string
 }
 
-func newFailures() *failures { return &failures{reasons: map[string]map[ruleName]string{}} }
+// failures are the rules whose last evaluation failed, or was not of all server groups.
+type failures struct {
+	mtx     sync.Mutex
+	reasons map[string]map[ruleName]failure // by key of the group
+}
 
-// note takes in how the evaluation of a group ended.
-func (f *failures) note(g *rules.Group) {
-	reasons := map[ruleName]string{}
-	for _, rule := range g.Rules() {
-		if err := rule.LastError(); err != nil && rule.Health() == rules.HealthBad {
-			reasons[ruleName{g.File(), g.Name(), rule.Name()}] = clipped(err.Error())
-		}
-	}
+func newFailures() *failures { return &failures{reasons: map[string]map[ruleName]failure{}} }
+
+// set sets the failures of a group, and returns those from before.
+func (f *failures) set(g *rules.Group, now map[ruleName]failure) (before map[ruleName]failure) {
 	f.mtx.Lock()
 	defer f.mtx.Unlock()
-	f.reasons[rules.GroupKey(g.File(), g.Name())] = reasons
+	key := rules.GroupKey(g.File(), g.Name())
+	before = f.reasons[key]
+	f.reasons[key] = now
+	return before
+}
+
+// note takes in how the evaluation of a group ended.
+func (r *Ruler) note(g *rules.Group) {
+	now := map[ruleName]failure{}
+	for _, rule := range g.Rules() {
+		name := ruleName{g.File(), g.Name(), rule.Name()}
+		if err := rule.LastError(); err != nil && rule.Health() == rules.HealthBad {
+			now[name] = failure{reason: clipped(err.Error())}
+			continue
+		}
+		gaps := r.evaluations.lacks(g, rule)
+		if len(gaps) == 0 || now[name].reason != "" {
+			continue
+		}
+		var reasons []string
+		for _, gap := range gaps {
+			reasons = append(reasons, gap.Reason)
+		}
+		f := failure{without: clipped(lackingNames(gaps)), reason: clipped(strings.Join(reasons, "; "))}
+		now[name] = f
+		rule.SetLastError(fmt.Errorf("not evaluated for %s: %s", f.without, f.reason)) // which the API shows
+	}
+	before := r.failures.set(g, now)
+	logger := r.logger.With("component", "rule manager", "file", g.File(), "group", g.Name())
+	for name, f := range now {
+		switch was, failed := before[name]; {
+		case failed && was.without == f.without:
+		case f.without == "":
+			logger.Warn("rule cannot be evaluated; this is not repeated until it can", "rule", name.rule, "err", f.reason)
+		default:
+			logger.Warn("rule is not evaluated for some server groups; this is not repeated until it is", "rule", name.rule, "without", f.without, "err", f.reason)
+		}
+	}
+	for name := range before {
+		if _, failed := now[name]; !failed {
+			logger.Info("rule is evaluated again", "rule", name.rule)
+		}
+	}
 }
 
 // keep forgets the groups that are not there any more.
@@ -78,7 +121,7 @@ func (f *failures) keep(groups []*rules.Group) {
 	}
 	f.mtx.Lock()
 	defer f.mtx.Unlock()
-	maps.DeleteFunc(f.reasons, func(key string, _ map[ruleName]string) bool { return !there[key] })
+	maps.DeleteFunc(f.reasons, func(key string, _ map[ruleName]failure) bool { return !there[key] })
 }
 
 // remind repeats the alerts that fire of rules whose evaluation failed. Upstream does so
@@ -111,10 +154,10 @@ func (f *failures) vector(at time.Time) promql.Vector {
 	defer f.mtx.Unlock()
 	var v promql.Vector
 	for _, reasons := range f.reasons {
-		for name, reason := range reasons {
+		for name, f := range reasons {
 			v = append(v, promql.Sample{T: at.UnixMilli(), F: 1, Metric: labels.FromStrings(
 				labels.MetricName, "oneprom_rule_not_evaluated",
-				"rule", name.rule, "rule_group", name.group, "rule_file", name.file, "reason", reason,
+				"rule", name.rule, "rule_group", name.group, "rule_file", name.file, "without", f.without, "reason", f.reason,
 			)})
 		}
 	}

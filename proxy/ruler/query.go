@@ -7,6 +7,8 @@ import (
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/rules"
 
+	"github.com/oneprom/oneprom/servergroup/completeness"
+	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/health"
 	"github.com/oneprom/oneprom/servergroup/request"
 )
@@ -41,9 +43,20 @@ func (r *Ruler) query(ctx context.Context, expr string, at time.Time) (promql.Ve
 	case <-ctx.Done():
 		return nil, promql.ErrQueryCanceled("the queue of rules")
 	}
+	var record *completeness.Record
+	var whole bool
 	ctx = request.With(ctx, func(q *request.Request) {
 		q.Partial = r.config.Load().Rules.PartialResponseOf(from.Group)
+		if q.Partial == groupconfig.PartialError {
+			q.Partial, q.WholeSeries = groupconfig.PartialWarn, true
+		}
 		q.Asker = &health.Asker{Client: "rules"}
+		q.Record = &completeness.Record{}
+		whole, record = q.WholeSeries, q.Record
 	})
-	return r.opts.Query(ctx, from, expr, at)
+	v, err := r.opts.Query(ctx, from, expr, at)
+	if g, d := groupOf(ctx), rules.FromOriginContext(ctx); err == nil && whole && g != nil && d.Query == expr { // else it is of a template
+		v = r.evaluations.complete(g, d, at, v, record.Gaps())
+	}
+	return v, err
 }

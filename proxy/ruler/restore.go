@@ -16,14 +16,15 @@ import (
 // second iteration, and only alerts that are there by then. It implements
 // rules.GroupEvalIterationFunc.
 func (r *Ruler) iterate(ctx context.Context, g *rules.Group, at time.Time) {
+	ctx = withGroup(ctx, g)
 	for {
 		rules.DefaultEvalIterationFunc(ctx, g, at)
 		if ctx.Err() != nil {
 			return
 		}
-		r.failures.note(g)
+		r.note(g)
 		r.remind(ctx, g, at)
-		if !restorable(g) {
+		if !r.restorable(g) {
 			return
 		}
 		at = g.EvalTimestamp(time.Now().UnixNano()).Add(g.Interval())
@@ -48,10 +49,15 @@ func (r *Ruler) await(ctx context.Context, at time.Time) bool {
 }
 
 // restorable reports whether a group has an alert that waits for its state and could not be
-// evaluated.
-func restorable(g *rules.Group) bool {
+// evaluated, or not for all server groups.
+func (r *Ruler) restorable(g *rules.Group) bool {
 	for _, rule := range g.Rules() {
-		if alert, ok := rule.(*rules.AlertingRule); ok && !alert.Restored() && alert.Health() == rules.HealthBad {
+		alert, ok := rule.(*rules.AlertingRule)
+		if !ok || alert.Restored() {
+			continue
+		}
+		waits := alert.HoldDuration() >= time.Duration(r.opts.ForGracePeriod) // those of other alerts are not restored
+		if alert.Health() == rules.HealthBad || waits && len(r.evaluations.lacks(g, rule)) > 0 {
 			return true
 		}
 	}

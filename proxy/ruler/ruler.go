@@ -53,15 +53,16 @@ type Options struct {
 
 // Ruler evaluates the rules of one configuration at a time. It must be stopped.
 type Ruler struct {
-	opts     Options
-	logger   *slog.Logger
-	rules    *rules.Manager
-	notifier *notifier.Manager
-	notify   rules.NotifyFunc
-	finder   *discovery.Manager // of Alertmanagers
-	recorder *recorder
-	failures *failures
-	slots    chan struct{} // of evaluations
+	opts        Options
+	logger      *slog.Logger
+	rules       *rules.Manager
+	notifier    *notifier.Manager
+	notify      rules.NotifyFunc
+	finder      *discovery.Manager // of Alertmanagers
+	recorder    *recorder
+	failures    *failures
+	evaluations *evaluations
+	slots       chan struct{} // of evaluations
 
 	config atomic.Pointer[config.Config] // in use
 	files  atomic.Pointer[ruleFiles]     // in use
@@ -87,7 +88,7 @@ var errStopped = errors.New("rules are not evaluated any more")
 // New returns a ruler without rules.
 func New(o Options) (*Ruler, error) {
 	r := &Ruler{
-		opts: o, logger: o.Logger, failures: newFailures(), slots: make(chan struct{}, o.MaxConcurrentEvals),
+		opts: o, logger: o.Logger, failures: newFailures(), evaluations: newEvaluations(), slots: make(chan struct{}, o.MaxConcurrentEvals),
 		stopped: make(chan struct{}),
 	}
 	r.applying.Store(new(make(chan struct{})))
@@ -116,7 +117,7 @@ func New(o Options) (*Ruler, error) {
 		NotifyFunc:           r.notify,
 		// Looking up the `for` state is content with the groups that answer.
 		Context:         request.With(r.life, func(q *request.Request) { q.Partial = groupconfig.PartialWarn }),
-		Appendable:      r.recorder,
+		Appendable:      &recordings{r.recorder, r.evaluations},
 		Queryable:       &memory{o.Storage, func() *config.Config { return r.config.Load() }},
 		Logger:          o.Logger.With("component", "rule manager"),
 		Registerer:      o.Registerer,

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/prometheus/prometheus/model/labels"
+
 	"github.com/oneprom/oneprom/servergroup/config"
 )
 
@@ -21,6 +23,9 @@ type Gap struct {
 
 	// uncovered reports whether no group holds the data, by their time_range: nothing failed.
 	uncovered bool
+	// lost are the labels that the series have which the answer lacks, as far as the series of the
+	// answer have labels of those names: one map for each set of groups that share series.
+	lost []map[string]string
 	// server is the warning of the server whose answer was incomplete; nil if the group is
 	// missing.
 	server *ServerWarning
@@ -29,6 +34,21 @@ type Gap struct {
 // String returns the text of a warning.
 func (g Gap) String() string {
 	return fmt.Sprintf("%s (wanted from %s to %s)", g.Reason, config.FormatTime(g.From), config.FormatTime(g.To))
+}
+
+// MayConcern reports whether the answer may lack a series with these labels because of the gap.
+func (g Gap) MayConcern(ls labels.Labels) bool {
+	if len(g.lost) == 0 {
+		return true
+	}
+	return slices.ContainsFunc(g.lost, func(lost map[string]string) bool {
+		for name, value := range lost {
+			if has := ls.Get(name); has != "" && has != value {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 // Record is the gaps in the answer to a request, at most one for each group. The answer is complete
@@ -49,6 +69,16 @@ func (r *Record) Gaps() []Gap {
 	}
 	slices.SortFunc(out, func(a, b Gap) int { return cmp.Compare(a.Group, b.Group) })
 	return out
+}
+
+// setLost sets what is lost with a group, if it has a gap.
+func (r *Record) setLost(group string, lost []map[string]string) {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	if g, ok := r.gaps[group]; ok {
+		g.lost = lost
+		r.gaps[group] = g
+	}
 }
 
 // Reported reports whether Report was called: there is an answer that the record is about.

@@ -7,6 +7,7 @@
 package completeness
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"sync"
@@ -109,6 +110,30 @@ func (l *Ledger) Inconsistent() Missing {
 	}
 	return out
 }
+
+// Lacking returns the groups that the answer lacks data of. It fails if no group holds some of the
+// data: then there is none that could be left out.
+func (l *Ledger) Lacking() (Missing, error) {
+	out := Missing{}
+	for _, gap := range l.Gaps() {
+		if gap.uncovered {
+			return nil, &UnavailableError{Lacks: []Lack{{Group: gap.Group, Reason: gap.Reason}}}
+		}
+		out[gap.Group] = errors.New(gap.Reason)
+	}
+	return out, nil
+}
+
+// Answered reports whether a group has answered any part of the query.
+func (l *Ledger) Answered(group string) bool {
+	l.mtx.Lock()
+	defer l.mtx.Unlock()
+	return l.states[group].answered
+}
+
+// SetLost records the labels of the series that the answer lacks because of a group: a map for each
+// set of groups that share series. A series that has another value of one of them is not lost.
+func (l *Ledger) SetLost(group string, lost []map[string]string) { l.record.setLost(group, lost) }
 
 // Require returns an error if a group is missing for whose name concerned is true.
 func (l *Ledger) Require(concerned func(group string) bool) error {

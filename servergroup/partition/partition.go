@@ -54,12 +54,15 @@ func (p *Partition) Distinct() []string {
 }
 
 // Name returns the names of the groups, joined by a plus.
-func (p *Partition) Name() string {
+func (p *Partition) Name() string { return strings.Join(p.Groups(), "+") }
+
+// Groups returns the names of the groups.
+func (p *Partition) Groups() []string {
 	var names []string
 	for _, g := range p.members {
 		names = append(names, g.Config.Name)
 	}
-	return strings.Join(slices.Compact(names), "+") // portions of a group are next to each other
+	return slices.Compact(names) // portions of a group are next to each other
 }
 
 // Single reports whether the partition is one group, so that one replica may have all its series.

@@ -20,6 +20,10 @@ import (
 type Request struct {
 	// Partial overrides partial_response; "" leaves it to the configuration.
 	Partial config.PartialResponse
+	// WholeSeries reports whether a partial answer must consist of series that are as if nothing
+	// were missing: series of the missing groups may be missing, but those of several groups must
+	// not lack what one of them has. Other partial answers are errors.
+	WholeSeries bool
 	// Pushdown can turn pushdown off, but not on where the configuration turns it off.
 	Pushdown config.Pushdown
 	// Restricted reports whether the request may see only series that satisfy all matchers of
@@ -55,7 +59,7 @@ func With(ctx context.Context, change func(*Request)) context.Context {
 // Alike reports whether two requests have the same answers from groups that forward no headers and
 // have the same partial_response.
 func (r *Request) Alike(o *Request) bool {
-	return r.Pushdown == o.Pushdown && r.Restricted == o.Restricted &&
+	return r.WholeSeries == o.WholeSeries && r.Pushdown == o.Pushdown && r.Restricted == o.Restricted &&
 		slices.EqualFunc(r.Shown, o.Shown, func(a, b *labels.Matcher) bool { return a.String() == b.String() })
 }
 
