@@ -90,6 +90,10 @@ func (b *breaker) stateChanged(from, to gobreaker.State) {
 	switch to {
 	case gobreaker.StateOpen:
 		b.mtx.Lock()
+		if from == gobreaker.StateHalfOpen && !b.alive { // half-open by its timeout alone: it has been open all the time
+			b.mtx.Unlock()
+			return
+		}
 		b.alive = false
 		if from == gobreaker.StateClosed && time.Since(b.closedAt) > calm {
 			b.next = firstRest
@@ -149,6 +153,13 @@ func errorOf(o Outcome) error {
 		return errFailed
 	}
 	return errUnknown
+}
+
+// isForced reports whether the breaker is kept open, whatever the replica answers.
+func (b *breaker) isForced() bool {
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	return b.forced == Open
 }
 
 // trip opens the breaker, whatever was counted.

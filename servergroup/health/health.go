@@ -62,7 +62,8 @@ type Replica struct {
 	attempts map[*attempt]struct{}
 	checking bool
 	doubted  bool  // the last attempt or probe failed
-	lastErr  error // of the last attempt that failed
+	lastErr  error // of the last attempt that failed, or of a probe if nothing had failed just before
+	well     bool  // it has answered since lastErr
 	gone     bool
 }
 
@@ -131,10 +132,16 @@ func (r *Replica) State() State { return r.breaker.state() }
 
 // Open returns the error of not asking the replica.
 func (r *Replica) Open() error {
+	if r.breaker.isForced() {
+		return &OpenError{URL: r.opts.URL, Cause: errForced}
+	}
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
 	return &OpenError{URL: r.opts.URL, Cause: r.lastErr}
 }
+
+// errForced is why a replica is not asked whose breaker was forced open.
+var errForced = errors.New("an administrator has opened it")
 
 // Force keeps the breaker in a state, Open or Closed, until it is called with Auto.
 func (r *Replica) Force(s State) { r.breaker.force(s) }
@@ -219,7 +226,7 @@ func (r *Replica) learn(o Outcome, err error, took, retryAfter time.Duration) {
 		r.slots.Refused(retryAfter)
 	case Failed, Unclear:
 		r.mtx.Lock()
-		r.lastErr = err
+		r.lastErr, r.well = err, false
 		r.mtx.Unlock()
 		r.check()
 	}
@@ -228,7 +235,9 @@ func (r *Replica) learn(o Outcome, err error, took, retryAfter time.Duration) {
 func (r *Replica) setDoubted(is bool) {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
-	r.doubted = is
+	if r.doubted = is; !is {
+		r.well = true
+	}
 }
 
 // Doubted reports whether the last attempt or probe has failed, so that another replica is
@@ -315,10 +324,11 @@ func (r *Replica) probe(ctx context.Context) error {
 		return nil
 	}
 	r.mtx.Lock()
-	if r.lastErr == nil {
-		r.lastErr = err
+	if r.lastErr == nil || r.well || !r.breaker.usable() { // an error of an attempt says more, unless it is an old one
+		r.lastErr, r.well = err, false
 	}
 	r.mtx.Unlock()
+	r.opts.Logger.Debug("probe failed", "url", r.opts.URL, "err", err)
 	return err
 }
 

@@ -1,9 +1,11 @@
 package health
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -62,6 +64,59 @@ func newPatient(t *testing.T) *patient {
 		return nil
 	})
 	return p
+}
+
+// logged has the log of the replica written to a buffer.
+func (p *patient) logged() *bytes.Buffer {
+	var b bytes.Buffer
+	p.opts.Logger = slog.New(slog.NewTextHandler(&b, nil))
+	return &b
+}
+
+// TestBreaker_LogsOnce: attempts have opened the breaker when the probes fail that the first of them
+// has started.
+func TestBreaker_LogsOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPatient(t)
+		log := p.logged()
+		p.hung.Store(true)
+		for range tripVolume {
+			require.Equal(t, errBroken, p.attempt(t, errBroken))
+		}
+		require.Equal(t, Open, p.State())
+		time.Sleep(time.Minute)
+		p.hung.Store(false)
+		time.Sleep(2 * longestRest)
+		synctest.Wait()
+		require.Equal(t, HalfOpen, p.State())
+		require.Equal(t, 1, strings.Count(log.String(), "circuit breaker opened"), log)
+		require.Equal(t, 1, strings.Count(log.String(), "lets requests through again"), log)
+		require.Equal(t, []State{Open, HalfOpen}, p.states)
+	})
+}
+
+// TestBreaker_BlamesTheLastError: what failed long ago is not why it opens now.
+func TestBreaker_BlamesTheLastError(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPatient(t)
+		log := p.logged()
+		require.Error(t, p.attempt(t, errors.New("an old failure")))
+		time.Sleep(5 * time.Minute)
+		require.NoError(t, p.attempt(t, nil))
+		p.hung.Store(true)
+		p.Suspect()
+		time.Sleep(3 * probeWait)
+		synctest.Wait()
+		require.EqualError(t, p.attempt(t, nil), "http://a: not asked, as its circuit breaker is open: no answer to a probe within 1s")
+		require.NotContains(t, log.String(), "an old failure")
+		p.hung.Store(false)
+		p.sick.Store(true)
+		time.Sleep(2 * longestRest)
+		synctest.Wait()
+		require.EqualError(t, p.attempt(t, nil), "http://a: not asked, as its circuit breaker is open: broken", "what it says now")
+		p.Force(Open)
+		require.EqualError(t, p.attempt(t, nil), "http://a: not asked, as its circuit breaker is open: an administrator has opened it")
+	})
 }
 
 // attempt makes one that returns err.
