@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -111,7 +110,7 @@ func (s *Server) prepareQueryLog(cfg *config.Config) (change, error) {
 	if err != nil {
 		return change{}, err
 	}
-	var before io.WriteCloser
+	var before *queries.File
 	return change{
 		commit:   func(context.Context) error { before = s.queryLog.Use(next); return nil },
 		rollback: func() error { s.queryLog.Use(before); return nil },

@@ -10,6 +10,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -22,28 +23,33 @@ import (
 const (
 	// maxWaitingLines bounds the lines that wait to be written.
 	maxWaitingLines = 1024
+	// fileWait is how long opening a file may take, and writing the last lines of one: a mount that
+	// is dead, or a FIFO that nobody reads, answers never.
+	fileWait = 5 * time.Second
 )
 
 // Log writes lines to a file in the background: a file that is slow or cannot be
-// written costs lines, and no query its time.
+// written costs lines, and no query, reload or stop its time.
 type Log struct {
 	logger  *slog.Logger
-	handler slog.Handler // whose lines end up in lines
-	lines   chan []byte
+	handler slog.Handler // whose lines end up in the file
 	lost    prometheus.Counter
-	quit    chan struct{}
-	ended   chan struct{}
 
-	mtx     sync.Mutex     // guards the fields below, and is held while a line is written
-	file    io.WriteCloser // nil: nobody wants lines
-	torn    bool           // the last line was not written to its end
-	failing bool           // the last line was lost, and that was said
+	mtx  sync.Mutex // guards file, and is held while a line is given to it; never while one is written
+	file *File      // nil: nobody wants lines
+}
+
+// File is where lines are written. Its fields are those of its last use.
+type File struct {
+	io.WriteCloser
+	lines chan []byte
+	ended chan struct{} // closed when nothing is written any more; nil: it was never in use
 }
 
 // NewLog returns a log without a file. It must be closed.
 func NewLog(logger *slog.Logger, r prometheus.Registerer) *Log {
 	l := &Log{
-		logger: logger, lines: make(chan []byte, maxWaitingLines), quit: make(chan struct{}), ended: make(chan struct{}),
+		logger: logger,
 		lost: promauto.With(r).NewCounter(prometheus.CounterOpts{
 			Name: "oneprom_query_log_lost_lines_total",
 			Help: "Lines of the query log that were lost because the file could not be written, or not fast enough.",
@@ -55,39 +61,100 @@ func NewLog(logger *slog.Logger, r prometheus.Registerer) *Log {
 		}
 		return a
 	}})
-	go l.write()
 	return l
 }
 
 // OpenLog opens the file of a query log; nil if path is "".
-func OpenLog(path string) (io.WriteCloser, error) {
+func OpenLog(path string) (*File, error) {
 	if path == "" {
 		return nil, nil
 	}
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o640)
-	if err != nil {
-		return nil, fmt.Errorf("global.query_log_file: %w", err)
+	return openWithin(func() (io.WriteCloser, error) {
+		// O_NONBLOCK has a FIFO without a reader fail at once.
+		return os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY|syscall.O_NONBLOCK, 0o640)
+	})
+}
+
+// openWithin opens a file, unless that takes too long. The file is then closed once it is open.
+func openWithin(open func() (io.WriteCloser, error)) (*File, error) {
+	type result struct {
+		file io.WriteCloser
+		err  error
 	}
-	return f, nil
+	opened := make(chan result)
+	late := make(chan struct{})
+	go func() {
+		f, err := open()
+		select {
+		case opened <- result{f, err}:
+		case <-late:
+			if err == nil {
+				_ = f.Close()
+			}
+		}
+	}()
+	timeout := time.NewTimer(fileWait)
+	defer timeout.Stop()
+	select {
+	case r := <-opened:
+		if r.err != nil {
+			return nil, fmt.Errorf("global.query_log_file: %w", r.err)
+		}
+		return &File{WriteCloser: r.file}, nil
+	case <-timeout.C:
+		close(late)
+		return nil, fmt.Errorf("global.query_log_file: opening it takes longer than %s: is it on a mount that does not answer?", fileWait)
+	}
 }
 
 // Use has the lines written to another file from now on, and returns the one before; nil is
-// none.
-func (l *Log) Use(f io.WriteCloser) (before io.WriteCloser) {
+// none. Lines that wait are still written to the one before.
+func (l *Log) Use(f *File) (before *File) {
 	l.mtx.Lock()
 	defer l.mtx.Unlock()
-	before = l.file
-	l.file, l.torn, l.failing = f, false, false
+	if before = l.file; before != nil {
+		close(before.lines)
+	}
+	if l.file = f; f != nil {
+		f.lines, f.ended = make(chan []byte, maxWaitingLines), make(chan struct{})
+		go l.write(f.WriteCloser, f.lines, f.ended)
+	}
 	return before
 }
 
-// CloseFile closes a file that is not in use; nil is none.
-func (l *Log) CloseFile(f io.WriteCloser) {
+// CloseFile closes a file that is not in use; nil is none. It writes the lines that wait, unless that
+// takes too long: the file is then closed all the same, and they are lost.
+func (l *Log) CloseFile(f *File) {
 	if f == nil {
 		return
 	}
-	if err := f.Close(); err != nil {
-		l.logger.Warn("closing the query log failed", "err", err)
+	l.mtx.Lock()
+	lines, ended := f.lines, f.ended
+	l.mtx.Unlock()
+	closed := make(chan error, 1)
+	timeout := time.NewTimer(fileWait)
+	defer timeout.Stop()
+	if ended != nil {
+		select {
+		case <-ended:
+		case <-timeout.C:
+			waiting := 0
+			for range lines {
+				waiting++
+			}
+			l.lost.Add(float64(waiting))
+			l.logger.Error("the query log takes too long to be written; the lines that wait are lost", "lines", waiting)
+			timeout.Reset(fileWait)
+		}
+	}
+	go func() { closed <- f.Close() }()
+	select {
+	case err := <-closed:
+		if err != nil {
+			l.logger.Warn("closing the query log failed", "err", err)
+		}
+	case <-timeout.C:
+		l.logger.Warn("closing the query log takes too long, and is not waited for")
 	}
 }
 
@@ -102,58 +169,44 @@ func (l *Log) log(at time.Time, attrs []slog.Attr) {
 type lineWriter struct{ *Log }
 
 func (w lineWriter) Write(line []byte) (int, error) {
+	w.mtx.Lock()
+	defer w.mtx.Unlock()
+	if w.file == nil {
+		return len(line), nil
+	}
 	select {
-	case w.lines <- bytes.Clone(line):
+	case w.file.lines <- bytes.Clone(line):
 	default:
 		w.lost.Inc()
 	}
 	return len(line), nil
 }
 
-// write writes lines until the log is closed.
-func (l *Log) write() {
-	defer close(l.ended)
-	for {
-		select {
-		case line := <-l.lines:
-			l.writeLine(line)
-		case <-l.quit:
-			for len(l.lines) > 0 {
-				l.writeLine(<-l.lines)
-			}
-			return
+// write writes lines to a file until there are no more.
+func (l *Log) write(f io.Writer, lines <-chan []byte, ended chan<- struct{}) {
+	defer close(ended)
+	torn := false    // the last line was not written to its end
+	failing := false // the last line was lost, and that was said
+	for line := range lines {
+		if torn {
+			line = append([]byte("\n"), line...)
+		}
+		n, err := f.Write(line)
+		if err == nil {
+			torn, failing = false, false
+			continue
+		}
+		torn = torn || n > 0
+		l.lost.Inc()
+		if !failing {
+			failing = true
+			l.logger.Error("writing the query log failed; further failures are only counted until a line is written again", "err", err)
 		}
 	}
 }
 
-func (l *Log) writeLine(line []byte) {
-	l.mtx.Lock()
-	defer l.mtx.Unlock()
-	if l.file == nil {
-		return
-	}
-	if l.torn {
-		line = append([]byte("\n"), line...)
-	}
-	n, err := l.file.Write(line)
-	if err == nil {
-		l.torn, l.failing = false, false
-		return
-	}
-	l.torn = l.torn || n > 0
-	l.lost.Inc()
-	if !l.failing {
-		l.failing = true
-		l.logger.Error("writing the query log failed; further failures are only counted until a line is written again", "err", err)
-	}
-}
-
 // Close writes the lines that wait, and closes the file.
-func (l *Log) Close() {
-	close(l.quit)
-	<-l.ended
-	l.CloseFile(l.Use(nil))
-}
+func (l *Log) Close() { l.CloseFile(l.Use(nil)) }
 
 // outcome is what a query was answered with.
 type outcome struct {

@@ -3,9 +3,13 @@ package queries
 import (
 	"bytes"
 	"errors"
+	"io"
 	"log/slog"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -38,7 +42,7 @@ func TestQueryLog_FailuresAreSaidOnceAndCounted(t *testing.T) {
 	torn := func([]byte) (int, error) { return 5, errors.New("no space left") }
 	good := func(b []byte) (int, error) { return len(b), nil }
 	f := &scriptedFile{script: []func([]byte) (int, error){torn, full, good, good, full}, wrote: make(chan struct{}, 10)}
-	l.Use(f)
+	l.Use(&File{WriteCloser: f})
 	for range f.script {
 		l.log(time.Unix(0, 0).UTC(), []slog.Attr{slog.String("query", "a\nb")})
 		<-f.wrote
@@ -51,6 +55,57 @@ func TestQueryLog_FailuresAreSaidOnceAndCounted(t *testing.T) {
 	require.Contains(t, logged.String(), "closing the query log failed")
 }
 
+// hungFile does not answer until it is closed; release has even that happen.
+type hungFile struct{ writing, release chan struct{} }
+
+func (f *hungFile) Write([]byte) (int, error) {
+	close(f.writing)
+	<-f.release
+	return 0, errors.New("stale")
+}
+
+func (f *hungFile) Close() error {
+	<-f.release
+	return nil
+}
+
+// A file on a mount that does not answer holds up neither the change to another file nor the end.
+func TestQueryLog_HungFileHoldsNothingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewLog(slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		hung := &hungFile{writing: make(chan struct{}), release: make(chan struct{})}
+		l.Use(&File{WriteCloser: hung})
+		l.log(time.Now(), nil)
+		<-hung.writing
+		l.log(time.Now(), nil)
+		began := time.Now()
+		next := &scriptedFile{script: []func([]byte) (int, error){func(b []byte) (int, error) { return len(b), nil }}, wrote: make(chan struct{}, 1)}
+		before := l.Use(&File{WriteCloser: next})
+		require.Zero(t, time.Since(began))
+		l.log(time.Now(), nil)
+		<-next.wrote
+		l.CloseFile(before)
+		require.LessOrEqual(t, time.Since(began), 2*fileWait)
+		require.Equal(t, 1.0, testutil.ToFloat64(l.lost))
+		l.Close()
+		close(hung.release)
+	})
+}
+
+// The same while it is opened.
+func TestQueryLog_OpeningHasAnEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		answer, file := make(chan struct{}), &scriptedFile{}
+		_, err := openWithin(func() (io.WriteCloser, error) { <-answer; return file, nil })
+		require.ErrorContains(t, err, "global.query_log_file: opening it takes longer than 5s")
+		close(answer)
+	})
+	fifo := filepath.Join(t.TempDir(), "fifo")
+	require.NoError(t, syscall.Mkfifo(fifo, 0o600))
+	_, err := OpenLog(fifo)
+	require.ErrorContains(t, err, "global.query_log_file: open "+fifo, "nobody reads it")
+}
+
 // A file that hangs costs lines, and no time.
 func TestQueryLog_DoesNotWaitForTheFile(t *testing.T) {
 	l := NewLog(slog.New(slog.DiscardHandler), prometheus.NewRegistry())
@@ -59,7 +114,7 @@ func TestQueryLog_DoesNotWaitForTheFile(t *testing.T) {
 	for range 2 * maxWaitingLines {
 		f.script = append(f.script, func(b []byte) (int, error) { <-hang; return len(b), nil })
 	}
-	l.Use(f)
+	l.Use(&File{WriteCloser: f})
 	const lines = maxWaitingLines + 10
 	for range lines {
 		l.log(time.Now(), nil)
