@@ -12,6 +12,7 @@ package promqlx
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/prometheus/prometheus/promql"
@@ -36,6 +37,7 @@ type Engine struct {
 	subqueryStep func(rangeMS int64) int64
 	runs         *sharedRuns
 	timeout      time.Duration // of a query
+	logger       *slog.Logger
 	// delayedNames is set if names of metrics are removed at the end of a query. There are
 	// no parts then: the evaluation of a part would remove them earlier.
 	delayedNames bool
@@ -45,7 +47,11 @@ var _ promql.QueryEngine = (*Engine)(nil)
 
 // NewEngine returns an engine over groups.
 func NewEngine(o promql.EngineOpts, groups *servergroup.Set) *Engine {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
 	e := &Engine{
+		logger: o.Logger,
 		engine: promql.NewEngine(o), groups: groups, parser: o.Parser, subqueryStep: o.NoStepSubqueryIntervalFn,
 		runs: newSharedRuns(o.Reg, o.Logger), timeout: o.Timeout, delayedNames: o.EnableDelayedNameRemoval,
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -154,6 +156,7 @@ func (q *query) plan(ctx context.Context, stmt *parser.EvalStmt, groups *view.Vi
 	if err != nil {
 		return nil, err
 	}
+	q.logPlan(ctx, planned)
 	var tr *explain.Trace
 	if q.traced {
 		tr = explain.NewTrace()
@@ -163,6 +166,42 @@ func (q *query) plan(ctx context.Context, stmt *parser.EvalStmt, groups *view.Vi
 		q.progress.setPlan(planned)
 	}
 	return planned, ctx.Err()
+}
+
+const (
+	// maxLogged bounds the texts that logPlan logs, in bytes.
+	maxLogged = 1 << 10
+	// maxSelectorsLogged bounds the selectors that it logs.
+	maxSelectorsLogged = 20
+)
+
+// logPlan logs what is asked of whom, for those who look for it.
+func (q *query) logPlan(ctx context.Context, planned *plan.Routed) {
+	if !q.engine.logger.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	clip := func(s string) string { return strings.ToValidUTF8(s[:min(len(s), maxLogged)], "") }
+	logger := q.engine.logger.With("query", clip(q.text))
+	logger.Debug("query planned", "plan", clip(planned.String()), "without_parts", planned.NoParts)
+	var selectors []plan.Selector
+	for _, leaf := range planned.Leaves {
+		if leaf.Part != nil {
+			selectors = append(selectors, leaf.Part.Selectors...)
+		} else {
+			selectors = append(selectors, *leaf.Selector)
+		}
+	}
+	for _, s := range selectors[:min(len(selectors), maxSelectorsLogged)] {
+		var asked, skipped []string
+		for _, r := range planned.View.Routes(s.Selection) {
+			if r.Skipped == "" {
+				asked = append(asked, r.Group)
+			} else {
+				skipped = append(skipped, r.Group+": "+r.Skipped)
+			}
+		}
+		logger.Debug("selector routed", "selector", clip(s.String()), "asked", clip(strings.Join(asked, ", ")), "not_asked", clip(strings.Join(skipped, "; ")))
+	}
 }
 
 // evaluate has upstream's engine evaluate the plan. The engine asks q.source for series.

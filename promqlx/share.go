@@ -34,9 +34,6 @@ type sharedRuns struct {
 }
 
 func newSharedRuns(reg prometheus.Registerer, logger *slog.Logger) *sharedRuns {
-	if logger == nil {
-		logger = slog.New(slog.DiscardHandler)
-	}
 	return &sharedRuns{
 		logger: logger, latest: map[queryKey]*sharedRun{},
 		shared: promauto.With(reg).NewCounter(prometheus.CounterOpts{

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/common/expfmt"
@@ -31,6 +32,32 @@ type Handler struct {
 	ExternalLabels func() labels.Labels
 	Now            func() time.Time
 	Logger         *slog.Logger
+
+	failures failures
+}
+
+// quiet is how long a failure keeps those after it out of the log: whoever scrapes comes every few
+// seconds.
+const quiet = 10 * time.Minute
+
+// failures says which failures are logged.
+type failures struct {
+	mtx    sync.Mutex
+	until  time.Time // when the next one is logged
+	hidden int       // since the last one that was
+}
+
+// logged reports whether a failure is to be logged, and how many were not since the last that was.
+func (f *failures) logged(now time.Time) (hidden int, ok bool) {
+	f.mtx.Lock()
+	defer f.mtx.Unlock()
+	if now.Before(f.until) {
+		f.hidden++
+		return 0, false
+	}
+	hidden = f.hidden
+	f.until, f.hidden = now.Add(quiet), 0
+	return hidden, true
 }
 
 // formats are on offer to clients, the most faithful first.
@@ -56,7 +83,7 @@ func (f *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	samples, err := f.samples(r.Context(), selectors)
 	if err != nil {
-		f.Logger.Warn("federation failed", "err", err)
+		f.logFailure(err)
 		http.Error(w, err.Error(), api.Classify(err).Code)
 		return
 	}
@@ -65,6 +92,15 @@ func (f *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err := f.write(expfmt.NewEncoder(w, format), families(samples, f.ExternalLabels(), isProtobuf(format))); err != nil {
 		f.Logger.Warn("writing a federation response failed", "err", err)
 	}
+}
+
+// logFailure logs why a request had no answer, unless others have failed shortly before.
+func (f *Handler) logFailure(err error) {
+	if hidden, ok := f.failures.logged(f.Now()); ok {
+		f.Logger.Warn("federation failed; further failures are not logged for a while", "err", err, "quiet", quiet, "not_logged_before", hidden)
+		return
+	}
+	f.Logger.Debug("federation failed", "err", err)
 }
 
 // sample is the last sample of a series.

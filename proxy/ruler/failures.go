@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -146,6 +147,34 @@ func (r *Ruler) remind(ctx context.Context, g *rules.Group, at time.Time) {
 		})
 		r.notify(ctx, alerting.Query().String(), again...)
 	}
+}
+
+// failedEvaluation is how upstream logs each evaluation that fails.
+const failedEvaluation = "Evaluating rule failed"
+
+// quietHandler is a handler for upstream's rule manager. What note says of rules that fail, once, is
+// at the level of debugging there, where it comes with each evaluation.
+type quietHandler struct{ slog.Handler }
+
+// Handle implements slog.Handler.
+func (h quietHandler) Handle(ctx context.Context, r slog.Record) error {
+	if r.Message == failedEvaluation {
+		if !h.Enabled(ctx, slog.LevelDebug) {
+			return nil
+		}
+		r.Level = slog.LevelDebug
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+// WithAttrs implements slog.Handler.
+func (h quietHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return quietHandler{h.Handler.WithAttrs(attrs)}
+}
+
+// WithGroup implements slog.Handler.
+func (h quietHandler) WithGroup(name string) slog.Handler {
+	return quietHandler{h.Handler.WithGroup(name)}
 }
 
 // vector is the failures as the value of the built-in rule's expression.

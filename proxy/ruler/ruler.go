@@ -119,7 +119,7 @@ func New(o Options) (*Ruler, error) {
 		Context:         request.With(r.life, func(q *request.Request) { q.Partial = groupconfig.PartialWarn }),
 		Appendable:      &recordings{r.recorder, r.evaluations},
 		Queryable:       &memory{o.Storage, func() *config.Config { return r.config.Load() }},
-		Logger:          o.Logger.With("component", "rule manager"),
+		Logger:          slog.New(quietHandler{o.Logger.With("component", "rule manager").Handler()}),
 		Registerer:      o.Registerer,
 		OutageTolerance: time.Duration(o.ForOutageTolerance),
 		ForGracePeriod:  time.Duration(o.ForGracePeriod),

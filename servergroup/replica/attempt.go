@@ -3,6 +3,7 @@ package replica
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -62,6 +63,7 @@ func (r *Replica) Attempt(ctx context.Context, regardless bool, f func(context.C
 	if !regardless && !r.Health.Usable() {
 		err := r.Health.Open()
 		r.Metrics.attempted(r, err, 0)
+		r.logger.Debug("server not asked", "url", r.URL(), "err", err)
 		return err
 	}
 	query := ctx
@@ -71,6 +73,9 @@ func (r *Replica) Attempt(ctx context.Context, regardless bool, f func(context.C
 		began := time.Now()
 		err := givenUp(query, r.markRefused(ctx, guard.Call(func() error { return f(ctx) })))
 		r.failed(err)
+		if r.logger.Enabled(query, slog.LevelDebug) {
+			r.logger.Debug("server asked", "url", r.URL(), "duration", time.Since(began), "err", err)
+		}
 		r.Metrics.attempted(r, err, time.Since(began))
 		return err
 	})

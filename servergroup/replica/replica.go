@@ -52,6 +52,7 @@ type Replica struct {
 	lastProfile  *Profile      // of the last probe that succeeded, valid or not
 	probeErr     error         // of the last probe, nil if it succeeded
 	probedAt     time.Time     // end of the last probe
+	unreached    bool          // it has never answered, and that was logged
 	suspect      bool          // a request failed since the last probe
 	lastErr      error         // of the last failed request
 	lastErrAt    time.Time
@@ -201,6 +202,7 @@ func (r *Replica) probed(p *Profile, err error) {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
 	r.logPanic(err)
+	r.logReach(p, err)
 	r.probing, r.probedAt, r.probeErr = nil, r.now(), err
 	if err == nil {
 		r.logChange(r.lastProfile, p)
@@ -218,6 +220,24 @@ func (r *Replica) probed(p *Profile, err error) {
 	// endpoints that probes ask.
 	if r.suspect {
 		r.profile = nil
+	}
+}
+
+// logReach logs that a server that has never answered is not reached, once, and when it answers;
+// those that have answered before are a matter of their circuit breakers. r.mtx is held.
+func (r *Replica) logReach(p *Profile, err error) {
+	switch {
+	case err == nil && r.unreached:
+		r.unreached = false
+		r.logger.Info("the server answers now", "url", r.URL())
+	case err != nil && r.lastProfile == nil && !r.unreached && !errors.Is(err, context.Canceled):
+		r.unreached = true
+		r.logger.Warn("the server cannot be used; this is not repeated until it can", "url", r.URL(), "err", err)
+	}
+	if err != nil {
+		r.logger.Debug("probe failed", "url", r.URL(), "err", err)
+	} else {
+		r.logger.Debug("probe succeeded", "url", r.URL(), "server", p.String(), "transport", p.Method, "no_pushdown", p.NoPushdown)
 	}
 }
 
