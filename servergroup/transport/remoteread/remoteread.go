@@ -22,6 +22,9 @@ import (
 	"hash/crc32"
 	"io"
 	"math"
+	"slices"
+	"strings"
+	"unicode/utf8"
 	"unsafe"
 
 	"github.com/golang/snappy"
@@ -261,6 +264,9 @@ func (p *decoder) chunkedSeries(b []byte) error {
 		if err := p.parseLabels(key); err != nil {
 			return err
 		}
+		if !slices.IsSortedFunc(p.raw, byName) {
+			return badFormat("labels of a series that are not sorted")
+		}
 		if err := p.makeLabels(len(key)); err != nil {
 			return err
 		}
@@ -348,8 +354,11 @@ func (p *decoder) keep(b []byte) ([]byte, error) {
 }
 
 // makeLabels sets labels and replica of the current series to what p.raw becomes, which came in so
-// many bytes.
+// many bytes and is sorted.
 func (p *decoder) makeLabels(bytes int) error {
+	if err := checkLabels(p.raw); err != nil {
+		return err
+	}
 	if err := p.labelled.Use(p.Meter, len(p.raw)*labelBytes+2*bytes); err != nil {
 		return err
 	}
@@ -492,6 +501,7 @@ func (p *decoder) timeSeries(b []byte) error {
 	if n == 0 {
 		return nil
 	}
+	slices.SortFunc(p.raw, byName) // remote.proto asks for sorted labels in streams only
 	if err := p.makeLabels(len(b)); err != nil {
 		return err
 	}
@@ -585,6 +595,26 @@ func (p *decoder) histogram(b []byte) error {
 
 func (p *decoder) parseLabels(b []byte) error {
 	return p.fields(b, func(_ protowire.Number, v []byte, _ uint64) error { return p.label(v) })
+}
+
+func byName(a, b labels.Label) int { return strings.Compare(a.Name, b.Name) }
+
+// checkLabels refuses sorted labels that no series of a Prometheus has: of them, others would make
+// different series.
+func checkLabels(ls []labels.Label) error {
+	for i, l := range ls {
+		switch shown := l.Name[:min(len(l.Name), 100)]; {
+		case l.Name == "":
+			return badFormat("a label without a name")
+		case !utf8.ValidString(l.Name), !utf8.ValidString(l.Value):
+			return badFormat("label %q is not UTF-8", shown)
+		case l.Value == "":
+			return badFormat("label %q without a value", shown)
+		case i > 0 && ls[i-1].Name == l.Name:
+			return badFormat("label %q twice in a series", shown)
+		}
+	}
+	return nil
 }
 
 // label adds a label to p.raw. Its strings point into the message.

@@ -177,6 +177,38 @@ func TestStream_BadFrames(t *testing.T) {
 
 // TestStream_NeverHoldsWhatIsOnlyPromised sends the length of a large frame and
 // nothing else.
+// Labels that no series of a Prometheus has are the mistake of their server, by either kind of
+// response.
+func TestLabelsThatNoSeriesHas(t *testing.T) {
+	for want, list := range map[string][]prompb.Label{
+		`label "a" twice`:           {{Name: "a", Value: "1"}, {Name: "a", Value: "2"}},
+		`label "b" without a value`: {{Name: "a", Value: "1"}, {Name: "b"}},
+		"without a name":            {{Value: "1"}, {Name: "b", Value: "1"}},
+		`label "a" is not UTF-8`:    {{Name: "a", Value: "\xff"}},
+		`label "\xff" is not UTF-8`: {{Name: "\xff", Value: "1"}},
+		"not sorted":                {{Name: "b", Value: "1"}, {Name: "a", Value: "1"}},
+		"":                          {{Name: "a", Value: "1"}, {Name: "b.ü", Value: "1"}},
+	} {
+		for kind, decode := range map[string]func(Options) error{
+			"stream": func(o Options) error {
+				return DecodeStream(bytes.NewReader(frames(t, &prompb.ChunkedSeries{Labels: list, Chunks: []prompb.Chunk{xor(0, 1)}})), o)
+			},
+			"samples": func(o Options) error {
+				return DecodeSamples(bytes.NewReader(samplesBody(t, &prompb.TimeSeries{Labels: list, Samples: []prompb.Sample{{}}})), o)
+			},
+		} {
+			d := newDecoder()
+			err := decode(d.Options)
+			if want == "" || want == "not sorted" && kind == "samples" {
+				require.NoError(t, err)
+				continue
+			}
+			require.ErrorContains(t, err, want, kind)
+			require.ErrorAs(t, err, new(*FormatError), kind)
+		}
+	}
+}
+
 func TestStream_NeverHoldsWhatIsOnlyPromised(t *testing.T) {
 	promise := []byte{0x80, 0x80, 0x80, 0x18} // 48 MiB
 	allocated := testing.Benchmark(func(b *testing.B) {
