@@ -112,7 +112,7 @@ func (o *Options) mux(rows []Row, upstream http.Handler) (api, web *httprouter.R
 	for _, r := range rows {
 		switch {
 		case r.handler != nil:
-		case r.Class == gate.Query || r.Class == gate.Lookup:
+		case (r.Class == gate.Query || r.Class == gate.Lookup) && !strings.HasPrefix(r.Path, apiPrefix+"/search/"): // which streams
 			r.handler = middleware.Compress(func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Del("Vary") // upstream says it again
 				upstream.ServeHTTP(w, r)
