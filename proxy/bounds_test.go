@@ -5,11 +5,8 @@ import (
 	"net/url"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/oneprom/oneprom/proxy/admission"
 )
 
 // TestBounds_NestedQueries: a query that is nested too deep is refused on every route that takes
@@ -31,14 +28,4 @@ func TestBounds_NestedQueries(t *testing.T) {
 		require.Equal(t, http.StatusBadRequest, w.Code, path)
 		require.Contains(t, w.Body.String(), "the query is nested too deep", path)
 	}
-}
-
-// TestExplain_NeedsASlot: planning is work.
-func TestExplain_NeedsASlot(t *testing.T) {
-	s, _ := startedServer(t, regionsConfig("127.0.0.1:1", "127.0.0.1:2"), sameFeatures, "--query.max-concurrency=1", "--query.max-queued=0")
-	leave, err := s.gate.Queue.Enter(t.Context(), admission.Request{Client: "another", Arrived: time.Now()})
-	require.NoError(t, err)
-	require.Equal(t, http.StatusTooManyRequests, get(s.Handler(), "/api/v1/explain?query=up").Code)
-	leave()
-	require.Equal(t, http.StatusOK, get(s.Handler(), "/api/v1/explain?query=up").Code)
 }

@@ -87,14 +87,15 @@ oneprom_admission_slots_in_use 0
 	require.Contains(t, get(s.Handler(), "/metrics").Body.String(), fmt.Sprintf(`oneprom_http_requests_total{code="429",handler="/api/v1/query"} %d`, 9*limit))
 }
 
-// What asks the servers needs a slot, and what oneprom answers of itself does not.
+// What asks the servers needs a slot, and so does a plan, which is work. What else oneprom answers of
+// itself does not.
 func TestAdmit_OnlyWhatAsksTheServersWaits(t *testing.T) {
 	s, _ := startedServer(t, oneGroup, "--query.max-concurrency=1", "--query.max-queued=0")
 	leave, err := s.gate.Queue.Enter(t.Context(), admission.Request{})
 	require.NoError(t, err)
 	defer leave()
 	for _, target := range []string{
-		"/query?query=up", "/query_range?query=up&start=0&end=1&step=1", "/explain?analyze=true&query=up", "/series?match[]=up",
+		"/query?query=up", "/query_range?query=up&start=0&end=1&step=1", "/explain?analyze=true&query=up", "/explain?query=up", "/series?match[]=up",
 		"/labels", "/label/job/values", "/query_exemplars?query=up", "/metadata",
 		"/rules", "/alerts", "/alertmanagers", "/notifications", "/features", "/targets", "/targets/metadata", "/targets/relabel_steps",
 		"/scrape_pools", "/scrape_pools/config", "/status/tsdb", "/status/tsdb/blocks",
@@ -105,13 +106,13 @@ func TestAdmit_OnlyWhatAsksTheServersWaits(t *testing.T) {
 		require.Contains(t, w.Body.String(), `{"status":"error","errorType":"unavailable","error":"too many requests: no slot of the 1 that --query.max-concurrency gives is free, `+
 			`and no more than 0 requests may wait: ask less at once, or raise it or --query.max-queued"}`, target)
 	}
-	for _, target := range []string{"/query", "/query_range", "/explain?analyze=true", "/series", "/labels", "/label/job/values", "/query_exemplars", "/read"} {
+	for _, target := range []string{"/query", "/query_range", "/explain?analyze=true", "/explain", "/series", "/labels", "/label/job/values", "/query_exemplars", "/read"} {
 		require.Equal(t, http.StatusTooManyRequests, ask(s.Handler(), http.MethodPost, "/api/v1"+target, "query=up&match[]=up").Code, target)
 	}
 	require.Equal(t, http.StatusTooManyRequests, get(s.Handler(), "/federate?match[]=up").Code)
 
 	for _, target := range []string{
-		"/api/v1/explain?query=up", "/api/v1/format_query?query=up", "/api/v1/parse_query?query=up",
+		"/api/v1/format_query?query=up", "/api/v1/parse_query?query=up",
 		"/api/v1/status/config", "/api/v1/status/groups", "/api/v1/status/flags", "/api/v1/status/buildinfo", "/api/v1/status/runtimeinfo",
 		"/-/healthy", "/-/ready", "/metrics", "/query",
 	} {
