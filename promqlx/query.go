@@ -157,6 +157,7 @@ func (q *query) plan(ctx context.Context, stmt *parser.EvalStmt, groups *view.Vi
 		return nil, err
 	}
 	q.logPlan(ctx, planned)
+	planned.CountLost(q.engine.delayedNames)
 	var tr *explain.Trace
 	if q.traced {
 		tr = explain.NewTrace()

@@ -11,6 +11,7 @@ import (
 	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/evidence"
 	"github.com/oneprom/oneprom/servergroup/findings"
+	"github.com/oneprom/oneprom/servergroup/pushdown"
 	"github.com/oneprom/oneprom/servergroup/replica"
 	"github.com/oneprom/oneprom/servergroup/targets"
 	"github.com/oneprom/oneprom/servergroup/view"
@@ -21,11 +22,12 @@ type group struct {
 	cfg       config.Group
 	entry     *entry
 	logger    *slog.Logger
-	findings  *findings.Recent // what answers have shown
-	evidence  evidence.Cache   // what scrapes have shown
-	audits    *audit.Group     // looks again at answers of one replica
-	unusable  *view.Unusable   // expressions whose answers could not be used
-	intrinsic view.Intrinsic   // what is known of its intrinsic labels
+	findings  *findings.Recent  // what answers have shown
+	evidence  evidence.Cache    // what scrapes have shown
+	audits    *audit.Group      // looks again at answers of one replica
+	pushdown  *pushdown.Account // what its replicas evaluated, and what they could have evaluated
+	unusable  *view.Unusable    // expressions whose answers could not be used
+	intrinsic view.Intrinsic    // what is known of its intrinsic labels
 	// portions are what `holds` divides the group into, where it is believed, and where it is not.
 	portions, denied []*config.Group
 
@@ -40,6 +42,7 @@ func newGroup(cfg config.Group, e *entry) *group {
 	g := &group{cfg: cfg, entry: e, logger: e.registry.Options.Logger.With("group", cfg.Name), unusable: view.NewUnusable()}
 	g.findings = findings.New(g.logger)
 	g.audits = e.auditor.NewGroup(&g.cfg, &g.evidence.Losses, g.logger)
+	g.pushdown = e.registry.Metrics.Pushdown.NewAccount(cfg.Name, cfg.Region, g.logger)
 	g.portions, g.denied = g.cfg.Portions(false), g.cfg.Portions(true)
 	g.replicas.Store(&[]*replica.Replica{})
 	return g

@@ -227,7 +227,7 @@ func TestLocal_LabelsOfItsOwn(t *testing.T) {
 		r := firstReplica(s)
 		p, err := r.Ready(t.Context())
 		require.NoError(t, err)
-		require.Equal(t, want, p.NoPushdown)
+		require.Equal(t, want, p.NoPushdown.Why)
 	}
 	region := func(c *config.Group) { c.Labels = map[string]string{"region": "eu"} }
 	replicas := func(c *config.Group) { c.ReplicaLabels = []string{"replica"} }

@@ -286,7 +286,7 @@ func (s *Set) View(ctx context.Context) *view.View {
 	if gen := s.current.Load(); gen != nil {
 		partial = gen.partial
 		for _, g := range gen.groups() {
-			one := view.Group{Config: &g.cfg, Replicas: *g.replicas.Load(), Findings: g.findings, Evidence: &g.evidence, Audits: g.audits, Unusable: g.unusable, Holding: &g.entry.holding, Intrinsic: &g.intrinsic, Values: g.intrinsic.Known()}
+			one := view.Group{Config: &g.cfg, Replicas: *g.replicas.Load(), Findings: g.findings, Evidence: &g.evidence, Audits: g.audits, Pushdown: g.pushdown, Unusable: g.unusable, Holding: &g.entry.holding, Intrinsic: &g.intrinsic, Values: g.intrinsic.Known()}
 			groups = append(groups, one.Divided(g.portionsAt(now))...)
 		}
 	}

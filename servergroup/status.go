@@ -60,6 +60,7 @@ func (g *group) status(now time.Time, ofTargets []string) GroupStatus {
 	}
 	st.Findings = append(ofTargets, g.cfg.PublicFindings(g.findings.List(now))...)
 	st.Findings = append(st.Findings, g.cfg.PublicFindings(g.audits.Findings.List(now))...)
+	st.Findings = append(st.Findings, g.pushdown.Findings.List(now)...)
 	st.Findings = append(st.Findings, replica.ExternalLabelFindings(&g.cfg, *g.replicas.Load())...)
 	for _, r := range *g.replicas.Load() {
 		st.Replicas = append(st.Replicas, r.Status())

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/oneprom/oneprom/servergroup/partition"
+	"github.com/oneprom/oneprom/servergroup/pushdown"
 	"github.com/oneprom/oneprom/servergroup/view"
 )
 
@@ -25,10 +26,7 @@ type Routed struct {
 func Route(ctx context.Context, stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, v *view.View, o Options) (*Routed, error) {
 	r := &Routed{View: v, NoParts: o.NoParts}
 	if r.NoParts == "" {
-		var sels []view.Selection
-		for _, leaf := range Leaves(stmt, subqueryStep) {
-			sels = append(sels, leaf.Selector.Selection)
-		}
+		sels := selections(Leaves(stmt, subqueryStep))
 		r.Partitions = partition.Of(v, sels)
 		r.NoParts = r.whyNoParts(len(sels))
 	}
@@ -51,6 +49,30 @@ func (r *Routed) Divided() *Routed {
 	}
 	with.Partitions = partition.Of(r.View, sels)
 	return &with
+}
+
+// selections are those of leaves that are selectors.
+func selections(leaves []Leaf) (list []view.Selection) {
+	for _, leaf := range leaves {
+		list = append(list, leaf.Selector.Selection)
+	}
+	return list
+}
+
+// CountLost counts what servers could have evaluated, where the plan has no parts because of the
+// configuration. delayedNames reports whether that has the feature of PromQL that allows none.
+func (r *Routed) CountLost(delayedNames bool) {
+	if _, selector := unwrap(r.Expr).(*parser.VectorSelector); selector {
+		return
+	}
+	switch {
+	case delayedNames:
+		for _, p := range partition.Of(r.View, selections(r.Leaves)) {
+			p.CountLost(pushdown.Features)
+		}
+	case len(r.Partitions) == 1 && !r.Partitions[0].Single():
+		r.Partitions[0].CountLost(pushdown.Overlap)
+	}
 }
 
 // whyNoParts returns the reason why parts would bring nothing; "" if they may. They do where

@@ -15,6 +15,7 @@ import (
 	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/evidence"
 	"github.com/oneprom/oneprom/servergroup/labelmap"
+	"github.com/oneprom/oneprom/servergroup/pushdown"
 	"github.com/oneprom/oneprom/servergroup/replica"
 	"github.com/oneprom/oneprom/servergroup/transport"
 	"github.com/oneprom/oneprom/servergroup/view"
@@ -62,32 +63,36 @@ func (p *Partition) Choose(ctx context.Context, n Need) ([]*Piece, error) {
 }
 
 func (p *Partition) choose(ctx context.Context, n Need) ([]*Piece, error) {
-	merged := func(why string) []*Piece { return []*Piece{p.piece(why, n.Steps)} }
+	merged := func(why string, lost pushdown.Reason) []*Piece {
+		all := p.piece(why, n.Steps)
+		all.lost = lost
+		return []*Piece{all}
+	}
 	switch {
 	case len(p.members) > 1:
-		return merged("groups that may hold the same series"), nil
+		return merged("groups that may hold the same series", pushdown.Overlap), nil
 	case n.Steps.Count() > MostSteps:
-		return merged(fmt.Sprintf("more than %d steps", MostSteps)), nil
+		return merged(fmt.Sprintf("more than %d steps", MostSteps), ""), nil
 	}
 	g := p.members[0]
 	lo, hi := g.Config.TimeRange.Bounds(p.view.Now)
 	for _, r := range n.Reaches {
 		if from, to := r.window(n.Steps.Start, n.Steps.End); from < lo || to > hi {
-			return merged("its time_range does not hold the whole window"), nil
+			return merged("its time_range does not hold the whole window", pushdown.TimeRange), nil
 		}
 	}
 	switch {
 	case len(g.Replicas) == 0:
-		return merged("no replicas"), nil
+		return merged("no replicas", ""), nil
 	case g.Runs() == 1:
 		only := p.piece("the only replica", n.Steps)
 		only.single = g.Replicas[0]
 		only.generations = map[*replica.Replica]uint64{only.single: only.single.Generation()}
 		return []*Piece{only}, nil
 	case len(g.Replicas) == 1:
-		return merged("it stores what several replicas have written"), nil
+		return merged("it stores what several replicas have written", pushdown.SharedStore), nil
 	case g.Config.Replicas == config.MergeAll:
-		return merged("replicas: merge"), nil
+		return merged("replicas: merge", pushdown.MergeAll), nil
 	}
 	c := chooser{partition: p, need: n, steps: int(n.Steps.Count()), targets: 1, lost: map[int]error{}}
 	none, err := c.gather(ctx, g)
@@ -95,10 +100,10 @@ func (p *Partition) choose(ctx context.Context, n Need) ([]*Piece, error) {
 		return nil, err
 	}
 	switch {
-	case none != "":
-		return merged("no evidence: " + none), nil
+	case none.Why != "":
+		return merged("no evidence: "+none.Why, none.Reason), nil
 	case len(c.lost) == len(g.Replicas):
-		return merged("no replica answers"), nil
+		return merged("no replica answers", ""), nil
 	case len(c.lost) > 0:
 		var errs []error
 		for _, r := range slices.Sorted(maps.Keys(c.lost)) {
@@ -128,9 +133,9 @@ type chooser struct {
 // run is a range of steps by index, inclusive.
 type run struct{ from, to int }
 
-// gather collects the evidence of what the replicas missed. none is the reason why there is none;
-// "" if there is.
-func (c *chooser) gather(ctx context.Context, g view.Group) (none string, err error) {
+// gather collects the evidence of what the replicas missed. none is the reason why there is none, if
+// there is none.
+func (c *chooser) gather(ctx context.Context, g view.Group) (none pushdown.Refusal, err error) {
 	c.spoiled, c.lacking = make([]map[string][]run, len(g.Replicas)), make([][]run, len(g.Replicas))
 	for i := range c.spoiled {
 		c.spoiled[i] = map[string][]run{}
@@ -146,12 +151,16 @@ func (c *chooser) gather(ctx context.Context, g view.Group) (none string, err er
 		sh, err := c.partition.view.Evidence(wait, g, reach.Matchers, from-evidence.ScrapeSlack, to+evidence.ScrapeSlack)
 		switch {
 		case err != nil && wait.Err() != nil && ctx.Err() == nil:
-			return "it did not come in time", nil
-		case err != nil || sh.Unavailable != "":
-			return sh.Unavailable, err
+			return pushdown.Refusal{Why: "it did not come in time", Reason: pushdown.NoEvidence}, nil
+		case err != nil:
+			return none, err
+		case sh.Unavailable != "" && g.Config.Forwards():
+			return pushdown.Refusal{Why: sh.Unavailable, Reason: pushdown.Forwarding}, nil
+		case sh.Unavailable != "":
+			return pushdown.Refusal{Why: sh.Unavailable, Reason: pushdown.NoEvidence}, nil
 		}
 		if len(sh.Unscraped) > 0 && !c.need.ByName {
-			return "no scrape of a target brings the series " + sh.Unscraped[0], nil
+			return pushdown.Refusal{Why: "no scrape of a target brings the series " + sh.Unscraped[0], Reason: pushdown.Unscraped}, nil
 		}
 		if sh.Counting != nil {
 			c.unproven = append(c.unproven, unproven{reach, sh.Counting})
@@ -183,7 +192,7 @@ func (c *chooser) gather(ctx context.Context, g view.Group) (none string, err er
 			byInstance[instance] = mergeRuns(runs)
 		}
 	}
-	return "", nil
+	return none, nil
 }
 
 // mergeAll stands for the main replica of steps for which all replicas must be merged.
@@ -227,6 +236,7 @@ func (c *chooser) withUnscraped(pieces []*Piece) []*Piece {
 	}
 	rest := c.partition.piece("no scrape of a target brings these series", c.need.Steps)
 	rest.narrowed = []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, labels.MetricName, text)}
+	rest.lost = pushdown.Unscraped
 	return append(pieces, rest)
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/fanout"
 	"github.com/oneprom/oneprom/servergroup/labelmap"
+	"github.com/oneprom/oneprom/servergroup/pushdown"
 	"github.com/oneprom/oneprom/servergroup/replica"
 	"github.com/oneprom/oneprom/servergroup/transport"
 	"github.com/oneprom/oneprom/servergroup/view"
@@ -25,39 +26,66 @@ import (
 // Local returns why the piece is evaluated in oneprom; "" if a replica evaluates it. selector
 // reports whether its expression is just a vector selector.
 func (p *Piece) Local(ctx context.Context, selector bool) (why string, err error) {
+	refusal, err := p.refusal(ctx, selector)
+	if !selector || p.Steps.Count() == 1 { // else its samples may come cheaper anyway
+		p.partition.CountLost(refusal.Reason)
+	}
+	return refusal.Why, err
+}
+
+// refusal is Local, with the reason that is counted.
+func (p *Piece) refusal(ctx context.Context, selector bool) (none pushdown.Refusal, err error) {
 	if p.single == nil {
-		return p.Why, nil
+		return pushdown.Refusal{Why: p.Why, Reason: p.lost}, nil
 	}
 	g := p.partition.members[0]
-	if g.Config.Pushdown == config.PushdownOff || p.partition.view.Request.Pushdown == config.PushdownOff {
-		return "pushdown: off", nil
+	if p.partition.off() {
+		return pushdown.Refusal{Why: "pushdown: off", Reason: pushdown.Off}, nil
 	}
 	ctx, cancel := fanout.QueryContext(ctx)
 	defer cancel()
 	prof, err := p.profile(ctx)
 	switch {
 	case err != nil:
-		return "", err
-	case p.mustNotEvaluate(prof) != "":
+		return none, err
+	case p.mustNotEvaluate(prof).Why != "":
 		return p.mustNotEvaluate(prof), nil
 	case len(g.Findings.List(p.partition.view.Now)) > 0 || slices.ContainsFunc(p.candidates(), (*replica.Replica).HasDataFindings):
-		return "its data does not fit the group's configuration", nil
+		return pushdown.Refusal{Why: "its data does not fit the group's configuration", Reason: pushdown.Contradicts}, nil
 	case selector && p.Steps.Count() > 1 && prof.Method == transport.StreamedRead:
-		return "its samples come cheaper than its values", nil
+		return pushdown.Refusal{Why: "its samples come cheaper than its values"}, nil
 	}
-	return "", nil
+	return none, nil
 }
 
-// mustNotEvaluate returns why a server must not evaluate the expression of the piece; "" if it may.
-func (p *Piece) mustNotEvaluate(prof *replica.Profile) string {
-	if prof.NoPushdown != "" {
+// off reports whether the configuration or the request has turned push-down off.
+func (p *Partition) off() bool {
+	return p.members[0].Config.Pushdown == config.PushdownOff || p.view.Request.Pushdown == config.PushdownOff
+}
+
+// CountLost counts a share that oneprom evaluates, for each group of the partition. A request that has
+// turned push-down off is not counted: it is there to compare.
+func (p *Partition) CountLost(why pushdown.Reason) {
+	if why == "" || p.view.Request.Pushdown == config.PushdownOff {
+		return
+	}
+	for i, g := range p.members {
+		if i == 0 || g.Pushdown != p.members[i-1].Pushdown { // portions of a group are next to each other
+			g.Pushdown.Lost(why, p.view.Now)
+		}
+	}
+}
+
+// mustNotEvaluate returns why a server must not evaluate the expression of the piece, if it must not.
+func (p *Piece) mustNotEvaluate(prof *replica.Profile) (none pushdown.Refusal) {
+	if prof.NoPushdown.Why != "" {
 		return prof.NoPushdown
 	}
 	g := p.partition.members[0]
 	if prof.Spellings != nil && slices.ContainsFunc(p.reaches, func(r Reach) bool { return prof.Spellings.Concerns(g.Resolve(r.Matchers).Send) }) {
-		return "it spells numbers in labels otherwise than Prometheus 3"
+		return pushdown.Refusal{Why: "it spells numbers in labels otherwise than Prometheus 3", Reason: pushdown.Spelling}
 	}
-	return ""
+	return none
 }
 
 // candidates returns the replicas that can answer alone, in the order in which they are asked.
@@ -111,9 +139,9 @@ func (e *UnusableError) Error() string { return e.Why }
 
 // declinedError is why a replica must not evaluate, unlike the one that the piece was planned for: a
 // twin of another version, or the server that has taken its place.
-type declinedError struct{ why string }
+type declinedError struct{ pushdown.Refusal }
 
-func (e *declinedError) Error() string { return e.why }
+func (e *declinedError) Error() string { return e.Why }
 
 // atOnce is the prefix of remembered expressions whose answers at several turns have annotations.
 const atOnce = "at once: "
@@ -151,13 +179,18 @@ type Evaluated struct {
 func (p *Piece) Evaluate(ctx context.Context, about, text string, carries []string) (*Answer, error) {
 	unusable, now := p.partition.members[0].Unusable, p.partition.view.Now
 	if why, ok := unusable.Reason(about, now); ok {
+		p.partition.CountLost(pushdown.Answer)
 		return nil, &UnusableError{why}
 	}
 	answer, by, err := p.evaluate(ctx, text, carries)
 	if e, ok := errors.AsType[*UnusableError](err); ok {
 		unusable.Add(about, e.Why, now)
+		p.partition.CountLost(pushdown.Answer)
+	} else if e, ok := errors.AsType[*declinedError](err); ok {
+		p.partition.CountLost(e.Reason)
 	}
 	if err == nil {
+		p.partition.members[0].Pushdown.Evaluated(now)
 		p.offer(ctx, by, func() []Reach { return p.reaches })
 	}
 	return answer, err
@@ -218,8 +251,8 @@ func (p *Piece) evaluateAt(ctx context.Context, r *replica.Replica, text string,
 	if err != nil {
 		return nil, err
 	}
-	if why := p.mustNotEvaluate(prof); why != "" {
-		return nil, &declinedError{why}
+	if refusal := p.mustNotEvaluate(prof); refusal.Why != "" {
+		return nil, &declinedError{refusal}
 	}
 	var remarks completeness.Remarks
 	t := &view.RoutedGroup{Group: p.partition.members[0]}
@@ -247,7 +280,7 @@ func (p *Piece) evaluateAt(ctx context.Context, r *replica.Replica, text string,
 		e.answer.Series = append(e.answer.Series, Evaluated{s.Labels, samples})
 	}
 	if r.Recognize(prof, e.odd) != nil {
-		return nil, &declinedError{"its spelling of numbers in labels has changed"}
+		return nil, &declinedError{pushdown.Refusal{Why: "its spelling of numbers in labels has changed", Reason: pushdown.Spelling}}
 	}
 	if e.unusable != "" {
 		return nil, &UnusableError{e.unusable}

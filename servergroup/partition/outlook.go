@@ -69,7 +69,7 @@ const evaluatesAsHere = ", if probing shows that it evaluates as here"
 // Outlook returns what Choose and Local will do, as far as the configuration decides it.
 func (p *Partition) Outlook(n Need) Outlook {
 	g := p.members[0]
-	off := g.Config.Pushdown == config.PushdownOff || p.view.Request.Pushdown == config.PushdownOff
+	off := p.off()
 	switch {
 	case len(p.members) == 1 && p.holds(n) && g.Undiscovered() && g.Config.Replicas == config.MergeAll:
 		return p.remote(off, "the only replica, if service discovery finds just one"+evaluatesAsHere)

@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/oneprom/oneprom/servergroup/evidence"
+	"github.com/oneprom/oneprom/servergroup/pushdown"
 	"github.com/oneprom/oneprom/servergroup/replica"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
@@ -45,6 +46,8 @@ type Piece struct {
 	Turns []transport.Steps
 	// Why is the reason for this choice of replicas.
 	Why string
+	// lost is the reason why no replica was chosen although one might answer alone; "" if there is none.
+	lost pushdown.Reason
 
 	partition    *Partition
 	reaches      []Reach            // the samples that it needs

@@ -8,6 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
 	"github.com/oneprom/oneprom/servergroup/health"
+	"github.com/oneprom/oneprom/servergroup/pushdown"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -27,6 +28,8 @@ type Metrics struct {
 	// Audits counts audits by outcome, group and region, AuditBytes what they fetched, and
 	// AuditFinds the series that they found a replica to lack samples of.
 	Audits, AuditBytes, AuditFinds *prometheus.CounterVec
+	// Pushdown counts what servers evaluated, and what they could have evaluated.
+	Pushdown *pushdown.Metrics
 }
 
 // LabelNames are the labels by which a metric names a replica.
@@ -84,6 +87,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "oneprom_queries_over_budget_total",
 			Help: "Queries that failed because they needed more bytes than --query.max-fetched-bytes.",
 		}),
+		Pushdown: pushdown.NewMetrics(reg),
 	}
 }
 
@@ -145,4 +149,5 @@ func (m *Metrics) ForgetGroup(name string) {
 	for _, vec := range []*prometheus.CounterVec{m.Partial, m.Audits, m.AuditBytes} {
 		vec.DeletePartialMatch(prometheus.Labels{"group": name})
 	}
+	m.Pushdown.ForgetGroup(name)
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/oneprom/oneprom/servergroup/pushdown"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -71,7 +72,7 @@ func (r *Replica) checkProcess(ctx context.Context, p *Profile) {
 	}
 	if r.processes.takeTurns(r.now()) {
 		p.TakesTurns = "several servers take turns at this URL, and each has missed something else: name each of them as a target, not what stands before them"
-		p.NoPushdown = "several servers take turns at its URL"
+		p.NoPushdown = pushdown.Refusal{Why: "several servers take turns at its URL", Reason: pushdown.Balancer}
 		p.findings = append(p.findings, p.TakesTurns)
 	}
 }

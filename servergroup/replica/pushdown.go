@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/oneprom/oneprom/servergroup/pushdown"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -18,25 +19,25 @@ var semanticFeatures = []string{"promql-delayed-name-removal", "type-and-unit-la
 func (r *Replica) checkPushdown(ctx context.Context, p *Profile) error {
 	switch {
 	case p.Kind != transport.Prometheus && p.Kind != transport.Oneprom:
-		p.NoPushdown = fmt.Sprintf("%s has its own PromQL", p.Kind)
+		p.NoPushdown = pushdown.Refusal{Why: fmt.Sprintf("%s has its own PromQL", p.Kind), Reason: pushdown.Dialect}
 		return nil
 	case !p.Engine.Known:
-		p.NoPushdown = "the backend does not show how it evaluates"
+		p.NoPushdown = pushdown.Refusal{Why: "the backend does not show how it evaluates", Reason: pushdown.Unknown}
 		return nil
 	case !p.Engine.LeftOpen:
-		p.NoPushdown = strings.TrimSpace("Prometheus "+p.Version) + " has windows that are closed on the left"
+		p.NoPushdown = pushdown.Refusal{Why: strings.TrimSpace("Prometheus "+p.Version) + " has windows that are closed on the left", Reason: pushdown.Version}
 		return nil
 	case !p.Engine.DotAll:
-		p.NoPushdown = strings.TrimSpace("Prometheus "+p.Version) + " has regular expressions whose dot matches no line break"
+		p.NoPushdown = pushdown.Refusal{Why: strings.TrimSpace("Prometheus "+p.Version) + " has regular expressions whose dot matches no line break", Reason: pushdown.Version}
 		return nil
 	case !p.Engine.FlagsShown:
-		p.NoPushdown = "the backend does not show its flags"
+		p.NoPushdown = pushdown.Refusal{Why: "the backend does not show its flags", Reason: pushdown.Unknown}
 		return nil
 	}
 	enabled := strings.Split(p.Engine.Features, ",")
 	for _, name := range semanticFeatures {
 		if slices.Contains(enabled, name) != slices.Contains(r.features, name) {
-			p.NoPushdown = fmt.Sprintf("the feature %s is not the same there and here", name)
+			p.NoPushdown = pushdown.Refusal{Why: fmt.Sprintf("the feature %s is not the same there and here", name), Reason: pushdown.Features}
 			return nil
 		}
 	}
@@ -52,10 +53,10 @@ func (r *Replica) checkOwnLabels(ctx context.Context, p *Profile, names []string
 		reads, err := readsSamplesForLabels(ctx, p)
 		switch {
 		case err != nil:
-			p.NoPushdown = "the backend does not tell what is behind it"
+			p.NoPushdown = pushdown.Refusal{Why: "the backend does not tell what is behind it", Reason: pushdown.Unknown}
 			return nil
 		case reads:
-			p.NoPushdown = "the backend would have to read samples to tell the labels of its series"
+			p.NoPushdown = pushdown.Refusal{Why: "the backend would have to read samples to tell the labels of its series", Reason: pushdown.Dialect}
 			return nil
 		}
 	}
@@ -63,15 +64,15 @@ func (r *Replica) checkOwnLabels(ctx context.Context, p *Profile, names []string
 		values, warnings, err := p.Client.LabelValues(ctx, name, transport.Lookup{MinT: math.MinInt64, MaxT: math.MaxInt64, Limit: 1})
 		switch {
 		case err != nil && (Unreadable(err) || p.Kind == transport.Oneprom):
-			p.NoPushdown = "the backend does not tell the labels of its series"
+			p.NoPushdown = pushdown.Refusal{Why: "the backend does not tell the labels of its series", Reason: pushdown.Unknown}
 			return nil
 		case err != nil:
 			return err
 		case len(values) > 0:
-			p.NoPushdown = fmt.Sprintf("its series carry the label %q themselves", name)
+			p.NoPushdown = pushdown.Refusal{Why: fmt.Sprintf("its series carry the label %q themselves", name), Reason: pushdown.OwnLabels}
 			return nil
 		case slices.ContainsFunc(warnings, transport.OfData):
-			p.NoPushdown = "the backend does not tell the labels of all its series"
+			p.NoPushdown = pushdown.Refusal{Why: "the backend does not tell the labels of all its series", Reason: pushdown.Unknown}
 			return nil
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/oneprom/oneprom/servergroup/health"
 	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/lifetime"
+	"github.com/oneprom/oneprom/servergroup/pushdown"
 	"github.com/oneprom/oneprom/servergroup/targets"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
@@ -79,8 +80,8 @@ type Profile struct {
 	// there is none.
 	Method       transport.Method
 	methodReason string
-	// NoPushdown is the reason why the server is not asked to evaluate; "" if it may be asked.
-	NoPushdown string
+	// NoPushdown is the reason why the server is not asked to evaluate; none if it may be asked.
+	NoPushdown pushdown.Refusal
 	// configured are the external labels of its configuration, nil if they are not
 	// known; External are those that its remote read adds.
 	configured, External map[string]string

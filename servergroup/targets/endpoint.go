@@ -104,7 +104,7 @@ func paramsOf(c *config.Group, ls labels.Labels) (url.Values, error) {
 
 // targetURL returns the base URL of the API of a target.
 func targetURL(scheme, address, path string) (*url.URL, error) {
-	if err := validateAddress(address); err != nil {
+	if err := ValidateAddress(address); err != nil {
 		return nil, err
 	}
 	if scheme != "http" && scheme != "https" {
@@ -118,9 +118,9 @@ func targetURL(scheme, address, path string) (*url.URL, error) {
 	return url.Parse(scheme + "://" + address + strings.TrimSuffix(path, "/"))
 }
 
-// validateAddress checks that address is a host, with or without a port. The
+// ValidateAddress checks that address is a host, with or without a port. The
 // error does not show what may be a password.
-func validateAddress(address string) error {
+func ValidateAddress(address string) error {
 	shown, _, _ := strings.Cut(address[strings.LastIndex(address, "@")+1:], "?")
 	malformed := fmt.Errorf("target %q is not of the form host:port", shown)
 	switch {

@@ -26,6 +26,7 @@ import (
 	"github.com/oneprom/oneprom/servergroup/findings"
 	"github.com/oneprom/oneprom/servergroup/health"
 	"github.com/oneprom/oneprom/servergroup/labelmap"
+	"github.com/oneprom/oneprom/servergroup/pushdown"
 	"github.com/oneprom/oneprom/servergroup/replica"
 	"github.com/oneprom/oneprom/servergroup/request"
 	"github.com/oneprom/oneprom/servergroup/targets"
@@ -57,7 +58,7 @@ type View struct {
 }
 
 // Group is a server group as the query sees it. In an offline view, Findings, Evidence,
-// Audits, Unusable, Holding and Intrinsic are nil.
+// Audits, Pushdown, Unusable, Holding and Intrinsic are nil.
 type Group struct {
 	Config   *config.Group
 	Whole    *config.Group      // where Config is a portion: that of the whole group; nil: Config is
@@ -66,6 +67,7 @@ type Group struct {
 	Findings *findings.Recent   // what answers have shown about its configuration
 	Evidence *evidence.Cache    // what scrapes have shown about its replicas
 	Audits   *audit.Group       // looks again at answers of one replica
+	Pushdown *pushdown.Account  // what its replicas evaluated, and what they could have evaluated
 	Unusable *Unusable          // expressions whose answers could not be used
 	Holding  *Holding           // whether its `holds` is believed
 	// Intrinsic is what is known of its intrinsic labels, and Values what was known when the query
