@@ -47,6 +47,7 @@ func run(args []string) int {
 		opts         proxy.Options
 		logConfig    promslog.Config
 		configFile   string
+		syntaxOnly   bool
 		ruleFiles    []string
 		serverURL    string
 		httpConfig   string
@@ -64,8 +65,9 @@ func run(args []string) int {
 
 	serve := app.Command("serve", "Serve the API. What oneprom does without a command.").Default()
 	check := app.Command("check", "Check a configuration file or a running server.")
-	checkConfig := check.Command("config", "Print what is wrong with a configuration file; exit with 1 if anything is.")
+	checkConfig := check.Command("config", "Print what is wrong with a configuration file and the files that it names; exit with 1 if anything is.")
 	checkConfig.Arg("file", "Path of the configuration file.").Required().StringVar(&configFile)
+	checkConfig.Flag("syntax-only", "Look at no other file that it names: secrets, certificates, rules.").BoolVar(&syntaxOnly)
 	checkRules := check.Command("rules", "Print what is wrong with files of rules; exit with 1 if anything is.")
 	checkRules.Arg("files", "Paths of the files.").Required().StringsVar(&ruleFiles)
 	checkHealthy := check.Command("healthy", "Exit with 0 if a running server is healthy.")
@@ -95,7 +97,7 @@ func run(args []string) int {
 		slog.SetDefault(opts.Logger)
 		err = serveAPI(opts)
 	case checkConfig.FullCommand():
-		err = proxy.CheckConfig(opts, configFile)
+		err = proxy.CheckConfig(opts, os.Stdout, configFile, syntaxOnly)
 	case checkRules.FullCommand():
 		err = proxy.CheckRules(opts, os.Stdout, ruleFiles)
 	case checkHealthy.FullCommand():

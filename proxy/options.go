@@ -34,6 +34,7 @@ type Options struct {
 	WriteTimeout    model.Duration // for a piece of an answer, 0 for no limit
 	MaxConnections  int
 	MaxUnreadBytes  Bytes // of answers, 0 for no limit
+	SearchMaxLimit  int   // 0 is no limit
 
 	QueryTimeout    model.Duration
 	LookbackDelta   model.Duration
@@ -122,6 +123,9 @@ func AddFlags(app *kingpin.Application, o *Options) {
 	app.Flag("web.max-connections", "How many connections may be open at once, over all listeners. Further ones wait.").
 		Default("512").IntVar(&o.MaxConnections)
 
+	app.Flag("web.search.max-limit", "How many results a request to the search API (--enable-feature=search-api) may ask for. 0 is no limit.").
+		Default("10000").IntVar(&o.SearchMaxLimit)
+
 	app.Flag("query.timeout", "How long a query may take. A request's own timeout can only shorten it.").
 		Default("2m").SetValue(&o.QueryTimeout)
 	app.Flag("query.lookback-delta", "How old a sample may be to be the value of its series, in queries and in federation.").
@@ -191,6 +195,7 @@ func (o *Options) validate() error {
 	refuse(o.ReadTimeout < 0, "--web.read-timeout=%s: must not be negative", o.ReadTimeout)
 	refuse(o.WriteTimeout < 0, "--web.write-timeout=%s: must not be negative", o.WriteTimeout)
 	refuse(o.MaxUnreadBytes < 0, "--web.max-unread-bytes=%d: must not be negative", o.MaxUnreadBytes)
+	refuse(o.SearchMaxLimit < 0, "--web.search.max-limit=%d: must not be negative", o.SearchMaxLimit)
 	refuse(o.QueryTimeout <= 0, "--query.timeout=%s: must be longer than 0s", o.QueryTimeout)
 	refuse(o.LookbackDelta <= 0, "--query.lookback-delta=%s: must be longer than 0s", o.LookbackDelta)
 	refuse(o.MaxSamples < 1, "--query.max-samples=%d: must be at least 1", o.MaxSamples)

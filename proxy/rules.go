@@ -33,7 +33,7 @@ func (s *Server) groupStatus() []servergroup.GroupStatus {
 	for _, h := range s.ruler.Hidden() {
 		for i := range list {
 			if slices.Contains(h.Groups, list[i].Name) {
-				list[i].Findings = append(list[i].Findings, h.Text)
+				list[i].Findings = append(list[i].Findings, h.String())
 			}
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -250,7 +251,7 @@ func TestRules_BadFilesChangeNothing(t *testing.T) {
 	for _, tc := range []struct{ rules, more, want string }{
 		{"groups:\n  - name: g\n    rules:\n      - {alert: A, expr: 'sum('}", "", path + `: 4:26: group "g", rule 1, "A": could not parse expression: 1:5: parse error: unclosed left parenthesis`},
 		{"groups:\n  - name: g\n    rulez: []", "", "line 3: field rulez not found"},
-		{"groups: []", "rules: {groups: {h: {partial_response: warn}}}\n", `rules.groups: no file of rule_files has a group "h"`},
+		{"groups: []", "rules: {groups: {h: {partial_response: warn}}}\n", file + ":3: rules.groups.h: no file of rule_files has such a group"},
 		{"groups: []", "rules: {}\nremote_write: [{url: 'http://a', tls_config: {ca_file: none.pem}}]\n", "remote_write[0]: unable to read CA cert"},
 	} {
 		writeConfig(t, path, tc.rules)
@@ -260,7 +261,7 @@ func TestRules_BadFilesChangeNothing(t *testing.T) {
 		require.NotContains(t, shownConfig(t, s), "none.pem")
 	}
 	writeConfig(t, file, strings.Replace(rulesConfig(nil, "", groups), "rules.yml", "none.yml", 1))
-	require.ErrorContains(t, s.Reload(t.Context()), "rule_files: "+filepath.Join(filepath.Dir(file), "none.yml")+": ")
+	require.ErrorContains(t, s.Reload(t.Context()), file+":2: rule_files[0]: stat "+filepath.Join(filepath.Dir(file), "none.yml")+": ")
 	require.NoError(t, os.Remove(path))
 	writeConfig(t, file, strings.Replace(rulesConfig(nil, "", groups), "rules.yml", "'*.none'", 1))
 	require.NoError(t, s.Reload(t.Context()))
@@ -356,10 +357,10 @@ func TestCheckRules(t *testing.T) {
 
 	file := filepath.Join(dir, "oneprom.yml")
 	writeConfig(t, file, "rule_files: [good.yml]\nremote_write: [{url: 'http://a'}]"+oneGroup)
-	require.NoError(t, CheckConfig(o, file))
-	require.ErrorContains(t, CheckConfig(options(t), file), "good.yml: ")
+	require.NoError(t, CheckConfig(o, io.Discard, file, false))
+	require.ErrorContains(t, CheckConfig(options(t), io.Discard, file, false), "good.yml: ")
 	writeConfig(t, file, "rule_files: [good.yml]"+oneGroup)
-	require.ErrorContains(t, CheckConfig(o, file), "records a, but there is nowhere to write it")
+	require.ErrorContains(t, CheckConfig(o, io.Discard, file, false), "records a, but there is nowhere to write it")
 }
 
 // hidingConfig has rules written to an archive that is not asked for young samples.
@@ -413,7 +414,7 @@ func TestRules_HiddenFromThemselves(t *testing.T) {
 		return strings.Join(answer.Data[0].Findings, "\n")
 	}
 	require.Equal(t, want, status())
-	require.EqualError(t, CheckConfig(options(t), file), want)
+	require.EqualError(t, CheckConfig(options(t), io.Discard, file, false), file+":4: "+want)
 
 	for holds, ok := range map[string]bool{
 		`{source="oneprom"}`:                      true,
@@ -422,19 +423,19 @@ func TestRules_HiddenFromThemselves(t *testing.T) {
 		`{source="other"}`:                        false,
 	} {
 		writeConfig(t, file, hidingConfig(archive, "    holds: ['"+holds+"']\n"))
-		if err := CheckConfig(options(t), file); ok {
+		if err := CheckConfig(options(t), io.Discard, file, false); ok {
 			require.NoError(t, err, holds)
 		} else {
-			require.EqualError(t, err, want, holds)
+			require.EqualError(t, err, file+":4: "+want, holds)
 		}
 	}
 	require.NoError(t, s.Reload(t.Context()))
 	writeConfig(t, file, hidingConfig(archive, fmt.Sprintf("  - {name: same, static_configs: [{targets: ['%s'], labels: {__param_a: b}}]}\n", archive.Addr())))
-	require.NoError(t, CheckConfig(options(t), file), "another group shows them")
+	require.NoError(t, CheckConfig(options(t), io.Discard, file, false), "another group shows them")
 	writeConfig(t, file, strings.Replace(hidingConfig(archive, ""), "external_labels: {source: oneprom}", "", 1))
-	require.ErrorContains(t, CheckConfig(options(t), file), "add a label to them, as by global.external_labels: {source: oneprom}, and holds")
+	require.ErrorContains(t, CheckConfig(options(t), io.Discard, file, false), "add a label to them, as by global.external_labels: {source: oneprom}, and holds")
 	writeConfig(t, file, strings.Replace(hidingConfig(archive, ""), "queue_config", "write_relabel_configs: [{target_label: a, replacement: b}], queue_config", 1))
-	require.NoError(t, CheckConfig(options(t), file), "what is written cannot be told")
+	require.NoError(t, CheckConfig(options(t), io.Discard, file, false), "what is written cannot be told")
 }
 
 // end ends a series.

@@ -21,9 +21,6 @@ import (
 	"github.com/oneprom/oneprom/proxy/views"
 )
 
-// searchLimit is Prometheus' default for the highest limit of the search API.
-const searchLimit = 10000
-
 // engineOptions are the options of the PromQL engine, set as Prometheus does, but for where
 // it logs and registers what it has. cfg returns the configuration in use.
 func engineOptions(o Options, f features, cfg func() *config.Config) promql.EngineOpts {
@@ -60,7 +57,7 @@ func (s *Server) upstreamAPI(storage *promqlx.Storage, st routes.Status) *v1.API
 		v1.GlobalURLOptions{ListenAddress: addr, Host: s.externalURL.Host, Scheme: s.externalURL.Scheme},
 		s.readiness.Gate,
 		views.Noop, "", // no TSDB
-		false, s.features.search, searchLimit, // no admin API
+		false, s.features.search, s.opts.SearchMaxLimit, // no admin API
 		s.logger.With("component", "api"),
 		func(context.Context) v1.RulesRetriever { return s.ruler.Rules() },
 		s.opts.ReadSampleLimit, s.opts.MaxConcurrency, s.opts.ReadMaxBytesInFrame, // the gate lets no more in
@@ -78,7 +75,7 @@ func (s *Server) upstreamAPI(storage *promqlx.Storage, st routes.Status) *v1.API
 		false, // no metadata appended
 		api.OverrideErrorCode,
 		s.featureRegistry,
-		v1.OpenAPIOptions{ExternalURL: s.externalURL.String(), Version: api.Version, MaxSearchLimit: searchLimit},
+		v1.OpenAPIOptions{ExternalURL: s.externalURL.String(), Version: api.Version, MaxSearchLimit: s.opts.SearchMaxLimit},
 		bounds.Parser(parser.NewParser(allSyntax)),
 	)
 	upstream.ClearCodecs()

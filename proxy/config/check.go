@@ -29,6 +29,8 @@ func (c *checker) check(n *yaml.Node, t reflect.Type, path groupconfig.Path, at 
 	case n.Kind != want, want == yaml.ScalarNode && n.Decode(reflect.New(form).Interface()) != nil:
 		what, open := describe(form)
 		c.add(at, path, "expected %s, found %s", what, found(n, open))
+	case want == yaml.ScalarNode:
+		c.url(n, form, path, at)
 	case want == yaml.SequenceNode:
 		c.list(n, form.Elem(), path)
 	case want == yaml.MappingNode:
@@ -160,7 +162,9 @@ func hint(form reflect.Type, key string) string {
 	if hint := foreignKey(form, key); hint != "" {
 		return hint
 	}
-	if parent := parentOf(form, key); parent != "" {
+	if parent, listed := parentOf(form, key); listed {
+		return fmt.Sprintf("it belongs into an entry of the list %q", parent)
+	} else if parent != "" {
 		return fmt.Sprintf("it belongs under %q", parent)
 	}
 	switch {

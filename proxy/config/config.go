@@ -41,6 +41,8 @@ type Config struct {
 	RemoteWrite []*upstream.RemoteWriteConfig `yaml:"remote_write,omitempty"`
 	// Tracing is Prometheus' own. Nil: there are no traces.
 	Tracing *upstream.TracingConfig `yaml:"tracing,omitempty"`
+
+	places places
 }
 
 // Global holds what concerns all server groups.

@@ -176,6 +176,7 @@ func TestConfig_StringParsesAgainWithoutSecrets(t *testing.T) {
 	shards, shardsAgain := cfg.ServerGroups[4].ServiceDiscoveryConfigs, again.ServerGroups[4].ServiceDiscoveryConfigs
 	require.Equal(t, "https://inventory:xxxxx@cmdb/targets?<secret>", shardsAgain[0].(*http.SDConfig).URL)
 	shardsAgain[0] = shards[0]
+	again.places = cfg.places
 	require.Equal(t, cfg, again)
 }
 

@@ -17,6 +17,7 @@ const (
 	noTuning     = "connections need no tuning: remove it"
 	gapsFromData = "not needed, gaps are found in the data itself: remove it"
 	partialness  = "a group that does not answer is told by `global.partial_response`: warn or error"
+	webFile      = "it belongs into the file of --web.config.file"
 	timeRange    = "use `time_range` with min_age, max_age, start, end"
 )
 
@@ -30,6 +31,10 @@ var foreign = map[reflect.Type]map[string]string{
 		"storage":             "not supported: oneprom stores nothing",
 		"otlp":                "not supported: oneprom receives nothing",
 		"runtime":             "not supported",
+		"users":               "users with passwords belong into `basic_auth_users` of the file of --web.config.file; `users` of an entry of `tenants` says which of them are that tenant",
+		"basic_auth_users":    webFile,
+		"tls_server_config":   webFile,
+		"http_server_config":  webFile,
 	},
 	reflect.TypeFor[Global](): {
 		"scrape_interval":     noScraping,

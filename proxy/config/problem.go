@@ -19,6 +19,8 @@ type problem struct {
 	line, column int // from 1
 	path         groupconfig.Path
 	msg          string
+	// minor: what it is about can be read, so that it hides no other problem.
+	minor bool
 }
 
 func (p *problem) Error() string {
@@ -47,7 +49,13 @@ func (c *checker) addLine(line, column int, path groupconfig.Path, msg string) {
 		}
 		shown[i] = step
 	}
-	c.problems = append(c.problems, &problem{c.file, max(line, 1), column, shown, msg})
+	c.problems = append(c.problems, &problem{file: c.file, line: max(line, 1), column: column, path: shown, msg: msg})
+}
+
+// addMinor is add for a minor problem.
+func (c *checker) addMinor(at *yaml.Node, path groupconfig.Path, msg string) {
+	c.add(at, path, "%s", msg)
+	c.problems[len(c.problems)-1].minor = true
 }
 
 // shownKey leaves out what may be a value: `password:secret`, without a space
@@ -59,10 +67,10 @@ func shownKey(key string) string {
 	return key
 }
 
-// clean reports whether nothing is wrong below path so far.
+// clean reports whether nothing but minor problems is wrong below path so far.
 func (c *checker) clean(path ...any) bool {
 	return !slices.ContainsFunc(c.problems, func(p *problem) bool {
-		return len(p.path) >= len(path) && slices.Equal(p.path[:len(path)], path)
+		return !p.minor && len(p.path) >= len(path) && slices.Equal(p.path[:len(path)], path)
 	})
 }
 

@@ -33,7 +33,8 @@ func (c *checker) read(data []byte) *Config {
 	if !isNull(root) && deref(root).Kind != yaml.MappingNode {
 		return nil
 	}
-	cfg := &Config{Global: DefaultGlobal, Rules: DefaultRules}
+	cfg := &Config{Global: DefaultGlobal, Rules: DefaultRules, places: places{file: c.file, lines: map[string]int{}}}
+	cfg.places.add(root, nil, 3)
 	if key, n := lookup(root, "global"); n != nil && c.clean("global") {
 		if err := n.Decode(&cfg.Global); err != nil {
 			c.add(key, groupconfig.Path{"global"}, "%s", plain(err))
@@ -185,6 +186,7 @@ func (c *checker) readTracing(n *yaml.Node) *upstream.TracingConfig {
 	if err := n.Decode(t); err != nil {
 		c.add(n, groupconfig.Path{"tracing"}, "%s", plain(err))
 	}
+	c.checkCollector(n, t)
 	if !(t.SamplingFraction >= 0 && t.SamplingFraction <= 1) {
 		path := groupconfig.Path{"sampling_fraction"}
 		c.add(locate(n, path, n), append(groupconfig.Path{"tracing"}, path...), "must be from 0 (none) to 1 (all)")

@@ -86,6 +86,7 @@ func (c *checker) readRuling(root *yaml.Node, cfg *Config) {
 			_, list := lookup(n, "alertmanagers")
 			c.checkRelabeling(deref(list).Content[i], append(groupconfig.Path{"alerting"}, path...), "relabel_configs", am.RelabelConfigs)
 			c.checkRelabeling(deref(list).Content[i], append(groupconfig.Path{"alerting"}, path...), "alert_relabel_configs", am.AlertRelabelConfigs)
+			c.checkAlertmanagers(deref(list).Content[i], append(groupconfig.Path{"alerting"}, path...), am)
 			if len(am.ServiceDiscoveryConfigs) == 0 {
 				c.add(at, append(groupconfig.Path{"alerting"}, path...), "no Alertmanager can be found: add `static_configs: [{targets: ['host:port']}]` or another *_sd_configs")
 			}

@@ -236,16 +236,16 @@ func distance(a, b string) int {
 	return rows[len(a)][len(b)]
 }
 
-// parentOf returns the key of t below which key belongs, or "".
-func parentOf(t reflect.Type, key string) string {
+// parentOf returns the key of t below which key belongs, or "". listed reports whether that has a list.
+func parentOf(t reflect.Type, key string) (parent string, listed bool) {
 	for _, f := range fieldsOf(t) {
-		below := shape(f.typ)
+		below, list := shape(f.typ), false
 		if below.Kind() == reflect.Slice {
-			below = below.Elem()
+			below, list = below.Elem(), true
 		}
 		if slices.Contains(keysOf(below), key) {
-			return f.key
+			return f.key, list
 		}
 	}
-	return ""
+	return "", false
 }

@@ -125,14 +125,9 @@ func TestContractDisabledFeatures(t *testing.T) {
 	const off = http.StatusInternalServerError
 	probes := []probe{
 		{name: "search", path: "/api/v1/search/metric_names", status: off},
-		{
-			name: "write", method: "POST", path: "/api/v1/write", status: http.StatusNotFound,
-			want: "remote write receiver needs to be enabled with --web.enable-remote-write-receiver\n",
-		},
-		{
-			name: "otlp", method: "POST", path: "/api/v1/otlp/v1/metrics", status: http.StatusNotFound,
-			want: "otlp write receiver needs to be enabled with --web.enable-otlp-receiver\n",
-		},
+		// Prometheus names flags that oneprom does not have.
+		{name: "write", method: "POST", path: "/api/v1/write", status: http.StatusNotFound, like: sameStatus},
+		{name: "otlp", method: "POST", path: "/api/v1/otlp/v1/metrics", status: http.StatusNotFound, like: sameStatus},
 		{name: "reload by POST", method: "POST", path: "/-/reload", status: http.StatusForbidden, want: "Lifecycle API is not enabled."},
 		{name: "quit by PUT", method: "PUT", path: "/-/quit", status: http.StatusForbidden, want: "Lifecycle API is not enabled."},
 		{name: "reload by GET", path: "/-/reload", status: http.StatusMethodNotAllowed, want: "Only POST or PUT requests allowed"},

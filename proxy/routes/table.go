@@ -1,6 +1,7 @@
 package routes
 
 import (
+	"errors"
 	"net/http"
 
 	"github.com/oneprom/oneprom/proxy/api"
@@ -13,6 +14,10 @@ import (
 // want of the server groups, and what answers them.
 func (o *Options) rows(upstream http.Handler) []Row {
 	l, m := o.Lookups, o.Merged
+	var storesNothing http.HandlerFunc // while the admin API is off, upstream says so
+	if o.AdminAPI {
+		storesNothing = o.api(func(*http.Request) (api.Result, error) { return api.Result{}, errNoStorage })
+	}
 	page := page{base: o.ExternalPath, groups: o.Status.Groups, logger: o.Logger}
 	rows := []Row{
 		// By the server groups as the tenant sees them.
@@ -70,12 +75,12 @@ func (o *Options) rows(upstream http.Handler) []Row {
 		{"GET", "/api/v1/status/self_metrics", tenant.ForAdmins, gate.NoWork, nil},
 		{"GET", "/api/v1/status/tsdb", tenant.ForAdmins, gate.Lookup, o.api(m.TSDBStatus)},
 		{"GET", "/api/v1/status/tsdb/blocks", tenant.ForAdmins, gate.Lookup, o.api(m.TSDBBlocks)},
-		{"POST", "/api/v1/write", tenant.ForAdmins, gate.NoWork, nil},
-		{"POST", "/api/v1/otlp/v1/metrics", tenant.ForAdmins, gate.NoWork, nil},
+		{"POST", "/api/v1/write", tenant.ForAdmins, gate.NoWork, receivesNothing},
+		{"POST", "/api/v1/otlp/v1/metrics", tenant.ForAdmins, gate.NoWork, receivesNothing},
 		{"POST", "/api/v1/admin/breaker", tenant.ForAdmins, gate.NoWork, o.api(o.admin(o.Breakers.serve))},
-		{"POST PUT", "/api/v1/admin/tsdb/delete_series", tenant.ForAdmins, gate.NoWork, nil},
-		{"POST PUT", "/api/v1/admin/tsdb/clean_tombstones", tenant.ForAdmins, gate.NoWork, nil},
-		{"POST PUT", "/api/v1/admin/tsdb/snapshot", tenant.ForAdmins, gate.NoWork, nil},
+		{"POST PUT", "/api/v1/admin/tsdb/delete_series", tenant.ForAdmins, gate.NoWork, storesNothing},
+		{"POST PUT", "/api/v1/admin/tsdb/clean_tombstones", tenant.ForAdmins, gate.NoWork, storesNothing},
+		{"POST PUT", "/api/v1/admin/tsdb/snapshot", tenant.ForAdmins, gate.NoWork, storesNothing},
 
 		// These name the groups, and so perhaps tenants. There are neither series nor queries in
 		// them.
@@ -99,6 +104,14 @@ func (o *Options) rows(upstream http.Handler) []Row {
 		rows = append(rows, Row{"GET", path, tenant.ForAdmins, gate.NoWork, middleware.Compress(page.serve)})
 	}
 	return rows
+}
+
+// errNoStorage is the answer to what changes a TSDB.
+var errNoStorage = api.NewError(http.StatusServiceUnavailable, "unavailable", errors.New("oneprom stores no samples: ask the Prometheus servers behind it"))
+
+// receivesNothing refuses samples. Upstream would name flags that oneprom does not have.
+func receivesNothing(w http.ResponseWriter, _ *http.Request) {
+	http.Error(w, "oneprom stores no samples: write them to the Prometheus servers or the store behind it", http.StatusNotFound)
 }
 
 // api is a handler of oneprom's own API.

@@ -169,7 +169,7 @@ func (r *Ruler) evaluate(set ruleSet) error {
 	r.failures.keep(r.rules.RuleGroups())
 	r.evaluations.keep(r.rules.RuleGroups())
 	for _, h := range r.Hidden() {
-		r.logger.Warn("finding", "finding", h.Text)
+		r.logger.Warn("finding", "finding", h.String())
 	}
 	return err
 }

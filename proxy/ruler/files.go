@@ -22,27 +22,43 @@ import (
 type ruleFiles struct {
 	names  []string // sorted
 	groups map[string]*rulefmt.RuleGroups
+	// unmatched says which patterns no file matches.
+	unmatched []string
+}
+
+// Checked is what a check of the files of rules of a configuration has found.
+type Checked struct {
+	Files, Rules int
+	// Warnings are patterns that no file matches.
+	Warnings []string
 }
 
 // Check says what is wrong with the files of rules that a configuration names, and with
 // what it says of them, and what it hides of what they write.
-func Check(cfg *config.Config, p parser.Parser) error {
+func Check(cfg *config.Config, p parser.Parser) (c Checked, err error) {
 	files, err := loadFiles(cfg, p)
 	if err != nil {
-		return err
+		return c, err
+	}
+	c.Files, c.Warnings = len(files.names), files.unmatched
+	for _, of := range files.groups {
+		for _, g := range of.Groups {
+			c.Rules += len(g.Rules)
+		}
 	}
 	var errs []error
 	for _, h := range hidden(cfg, files, time.Now()) {
-		errs = append(errs, errors.New(h.Text))
+		errs = append(errs, errors.New(cfg.At(h.Path...)+": "+h.Text))
 	}
-	return errors.Join(errs...)
+	return c, errors.Join(errs...)
 }
 
 // loadFiles reads the files that a configuration names. The error joins one error for
 // each problem.
 func loadFiles(cfg *config.Config, p parser.Parser) (*ruleFiles, error) {
 	files := &ruleFiles{groups: map[string]*rulefmt.RuleGroups{}}
-	names, errs := expand(cfg.RuleFiles)
+	names, unmatched, errs := expand(cfg)
+	files.unmatched = unmatched
 	known := map[string]bool{}
 	for _, name := range names {
 		groups, problems := parse(name, p)
@@ -61,7 +77,7 @@ func loadFiles(cfg *config.Config, p parser.Parser) (*ruleFiles, error) {
 	if len(errs) == 0 {
 		for _, name := range slices.Sorted(maps.Keys(cfg.Rules.Groups)) {
 			if !known[name] {
-				errs = append(errs, fmt.Errorf("rules.groups: no file of rule_files has a group %q: remove it, or correct the name", name))
+				errs = append(errs, fmt.Errorf("%s: no file of rule_files has such a group: remove it, or correct the name", cfg.At("rules", "groups", name)))
 			}
 		}
 	}
@@ -71,21 +87,25 @@ func loadFiles(cfg *config.Config, p parser.Parser) (*ruleFiles, error) {
 	return files, nil
 }
 
-// expand returns the files that match the patterns, sorted. What is no pattern has to be
-// there.
-func expand(patterns []string) (names []string, errs []error) {
-	for _, pattern := range patterns {
+// expand returns the files that match the patterns of rule_files, sorted, and says which patterns none
+// matches. What is no pattern has to be there.
+func expand(cfg *config.Config) (names, unmatched []string, errs []error) {
+	for i, pattern := range cfg.RuleFiles {
+		at := cfg.At("rule_files", i)
 		found, err := filepath.Glob(pattern)
-		if err == nil && len(found) == 0 && !strings.ContainsAny(pattern, `*?[\`) {
+		switch none := err == nil && len(found) == 0; {
+		case none && strings.ContainsAny(pattern, `*?[\`):
+			unmatched = append(unmatched, fmt.Sprintf("%s: there is no file %s", at, pattern))
+		case none:
 			_, err = os.Stat(pattern)
 		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("rule_files: %s: %w", pattern, err))
+			errs = append(errs, fmt.Errorf("%s: %w", at, err))
 		}
 		names = append(names, found...)
 	}
 	slices.Sort(names)
-	return slices.Compact(names), errs
+	return slices.Compact(names), unmatched, errs
 }
 
 // parse reads a file of rules. The problems have its name and, as far as upstream knows

@@ -22,8 +22,11 @@ import (
 // ones that may have it.
 type Hidden struct {
 	Groups []string
+	Path   groupconfig.Path // of the remote_write that writes it
 	Text   string
 }
+
+func (h Hidden) String() string { return h.Path.String() + ": " + h.Text }
 
 // Hidden returns what the configuration in use hides of what its rules write.
 func (r *Ruler) Hidden() []Hidden { return hidden(r.config.Load(), r.files.Load(), time.Now()) }
@@ -48,14 +51,14 @@ func hidden(cfg *config.Config, files *ruleFiles, now time.Time) []Hidden {
 		if at < 0 {
 			continue
 		}
-		h := Hidden{}
+		h := Hidden{Path: groupconfig.Path{"remote_write", i}}
 		var quoted []string
 		for _, g := range receivers {
 			h.Groups = append(h.Groups, g.Name)
 			quoted = append(quoted, fmt.Sprintf("%q", g.Name))
 		}
-		h.Text = fmt.Sprintf("remote_write[%d]: rules write %s, but server group %s is not asked for samples that young, because of its time_range: %s",
-			i, names[at], strings.Join(quoted, ", "), remedy(cfg))
+		h.Text = fmt.Sprintf("rules write %s, but server group %s is not asked for samples that young, because of its time_range: %s",
+			names[at], strings.Join(quoted, ", "), remedy(cfg))
 		out = append(out, h)
 	}
 	return out
