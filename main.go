@@ -150,6 +150,7 @@ func serveAPI(opts proxy.Options) error {
 		// than it saves time.
 		debug.SetGCPercent(200)
 	}
+	opts.LimitMemory()
 	opts.Logger.Info("starting oneprom", "promql", api.Version, "version", version.Info(), "build_context", version.BuildContext())
 	server, err := proxy.New(opts)
 	if err != nil {

@@ -49,6 +49,8 @@ type Options struct {
 	QueueTimeout            model.Duration
 	ClientHeader            string // empty is none
 
+	Memory Memory
+
 	AuditShare float64 // from 0 to 1
 
 	ReadSampleLimit     int
@@ -132,8 +134,8 @@ func AddFlags(app *kingpin.Application, o *Options) {
 		Default("5m").SetValue(&o.LookbackDelta)
 	app.Flag("query.max-samples", "How many samples one query may hold in memory. A query that needs more fails.").
 		Default("50000000").IntVar(&o.MaxSamples)
-	app.Flag("query.max-concurrency", "How many queries, and other requests to the server groups, are worked on at once. Further ones wait. See --query.queue-timeout.").
-		Default("20").IntVar(&o.MaxConcurrency)
+	app.Flag("query.max-concurrency", "How many queries, and other requests to the server groups, are worked on at once. Further ones wait. See --query.queue-timeout. The default is less where there is less than 1.4GiB of memory.").
+		Default("20").IsSetByUser(&o.Memory.slotsGiven).IntVar(&o.MaxConcurrency)
 	app.Flag("query.max-concurrency-per-client", "How many of these may be of one client. 0 is no limit. See --query.client-header.").
 		Default("0").IntVar(&o.MaxConcurrencyPerClient)
 	app.Flag("query.queue-timeout", "How long a request may wait before it is refused with 429. A query waits no longer than its own timeout, either.").
@@ -144,8 +146,10 @@ func AddFlags(app *kingpin.Application, o *Options) {
 		PlaceHolder("<name>").StringVar(&o.ClientHeader)
 	app.Flag("query.max-region-concurrency", "How many requests may be under way to the servers of one region at once. Further ones wait, within their query's timeout. 0 is no limit. See also max_concurrency of server groups.").
 		Default("100").IntVar(&o.MaxRegionConcurrency)
-	app.Flag("query.max-fetched-bytes", "How many bytes of samples may be held for one query. A query that needs more fails. 0 is no limit. See also --query.max-samples.").
-		Default("1GiB").SetValue(&o.MaxFetchedBytes)
+	app.Flag("query.max-fetched-bytes", "How many bytes of samples may be held for one query. A query that needs more fails. 0 is no limit. See also --query.max-samples. The default is less where there is less than 17GiB of memory.").
+		Default("1GiB").IsSetByUser(&o.Memory.bytesGiven).SetValue(&o.MaxFetchedBytes)
+
+	o.Memory.addFlags(app)
 
 	app.Flag("audit.share", "Which part of the answers that a replica gave alone is compared with the raw samples of its twin afterwards, from 0 (none) to 1 (all). Audits fetch at most 2 % of the bytes that the answers of a server group bring, and 16MiB in the beginning.").
 		Default("0.005").Float64Var(&o.AuditShare)
@@ -205,6 +209,8 @@ func (o *Options) validate() error {
 	refuse(o.MaxQueued < 0, "--query.max-queued=%d: must not be negative", o.MaxQueued)
 	refuse(o.MaxRegionConcurrency < 0, "--query.max-region-concurrency=%d: must not be negative", o.MaxRegionConcurrency)
 	refuse(o.MaxFetchedBytes < 0, "--query.max-fetched-bytes=%d: must not be negative", o.MaxFetchedBytes)
+	refuse(!(o.Memory.Ratio > 0 && o.Memory.Ratio <= 1), "--auto-gomemlimit.ratio=%g: must be more than 0, and at most 1", o.Memory.Ratio)
+	refuse(o.Memory.RefreshInterval < 0, "--auto-gomemlimit.refresh-interval=%s: must not be negative", o.Memory.RefreshInterval)
 	refuse(o.AuditShare < 0 || o.AuditShare > 1 || math.IsNaN(o.AuditShare), "--audit.share=%g: must be from 0 to 1", o.AuditShare)
 	refuse(o.ReadSampleLimit < 0, "--storage.remote.read-sample-limit=%d: must not be negative", o.ReadSampleLimit)
 	refuse(o.ReadConcurrentLimit < 0, "--storage.remote.read-concurrent-limit=%d: must not be negative", o.ReadConcurrentLimit)
