@@ -67,7 +67,7 @@ func (o *Options) limitMemory(provider memlimit.Provider) {
 		return // there is none
 	}
 	o.fit(limit)
-	o.Logger.Info("memory", "gomemlimit_bytes", limit, "query.max-concurrency", o.MaxConcurrency, "query.max-fetched-bytes", o.MaxFetchedBytes.String())
+	o.Logger.Info("memory", "gomemlimit_bytes", limit, "query_max_concurrency", o.MaxConcurrency, "query_max_fetched_bytes", o.MaxFetchedBytes.String())
 }
 
 // fit makes slots and bytes fit a limit of memory, unless the command line gives them. They never become

@@ -26,7 +26,8 @@ var urlKeys = []string{"url", "token_url"}
 func (c *checker) url(n *yaml.Node, form reflect.Type, path groupconfig.Path, at *yaml.Node) {
 	key, ok := path[len(path)-1].(string)
 	typed := form == reflect.TypeFor[commoncfg.URL]()
-	if !ok || n.Value == "" && !(typed && key == "url") || !typed && !(form.Kind() == reflect.String && slices.Contains(urlKeys, key)) {
+	isURL := typed || form.Kind() == reflect.String && slices.Contains(urlKeys, key)
+	if !ok || !isURL || n.Value == "" && (!typed || key != "url") {
 		return
 	}
 	u, err := url.Parse(n.Value)
