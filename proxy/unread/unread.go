@@ -75,7 +75,7 @@ func (a *Answers) Serve(h http.Handler) http.Handler {
 
 // Whole has h write whole texts to a writer between it and that of Serve, such as one that compresses:
 // they wait whole.
-func Whole(between http.ResponseWriter, to http.ResponseWriter) http.ResponseWriter {
+func Whole(between, to http.ResponseWriter) http.ResponseWriter {
 	for under := to; ; {
 		switch at := under.(type) {
 		case *writer:

@@ -220,7 +220,7 @@ func (d *decoder) fields(t reflect.Type) map[string][]int {
 
 // value reads a value into v. null reports whether it is null, which leaves v alone.
 func (d *decoder) value(v reflect.Value) (null bool, err error) {
-	if _, custom := v.Addr().Interface().(json.Unmarshaler); custom {
+	if _, custom := reflect.TypeAssert[json.Unmarshaler](v.Addr()); custom {
 		return d.decode(v.Addr().Interface())
 	}
 	switch v.Kind() {

@@ -93,7 +93,7 @@ func requireAsJSON(t *testing.T, body string) {
 	require.NoError(t, err, body)
 	require.Equal(t, want.Status, got.Status, body)
 	require.Equal(t, want.Error, got.Error, body)
-	require.Equal(t, len(want.Warnings), len(got.Warnings), body)
+	require.Len(t, got.Warnings, len(want.Warnings), body)
 	require.Equal(t, want.IsPartial, got.IsPartial, body)
 	a, err := json.Marshal(wantData)
 	require.NoError(t, err)
@@ -122,14 +122,14 @@ func made(v reflect.Value) (n int) {
 			n = int(v.Elem().Type().Size()) + made(v.Elem())
 		}
 	case reflect.Struct:
-		if ls, ok := v.Interface().(labels.Labels); ok {
+		if ls, ok := reflect.TypeAssert[labels.Labels](v); ok {
 			return int(ls.ByteSize())
 		}
-		if _, ok := v.Interface().(time.Time); ok {
+		if v.Type() == reflect.TypeFor[time.Time]() {
 			return 0
 		}
-		for i := range v.NumField() {
-			n += made(v.Field(i))
+		for _, f := range v.Fields() {
+			n += made(f)
 		}
 	}
 	return n
