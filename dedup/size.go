@@ -1,6 +1,7 @@
 package dedup
 
 import (
+	"math"
 	"unsafe"
 
 	"github.com/prometheus/prometheus/model/histogram"
@@ -35,7 +36,8 @@ func ColumnBytes(r Run) int {
 
 // columnBytes is ColumnBytes for a chunk, 0 if it is broken: nothing is made of it then.
 func (c *Chunk) columnBytes() int {
-	bits := 8 * len(c.Data)
+	// Behind the end of broken data, upstream's reader may see that many bits that are 0.
+	bits := 8*len(c.Data) + math.MaxUint8
 	samples := min(Chunks{*c}.Len(), bits/2+1) // a sample takes a bit for its time, and one for its value
 	switch c.Encoding {
 	case chunkenc.EncXOR:

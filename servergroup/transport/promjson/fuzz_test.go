@@ -2,13 +2,18 @@ package promjson
 
 import (
 	"bytes"
+	"slices"
 	"testing"
 	"testing/iotest"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/oneprom/oneprom/dedup"
 )
 
 // FuzzDecode: any bytes are accepted or not as by the model, which reads with
 // encoding/json, and give the same result; and the same, or the same error, if
-// they come one by one.
+// they come one by one. What is made is charged.
 func FuzzDecode(f *testing.F) {
 	for _, r := range responses {
 		f.Add([]byte(r.body))
@@ -23,7 +28,8 @@ func FuzzDecode(f *testing.F) {
 		if len(body) >= maxToken || bytes.Count(body, []byte("["))+bytes.Count(body, []byte("{")) >= maxDepth {
 			return // limits that the model does not have
 		}
-		got, err := Decode(bytes.NewReader(body), Options{})
+		charged := 0
+		got, err := Decode(bytes.NewReader(body), Options{Charge: func(n int) error { charged += n; return nil }})
 		want, ok := modelDecode(body)
 		if ok != (err == nil) {
 			t.Fatalf("encoding/json accepts: %v, decoder: %v", ok, err)
@@ -40,5 +46,13 @@ func FuzzDecode(f *testing.F) {
 		}
 		requireSame(t, want, got)
 		requireSame(t, want, slow)
+		made := -sampleBytes // that of a scalar is not worth a charge
+		for _, s := range got.Series {
+			made += int(s.Labels.ByteSize()) + dedup.ColumnBytes(&s.Samples)
+		}
+		for _, text := range slices.Concat(got.Warnings, got.Infos) {
+			made += 16 + len(text)
+		}
+		require.LessOrEqual(t, made, charged)
 	})
 }

@@ -375,7 +375,7 @@ func TestStream_ChargedToTheEnd(t *testing.T) {
 }
 
 // FuzzStream feeds any bytes as frames with right checksums: whatever comes, no
-// panic, and what is accepted can be decoded or says why not.
+// panic, what is accepted can be decoded or says why not, and what is made is charged.
 func FuzzStream(f *testing.F) {
 	for _, s := range []*prompb.ChunkedSeries{named("m", xor(0, 3)), named("m", xor(0, 3), xor(2, 2)), {}} {
 		data, err := (&prompb.ChunkedReadResponse{ChunkedSeries: []*prompb.ChunkedSeries{s, s}}).Marshal()
@@ -390,15 +390,22 @@ func FuzzStream(f *testing.F) {
 			b = buf.Bytes()
 		}
 		d := newDecoder()
-		if d.stream(bytes.NewReader(b)) != nil {
+		charged := d.charged(math.MaxInt)
+		if DecodeStream(bytes.NewReader(b), d.Options) != nil {
 			return
 		}
+		made := 0
 		for _, s := range d.series {
 			var all dedup.Samples
 			if decodes(s.run, &all) == nil {
 				require.NoError(t, all.Check())
 			}
+			made += int(s.labels.ByteSize()) + len(s.replica)
+			for _, c := range s.run.(dedup.Chunks) {
+				made += len(c.Data) + chunkBytes
+			}
 		}
+		require.LessOrEqual(t, made, *charged)
 	})
 }
 
@@ -424,11 +431,15 @@ func FuzzSamples(f *testing.F) {
 	f.Add(data)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		d := newDecoder()
-		if d.samples(bytes.NewReader(snappy.Encode(nil, b))) != nil {
+		charged := d.charged(math.MaxInt)
+		if DecodeSamples(bytes.NewReader(snappy.Encode(nil, b)), d.Options) != nil {
 			return
 		}
+		made := len(b)
 		for _, s := range d.series {
 			require.NoError(t, s.run.(*dedup.Samples).Check())
+			made += int(s.labels.ByteSize()) + len(s.replica) + dedup.ColumnBytes(s.run)
 		}
+		require.LessOrEqual(t, made, *charged)
 	})
 }
