@@ -33,8 +33,8 @@ type hostile struct {
 	path        string // that the backend answers
 	contentType string
 	// The body, which is made of many repetitions and ends only when nobody reads it any more; snappy-compressed bodies are whole.
-	head, again, tail []byte
-	whole             func() []byte
+	head, again []byte
+	whole       func() []byte
 }
 
 const (
@@ -131,12 +131,18 @@ func hostiles(t *testing.T, n int) []hostile {
 		stream("chunks of one sample", frame(protoField(1, join(name, bytes.Repeat(xor(1), 10_000))))),
 		stream("labels of one byte", frame(protoField(1, bytes.Repeat(protoLabel("a", ""), 100_000)))),
 		{name: "JSON: empty series", ask: askRange, path: "/api/v1/query_range", contentType: jsonType, head: []byte(`{"status":"success","data":{"resultType":"matrix","result":[`), again: []byte(`{},`)},
-		{name: "JSON: series of one sample", ask: askRange, path: "/api/v1/query_range", contentType: jsonType,
-			head: []byte(`{"status":"success","data":{"resultType":"matrix","result":[`), again: []byte(`{"metric":{"a":"b"},"values":[[60,"1"]]},`)},
-		{name: "JSON: histograms", ask: askRange, path: "/api/v1/query_range", contentType: jsonType,
-			head: []byte(`{"status":"success","data":{"resultType":"matrix","result":[`), again: []byte(`{"histograms":[[60,{"count":"0","sum":"0"}]]},`)},
-		{name: "JSON: buckets", ask: askRange, path: "/api/v1/query_range", contentType: jsonType,
-			head: []byte(`{"status":"success","data":{"resultType":"matrix","result":[{"histograms":[[60,{"count":"0","sum":"0","buckets":[`), again: []byte(`[0,"1","2","1"],`)},
+		{
+			name: "JSON: series of one sample", ask: askRange, path: "/api/v1/query_range", contentType: jsonType,
+			head: []byte(`{"status":"success","data":{"resultType":"matrix","result":[`), again: []byte(`{"metric":{"a":"b"},"values":[[60,"1"]]},`),
+		},
+		{
+			name: "JSON: histograms", ask: askRange, path: "/api/v1/query_range", contentType: jsonType,
+			head: []byte(`{"status":"success","data":{"resultType":"matrix","result":[`), again: []byte(`{"histograms":[[60,{"count":"0","sum":"0"}]]},`),
+		},
+		{
+			name: "JSON: buckets", ask: askRange, path: "/api/v1/query_range", contentType: jsonType,
+			head: []byte(`{"status":"success","data":{"resultType":"matrix","result":[{"histograms":[[60,{"count":"0","sum":"0","buckets":[`), again: []byte(`[0,"1","2","1"],`),
+		},
 		{name: "JSON: warnings", ask: askRange, path: "/api/v1/query_range", contentType: jsonType, head: []byte(`{"status":"success","warnings":[`), again: []byte(`"",`)},
 		{name: "JSON: white space", ask: askRange, path: "/api/v1/query_range", contentType: jsonType, head: []byte(`{`), again: []byte(` `)},
 		text("label names", "/api/v1/labels", "", "[", `"a",`),
