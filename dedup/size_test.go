@@ -1,7 +1,6 @@
 package dedup
 
 import (
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -47,7 +46,7 @@ func requireBounded(t *testing.T, c Chunk) {
 		defer func() { _ = recover() }()
 		_ = Chunks{c}.AppendTo(&all, math.MinInt64, math.MaxInt64)
 	}()
-	require.LessOrEqual(t, madeOf(&all), ColumnBytes(Chunks{c}), fmt.Sprintf("%v %x: %d samples", c.Encoding, c.Data, all.Len()))
+	require.LessOrEqual(t, madeOf(&all), ColumnBytes(Chunks{c}), "%v %x: %d samples", c.Encoding, c.Data, all.Len())
 }
 
 // TestColumnBytes_NoLessThanWhatIsMade of good chunks, broken ones, and any bytes.
