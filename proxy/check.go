@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/oneprom/oneprom/promqlx/bounds"
+	"github.com/oneprom/oneprom/promqlx/metricsql"
 	"github.com/oneprom/oneprom/proxy/config"
 	"github.com/oneprom/oneprom/proxy/ruler"
 )
@@ -80,5 +81,5 @@ func CheckRules(o Options, w io.Writer, files []string) error {
 }
 
 func parserOf(o Options) parser.Parser {
-	return bounds.Parser(parser.NewParser(parseFeatures(o.EnableFeatures, slog.New(slog.DiscardHandler)).parser))
+	return bounds.Parser(metricsql.Parser(parser.NewParser(parseFeatures(o.EnableFeatures, slog.New(slog.DiscardHandler)).parser)))
 }

@@ -27,6 +27,7 @@ import (
 
 	"github.com/oneprom/oneprom/promqlx"
 	"github.com/oneprom/oneprom/promqlx/bounds"
+	"github.com/oneprom/oneprom/promqlx/metricsql"
 	"github.com/oneprom/oneprom/proxy/admission"
 	"github.com/oneprom/oneprom/proxy/config"
 	"github.com/oneprom/oneprom/proxy/gate"
@@ -123,7 +124,7 @@ func New(o Options) (_ *Server, err error) {
 		}
 	}()
 	s.features = parseFeatures(o.EnableFeatures, s.logger)
-	s.parser = bounds.Parser(parser.NewParser(s.features.parser))
+	s.parser = bounds.Parser(metricsql.Parser(parser.NewParser(s.features.parser)))
 
 	cfg, err := config.Load(o.ConfigFile)
 	if err != nil {

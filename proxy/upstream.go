@@ -15,6 +15,7 @@ import (
 
 	"github.com/oneprom/oneprom/promqlx"
 	"github.com/oneprom/oneprom/promqlx/bounds"
+	"github.com/oneprom/oneprom/promqlx/metricsql"
 	"github.com/oneprom/oneprom/proxy/api"
 	"github.com/oneprom/oneprom/proxy/config"
 	"github.com/oneprom/oneprom/proxy/routes"
@@ -35,7 +36,7 @@ func engineOptions(o Options, f features, cfg func() *config.Config) promql.Engi
 		EnableDelayedNameRemoval: f.delayedNameRemoval,
 		EnableTypeAndUnitLabels:  f.typeAndUnitLabels,
 		UseStartTimestamps:       f.startTimestamps,
-		Parser:                   bounds.Parser(parser.NewParser(f.parser)),
+		Parser:                   bounds.Parser(metricsql.Parser(parser.NewParser(f.parser))),
 	}
 }
 
@@ -76,7 +77,7 @@ func (s *Server) upstreamAPI(storage *promqlx.Storage, st routes.Status) *v1.API
 		api.OverrideErrorCode,
 		s.featureRegistry,
 		v1.OpenAPIOptions{ExternalURL: s.externalURL.String(), Version: api.Version, MaxSearchLimit: s.opts.SearchMaxLimit},
-		bounds.Parser(parser.NewParser(allSyntax)),
+		bounds.Parser(metricsql.Parser(parser.NewParser(allSyntax))),
 	)
 	upstream.ClearCodecs()
 	upstream.InstallCodec(api.Codec{})
