@@ -40,9 +40,20 @@ var (
 	unexpected = regexp.MustCompile(`unexpected identifier "(\w+)"`)
 	templates  = regexp.MustCompile(`^\s*(?i:with)\s*\(`)
 	unknown    = regexp.MustCompile(`unknown function with name "(\w+)"`)
-	// functions are those of MetricsQL that PromQL does not have, the most used ones.
-	functions = regexp.MustCompile(`^(range|running|rollup|aggr|outliers|topk|bottomk|label|labels|hoeffding_bound|ascent|descent|tlast|tfirst|count_\w+|share|histogram|prometheus_buckets|buckets|smooth)_\w+$|` +
-		`^(rollup|alias|union|median|mode|any|distinct|geomean|quantiles|zscore|sum2|share|outliersk|mad|interpolate|keep_last_value|keep_next_value|remove_resets|drop_common_labels|limit_offset|increase_pure|increase_prometheus|rate_prometheus|rate_over_sum|delta_prometheus|default_rollup|duration_over_time|median_over_time|mode_over_time|geomean_over_time|distinct_over_time|range_over_time|zscore_over_time|integrate|lag|lifetime|scrape_interval|stale_samples_over_time|timestamp_with_name|tmin_over_time|tmax_over_time|now|ru|ttf|rand|rand_normal|rand_exponential|bitmap_and|bitmap_or|bitmap_xor|vmrange)$`)
+	// functions are the most used ones of MetricsQL that PromQL does not have. They are whole names
+	// where PromQL has functions with the same beginning, which may be misspelled.
+	functions = regexp.MustCompile(`^(` + strings.Join([]string{
+		`(range|running|rollup|outliers)_\w+`,
+		`label_(copy|del|graphite_group|keep|lowercase|map|match|mismatch|move|set|transform|uppercase|value)|labels_equal`,
+		`(topk|bottomk)_(avg|last|max|median|min)`,
+		`count_(eq|gt|le|ne|values)_over_time|(share|sum)_(eq|gt|le)_over_time`,
+		`(aggr|ascent|descent|distinct|duration|geomean|histogram|median|mode|range|stale_samples|tfirst|tlast|tmax|tmin|zscore)_over_time`,
+		`(increase|rate|delta)_prometheus|increase_pure|rate_over_sum|default_rollup|rollup|integrate|lag|lifetime|scrape_interval`,
+		`any|distinct|geomean|mad|median|mode|outliersk|quantiles|share|sum2|zscore`,
+		`alias|union|interpolate|keep_(last|next)_value|remove_resets|drop_common_labels|limit_offset|timestamp_with_name`,
+		`buckets_limit|prometheus_buckets|histogram_share|vmrange|hoeffding_bound_(lower|upper)|smooth_exponential`,
+		`bitmap_(and|or|xor)|now|rand|rand_normal|rand_exponential|ru|ttf`,
+	}, "|") + `)$`)
 )
 
 // explain returns what the text of a query's parse error has to do with MetricsQL; "" if nothing.

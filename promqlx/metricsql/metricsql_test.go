@@ -21,12 +21,15 @@ func TestParser(t *testing.T) {
 		`median_over_time(a[5m])`:                   "`median_over_time` is a function of MetricsQL",
 		`sum(label_set(a, "b", "c")) default up[5m`: "`label_set` is a function of MetricsQL",
 		// What PromQL does not have either is no matter of MetricsQL.
-		`nonsense(a)`: "",
-		`a nonsense`:  "",
-		`a default`:   "`default` is MetricsQL: ",
-		`rate(a)`:     "",
-		`sum(`:        "",
-		`up`:          "",
+		`nonsense(a)`:               "",
+		`label_repalce(a)`:          "",
+		`histogram_quantil(0.9, a)`: "",
+		`count_value("x", a)`:       "",
+		`a nonsense`:                "",
+		`a default`:                 "`default` is MetricsQL: ",
+		`rate(a)`:                   "",
+		`sum(`:                      "",
+		`up`:                        "",
 		// A metric or label may have such a name.
 		`default or if{ifnot="x"}`: "",
 	} {
