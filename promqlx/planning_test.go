@@ -12,23 +12,11 @@ import (
 	"github.com/prometheus/prometheus/storage"
 	"github.com/stretchr/testify/require"
 
+	"github.com/oneprom/oneprom/promqlx/enginetest"
 	"github.com/oneprom/oneprom/promqlx/plan"
 	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/view"
 )
-
-// ending is a context whose time is over when it has been looked at so often.
-type ending struct {
-	context.Context
-	looks int
-}
-
-func (c *ending) Err() error {
-	if c.looks--; c.looks < 0 {
-		return context.DeadlineExceeded
-	}
-	return nil
-}
 
 // TestPlanning_TimeIsOver: a query whose time ends while it is planned asks nobody, and its error
 // blames nobody.
@@ -47,9 +35,9 @@ func TestPlanning_TimeIsOver(t *testing.T) {
 	for _, looks := range []int{0, 1, 5} {
 		q, err := e.instantQuery(t.Context(), nil, text, at(60, 60).start)
 		require.NoError(t, err)
-		late(q.run(&ending{t.Context(), looks}, e.groups.View(t.Context())))
+		late(q.run(enginetest.NewEnding(t.Context(), looks), e.groups.View(t.Context())))
 		q.Close()
-		_, err = e.Explain(&ending{t.Context(), looks}, e.groups.View(t.Context()), Question{Query: text, Start: at(60, 60).start, End: at(60, 60).start})
+		_, err = e.Explain(enginetest.NewEnding(t.Context(), looks), e.groups.View(t.Context()), Question{Query: text, Start: at(60, 60).start, End: at(60, 60).start})
 		require.Equal(t, promql.ErrQueryTimeout("query planning"), err)
 	}
 	// It ends between the plan and the first selector.

@@ -98,19 +98,6 @@ func TestPlan_WorkIsLinear(t *testing.T) {
 	}
 }
 
-// ending is a context that ends when it has been looked at so often.
-type ending struct {
-	context.Context
-	looks int
-}
-
-func (c *ending) Err() error {
-	if c.looks--; c.looks < 0 {
-		return context.DeadlineExceeded
-	}
-	return nil
-}
-
 // TestPlan_StopsWithItsQuery: a plan is not finished when nobody waits for it.
 func TestPlan_StopsWithItsQuery(t *testing.T) {
 	const depth = 400
@@ -123,7 +110,7 @@ func TestPlan_StopsWithItsQuery(t *testing.T) {
 		_, err = newPlan(all, stmt, opts.NoStepSubqueryIntervalFn, regions, Options{})
 		require.NoError(t, err)
 		for _, looks := range []int{0, 1, all.visits / visitsPerLook / 2} {
-			w := newWork(&ending{t.Context(), looks})
+			w := newWork(enginetest.NewEnding(t.Context(), looks))
 			_, err = newPlan(w, stmt, opts.NoStepSubqueryIntervalFn, regions, Options{})
 			require.ErrorIs(t, err, context.DeadlineExceeded, name)
 			// The ancestors of the sub-expression at which it stopped come to their other children.
