@@ -150,8 +150,8 @@ func serveAPI(opts proxy.Options) error {
 		// than it saves time.
 		debug.SetGCPercent(200)
 	}
-	opts.LimitMemory()
 	opts.Logger.Info("starting oneprom", "promql", api.Version, "version", version.Info(), "build_context", version.BuildContext())
+	opts.LimitMemory()
 	server, err := proxy.New(opts)
 	if err != nil {
 		return err
