@@ -8,7 +8,7 @@ FUZZTIME ?= 60s
 DIFFTIME ?= 1h
 DIFFSEED ?= $(shell date +%s)
 
-# The demo, and most tests, need no clients of clouds, which take minutes to build.
+# Most tests need no clients of clouds, which take minutes to build.
 SLIM := -tags remove_all_sd
 
 # Which oneprom this is: --version, oneprom_build_info, the log and traces say it. The
@@ -31,7 +31,7 @@ build: ## the binary, as ./oneprom
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(STAMP)' -o $(BINARY) .
 
 demo: ## run oneprom in front of an embedded world; Ctrl-C ends it
-	$(GO) run $(SLIM) . demo
+	@GO='$(GO)' ./.ci/demo
 
 demo-check: ## start the demo as a user would and interrupt it after its table
 	./.ci/demo-check
