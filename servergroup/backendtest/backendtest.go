@@ -3,25 +3,17 @@
 package backendtest
 
 import (
-	"context"
 	"net/http"
-	"runtime"
 	"strings"
 	"time"
 
-	"github.com/grafana/regexp"
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/common/promslog"
 	"github.com/prometheus/common/route"
-	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/metadata"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/features"
-	"github.com/prometheus/prometheus/util/notifications"
-	v1 "github.com/prometheus/prometheus/web/api/v1"
 )
 
 // Version is what /api/v1/status/buildinfo answers: the release that the pinned module belongs to.
@@ -66,17 +58,18 @@ type Options struct {
 }
 
 // NewHandler returns a handler that answers as a Prometheus with these options would. It starts no
-// goroutines and owns nothing that must be closed. It panics if there is no Queryable. It takes some
-// 0.05 s, as upstream renders its OpenAPI document: where the data changes, keep the handler and change
-// what is behind the Queryable.
+// goroutines and owns nothing that must be closed. It panics if there is no Queryable. With an Engine, a
+// Parser or Features it takes some 0.05 s, as upstream renders its OpenAPI document.
 func NewHandler(o Options) http.Handler {
-	flags := o.flags()
-	o = o.withDefaults()
+	if o.Queryable == nil {
+		panic("backendtest: Options.Queryable is nil")
+	}
 	prefix := strings.TrimSuffix(o.Prefix, "/")
 	apiRouter := route.New().WithPrefix(prefix + "/api/v1")
-	newAPI(o, flags).Register(apiRouter)
+	h := newHandler(o)
+	h.api.Register(apiRouter)
 
-	mux := http.NewServeMux()
+	mux := &h.mux
 	mux.Handle(prefix+"/api/v1/", apiRouter)
 	mux.Handle("GET "+prefix+"/api/v1/metadata", metadataHandler(o.Metadata))
 	if o.RemoteRead != Streamed {
@@ -84,7 +77,7 @@ func NewHandler(o Options) http.Handler {
 	}
 	mux.Handle("GET "+prefix+"/-/healthy", text("Prometheus Server is Healthy.\n"))
 	mux.Handle("GET "+prefix+"/-/ready", text("Prometheus Server is Ready.\n"))
-	return mux
+	return h
 }
 
 // EngineOpts are the engine settings of a stock server, except that its promql-* feature flags are on.
@@ -114,9 +107,6 @@ func NewParser() parser.Parser {
 }
 
 func (o Options) withDefaults() Options {
-	if o.Queryable == nil {
-		panic("backendtest: Options.Queryable is nil")
-	}
 	if o.Parser == nil {
 		o.Parser = NewParser()
 	}
@@ -129,9 +119,6 @@ func (o Options) withDefaults() Options {
 		opts.FeatureRegistry = o.Features
 		opts.EnableDelayedNameRemoval = !o.EarlyNames
 		o.Engine = promql.NewEngine(opts)
-	}
-	if o.Exemplars == nil {
-		o.Exemplars = noExemplars{}
 	}
 	if o.MaxBytesInFrame == 0 {
 		o.MaxBytesInFrame = defaultBytesInFrame
@@ -150,49 +137,6 @@ func (o Options) flags() map[string]string {
 		flags["enable-feature"] = "use-start-timestamps"
 	}
 	return flags
-}
-
-func newAPI(o Options, flags map[string]string) *v1.API {
-	cfg := config.DefaultConfig
-	cfg.GlobalConfig.ExternalLabels = o.ExternalLabels
-	started := time.Now()
-	version := Version
-	if o.Plain {
-		version = ""
-	}
-	return v1.NewAPI(
-		o.Engine, o.Queryable, nil, nil, o.Exemplars,
-		func(context.Context) v1.ScrapePoolsRetriever { return nothing{} },
-		func(context.Context) v1.TargetRetriever { return nothing{} },
-		func(context.Context) v1.AlertmanagerRetriever { return nothing{} },
-		func() config.Config { return cfg },
-		flags,
-		v1.GlobalURLOptions{},
-		func(f http.HandlerFunc) http.HandlerFunc { return f },
-		stats{o.Queryable}, "",
-		false, false, 0, // admin API, search API, its limit
-		promslog.NewNopLogger(),
-		func(context.Context) v1.RulesRetriever { return nothing{} },
-		readSampleLimit, readConcurrency, o.MaxBytesInFrame,
-		false, // agent
-		regexp.MustCompile(".*"),
-		func() (v1.RuntimeInfo, error) {
-			return v1.RuntimeInfo{
-				StartTime: started, ServerTime: time.Now().UTC(), LastConfigTime: started, ReloadConfigSuccess: true,
-				GoroutineCount: runtime.NumGoroutine(), GOMAXPROCS: runtime.GOMAXPROCS(0),
-			}, nil
-		},
-		&v1.PrometheusVersion{Version: version, Branch: "HEAD", GoVersion: runtime.Version()},
-		func() []notifications.Notification { return nil },
-		func() (<-chan notifications.Notification, func(), bool) { return nil, nil, false },
-		prometheus.NewRegistry(), nil, nil,
-		false, nil, // remote write
-		false, false, false, // OTLP
-		false, 5*time.Minute, false, false, // zero injection, lookback and labels of OTLP, metadata
-		nil, o.Features,
-		v1.OpenAPIOptions{IncludePaths: []string{"none"}}, // rendering them all was most of what tests did
-		o.Parser,
-	)
 }
 
 // CountsSeries reports whether a request is one by which evidence counts the series of a selector.

@@ -13,7 +13,6 @@ import (
 	"github.com/prometheus/prometheus/scrape"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb"
-	"github.com/prometheus/prometheus/tsdb/index"
 )
 
 // Empty is a storage without data: what a backend serves before it has one.
@@ -53,28 +52,14 @@ func (noExemplars) Select(_, _ int64, _ ...[]*labels.Matcher) ([]exemplar.QueryR
 	return []exemplar.QueryResult{}, nil
 }
 
-// stats provides /api/v1/status/tsdb: the statistics of a TSDB, or zeros for any other storage. Its
-// admin methods are never called: NewHandler leaves the admin API off.
-type stats struct{ storage any }
+// admin is the statistics of an API with the admin methods, which are never called: NewHandler leaves
+// the admin API off.
+type admin struct{ *behind }
 
-func (s stats) Stats(label string, limit int) (*tsdb.Stats, error) {
-	if db, ok := s.storage.(interface{ Head() *tsdb.Head }); ok {
-		return db.Head().Stats(label, limit), nil
-	}
-	return &tsdb.Stats{IndexPostingStats: &index.PostingsStats{}}, nil
-}
-
-func (s stats) BlockMetas() ([]tsdb.BlockMeta, error) {
-	if db, ok := s.storage.(interface{ BlockMetas() []tsdb.BlockMeta }); ok {
-		return db.BlockMetas(), nil
-	}
-	return []tsdb.BlockMeta{}, nil
-}
-
-func (stats) WALReplayStatus() (tsdb.WALReplayStatus, error) { return tsdb.WALReplayStatus{}, nil }
-func (stats) CleanTombstones() error                         { return errAdmin }
-func (stats) Snapshot(string, bool) error                    { return errAdmin }
-func (stats) Delete(context.Context, int64, int64, ...*labels.Matcher) error {
+func (admin) WALReplayStatus() (tsdb.WALReplayStatus, error) { return tsdb.WALReplayStatus{}, nil }
+func (admin) CleanTombstones() error                         { return errAdmin }
+func (admin) Snapshot(string, bool) error                    { return errAdmin }
+func (admin) Delete(context.Context, int64, int64, ...*labels.Matcher) error {
 	return errAdmin
 }
 
