@@ -2,7 +2,9 @@ package proxy
 
 import (
 	"context"
+	"net/http"
 	"regexp"
+	"sync"
 	"time"
 
 	grafanaregexp "github.com/grafana/regexp"
@@ -76,12 +78,22 @@ func (s *Server) upstreamAPI(storage *promqlx.Storage, st routes.Status) *v1.API
 		false, // no metadata appended
 		api.OverrideErrorCode,
 		s.featureRegistry,
-		v1.OpenAPIOptions{ExternalURL: s.externalURL.String(), Version: api.Version, MaxSearchLimit: s.opts.SearchMaxLimit},
+		v1.OpenAPIOptions{IncludePaths: []string{"none"}}, // the whole document: openAPI
 		bounds.Parser(metricsql.Parser(parser.NewParser(allSyntax))),
 	)
 	upstream.ClearCodecs()
 	upstream.InstallCodec(api.Codec{})
 	return upstream
+}
+
+// openAPI serves the document that describes the API. It is rendered when somebody asks for it: that
+// takes most of the time of a start.
+func (s *Server) openAPI() http.HandlerFunc {
+	document := sync.OnceValue(func() *v1.OpenAPIBuilder {
+		o := v1.OpenAPIOptions{ExternalURL: s.externalURL.String(), Version: api.Version, MaxSearchLimit: s.opts.SearchMaxLimit}
+		return v1.NewOpenAPIBuilder(o, s.logger.With("component", "api"))
+	})
+	return func(w http.ResponseWriter, r *http.Request) { document().ServeOpenAPI(w, r) }
 }
 
 // registerFeatures registers for /api/v1/features what the HTTP API can do. The engine

@@ -50,6 +50,7 @@ func (s *Server) newRouter(storage *promqlx.Storage) (*routes.Router, error) {
 		Config: s.config.Load, Life: s.life, Logger: s.logger,
 		Metrics: s.httpMetrics, Identities: s.identities, Tracing: &s.tracing, Guard: s.guard, Gate: s.gate, Readiness: &s.readiness,
 		Upstream: s.upstreamAPI(storage, status),
+		OpenAPI:  s.openAPI(),
 		Lookups:  views.Lookups{Parser: s.parser, Groups: func(ctx context.Context) views.Groups { return survey.Of(view(ctx)) }},
 		Merged:   views.Merged{Groups: view, Parser: s.parser},
 		Explain:  &explain.Handler{Engine: s.engine, Groups: view, Now: o.Now, Logger: s.logger},

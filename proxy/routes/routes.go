@@ -53,6 +53,7 @@ type Options struct {
 	Readiness  *middleware.Readiness
 
 	Upstream  *v1.API // of Prometheus, which lets everybody in
+	OpenAPI   http.HandlerFunc
 	Lookups   views.Lookups
 	Merged    views.Merged // but for Self, which is Upstream
 	Explain   *explain.Handler

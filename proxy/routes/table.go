@@ -53,7 +53,7 @@ func (o *Options) rows(upstream http.Handler) []Row {
 		{"GET POST", "/api/v1/parse_query", tenant.ForTenants, gate.NoWork, nil},
 		{"GET", "/api/v1/status/buildinfo", tenant.ForTenants, gate.NoWork, nil},
 		{"POST", "/api/v1/status/buildinfo", tenant.ForTenants, gate.NoWork, middleware.AsGet(o.Logger, upstream)},
-		{"GET", "/api/v1/openapi.yaml", tenant.ForTenants, gate.NoWork, nil},
+		{"GET", "/api/v1/openapi.yaml", tenant.ForTenants, gate.NoWork, o.Readiness.Gate(o.OpenAPI)},
 		{"OPTIONS", "/api/v1/*path", tenant.ForAll, gate.NoWork, nil}, // of other origins
 
 		// What is not separate for each tenant. Notifications are shown before oneprom is ready, too.
