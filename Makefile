@@ -23,7 +23,7 @@ STAMP = $(call stamp,Version,describe --tags --always --dirty) \
 # Tools of the build alone have a go.mod of their own.
 LINT := $(GO) tool -modfile=.ci/tools/go.mod golangci-lint
 
-.PHONY: all build demo demo-check test test-race test-discoveries e2e fuzz fuzz-differential bench bench-paired lint fmt help
+.PHONY: all build demo demo-check test test-race test-plan test-discoveries e2e fuzz fuzz-differential bench bench-paired lint fmt help
 
 all: lint build test
 
@@ -41,6 +41,9 @@ test: ## the fast tests, in a few minutes
 
 test-race: ## the fast tests and those that take longer, with the race detector
 	$(GO) test -race $(SLIM) -shuffle=on -timeout 30m ./...
+
+test-plan: ## the planner's tests that take longer, without the race detector
+	$(GO) test $(SLIM) -timeout 30m ./promqlx/plan
 
 test-discoveries: ## the tests of the binary with all service discoveries, built as `make build` does
 	CGO_ENABLED=0 $(GO) test -trimpath -timeout 30m .

@@ -349,8 +349,9 @@ func TestPlan_Equivalence(t *testing.T) {
 		{"zones, in pieces", zones, true, true, own, Options{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if testing.Short() && !slices.Contains(fast, c.name) {
-				t.Skip("slow: make test-race runs it")
+			// One goroutine plans and evaluates: the race detector would only take four times as long.
+			if (testing.Short() || raceDetector) && !slices.Contains(fast, c.name) {
+				t.Skip("slow: make test-plan runs it")
 			}
 			tr := newTrial(c.layout, all)
 			tr.pieces, tr.texts, tr.options = c.pieces, c.texts, c.options
