@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"time"
 
+	commoncfg "github.com/prometheus/common/config"
 	upstream "github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/discovery"
+	"github.com/prometheus/sigv4"
 
 	"github.com/oneprom/oneprom/proxy/config"
+	"github.com/oneprom/oneprom/proxy/recorder"
 )
 
 // A configuration replaces another one in two changes: first where alerts and samples go
@@ -35,7 +38,7 @@ func (r *Ruler) PrepareDestinations(cfg *config.Config) (*DestinationChange, err
 	c := &DestinationChange{ruler: r, before: r.config.Load().Upstream(), next: cfg.Upstream()}
 	err := connectable(c.next)
 	if err == nil && len(c.next.RemoteWriteConfigs) > 0 {
-		c.opened, err = r.recorder.open()
+		c.opened, err = r.recorder.Open()
 	}
 	return c, err
 }
@@ -61,7 +64,7 @@ func (c *DestinationChange) Discard() {
 	if !c.opened {
 		return
 	}
-	if err := c.ruler.recorder.closeLog(); err != nil {
+	if err := c.ruler.recorder.CloseLog(); err != nil {
 		c.ruler.logger.Warn("closing the log of samples failed", "err", err)
 	}
 }
@@ -78,7 +81,7 @@ func (r *Ruler) send(settings *upstream.Config) error {
 	for name, am := range settings.AlertingConfig.AlertmanagerConfigs.ToMap() {
 		found[name] = am.ServiceDiscoveryConfigs
 	}
-	return errors.Join(r.recorder.apply(settings), r.notifier.ApplyConfig(settings), r.finder.ApplyConfig(found))
+	return errors.Join(r.recorder.Apply(settings), r.notifier.ApplyConfig(settings), r.finder.ApplyConfig(found))
 }
 
 // start has rules evaluated and alerts sent. Needs mtx.
@@ -100,21 +103,16 @@ func connectable(c *upstream.Config) error {
 			return fmt.Errorf("alerting.alertmanagers[%d]: %w", i, err)
 		}
 	}
-	seen := map[string]int{}
-	for i, rw := range c.RemoteWriteConfigs {
-		key, err := keyOf(rw)
-		if err == nil {
-			err = writeClient(rw)
-		}
-		if err != nil {
-			return fmt.Errorf("remote_write[%d]: %w", i, err)
-		}
-		if first, twice := seen[key]; twice {
-			return fmt.Errorf("remote_write[%d]: what it has effect with is the same as of remote_write[%d]: remove one, or give each a name", i, first)
-		}
-		seen[key] = i
+	return recorder.Check(c)
+}
+
+// alertmanagerClient makes the client of an Alertmanager, as the notifier will.
+func alertmanagerClient(am *upstream.AlertmanagerConfig) error {
+	client, err := commoncfg.NewClientFromConfig(am.HTTPClientConfig, "alertmanager")
+	if err == nil && am.SigV4Config != nil {
+		_, err = sigv4.NewSigV4RoundTripper(am.SigV4Config, client.Transport)
 	}
-	return nil
+	return err
 }
 
 // RuleChange changes the rules.

@@ -23,6 +23,7 @@ import (
 	upstreamfeatures "github.com/prometheus/prometheus/util/features"
 
 	"github.com/oneprom/oneprom/proxy/config"
+	"github.com/oneprom/oneprom/proxy/recorder"
 	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/request"
 )
@@ -59,7 +60,7 @@ type Ruler struct {
 	notifier    *notifier.Manager
 	notify      rules.NotifyFunc
 	finder      *discovery.Manager // of Alertmanagers
-	recorder    *recorder
+	recorder    *recorder.Recorder
 	failures    *failures
 	evaluations *evaluations
 	slots       chan struct{} // of evaluations
@@ -109,7 +110,10 @@ func New(o Options) (*Ruler, error) {
 		QueueCapacity: o.NotificationQueueCapacity, DrainOnShutdown: o.DrainNotificationQueue, Registerer: o.Registerer,
 	}, model.UTF8Validation, o.Logger.With("component", "notifier"))
 	r.notify = rules.SendAlerts(r.notifier, o.ExternalURL.String())
-	r.recorder = newRecorder(o)
+	r.recorder = recorder.New(recorder.Options{
+		Logger: o.Logger, Registerer: o.Registerer, Path: o.AgentPath,
+		FlushDeadline: time.Duration(o.FlushDeadline), TypeAndUnitLabels: o.TypeAndUnitLabels,
+	})
 	r.rules = rules.NewManager(&rules.ManagerOptions{
 		NameValidationScheme: model.UTF8Validation,
 		ExternalURL:          o.ExternalURL,
@@ -174,5 +178,5 @@ func (r *Ruler) end() error {
 		r.notifier.Stop() // which sends what the rules have queued
 		r.running.Wait()
 	}
-	return r.recorder.close()
+	return r.recorder.Close()
 }

@@ -1,4 +1,6 @@
-package ruler
+// Package recorder takes the samples that rules make, and writes them by remote write. It is
+// what Prometheus is in agent mode: a write-ahead log, which remote write follows.
+package recorder
 
 import (
 	"context"
@@ -10,21 +12,30 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	commoncfg "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
 	upstream "github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/storage/remote"
 	"github.com/prometheus/prometheus/tsdb/agent"
-	"github.com/prometheus/sigv4"
 	"gopkg.in/yaml.v3"
 )
 
-// recorder takes the samples that rules make. It is what Prometheus is in agent mode: a
-// write-ahead log, which remote write follows. As long as no configuration had a
-// remote_write there is no log, and samples are dropped.
-type recorder struct {
+// Options of a Recorder.
+type Options struct {
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+	// Path is the directory of the log.
+	Path string
+	// FlushDeadline is how long samples may take to be written that wait when a target goes.
+	FlushDeadline time.Duration
+	// TypeAndUnitLabels is the feature of the same name.
+	TypeAndUnitLabels bool
+}
+
+// Recorder takes the samples that rules make. As long as no configuration had a remote_write
+// there is no log, and samples are dropped. It must be closed.
+type Recorder struct {
 	logger     *slog.Logger
 	registerer prometheus.Registerer
 	path       string
@@ -35,19 +46,20 @@ type recorder struct {
 	to         atomic.Pointer[storage.Appendable]
 }
 
-func newRecorder(o Options) *recorder {
-	r := &recorder{logger: o.Logger.With("component", "remote"), registerer: o.Registerer, path: o.AgentPath}
+// New returns a recorder that drops samples.
+func New(o Options) *Recorder {
+	r := &Recorder{logger: o.Logger.With("component", "remote"), registerer: o.Registerer, path: o.Path}
 	start := func() (int64, error) { return int64(model.Latest), nil }
-	r.remote = remote.NewStorage(r.logger, o.Registerer, start, o.AgentPath, time.Duration(o.FlushDeadline), nil, o.TypeAndUnitLabels)
+	r.remote = remote.NewStorage(r.logger, o.Registerer, start, o.Path, o.FlushDeadline, nil, o.TypeAndUnitLabels)
 	r.use(r.remote) // which drops samples: it only writes what it finds in the log
 	return r
 }
 
-func (r *recorder) use(to storage.Appendable) { r.to.Store(&to) }
+func (r *Recorder) use(to storage.Appendable) { r.to.Store(&to) }
 
-// open opens the log, and reports whether it was not open. It stays open, also if a later
+// Open opens the log, and reports whether it was not open. It stays open, also if a later
 // configuration does not write.
-func (r *recorder) open() (opened bool, err error) {
+func (r *Recorder) Open() (opened bool, err error) {
 	if r.log != nil {
 		return false, nil
 	}
@@ -62,8 +74,8 @@ func (r *recorder) open() (opened bool, err error) {
 	return true, nil
 }
 
-// closeLog closes the log, if it is open.
-func (r *recorder) closeLog() error {
+// CloseLog closes the log, if it is open.
+func (r *Recorder) CloseLog() error {
 	if r.log == nil {
 		return nil
 	}
@@ -73,11 +85,11 @@ func (r *recorder) closeLog() error {
 	return err
 }
 
-// apply has samples written as a configuration says. If that says the same as the one
+// Apply has samples written as a configuration says. If that says the same as the one
 // before, nothing is touched: upstream would give each queue a new client, while it may
 // be sending by the old one, without a lock. After an error, applying the configuration
 // before restores what was.
-func (r *recorder) apply(c *upstream.Config) error {
+func (r *Recorder) Apply(c *upstream.Config) error {
 	if r.applied != nil && labels.Equal(r.applied.GlobalConfig.ExternalLabels, c.GlobalConfig.ExternalLabels) &&
 		reflect.DeepEqual(r.applied.RemoteWriteConfigs, c.RemoteWriteConfigs) {
 		return nil
@@ -137,22 +149,33 @@ func keyOf(rw *upstream.RemoteWriteConfig) (string, error) {
 }
 
 // Appender implements storage.Appendable.
-func (r *recorder) Appender(ctx context.Context) storage.Appender {
+func (r *Recorder) Appender(ctx context.Context) storage.Appender {
 	return (*r.to.Load()).Appender(ctx)
 }
 
-// close writes what is in the log, within the deadline for flushing, and closes it.
-func (r *recorder) close() error {
-	return errors.Join(r.remote.Close(), r.closeLog())
+// Close writes what is in the log, within the deadline for flushing, and closes it.
+func (r *Recorder) Close() error {
+	return errors.Join(r.remote.Close(), r.CloseLog())
 }
 
-// alertmanagerClient makes the client of an Alertmanager, as the notifier will.
-func alertmanagerClient(am *upstream.AlertmanagerConfig) error {
-	client, err := commoncfg.NewClientFromConfig(am.HTTPClientConfig, "alertmanager")
-	if err == nil && am.SigV4Config != nil {
-		_, err = sigv4.NewSigV4RoundTripper(am.SigV4Config, client.Transport)
+// Check says why remote write would refuse a configuration: certificates, say, are files that
+// may be missing.
+func Check(c *upstream.Config) error {
+	seen := map[string]int{}
+	for i, rw := range c.RemoteWriteConfigs {
+		key, err := keyOf(rw)
+		if err == nil {
+			err = writeClient(rw)
+		}
+		if err != nil {
+			return fmt.Errorf("remote_write[%d]: %w", i, err)
+		}
+		if first, twice := seen[key]; twice {
+			return fmt.Errorf("remote_write[%d]: what it has effect with is the same as of remote_write[%d]: remove one, or give each a name", i, first)
+		}
+		seen[key] = i
 	}
-	return err
+	return nil
 }
 
 // writeClient makes the client of a target, as remote write will.
