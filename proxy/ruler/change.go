@@ -157,6 +157,7 @@ func (r *Ruler) evaluate(set ruleSet) error {
 	defer func() { r.applying.Store(new(make(chan struct{}))) }()
 	r.config.Store(set.cfg)
 	r.files.Store(set.files)
+	r.confirmations.Anew()
 	r.start()
 	names := set.files.names
 	if set.cfg.Rules.NotEvaluatedAlert && len(names) > 0 {

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/oneprom/oneprom/proxy/config"
+	"github.com/oneprom/oneprom/proxy/readback"
 )
 
 // ruleFiles are the files of rules of one configuration, as they were read.
@@ -47,7 +48,7 @@ func Check(cfg *config.Config, p parser.Parser) (c Checked, err error) {
 		}
 	}
 	var errs []error
-	for _, h := range hidden(cfg, files, time.Now()) {
+	for _, h := range readback.Configured(cfg, files.written(), time.Now()) {
 		errs = append(errs, errors.New(cfg.At(h.Path...)+": "+h.Text))
 	}
 	return c, errors.Join(errs...)
@@ -141,3 +142,20 @@ func (l *loader) Load(name string, _ bool, _ model.ValidationScheme) (*rulefmt.R
 
 // Parse implements rules.GroupLoader.
 func (l *loader) Parse(expr string) (parser.Expr, error) { return l.opts.Parser.ParseExpr(expr) }
+
+// written returns the names of the series that rules write.
+func (f *ruleFiles) written() (names []string) {
+	for _, file := range f.names {
+		for _, g := range f.groups[file].Groups {
+			for _, rule := range g.Rules {
+				if rule.Record != "" {
+					names = append(names, rule.Record)
+				} else {
+					names = append(names, "ALERTS", "ALERTS_FOR_STATE")
+				}
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/rules"
 	"github.com/prometheus/prometheus/storage"
 
+	"github.com/oneprom/oneprom/proxy/readback"
 	"github.com/oneprom/oneprom/servergroup/completeness"
 )
 
@@ -190,7 +191,8 @@ func groupOf(ctx context.Context) *rules.Group {
 // recordings is where rules record. Series of server groups that did not answer do not end there.
 type recordings struct {
 	storage.Appendable
-	evaluations *evaluations
+	evaluations   *evaluations
+	confirmations *readback.Confirmations
 }
 
 // Appender implements storage.Appendable.
@@ -198,8 +200,9 @@ func (r *recordings) Appender(ctx context.Context) storage.Appender {
 	app := r.Appendable.Appender(ctx)
 	if g := groupOf(ctx); g != nil {
 		if gaps := r.evaluations.allLack(g); len(gaps) > 0 {
-			return &unended{app, gaps}
+			app = &unended{app, gaps}
 		}
+		app = r.confirmations.Appender(app, g)
 	}
 	return app
 }

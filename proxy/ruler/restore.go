@@ -23,6 +23,7 @@ func (r *Ruler) iterate(ctx context.Context, g *rules.Group, at time.Time) {
 			return
 		}
 		r.note(g)
+		r.confirmations.Confirm(ctx, g, at)
 		r.remind(ctx, g, at)
 		if !r.restorable(g) {
 			return

@@ -23,6 +23,7 @@ import (
 	upstreamfeatures "github.com/prometheus/prometheus/util/features"
 
 	"github.com/oneprom/oneprom/proxy/config"
+	"github.com/oneprom/oneprom/proxy/readback"
 	"github.com/oneprom/oneprom/proxy/recorder"
 	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/request"
@@ -54,16 +55,17 @@ type Options struct {
 
 // Ruler evaluates the rules of one configuration at a time. It must be stopped.
 type Ruler struct {
-	opts        Options
-	logger      *slog.Logger
-	rules       *rules.Manager
-	notifier    *notifier.Manager
-	notify      rules.NotifyFunc
-	finder      *discovery.Manager // of Alertmanagers
-	recorder    *recorder.Recorder
-	failures    *failures
-	evaluations *evaluations
-	slots       chan struct{} // of evaluations
+	opts          Options
+	logger        *slog.Logger
+	rules         *rules.Manager
+	notifier      *notifier.Manager
+	notify        rules.NotifyFunc
+	finder        *discovery.Manager // of Alertmanagers
+	recorder      *recorder.Recorder
+	failures      *failures
+	evaluations   *evaluations
+	confirmations *readback.Confirmations
+	slots         chan struct{} // of evaluations
 
 	config atomic.Pointer[config.Config] // in use
 	files  atomic.Pointer[ruleFiles]     // in use
@@ -110,6 +112,7 @@ func New(o Options) (*Ruler, error) {
 		QueueCapacity: o.NotificationQueueCapacity, DrainOnShutdown: o.DrainNotificationQueue, Registerer: o.Registerer,
 	}, model.UTF8Validation, o.Logger.With("component", "notifier"))
 	r.notify = rules.SendAlerts(r.notifier, o.ExternalURL.String())
+	r.confirmations = readback.NewConfirmations(o.Storage, r.config.Load, o.Logger)
 	r.recorder = recorder.New(recorder.Options{
 		Logger: o.Logger, Registerer: o.Registerer, Path: o.AgentPath,
 		FlushDeadline: time.Duration(o.FlushDeadline), TypeAndUnitLabels: o.TypeAndUnitLabels,
@@ -121,7 +124,7 @@ func New(o Options) (*Ruler, error) {
 		NotifyFunc:           r.notify,
 		// Looking up the `for` state is content with the groups that answer.
 		Context:         request.With(r.life, func(q *request.Request) { q.Partial = groupconfig.PartialWarn }),
-		Appendable:      &recordings{r.recorder, r.evaluations},
+		Appendable:      &recordings{r.recorder, r.evaluations, r.confirmations},
 		Queryable:       &memory{o.Storage, func() *config.Config { return r.config.Load() }},
 		Logger:          slog.New(quietHandler{o.Logger.With("component", "rule manager").Handler()}),
 		Registerer:      o.Registerer,
@@ -179,4 +182,13 @@ func (r *Ruler) end() error {
 		r.running.Wait()
 	}
 	return r.recorder.Close()
+}
+
+// Hidden returns what the configuration in use hides of what its rules write, or else what could not be
+// read back.
+func (r *Ruler) Hidden() []readback.Hidden {
+	if told := readback.Configured(r.config.Load(), r.files.Load().written(), time.Now()); len(told) > 0 {
+		return told
+	}
+	return r.confirmations.Hidden()
 }

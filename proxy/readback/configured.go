@@ -1,4 +1,6 @@
-package ruler
+// Package readback says whether what rules write can be read back through the server groups: by the
+// configuration, and by looking for it.
+package readback
 
 import (
 	"fmt"
@@ -18,8 +20,8 @@ import (
 	"github.com/oneprom/oneprom/servergroup/targets"
 )
 
-// Hidden says that what rules write cannot be read back at once through some server groups, the only
-// ones that may have it.
+// Hidden says that what rules write cannot be read back, or not at once, through some server groups,
+// the only ones that may have it.
 type Hidden struct {
 	Groups []string
 	Path   groupconfig.Path // of the remote_write that writes it
@@ -28,14 +30,10 @@ type Hidden struct {
 
 func (h Hidden) String() string { return h.Path.String() + ": " + h.Text }
 
-// Hidden returns what the configuration in use hides of what its rules write.
-func (r *Ruler) Hidden() []Hidden { return hidden(r.config.Load(), r.files.Load(), time.Now()) }
-
-// hidden returns what a configuration hides of what its rules write, one for each remote_write: the
+// Configured returns what a configuration hides of the series with these names, one for each remote_write: the
 // receiver is a server group that is not asked for young samples, and its `holds` does not say that
 // it alone has them.
-func hidden(cfg *config.Config, files *ruleFiles, now time.Time) []Hidden {
-	names := files.written()
+func Configured(cfg *config.Config, names []string, now time.Time) []Hidden {
 	if len(names) == 0 {
 		return nil
 	}
@@ -76,23 +74,6 @@ func remedy(cfg *config.Config) string {
 		return `add a label to them, as by global.external_labels: {source: oneprom}, and holds: ['{source="oneprom"}'] to that group`
 	}
 	return fmt.Sprintf("add holds: ['%s'] to that group, if no other one has series with that label", first)
-}
-
-// written returns the names of the series that rules write.
-func (f *ruleFiles) written() (names []string) {
-	for _, file := range f.names {
-		for _, g := range f.groups[file].Groups {
-			for _, rule := range g.Rules {
-				if rule.Record != "" {
-					names = append(names, rule.Record)
-				} else {
-					names = append(names, "ALERTS", "ALERTS_FOR_STATE")
-				}
-			}
-		}
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
 }
 
 // writtenAs returns a selector of the series of a name that rules write.
