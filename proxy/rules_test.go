@@ -571,5 +571,7 @@ groups:
 	require.NoError(t, us.Set(fault.Fault{}))
 	eventually(t, "the alert of the region is resolved", func() bool { return alert("Old", "us") == "resolved" })
 	eventually(t, "nothing has stopped", func() bool { return own("Old") == "resolved" && own("All") == "resolved" })
-	require.NotContains(t, get(s.Handler(), "/api/v1/rules").Body.String(), "not evaluated for")
+	eventually(t, "all rules are evaluated again", func() bool {
+		return !strings.Contains(get(s.Handler(), "/api/v1/rules").Body.String(), "not evaluated for")
+	})
 }
