@@ -3,11 +3,11 @@
 package recorder
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,50 +39,54 @@ type Recorder struct {
 	logger     *slog.Logger
 	registerer prometheus.Registerer
 	path       string
+	metrics    *metrics
 	remote     *remote.Storage
-	log        *agent.DB // nil: not opened yet
-	logMetrics *revocable
 	applied    *upstream.Config // nil: it is not known what is written where
-	to         atomic.Pointer[storage.Appendable]
+
+	// mtx guards what follows. Appenders hold it for reading until they end.
+	mtx        sync.RWMutex
+	log        *agent.DB // nil: not open
+	logMetrics *revocable
+	writes     bool // if not, samples are dropped
+	to         storage.Appendable
+	tried      time.Time // when the log was last to be opened again
+
+	// damaged is set when the log has to be opened again.
+	damaged atomic.Bool
+	// committing is held while the log is written to, and guards what follows.
+	committing sync.Mutex
+	failure    error // why nothing is written to the log; nil: it is
+	lost       int   // samples that were not written since the failure
 }
 
 // New returns a recorder that drops samples.
 func New(o Options) *Recorder {
-	r := &Recorder{logger: o.Logger.With("component", "remote"), registerer: o.Registerer, path: o.Path}
+	r := &Recorder{
+		logger: o.Logger.With("component", "remote"), registerer: o.Registerer, path: o.Path, metrics: newMetrics(o.Registerer),
+	}
 	start := func() (int64, error) { return int64(model.Latest), nil }
 	r.remote = remote.NewStorage(r.logger, o.Registerer, start, o.Path, o.FlushDeadline, nil, o.TypeAndUnitLabels)
-	r.use(r.remote) // which drops samples: it only writes what it finds in the log
+	r.to = r.remote // which drops samples: it only writes what it finds in the log
 	return r
 }
-
-func (r *Recorder) use(to storage.Appendable) { r.to.Store(&to) }
 
 // Open opens the log, and reports whether it was not open. It stays open, also if a later
 // configuration does not write.
 func (r *Recorder) Open() (opened bool, err error) {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
 	if r.log != nil {
 		return false, nil
 	}
-	r.logMetrics = &revocable{Registerer: r.registerer}
-	r.log, err = agent.Open(r.logger, r.logMetrics, r.remote, r.path, agent.DefaultOptions())
-	if err != nil {
-		r.log = nil
-		r.logMetrics.revoke()
-		return false, fmt.Errorf("--storage.agent.path=%s: %w", r.path, err)
-	}
-	r.log.SetWriteNotified(r.remote)
-	return true, nil
+	err = r.openLog()
+	return err == nil, err
 }
 
 // CloseLog closes the log, if it is open.
 func (r *Recorder) CloseLog() error {
-	if r.log == nil {
-		return nil
-	}
-	err := r.log.Close()
-	r.logMetrics.revoke()
-	r.log = nil
-	return err
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	return r.closeLog()
 }
 
 // Apply has samples written as a configuration says. If that says the same as the one
@@ -99,11 +103,10 @@ func (r *Recorder) Apply(c *upstream.Config) error {
 		return err
 	}
 	r.applied = nil
-	if len(c.RemoteWriteConfigs) == 0 {
-		r.use(r.remote)
-	} else {
-		r.use(storage.NewFanout(r.logger, r.log, r.remote))
-	}
+	r.mtx.Lock()
+	r.writes = len(c.RemoteWriteConfigs) > 0
+	r.route()
+	r.mtx.Unlock()
 	if err := r.remote.ApplyConfig(ordered); err != nil {
 		return err
 	}
@@ -148,11 +151,6 @@ func keyOf(rw *upstream.RemoteWriteConfig) (string, error) {
 	return string(text), err
 }
 
-// Appender implements storage.Appendable.
-func (r *Recorder) Appender(ctx context.Context) storage.Appender {
-	return (*r.to.Load()).Appender(ctx)
-}
-
 // Close writes what is in the log, within the deadline for flushing, and closes it.
 func (r *Recorder) Close() error {
 	return errors.Join(r.remote.Close(), r.CloseLog())
@@ -186,35 +184,4 @@ func writeClient(rw *upstream.RemoteWriteConfig) error {
 		Headers: rw.Headers, RoundRobinDNS: rw.RoundRobinDNS,
 	})
 	return err
-}
-
-// revocable takes metrics back that were registered with it. The log's own way leaves some.
-type revocable struct {
-	prometheus.Registerer
-	registered []prometheus.Collector
-}
-
-// Register implements prometheus.Registerer.
-func (r *revocable) Register(c prometheus.Collector) error {
-	if err := r.Registerer.Register(c); err != nil {
-		return err
-	}
-	r.registered = append(r.registered, c)
-	return nil
-}
-
-// MustRegister implements prometheus.Registerer.
-func (r *revocable) MustRegister(list ...prometheus.Collector) {
-	for _, c := range list {
-		if err := r.Register(c); err != nil {
-			panic(err)
-		}
-	}
-}
-
-func (r *revocable) revoke() {
-	for _, c := range r.registered {
-		r.Unregister(c)
-	}
-	r.registered = nil
 }

@@ -3,6 +3,7 @@ package ruler
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -17,6 +18,7 @@ import (
 	"github.com/prometheus/prometheus/rules"
 
 	"github.com/oneprom/oneprom/proxy/config"
+	"github.com/oneprom/oneprom/proxy/recorder"
 )
 
 // Rules that could not be evaluated have an alert: an alert that cannot be judged does not
@@ -75,13 +77,19 @@ func (f *failures) set(g *rules.Group, now map[ruleName]failure) (before map[rul
 	return before
 }
 
+// failed reports whether a rule could not be evaluated. One whose samples are not written could be.
+func failed(rule rules.Rule) bool {
+	err := rule.LastError()
+	return err != nil && rule.Health() == rules.HealthBad && !errors.Is(err, recorder.ErrLost)
+}
+
 // note takes in how the evaluation of a group ended.
 func (r *Ruler) note(g *rules.Group) {
 	now := map[ruleName]failure{}
 	for _, rule := range g.Rules() {
 		name := ruleName{g.File(), g.Name(), rule.Name()}
-		if err := rule.LastError(); err != nil && rule.Health() == rules.HealthBad {
-			now[name] = failure{reason: clipped(err.Error())}
+		if failed(rule) {
+			now[name] = failure{reason: clipped(rule.LastError().Error())}
 			continue
 		}
 		gaps := r.evaluations.lacks(g, rule)
@@ -99,8 +107,8 @@ func (r *Ruler) note(g *rules.Group) {
 	before := r.failures.set(g, now)
 	logger := r.logger.With("component", "rule manager", "file", g.File(), "group", g.Name())
 	for name, f := range now {
-		switch was, failed := before[name]; {
-		case failed && was.without == f.without:
+		switch was, known := before[name]; {
+		case known && was.without == f.without:
 		case f.without == "":
 			logger.Warn("rule cannot be evaluated; this is not repeated until it can", "rule", name.rule, "err", f.reason)
 		default:
@@ -108,7 +116,7 @@ func (r *Ruler) note(g *rules.Group) {
 		}
 	}
 	for name := range before {
-		if _, failed := now[name]; !failed {
+		if _, still := now[name]; !still {
 			logger.Info("rule is evaluated again", "rule", name.rule)
 		}
 	}
@@ -132,7 +140,7 @@ func (r *Ruler) remind(ctx context.Context, g *rules.Group, at time.Time) {
 	delay := time.Duration(r.opts.ResendDelay)
 	for _, rule := range g.Rules() {
 		alerting, ok := rule.(*rules.AlertingRule)
-		if !ok || alerting.Health() != rules.HealthBad {
+		if !ok || !failed(rule) {
 			continue
 		}
 		var again []*rules.Alert
@@ -149,16 +157,16 @@ func (r *Ruler) remind(ctx context.Context, g *rules.Group, at time.Time) {
 	}
 }
 
-// failedEvaluation is how upstream logs each evaluation that fails.
-const failedEvaluation = "Evaluating rule failed"
+// repeated is how upstream logs each evaluation that fails, or whose samples are not written.
+var repeated = []string{"Evaluating rule failed", "Rule sample appending failed"}
 
-// quietHandler is a handler for upstream's rule manager. What note says of rules that fail, once, is
-// at the level of debugging there, where it comes with each evaluation.
+// quietHandler is a handler for upstream's rule manager. What note and the recorder say once is at the
+// level of debugging there, where it comes with each evaluation.
 type quietHandler struct{ slog.Handler }
 
 // Handle implements slog.Handler.
 func (h quietHandler) Handle(ctx context.Context, r slog.Record) error {
-	if r.Message == failedEvaluation {
+	if slices.Contains(repeated, r.Message) {
 		if !h.Enabled(ctx, slog.LevelDebug) {
 			return nil
 		}

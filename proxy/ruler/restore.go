@@ -58,7 +58,7 @@ func (r *Ruler) restorable(g *rules.Group) bool {
 			continue
 		}
 		waits := alert.HoldDuration() >= time.Duration(r.opts.ForGracePeriod) // those of other alerts are not restored
-		if alert.Health() == rules.HealthBad || waits && len(r.evaluations.lacks(g, rule)) > 0 {
+		if failed(rule) || waits && len(r.evaluations.lacks(g, rule)) > 0 {
 			return true
 		}
 	}

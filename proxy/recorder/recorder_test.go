@@ -1,0 +1,171 @@
+package recorder
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	upstream "github.com/prometheus/prometheus/config"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage/remote"
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// soon is how long a test waits for what happens at once.
+const soon = 30 * time.Second
+
+// receiver counts how often it has been sent each sample.
+type receiver struct {
+	*httptest.Server
+	refuses atomic.Bool // what it is sent, for now
+
+	mtx  sync.Mutex
+	seen map[string]map[int64]int // by name and time
+}
+
+func newReceiver(t *testing.T) *receiver {
+	rc := &receiver{seen: map[string]map[int64]int{}}
+	rc.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if rc.refuses.Load() {
+			http.Error(w, "away", http.StatusServiceUnavailable)
+			return
+		}
+		req, err := remote.DecodeWriteRequest(r.Body)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		rc.mtx.Lock()
+		defer rc.mtx.Unlock()
+		for _, ts := range req.Timeseries {
+			for _, l := range ts.Labels {
+				if l.Name != labels.MetricName {
+					continue
+				}
+				if rc.seen[l.Value] == nil {
+					rc.seen[l.Value] = map[int64]int{}
+				}
+				for _, s := range ts.Samples {
+					rc.seen[l.Value][s.Timestamp]++
+				}
+			}
+		}
+	}))
+	t.Cleanup(rc.Close)
+	return rc
+}
+
+// times returns how often a sample was sent.
+func (rc *receiver) times(name string, at int64) int {
+	rc.mtx.Lock()
+	defer rc.mtx.Unlock()
+	return rc.seen[name][at]
+}
+
+// total returns how many samples with a name were sent.
+func (rc *receiver) total(name string) (n int) {
+	rc.mtx.Lock()
+	defer rc.mtx.Unlock()
+	for _, times := range rc.seen[name] {
+		n += times
+	}
+	return n
+}
+
+// buffer is written to by several goroutines.
+type buffer struct {
+	mtx sync.Mutex
+	b   bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mtx.Lock()
+	defer b.mtx.Unlock()
+	return b.b.String()
+}
+
+// bench is a recorder that writes to receivers.
+type bench struct {
+	*Recorder
+	path   string
+	reg    *prometheus.Registry
+	logged *buffer
+	last   atomic.Int64 // time of what was recorded
+}
+
+// newBench starts a recorder with a configuration of remote_write.
+func newBench(t *testing.T, targets string) *bench {
+	t.Helper()
+	b := &bench{path: t.TempDir(), reg: prometheus.NewRegistry(), logged: &buffer{}}
+	b.Recorder = New(Options{Logger: slog.New(slog.NewTextHandler(b.logged, nil)), Registerer: b.reg, Path: b.path, FlushDeadline: time.Second})
+	t.Cleanup(func() { require.NoError(t, b.Close()) })
+	_, err := b.Open()
+	require.NoError(t, err)
+	require.NoError(t, b.Apply(remoteWrite(t, targets)))
+	return b
+}
+
+// remoteWrite is a configuration of remote_write.
+func remoteWrite(t *testing.T, targets string) *upstream.Config {
+	t.Helper()
+	cfg, err := upstream.Load("remote_write: "+targets, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	return cfg
+}
+
+// record records a sample of now of each of n series with a name, each time at another millisecond.
+func (b *bench) record(t *testing.T, name string, n int) (at int64, err error) {
+	t.Helper()
+	for {
+		last := b.last.Load()
+		if at = max(time.Now().UnixMilli(), last+1); b.last.CompareAndSwap(last, at) {
+			break
+		}
+	}
+	return at, b.recordAt(t, name, n, at)
+}
+
+func (b *bench) recordAt(t *testing.T, name string, n int, at int64) error {
+	t.Helper()
+	app := b.Appender(t.Context())
+	for i := range n {
+		if _, err := app.Append(0, labels.FromStrings(labels.MetricName, name, "i", strconv.Itoa(i)), at, 1); err != nil {
+			return errors.Join(err, app.Rollback())
+		}
+	}
+	return app.Commit()
+}
+
+// recordUntilSent records samples until one has arrived: remote write leaves out those from before it
+// has begun to read.
+func (b *bench) recordUntilSent(t *testing.T, name string, rc *receiver) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		at, err := b.record(t, name, 1)
+		require.NoError(t, err)
+		for range 20 {
+			if rc.times(name, at) > 0 {
+				return true
+			}
+			time.Sleep(time.Millisecond)
+		}
+		return false
+	}, soon, time.Millisecond)
+}
