@@ -110,7 +110,7 @@ func TestLoad_Good(t *testing.T) {
 	require.Equal(t, model.Duration(10*time.Second), g.RuleQueryOffset)
 	require.Equal(t, groupconfig.PartialWarn, cfg.Rules.PartialResponseOf("dashboards"))
 	require.Equal(t, groupconfig.PartialError, cfg.Rules.PartialResponseOf("others"))
-	require.True(t, cfg.Rules.NotEvaluatedAlert)
+	require.True(t, cfg.Rules.OwnAlerts)
 	am := cfg.Alerting.AlertmanagerConfigs[0]
 	require.Equal(t, []string{testdata + "/am.json"}, am.ServiceDiscoveryConfigs[0].(*file.SDConfig).Files)
 	require.Equal(t, testdata+"/ca.pem", am.HTTPClientConfig.TLSConfig.CAFile)

@@ -20,9 +20,9 @@ type Rules struct {
 	PartialResponse groupconfig.PartialResponse `yaml:"partial_response,omitempty"`
 	// Groups are the groups of rules, by name, for which something else holds.
 	Groups map[string]RuleGroup `yaml:"groups,omitempty"`
-	// NotEvaluatedAlert says whether there is an alert for rules that cannot be
-	// evaluated.
-	NotEvaluatedAlert bool `yaml:"not_evaluated_alert"`
+	// OwnAlerts says whether there are alerts for rules that cannot be evaluated, and
+	// for samples that are not written.
+	OwnAlerts bool `yaml:"own_alerts"`
 }
 
 // RuleGroup says how the rules of one group are evaluated.
@@ -31,7 +31,7 @@ type RuleGroup struct {
 }
 
 // DefaultRules holds the defaults of `rules`.
-var DefaultRules = Rules{PartialResponse: groupconfig.PartialError, NotEvaluatedAlert: true}
+var DefaultRules = Rules{PartialResponse: groupconfig.PartialError, OwnAlerts: true}
 
 // PartialResponseOf says what becomes of the evaluation of a rule of a group of rules
 // that a server group did not answer.

@@ -98,6 +98,7 @@ type appender struct {
 	storage.Appender
 	recorder *Recorder
 	samples  int
+	newest   int64 // time of a sample that is no histogram: targets are not sent those unless they ask for them
 }
 
 // Append implements storage.Appender.
@@ -105,6 +106,7 @@ func (a *appender) Append(ref storage.SeriesRef, ls labels.Labels, t int64, v fl
 	ref, err := a.Appender.Append(ref, ls, t, v)
 	if err == nil {
 		a.samples++
+		a.newest = max(a.newest, t)
 	}
 	return ref, err
 }
@@ -138,6 +140,7 @@ func (r *Recorder) write(a *appender, do func() error) error {
 	if !r.writes {
 		return do()
 	}
+	r.newest = max(r.newest, a.newest)
 	if r.failure == nil {
 		err := do()
 		if err == nil {

@@ -41,7 +41,10 @@ type Recorder struct {
 	path       string
 	metrics    *metrics
 	remote     *remote.Storage
-	applied    *upstream.Config // nil: it is not known what is written where
+	// remoteMetrics has the metrics of remote.
+	remoteMetrics *prometheus.Registry
+	progress      progress
+	applied       *upstream.Config // nil: it is not known what is written where
 
 	// mtx guards what follows. Appenders hold it for reading until they end.
 	mtx        sync.RWMutex
@@ -57,15 +60,18 @@ type Recorder struct {
 	committing sync.Mutex
 	failure    error // why nothing is written to the log; nil: it is
 	lost       int   // samples that were not written since the failure
+	newest     int64 // time of the newest sample that was to be written
 }
 
 // New returns a recorder that drops samples.
 func New(o Options) *Recorder {
 	r := &Recorder{
 		logger: o.Logger.With("component", "remote"), registerer: o.Registerer, path: o.Path, metrics: newMetrics(o.Registerer),
+		remoteMetrics: prometheus.NewRegistry(), progress: progress{targets: map[target]*reached{}},
 	}
+	o.Registerer.MustRegister(r.remoteMetrics)
 	start := func() (int64, error) { return int64(model.Latest), nil }
-	r.remote = remote.NewStorage(r.logger, o.Registerer, start, o.Path, o.FlushDeadline, nil, o.TypeAndUnitLabels)
+	r.remote = remote.NewStorage(r.logger, r.remoteMetrics, start, o.Path, o.FlushDeadline, nil, o.TypeAndUnitLabels)
 	r.to = r.remote // which drops samples: it only writes what it finds in the log
 	return r
 }

@@ -3,6 +3,7 @@ package recorder
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -118,16 +119,10 @@ func newBench(t *testing.T, targets string) *bench {
 	t.Cleanup(func() { require.NoError(t, b.Close()) })
 	_, err := b.Open()
 	require.NoError(t, err)
-	require.NoError(t, b.Apply(remoteWrite(t, targets)))
-	return b
-}
-
-// remoteWrite is a configuration of remote_write.
-func remoteWrite(t *testing.T, targets string) *upstream.Config {
-	t.Helper()
 	cfg, err := upstream.Load("remote_write: "+targets, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
-	return cfg
+	require.NoError(t, b.Apply(cfg))
+	return b
 }
 
 // record records a sample of now of each of n series with a name, each time at another millisecond.
@@ -168,4 +163,55 @@ func (b *bench) recordUntilSent(t *testing.T, name string, rc *receiver) {
 		}
 		return false
 	}, soon, time.Millisecond)
+}
+
+// TestRecorder_Stalled: a target that takes nothing has stalled, and is told without its secrets. One that
+// drops everything has not, and nobody is asked for what was recorded before it was there.
+func TestRecorder_Stalled(t *testing.T) {
+	t.Parallel()
+	rc, away := newReceiver(t), newReceiver(t)
+	away.refuses.Store(true)
+	const quick = "queue_config: {batch_send_deadline: 5ms, min_backoff: 5ms, max_backoff: 5ms}"
+	const drop = "write_relabel_configs: [{source_labels: [__name__], regex: a, action: drop}]"
+	b := newBench(t, fmt.Sprintf(`
+  - {name: takes, url: '%[1]s', %[3]s}
+  - {name: drops, url: '%[1]s', %[4]s, %[3]s}
+  - {name: away, url: '%[2]s/?key=hunter2', %[3]s}
+  - {name: away and drops, url: '%[2]s', %[4]s, %[3]s}`, rc.URL, away.URL, quick, drop))
+	b.recordUntilSent(t, "a", rc)
+	start := time.UnixMilli(b.last.Load())
+	require.Empty(t, b.Stalled(start))
+
+	// recorded has a sample of a recorded, and waits until the targets that take or drop it have done so.
+	recorded := func(at time.Time) {
+		t.Helper()
+		before := b.queues()
+		require.NoError(t, b.recordAt(t, "a", 1, at.UnixMilli()))
+		require.Eventually(t, func() bool {
+			b.remote.Notify() // as that of the appender may have come too early
+			now := b.queues()
+			return now[target{"takes", rc.URL}].sent == float64(at.Unix()) &&
+				now[target{"drops", rc.URL}].dropped > before[target{"drops", rc.URL}].dropped &&
+				now[target{"away and drops", away.URL}].dropped > before[target{"away and drops", away.URL}].dropped
+		}, soon, time.Millisecond, b.logged)
+	}
+	recorded(start.Add(time.Minute))
+	require.Empty(t, b.Stalled(start.Add(time.Minute)))
+	require.Empty(t, b.Stalled(start.Add(Patience)), "it was recorded less long ago")
+	behind := Stalled{"away", away.URL + "/?<secret>", time.Minute}
+	require.Equal(t, []Stalled{behind}, b.Stalled(start.Add(time.Minute+Patience)))
+
+	require.NoError(t, b.recordAt(t, "kept", 1, start.Add(2*time.Minute).UnixMilli()))
+	require.Eventually(t, func() bool {
+		b.remote.Notify()
+		now, kept := b.queues(), float64(start.Add(2*time.Minute).Unix())
+		return now[target{"away and drops", away.URL}].taken == kept && now[target{"drops", rc.URL}].sent == kept
+	}, soon, time.Millisecond, b.logged)
+	recorded(start.Add(11 * time.Minute))
+	require.Len(t, b.Stalled(start.Add(11*time.Minute)), 1)
+	behind.Behind = 11 * time.Minute
+	require.Equal(t, []Stalled{behind, {"away and drops", away.URL, 10 * time.Minute}}, b.Stalled(start.Add(11*time.Minute+Patience)))
+
+	away.refuses.Store(false)
+	require.Eventually(t, func() bool { return len(b.Stalled(start.Add(12*time.Minute+Patience))) == 0 }, soon, time.Millisecond, b.logged)
 }

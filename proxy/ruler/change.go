@@ -160,7 +160,7 @@ func (r *Ruler) evaluate(set ruleSet) error {
 	r.confirmations.Anew()
 	r.start()
 	names := set.files.names
-	if set.cfg.Rules.NotEvaluatedAlert && len(names) > 0 {
+	if set.cfg.Rules.OwnAlerts && len(names) > 0 {
 		names = append([]string{builtIn}, names...)
 	}
 	global := &set.cfg.Global

@@ -1,7 +1,6 @@
 package ruler
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,43 +11,13 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/model/rulefmt"
-	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/rules"
 
-	"github.com/oneprom/oneprom/proxy/config"
 	"github.com/oneprom/oneprom/proxy/recorder"
 )
 
-// Rules that could not be evaluated have an alert: an alert that cannot be judged does not
-// fire, and somebody has to know. It is a rule like all others, of a file that does not exist
-// and over a metric that nobody scrapes, so that pending, firing, sending and resolving it is
-// upstream's business.
-const (
-	// builtIn names the file and the group of the built-in rule.
-	builtIn = "oneprom"
-	// maxReason bounds the text of a failure, in bytes.
-	maxReason = 1 << 10
-)
-
-// builtInRules are the rules that are there of themselves.
-func builtInRules(c *config.Config) *rulefmt.RuleGroups {
-	return &rulefmt.RuleGroups{Groups: []rulefmt.RuleGroup{{
-		Name: builtIn,
-		Rules: []rulefmt.Rule{{
-			Alert: "OnepromRuleNotEvaluated",
-			Expr:  "oneprom_rule_not_evaluated == 1",
-			For:   c.Global.EvaluationInterval,
-			// The reason changes, and is for the annotations only: an empty label is none.
-			Labels: map[string]string{"severity": "warning", "reason": "", "without": ""},
-			Annotations: map[string]string{
-				"summary":     "Rule {{ $labels.rule }} cannot be evaluated{{ with $labels.without }} for {{ . }}{{ end }}.",
-				"description": "Rule {{ $labels.rule }} of group {{ $labels.rule_group }} ({{ $labels.rule_file }}) cannot be evaluated{{ with $labels.without }} for {{ . }}{{ end }}, so that nobody knows whether it holds{{ if $labels.without }} there{{ end }}: {{ $labels.reason }}",
-			},
-		}},
-	}}}
-}
+// maxReason bounds the text of a failure, in bytes.
+const maxReason = 1 << 10
 
 // ruleName distinguishes rules as people do. Rules with the same name in a group are one.
 type ruleName struct{ file, group, rule string }
@@ -183,23 +152,6 @@ func (h quietHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
 // WithGroup implements slog.Handler.
 func (h quietHandler) WithGroup(name string) slog.Handler {
 	return quietHandler{h.Handler.WithGroup(name)}
-}
-
-// vector is the failures as the value of the built-in rule's expression.
-func (f *failures) vector(at time.Time) promql.Vector {
-	f.mtx.Lock()
-	defer f.mtx.Unlock()
-	var v promql.Vector
-	for _, reasons := range f.reasons {
-		for name, f := range reasons {
-			v = append(v, promql.Sample{T: at.UnixMilli(), F: 1, Metric: labels.FromStrings(
-				labels.MetricName, "oneprom_rule_not_evaluated",
-				"rule", name.rule, "rule_group", name.group, "rule_file", name.file, "without", f.without, "reason", f.reason,
-			)})
-		}
-	}
-	slices.SortFunc(v, func(a, b promql.Sample) int { return cmp.Compare(a.Metric.String(), b.Metric.String()) })
-	return v
 }
 
 func clipped(s string) string {

@@ -35,7 +35,7 @@ func originOf(ctx context.Context) Origin {
 func (r *Ruler) query(ctx context.Context, expr string, at time.Time) (promql.Vector, error) {
 	from := originOf(ctx)
 	if from.File == builtIn {
-		return r.failures.vector(at), nil
+		return r.builtInVector(from.Rule, at), nil
 	}
 	select {
 	case r.slots <- struct{}{}:
