@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -115,6 +116,61 @@ server_groups: [{name: store, static_configs: [{targets: ['%[3]s']}]}]
 	eventually("the alert is resolved", func() bool { return len(activeAlerts(t, am.URL)) == 0 })
 	eventually("its series ends", func() bool { return resultOf(t, base, `ALERTS{alertname="DoorOpen"}`) == 0 })
 	require.Equal(t, 1, resultOf(t, base, "doors"), "oneprom answers what its rules have recorded")
+}
+
+// TestRules_FullDisk: the disk of the log of samples has no room for some seconds, and then what rules record is
+// written again. The disk is a limit on how long files may be that the process writes.
+func TestRules_FullDisk(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string, args ...any) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, fmt.Appendf(nil, text, args...), 0o600))
+		return path
+	}
+	store := world.Run(t, world.Binary(t, world.PrometheusPackage),
+		"--config.file="+write("store.yml", "{}"), "--storage.tsdb.path="+filepath.Join(dir, "store"), "--web.enable-remote-write-receiver", "--log.level=warn")
+	// Many series, so that the log fills a page within seconds.
+	var exprs []string
+	for i := range 50 {
+		exprs = append(exprs, fmt.Sprintf(`label_replace(vector(%d), "i", "%[1]d", "", "")`, i))
+	}
+	write("rules.yml", "groups: [{name: g, interval: 200ms, rules: [{record: many, expr: '%s'}, {record: one, expr: vector(1)}]}]", strings.Join(exprs, " or "))
+	binary := os.Getenv("ONEPROM_BIN")
+	if binary == "" {
+		binary = world.Binary(t, "github.com/oneprom/oneprom")
+	}
+	process := world.Run(t, binary, "--storage.agent.path="+filepath.Join(dir, "agent"), "--config.file="+write("oneprom.yml", `
+rule_files: [rules.yml]
+remote_write: [{url: '%s/api/v1/write', queue_config: {batch_send_deadline: 100ms}}]
+server_groups: [{name: store, static_configs: [{targets: ['%s']}]}]
+`, store.URL, hostPort(t, store.URL)))
+	limit := func(fsize string) {
+		out, err := exec.Command("prlimit", "--pid", strconv.Itoa(process.PID), "--fsize="+fsize).CombinedOutput()
+		require.NoError(t, err, "%s", out)
+	}
+	eventually := func(what string, holds func() bool) {
+		t.Helper()
+		require.Eventually(t, holds, time.Minute, 100*time.Millisecond, what)
+	}
+	metric := func(name string) (n float64) {
+		_, body := fetched(t, process.URL+"/metrics")
+		for line := range strings.Lines(string(body)) {
+			if value, ok := strings.CutPrefix(line, name+" "); ok {
+				n, _ = strconv.ParseFloat(strings.TrimSpace(value), 64)
+			}
+		}
+		return n
+	}
+	eventually("what rules record is in the store", func() bool { return resultOf(t, store.URL, "many") == 50 })
+	limit("1:")
+	eventually("much is lost", func() bool { return metric("oneprom_remote_write_lost_samples_total") > 1000 })
+	limit("unlimited:")
+	eventually("the log goes on", func() bool { return metric("oneprom_remote_write_log_reopened_total") > 0 })
+	lost, since := metric("oneprom_remote_write_lost_samples_total"), time.Now()
+	eventually("what is recorded since is in the store", func() bool {
+		return resultOf(t, store.URL, fmt.Sprintf("timestamp(many) > %d", since.Unix()+1)) == 50 && resultOf(t, store.URL, fmt.Sprintf("timestamp(one) > %d", since.Unix()+1)) == 1
+	})
+	require.InDelta(t, lost, metric("oneprom_remote_write_lost_samples_total"), 0)
 }
 
 type activeAlert struct {
