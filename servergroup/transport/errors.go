@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -122,12 +121,33 @@ func (c *Client) bodyError(ctx context.Context, err error) error {
 // decodeError is the error of a JSON body that broke off or is not what it should be.
 func (c *Client) decodeError(ctx context.Context, err error) error {
 	var own interface{ BudgetExceeded() }
-	var netErr net.Error
-	if errors.As(err, &own) || ctx.Err() != nil || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &netErr) {
+	var broken *brokenBody
+	switch {
+	case errors.As(err, &broken):
+		return c.bodyError(ctx, broken.err)
+	case errors.As(err, &own) || ctx.Err() != nil || errors.Is(err, io.ErrUnexpectedEOF):
 		return c.bodyError(ctx, err)
 	}
 	return c.contentError(err)
 }
+
+// watchedBody is a body whose errors, but for its end, are known as those of its connection:
+// what a decoder makes of them looks as if the body were not what it should be.
+type watchedBody struct{ io.Reader }
+
+func (b watchedBody) Read(p []byte) (int, error) {
+	n, err := b.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		err = &brokenBody{err}
+	}
+	return n, err
+}
+
+// brokenBody is the error of a body that broke off.
+type brokenBody struct{ err error }
+
+func (e *brokenBody) Error() string { return e.err.Error() }
+func (e *brokenBody) Unwrap() error { return e.err }
 
 func (c *Client) transportError(ctx context.Context, err error) error {
 	class := ClassTransport

@@ -334,7 +334,7 @@ func (c *Client) ask(ctx context.Context, path string, form url.Values, r Reques
 		return nil, err
 	}
 	defer resp.Body.Close()
-	res, err := promjson.Decode(resp.Body, promjson.Options{Charge: r.Charge})
+	res, err := promjson.Decode(watchedBody{resp.Body}, promjson.Options{Charge: r.Charge})
 	if err != nil {
 		return nil, c.decodeError(ctx, err)
 	}

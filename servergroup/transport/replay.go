@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"strings"
 	"sync/atomic"
 )
 
@@ -19,7 +20,9 @@ const replayable = "X-Idempotency-Key"
 // maxReplays is how often a request is sent again that net/http does not send again.
 const maxReplays = 3
 
-// do sends a request. net/http does not send one again whose body was still being written.
+// do sends a request. net/http does not send one again whose body was still being written, nor one
+// whose HTTP/2 connection ended: a server that restarts announces that (GOAWAY), and may then end
+// the connection under all requests on it.
 func (c *Client) do(sender *http.Client, req *http.Request) (*http.Response, error) {
 	if _, configured := req.Header[replayable]; !configured {
 		req.Header[replayable] = nil
@@ -27,8 +30,10 @@ func (c *Client) do(sender *http.Client, req *http.Request) (*http.Response, err
 	var reused atomic.Bool
 	ctx := c.Distance.measured(req.Context(), &reused)
 	for replays := 0; ; replays++ {
+		reused.Store(false)
 		resp, err := sender.Do(req.WithContext(ctx))
-		if err == nil || replays == maxReplays || !reused.Load() || !brokenConnection(ctx, err) {
+		refused := resp != nil // a redirection that is not followed
+		if err == nil || refused || replays == maxReplays || !reused.Load() || !brokenConnection(ctx, err) {
 			return resp, err
 		}
 		if req.GetBody != nil {
@@ -39,8 +44,11 @@ func (c *Client) do(sender *http.Client, req *http.Request) (*http.Response, err
 	}
 }
 
-// brokenConnection reports whether a request failed because its connection ended.
+// brokenConnection reports whether a request without an answer failed because its connection ended.
+// That is what remains of the errors of net/http and its HTTP/2, whose types are not exported.
 func brokenConnection(ctx context.Context, err error) bool {
-	var network *net.OpError
-	return ctx.Err() == nil && errors.As(err, &network) && !network.Timeout()
+	var network net.Error
+	timeout := errors.As(err, &network) && network.Timeout()
+	ofRequest := strings.Contains(err.Error(), "stream error: ") // an HTTP/2 server ended the request, and not the connection
+	return ctx.Err() == nil && !timeout && !ofRequest
 }
