@@ -2,16 +2,10 @@ package proxy
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"os"
@@ -23,42 +17,39 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/oneprom/oneprom/servergroup/backendtest/fault"
 )
 
-// authority signs certificates for a test.
-type authority struct {
-	cert *x509.Certificate
-	key  *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T) *authority {
+func newAuthority(t *testing.T) *fault.Authority {
 	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	require.NoError(t, err)
-	a := &authority{key: key, cert: &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign, NotAfter: time.Now().Add(time.Hour),
-	}}
-	der, err := x509.CreateCertificate(rand.Reader, a.cert, a.cert, &key.PublicKey, key)
-	require.NoError(t, err)
-	a.cert, err = x509.ParseCertificate(der)
+	a, err := fault.NewAuthority()
 	require.NoError(t, err)
 	return a
 }
 
-// sign returns a certificate for 127.0.0.1, and for clients, with its key, as PEM.
-func (a *authority) sign(t *testing.T, name string) (cert, key []byte) {
+// signed is a certificate with its key.
+func signed(t *testing.T, by *fault.Authority, name string) (cert, key []byte) {
 	t.Helper()
-	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	cert, key, err := by.Issue(name, time.Hour)
 	require.NoError(t, err)
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, NotAfter: time.Now().Add(time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}, a.cert, &k.PublicKey, a.key)
-	require.NoError(t, err)
-	raw, err := x509.MarshalECPrivateKey(k)
-	require.NoError(t, err)
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: raw})
+	return cert, key
+}
+
+// secured is a client that trusts an authority, and shows a certificate of another one (nil: none).
+func secured(t *testing.T, trusts, by *fault.Authority, name string) *http.Client {
+	t.Helper()
+	roots := x509.NewCertPool()
+	roots.AddCert(trusts.Cert)
+	config := &tls.Config{RootCAs: roots}
+	if by != nil {
+		own, err := tls.X509KeyPair(signed(t, by, name))
+		require.NoError(t, err)
+		config.Certificates = []tls.Certificate{own}
+	}
+	transport := &http.Transport{TLSClientConfig: config, ForceAttemptHTTP2: true}
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport}
 }
 
 // TestWebConfig: TLS, passwords, client certificates and headers of the web configuration
@@ -70,10 +61,10 @@ func TestWebConfig(t *testing.T) {
 		require.NoError(t, os.WriteFile(path, data, 0o600))
 		return path
 	}
-	cert, key := ca.sign(t, "server")
+	cert, key := signed(t, ca, "server")
 	file("server.pem", cert)
 	file("server.key", key)
-	file("ca.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.cert.Raw}))
+	file("ca.pem", ca.PEM)
 	hash, err := bcrypt.GenerateFromPassword([]byte("hunter2"), bcrypt.MinCost)
 	require.NoError(t, err)
 	web := file("web.yml", fmt.Appendf(nil, `
@@ -88,15 +79,11 @@ tenants:
 `+oneGroup, "--web.config.file="+web)
 
 	ask := func(user, password, certificate string) (int, string, http.Header) {
-		roots := x509.NewCertPool()
-		roots.AddCert(ca.cert)
-		config := &tls.Config{RootCAs: roots}
-		if certificate != "" {
-			own, err := tls.X509KeyPair(ca.sign(t, certificate))
-			require.NoError(t, err)
-			config.Certificates = []tls.Certificate{own}
+		by := ca
+		if certificate == "" {
+			by = nil
 		}
-		client := &http.Client{Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}
+		client := secured(t, ca, by, certificate)
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+s.Addr()+"/api/v1/status/config", nil)
 		require.NoError(t, err)
 		if user != "" {
@@ -125,6 +112,63 @@ tenants:
 	code, body, _ = ask("carol", "hunter2", "")
 	require.Equal(t, http.StatusForbidden, code)
 	require.Contains(t, body, "no tenant has this user or certificate")
+}
+
+// TestWebConfig_ClientCertificates: who shows none, or one of a strange authority, gets no answer. A tenant is who its certificate
+// says, whatever its headers say. New certificates of the server and new authorities count at once.
+func TestWebConfig_ClientCertificates(t *testing.T) {
+	dir, ca, stranger := t.TempDir(), newAuthority(t), newAuthority(t)
+	file := func(name string, data []byte) { writeConfig(t, filepath.Join(dir, name), string(data)) }
+	own := func(by *fault.Authority) {
+		cert, key := signed(t, by, "server")
+		file("server.pem", cert)
+		file("server.key", key)
+	}
+	own(ca)
+	file("ca.pem", ca.PEM)
+	file("web.yml", []byte("tls_server_config: {cert_file: server.pem, key_file: server.key, client_ca_file: ca.pem, client_auth_type: RequireAndVerifyClientCert}"))
+	s, _ := startedServer(t, strings.Replace(oneGroup, "global:", "global:\n  tenant_header: X-Tenant", 1)+`
+tenants:
+  - {name: a, certificates: [a], header_values: [a], selector: '{team="a"}'}
+  - {name: root, certificates: [operator.example], header_values: [root], admin: true}
+`, "--web.config.file="+filepath.Join(dir, "web.yml"))
+	ask := func(client *http.Client, header string) (status int, err error) {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+s.Addr()+"/api/v1/status/config", nil)
+		require.NoError(t, err)
+		if header != "" {
+			req.Header.Set("X-Tenant", header)
+		}
+		resp, err := client.Do(req)
+		if err != nil {
+			return 0, err
+		}
+		require.Equal(t, 2, resp.ProtoMajor)
+		return resp.StatusCode, resp.Body.Close()
+	}
+	check := func(want int, client *http.Client, header string) {
+		t.Helper()
+		status, err := ask(client, header)
+		require.NoError(t, err)
+		require.Equal(t, want, status)
+	}
+	for _, client := range []*http.Client{secured(t, ca, nil, ""), secured(t, ca, stranger, "operator"), secured(t, stranger, ca, "operator")} {
+		_, err := ask(client, "root")
+		require.Error(t, err)
+	}
+	operator := secured(t, ca, ca, "operator")
+	check(http.StatusOK, operator, "")
+	check(http.StatusForbidden, secured(t, ca, ca, "a"), "")      // for administrators only
+	check(http.StatusForbidden, secured(t, ca, ca, "a"), "root")  // of two tenants
+	check(http.StatusForbidden, secured(t, ca, ca, "nobody"), "") // of none
+	check(http.StatusOK, secured(t, ca, ca, "nobody"), "root")    // a proxy
+
+	own(stranger)
+	check(http.StatusOK, secured(t, stranger, ca, "operator"), "")
+	file("ca.pem", stranger.PEM)
+	check(http.StatusOK, secured(t, stranger, stranger, "operator"), "")
+	status, err := ask(operator, "") // its connection is open
+	require.NoError(t, err)
+	require.Equal(t, http.StatusUnauthorized, status)
 }
 
 // TestWebConfig_NobodyGetsInWhileItIsRewritten: the listener reads the file at each request, and

@@ -62,7 +62,8 @@ func groupOf(name string, servers ...*httptest.Server) config.Group {
 	cfg.Name = name
 	tg := &targetgroup.Group{Source: "0"}
 	for _, s := range servers {
-		tg.Targets = append(tg.Targets, model.LabelSet{model.AddressLabel: model.LabelValue(strings.TrimPrefix(s.URL, "http://"))})
+		_, address, _ := strings.Cut(s.URL, "://")
+		tg.Targets = append(tg.Targets, model.LabelSet{model.AddressLabel: model.LabelValue(address)})
 	}
 	cfg.ServiceDiscoveryConfigs = discovery.Configs{discovery.StaticConfig{tg}}
 	return cfg

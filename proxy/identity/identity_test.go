@@ -24,12 +24,12 @@ import (
 )
 
 // selfSigned is an authority, and a certificate that it has issued to a client.
-func selfSigned(t *testing.T, client string) (authority, issued *x509.Certificate, key *ecdsa.PrivateKey) {
+func selfSigned(t *testing.T, client string, expires time.Duration) (authority, issued *x509.Certificate, key *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
 	authority = &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "ca"}, IsCA: true, BasicConstraintsValid: true, NotAfter: time.Now().Add(time.Hour)}
-	issued = &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: client}, DNSNames: []string{client + ".example"}, NotAfter: time.Now().Add(time.Hour)}
+	issued = &x509.Certificate{SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: client}, DNSNames: []string{client + ".example"}, NotAfter: time.Now().Add(expires)}
 	for _, cert := range []*x509.Certificate{authority, issued} {
 		der, err := x509.CreateCertificate(rand.Reader, cert, authority, &key.PublicKey, key)
 		require.NoError(t, err)
@@ -48,11 +48,13 @@ func TestChecker_Certificates(t *testing.T) {
 	write := func(name, text string) {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
 	}
-	authority, issued, key := selfSigned(t, "operator")
-	other, foreign, _ := selfSigned(t, "operator")
+	authority, issued, key := selfSigned(t, "operator", time.Hour)
+	other, foreign, _ := selfSigned(t, "operator", time.Hour)
+	authorityThen, issuedThen, _ := selfSigned(t, "operator", -time.Second)
 	raw, err := x509.MarshalECPrivateKey(key)
 	require.NoError(t, err)
 	ca := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authority.Raw}))
+	ca += string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: authorityThen.Raw}))
 	write("ca.pem", ca)
 	write("key.pem", string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: raw})))
 
@@ -61,6 +63,8 @@ func TestChecker_Certificates(t *testing.T) {
 	unverified := &tls.ConnectionState{PeerCertificates: []*x509.Certificate{issued}}
 	// What the system trusts has verified it, while the file named no authority.
 	bySystem := &tls.ConnectionState{PeerCertificates: []*x509.Certificate{foreign}, VerifiedChains: [][]*x509.Certificate{{foreign, other}}}
+	// It has expired since then.
+	expired := &tls.ConnectionState{PeerCertificates: []*x509.Certificate{issuedThen}, VerifiedChains: [][]*x509.Certificate{{issuedThen, authorityThen}}}
 	const refused = "refused"
 	ask := func(c *Checker, conn *tls.ConnectionState) string {
 		who := refused
@@ -83,7 +87,7 @@ func TestChecker_Certificates(t *testing.T) {
 			nobody = refused
 		}
 		require.Equal(t, "operator.example operator", ask(c, good))
-		for _, conn := range []*tls.ConnectionState{nil, none, unverified, bySystem} {
+		for _, conn := range []*tls.ConnectionState{nil, none, unverified, bySystem, expired} {
 			require.Equal(t, nobody, ask(c, conn))
 		}
 		for _, less := range []string{"", "{}", file(""), file(", client_auth_type: " + how), file(", client_auth_type: RequireAnyClientCert, client_ca_file: ca.pem"), file(", client_auth_type: " + how + ", client_ca_file: ca.pem")} {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/prometheus/exporter-toolkit/web"
 	"golang.org/x/crypto/bcrypt"
@@ -85,8 +86,8 @@ func (c *WebConfig) right(user, password string) bool {
 }
 
 // verified returns the client certificate of a connection that was verified when the
-// connection was made, if that holds by this file, too, which asks for no less than the one
-// that was loaded: without authorities in the file, all that the system trusts may issue one.
+// connection was made, if that holds now, and by this file, too, which asks for no less than the
+// one that was loaded: without authorities in the file, all that the system trusts may issue one.
 func (c *WebConfig) verified(conn *tls.ConnectionState, loaded *WebConfig) *x509.Certificate {
 	if conn == nil || len(conn.VerifiedChains) == 0 || loaded.lostIn(c) != "" {
 		return nil
@@ -95,8 +96,10 @@ func (c *WebConfig) verified(conn *tls.ConnectionState, loaded *WebConfig) *x509
 	if c.tls.ClientAllowedSans != nil && c.tls.VerifyPeerCertificate([][]byte{cert.Raw}, nil) != nil {
 		return nil
 	}
+	now := time.Now()
 	for _, chain := range conn.VerifiedChains {
-		if len(c.issued) == 0 || slices.ContainsFunc(c.issued, chain[len(chain)-1].Equal) {
+		if !slices.ContainsFunc(chain, func(c *x509.Certificate) bool { return now.Before(c.NotBefore) || now.After(c.NotAfter) }) &&
+			(len(c.issued) == 0 || slices.ContainsFunc(c.issued, chain[len(chain)-1].Equal)) {
 			return cert
 		}
 	}

@@ -2,6 +2,7 @@ package transport
 
 import (
 	"context"
+	"crypto/tls"
 	"net/http/httptrace"
 	"sync"
 	"sync/atomic"
@@ -41,11 +42,19 @@ func (d *Distance) observe(rtt time.Duration) {
 	}
 }
 
+// connection is what is known of the connection that a request used.
+type connection struct {
+	reused atomic.Bool // it was used before
+	secure atomic.Bool // a TLS handshake was made for the request, and succeeded
+}
+
 // measured returns a context that measures the connections opened with it. They may be
-// opened to several addresses at once, and after the request has used another one. reused tells
-// whether the connection that is used was used before.
-func (d *Distance) measured(ctx context.Context, reused *atomic.Bool) context.Context {
-	hooks := &httptrace.ClientTrace{GotConn: func(info httptrace.GotConnInfo) { reused.Store(info.Reused) }}
+// opened to several addresses at once, and after the request has used another one.
+func (d *Distance) measured(ctx context.Context, used *connection) context.Context {
+	hooks := &httptrace.ClientTrace{
+		GotConn:          func(info httptrace.GotConnInfo) { used.reused.Store(info.Reused) },
+		TLSHandshakeDone: func(_ tls.ConnectionState, err error) { used.secure.Store(err == nil) },
+	}
 	if d != nil {
 		var began sync.Map // time.Time by address
 		hooks.ConnectStart = func(_, addr string) { began.Store(addr, time.Now()) }

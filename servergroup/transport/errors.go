@@ -158,6 +158,7 @@ func (c *Client) transportError(ctx context.Context, err error) error {
 		}
 		err = cause
 	}
+	advice := tlsAdvice(err)
 	// *url.Error repeats the URL, and parameters in it may be secret.
 	for u := (*url.Error)(nil); errors.As(err, &u); {
 		err = u.Err
@@ -167,6 +168,9 @@ func (c *Client) transportError(ctx context.Context, err error) error {
 	}
 	if text := err.Error(); clip(text) != text {
 		err = errors.New(clip(text)) // an authentication server may have written it
+	}
+	if advice != "" {
+		err = fmt.Errorf("%w: %s", err, advice)
 	}
 	return &Error{Class: class, URL: c.URL(), Err: err}
 }
@@ -187,6 +191,8 @@ func statusError(url string, resp *http.Response, body []byte) error {
 		text = firstLine(body)
 	}
 	switch {
+	case resp.StatusCode == http.StatusBadRequest && expectsTLS(body):
+		text = "the server expects TLS: set `scheme: https`"
 	case resp.StatusCode == http.StatusBadRequest || resp.StatusCode == http.StatusUnprocessableEntity:
 		e.Class = ClassUser
 	case resp.StatusCode == http.StatusTooManyRequests:

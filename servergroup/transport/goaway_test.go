@@ -24,7 +24,9 @@ func http2Server(t *testing.T, h http.HandlerFunc) *Client {
 	t.Helper()
 	srv := httptest.NewUnstartedServer(h)
 	srv.EnableHTTP2 = true
-	srv.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context { return context.WithValue(ctx, connKey{}, conn) }
+	srv.Config.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		return context.WithValue(ctx, connKey{}, conn)
+	}
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
 	client, err := commoncfg.NewClientFromConfig(commoncfg.HTTPClientConfig{EnableHTTP2: true, TLSConfig: commoncfg.TLSConfig{InsecureSkipVerify: true}}, "test")

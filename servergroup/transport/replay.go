@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync/atomic"
 )
 
 // Requests only read, so they may be sent again. That is needed where a server or a proxy closes a
@@ -27,14 +26,18 @@ func (c *Client) do(sender *http.Client, req *http.Request) (*http.Response, err
 	if _, configured := req.Header[replayable]; !configured {
 		req.Header[replayable] = nil
 	}
-	var reused atomic.Bool
-	ctx := c.Distance.measured(req.Context(), &reused)
 	for replays := 0; ; replays++ {
-		reused.Store(false)
+		var used connection
+		ctx := c.Distance.measured(req.Context(), &used)
 		resp, err := sender.Do(req.WithContext(ctx))
 		refused := resp != nil // a redirection that is not followed
-		if err == nil || refused || replays == maxReplays || !reused.Load() || !brokenConnection(ctx, err) {
+		switch {
+		case err == nil || refused || !brokenConnection(ctx, err):
 			return resp, err
+		case !used.reused.Load() && used.secure.Load():
+			return nil, &endedAfterHandshake{err}
+		case !used.reused.Load() || replays == maxReplays:
+			return nil, err
 		}
 		if req.GetBody != nil {
 			if req.Body, err = req.GetBody(); err != nil {
