@@ -9,6 +9,7 @@ import (
 	commoncfg "github.com/prometheus/common/config"
 	upstream "github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/discovery"
+	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/prometheus/sigv4"
 
 	"github.com/oneprom/oneprom/proxy/config"
@@ -81,6 +82,7 @@ func (r *Ruler) send(settings *upstream.Config) error {
 	for name, am := range settings.AlertingConfig.AlertmanagerConfigs.ToMap() {
 		found[name] = am.ServiceDiscoveryConfigs
 	}
+	defer r.courier.changing()()
 	return errors.Join(r.recorder.Apply(settings), r.notifier.ApplyConfig(settings), r.finder.ApplyConfig(found))
 }
 
@@ -91,7 +93,9 @@ func (r *Ruler) start() {
 	}
 	r.started = true
 	r.running.Go(func() { _ = r.finder.Run() })
-	r.running.Go(func() { r.notifier.Run(r.finder.SyncCh()) })
+	found := make(chan map[string][]*targetgroup.Group)
+	r.running.Go(func() { r.courier.pass(r.life, r.finder.SyncCh(), found) })
+	r.running.Go(func() { r.notifier.Run(found) })
 	r.running.Go(r.rules.Run)
 }
 

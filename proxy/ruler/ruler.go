@@ -59,6 +59,7 @@ type Ruler struct {
 	logger        *slog.Logger
 	rules         *rules.Manager
 	notifier      *notifier.Manager
+	courier       *courier
 	notify        rules.NotifyFunc
 	finder        *discovery.Manager // of Alertmanagers
 	recorder      *recorder.Recorder
@@ -91,7 +92,7 @@ var errStopped = errors.New("rules are not evaluated any more")
 // New returns a ruler without rules.
 func New(o Options) (*Ruler, error) {
 	r := &Ruler{
-		opts: o, logger: o.Logger, failures: newFailures(), evaluations: newEvaluations(), slots: make(chan struct{}, o.MaxConcurrentEvals),
+		opts: o, logger: o.Logger, courier: newCourier(), failures: newFailures(), evaluations: newEvaluations(), slots: make(chan struct{}, o.MaxConcurrentEvals),
 		stopped: make(chan struct{}),
 	}
 	r.applying.Store(new(make(chan struct{})))
@@ -109,7 +110,7 @@ func New(o Options) (*Ruler, error) {
 		return nil, errors.New("discovery of Alertmanagers: metrics cannot be registered")
 	}
 	r.notifier = notifier.NewManager(&notifier.Options{
-		QueueCapacity: o.NotificationQueueCapacity, DrainOnShutdown: o.DrainNotificationQueue, Registerer: o.Registerer,
+		QueueCapacity: o.NotificationQueueCapacity, DrainOnShutdown: o.DrainNotificationQueue, Registerer: o.Registerer, Do: r.courier.do,
 	}, model.UTF8Validation, o.Logger.With("component", "notifier"))
 	r.notify = rules.SendAlerts(r.notifier, o.ExternalURL.String())
 	r.confirmations = readback.NewConfirmations(o.Storage, r.config.Load, o.Logger)
@@ -178,8 +179,10 @@ func (r *Ruler) end() error {
 	r.ended = true
 	if r.started {
 		r.rules.Stop()
+		defer r.courier.changing()()
 		r.notifier.Stop() // which sends what the rules have queued
 		r.running.Wait()
+		r.courier.close()
 	}
 	return r.recorder.Close()
 }

@@ -56,4 +56,6 @@ func (a *Authority) Issue(name string, expires time.Duration) (cert, key []byte,
 	return asPEM("CERTIFICATE", der), asPEM("EC PRIVATE KEY", raw), err
 }
 
-func asPEM(kind string, raw []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: raw}) }
+func asPEM(kind string, raw []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: raw})
+}
