@@ -3,11 +3,15 @@ package servergroup
 import (
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/golang/snappy"
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/prompb"
+	"github.com/prometheus/prometheus/promql/promqltest"
+	"github.com/prometheus/prometheus/util/teststorage"
 	"github.com/stretchr/testify/assert" //nolint:depguard // in goroutines
 	"github.com/stretchr/testify/require"
 
@@ -302,4 +306,33 @@ func TestEvidence_NoneByTheQueryAPI(t *testing.T) {
 	a, b := backend(t, "load 15s"+away), backend(t, "load 15s"+there, noRemoteRead)
 	s, _ := evidenceSet(t, 3*hour, a, b)
 	require.Contains(t, evidenceOf(t, s, "foo", 0, hour).Unavailable, b.URL+": the query API does not show when targets have gone")
+}
+
+// TestEvidence_ClockThatIsPutBack: what looked settled while the clock of oneprom's host was ahead is collected again.
+func TestEvidence_ClockThatIsPutBack(t *testing.T) {
+	const load = "load 15s\n up{instance=\"a\",job=\"j\"} 1x248\n foo{instance=\"a\",job=\"j\"} 1x248" // until 62 min
+	dbs := []*teststorage.TestStorage{promqltest.LoadedStorage(t, load), promqltest.LoadedStorage(t, load)}
+	var servers []*httptest.Server
+	for i, db := range dbs {
+		servers = append(servers, serve(t, backendtest.NewHandler(backendtest.Options{Queryable: db, ExternalLabels: labels.FromStrings("replica", strconv.Itoa(i))})))
+	}
+	whole := []map[string][]evidence.Span{{}, {}}
+	scrape := func(db *teststorage.TestStorage, from, to int64) {
+		app := db.Appender(t.Context())
+		for at := from; at <= to; at += 15_000 {
+			for _, name := range []string{"up", "foo"} {
+				_, err := app.Append(0, labels.FromStrings("__name__", name, "instance", "a", "job", "j"), at, 1)
+				require.NoError(t, err)
+			}
+		}
+		require.NoError(t, app.Commit())
+	}
+	s, c := evidenceSet(t, 24*hour, servers...)
+	require.Equal(t, whole, evidenceOf(t, s, "foo", 0, 80*minute).Missed)
+	c.ms.Store(62 * minute)
+	require.Equal(t, whole, evidenceOf(t, s, "foo", 0, 62*minute).Missed)
+	scrape(dbs[0], 62*minute+15_000, 80*minute)
+	scrape(dbs[1], 70*minute, 80*minute)
+	c.ms.Store(80 * minute)
+	require.NotEmpty(t, evidenceOf(t, s, "foo", 0, 78*minute).Missed[1])
 }

@@ -81,6 +81,12 @@ func TestIntrinsicLabels_DecideOnOldSamples(t *testing.T) {
 	asked(`foo{region="ap"}`, old)
 	ruledOut(`foo{region="sa"}`, old)
 
+	// Nor is there after the clock was put back: what was young then is young again.
+	c.ms.Add(-100 * 60_000)
+	asked(`foo{region="sa"}`, 400*60_000)
+	c.ms.Add(100 * 60_000)
+	ruledOut(`foo{region="sa"}`, old)
+
 	// Without a fresh answer there is no belief.
 	broken.Store(true)
 	s.lookUpValues(t.Context())

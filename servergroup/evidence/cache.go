@@ -41,6 +41,8 @@ const (
 	// settleTime (ms) is how long after the time of a sample a replica may still be about
 	// to write it.
 	settleTime = 4 * 60 * 1000
+	// maxStepBack (ms) is how far a clock is put back that is kept right.
+	maxStepBack = 5 * 1000
 )
 
 // Cache remembers what the scrapes of one group have shown. It is safe for concurrent use; the
@@ -51,6 +53,7 @@ type Cache struct {
 
 	mtx     sync.Mutex
 	history *history
+	now     int64 // the latest time at which history was used (ms)
 }
 
 // Group is a server group whose replicas are compared.
@@ -86,8 +89,9 @@ type sliceFetch struct {
 	err    error // why there is nothing in them
 }
 
-// historyOf returns the history of a group's replicas. It is new if the replicas have changed, or
-// if one of them may have lost samples.
+// historyOf returns the history of a group's replicas. It is new if the replicas have changed, if
+// one of them may have lost samples, or if the clock was put back: what was taken for settled while
+// it was ahead may have been about to be written, and what was young then would never be old.
 func (c *Cache) historyOf(g Group, limit int64) *history {
 	var replicas strings.Builder
 	for _, r := range g.Replicas {
@@ -95,9 +99,12 @@ func (c *Cache) historyOf(g Group, limit int64) *history {
 	}
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
-	if c.history == nil || c.history.replicas != replicas.String() || c.history.table.size() > keptTargets {
-		c.history = newHistory(g, replicas.String(), limit)
+	now := g.Replicas[0].Now().UnixMilli()
+	putBack := now < c.now-maxStepBack
+	if c.history == nil || c.history.replicas != replicas.String() || c.history.table.size() > keptTargets || putBack {
+		c.history, c.now = newHistory(g, replicas.String(), limit), now
 	}
+	c.now = max(c.now, now)
 	return c.history
 }
 

@@ -67,7 +67,8 @@ func (v *View) lacks(g Group, ms []*labels.Matcher, maxt int64) string {
 			continue // the value may be that of another label, or series without the label match, too
 		}
 		g.Intrinsic.wanted.Store(v.Now.UnixMilli())
-		if g.Values == nil || v.Now.Sub(g.Values.At) > valuesAge || !slices.Equal(g.Values.Replicas, g.Replicas) {
+		putBack := g.Values != nil && g.Values.At.UnixMilli() > v.Now.UnixMilli() // the clock of this host
+		if g.Values == nil || putBack || v.Now.Sub(g.Values.At) > valuesAge || !slices.Equal(g.Values.Replicas, g.Replicas) {
 			continue
 		}
 		_, hi := g.Config.TimeRange.Bounds(v.Now)
