@@ -17,13 +17,10 @@ import (
 	"github.com/prometheus/prometheus/rules"
 	upstreamfeatures "github.com/prometheus/prometheus/util/features"
 	"github.com/stretchr/testify/require"
-	"go.uber.org/goleak"
 
 	"github.com/oneprom/oneprom/proxy/config"
 	"github.com/oneprom/oneprom/proxy/recorder"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // TestRuler_RemoteWriteStalled: when a receiver takes nothing for minutes, there is an alert that says
 // which, without secrets, and which ends when it takes what it was lacking.
