@@ -53,7 +53,7 @@ type Cache struct {
 
 	mtx     sync.Mutex
 	history *history
-	now     int64 // the latest time at which history was used (ms)
+	latest  int64 // when history was used last (ms)
 }
 
 // Group is a server group whose replicas are compared.
@@ -89,22 +89,21 @@ type sliceFetch struct {
 	err    error // why there is nothing in them
 }
 
-// historyOf returns the history of a group's replicas. It is new if the replicas have changed, if
+// historyOf returns the history of a group's replicas at a time (now, ms). It is new if the replicas have changed, if
 // one of them may have lost samples, or if the clock was put back: what was taken for settled while
 // it was ahead may have been about to be written, and what was young then would never be old.
-func (c *Cache) historyOf(g Group, limit int64) *history {
+func (c *Cache) historyOf(g Group, limit, now int64) *history {
 	var replicas strings.Builder
 	for _, r := range g.Replicas {
 		fmt.Fprintf(&replicas, "%s %d\n", r.URL(), r.Generation())
 	}
 	c.mtx.Lock()
 	defer c.mtx.Unlock()
-	now := g.Replicas[0].Now().UnixMilli()
-	putBack := now < c.now-maxStepBack
+	putBack := now < c.latest-maxStepBack
 	if c.history == nil || c.history.replicas != replicas.String() || c.history.table.size() > keptTargets || putBack {
-		c.history, c.now = newHistory(g, replicas.String(), limit), now
+		c.history, c.latest = newHistory(g, replicas.String(), limit), now
 	}
-	c.now = max(c.now, now)
+	c.latest = max(c.latest, now)
 	return c.history
 }
 

@@ -94,7 +94,7 @@ func TestEvidence_FetchUnderWayMayBeTooOld(t *testing.T) {
 	a, b := scraper.New(t, scraper.Away), scraper.New(t, scraper.There)
 	p := pairOf(t, 3*hour+minute, a, b)
 	defer a.Hold()()
-	h := p.historyOf(p.group, 0)
+	h := p.historyOf(p.group, 0, 0)
 	claim := func(to int64) *sliceFetch { return h.claim(make([]*sliceScrapes, 1), 3*hour, to)[0] }
 	first := claim(4 * hour)
 	p.ms.Add(1000)
@@ -111,7 +111,7 @@ func TestEvidence_QueriesShareTheNextFetch(t *testing.T) {
 	p := pairOf(t, 3*hour+minute, a, b)
 	release := sync.OnceFunc(a.Hold())
 	defer release()
-	h := p.historyOf(p.group, 0)
+	h := p.historyOf(p.group, 0, 0)
 	claim := func() *sliceFetch { return h.claim(make([]*sliceScrapes, 1), 3*hour, p.ms.Load())[0] }
 	first := claim()
 	<-a.Arrived
@@ -171,11 +171,16 @@ func TestEvidenceCache_IsOfOneSetOfReplicas(t *testing.T) {
 	}
 	a, b := replicaAt("a"), replicaAt("b")
 	var c Cache
-	of := func(rs ...*replica.Replica) *history { return c.historyOf(Group{Replicas: rs}, 0) }
+	of := func(rs ...*replica.Replica) *history { return c.historyOf(Group{Replicas: rs}, 0, c.latest) }
 	h := of(a, b)
 	require.Same(t, h, of(a, b))
 	require.NotSame(t, h, of(b, a))
 	h = of(a, b)
 	h.table.bytes = keptTargets + 1
 	require.NotSame(t, h, of(a, b), "labels are not kept without end")
+	at := func(now int64) *history { return c.historyOf(Group{Replicas: []*replica.Replica{a, b}}, 0, now) }
+	h = at(hour)
+	require.Same(t, h, at(hour-maxStepBack))
+	require.Same(t, h, at(25*hour))
+	require.NotSame(t, h, at(2*hour), "what was settled was not, where the clock was put back")
 }

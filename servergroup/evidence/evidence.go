@@ -79,7 +79,7 @@ func (c *Cache) Show(ctx context.Context, g Group, ms []*labels.Matcher, from, t
 			return Shown{Unavailable: fmt.Sprintf("the group's configuration takes the label %q from targets", name)}, nil
 		}
 	}
-	sh, err := c.historyOf(g, limit).show(ctx, ms, res.Send, from, to)
+	sh, err := c.historyOf(g, limit, g.Replicas[0].Now().UnixMilli()).show(ctx, ms, res.Send, from, to)
 	if over, ok := errors.AsType[*fanout.BudgetError](err); ok {
 		return Shown{Unavailable: fmt.Sprintf("the scrapes are more than %d bytes", over.Limit)}, nil
 	}
