@@ -114,7 +114,7 @@ func TestTLS_RefusalsSayWhatToDo(t *testing.T) {
 		require.ErrorContains(t, err, what)
 		require.ErrorContains(t, err, todo)
 		require.Contains(t, s.Status()[0].Replicas[0].LastError, todo)
-		require.EqualValues(t, "down", s.Status()[0].Replicas[0].Health)
+		require.Equal(t, "down", s.Status()[0].Replicas[0].Health)
 	}
 	const setClient = "set `cert_file` and `key_file` of `tls_config`" // the server's own words may be lost
 	plain := func() *tls.Config { return &tls.Config{Certificates: []tls.Certificate{good}} }

@@ -97,7 +97,7 @@ func TestClient_ConnectionsThatEndUnderRequests(t *testing.T) {
 				case *first.Load() == conn && query == "xx":
 					if begun {
 						_, _ = io.WriteString(w, "{")
-						http.NewResponseController(w).Flush()
+						_ = http.NewResponseController(w).Flush()
 					}
 					holding <- struct{}{}
 					<-r.Context().Done()

@@ -37,8 +37,7 @@ func tlsAdvice(err error) string {
 	case "unrecognized name":
 		return "set `server_name` of `tls_config` to a name that the server knows"
 	}
-	var ended *endedAfterHandshake
-	if errors.As(err, &ended) {
+	if _, ended := errors.AsType[*endedAfterHandshake](err); ended {
 		return "the connection ended after the TLS handshake: if the server asks for client certificates, set `cert_file` and `key_file` of `tls_config` to one that it accepts"
 	}
 	return ""
