@@ -101,6 +101,7 @@ func TestLack(t *testing.T) {
 				stores := []*store{a, b}
 				if !first {
 					stores = []*store{b, a}
+					a.onlyCount() // as they do if the series are many
 				}
 				e, _ := clockedEngine(t, groupAt("g", nil, stores...))
 				for range 2 { // the counts are under way, and known
@@ -111,6 +112,56 @@ func TestLack(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+// onlyCount has a store not tell which series it has.
+func (s *store) onlyCount() {
+	s.everywhere(func(w http.ResponseWriter, r *http.Request) {
+		if backendtest.TellsSeries(r) {
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusUnprocessableEntity)
+			fmt.Fprint(w, `{"status":"error","errorType":"execution","error":"too many samples"}`)
+			return
+		}
+		s.own.ServeHTTP(w, r)
+	})
+}
+
+// TestLack_EquallyMany: the replicas lack different series, but equally many.
+func TestLack_EquallyMany(t *testing.T) {
+	const more = `x_total{code="2",instance="t2",job="j"} 5+3x720`
+	for name, loads := range map[string][2]string{
+		"each lacks another series":                {scraped(x0, x1, more), scraped(x0, x2, more)},
+		"of one target":                            {scraped(x0, x1, x2), scraped(x0, x1, more)},
+		"samples came late, of others at each one": {scraped(x0, x1, x2, `x_total{code="2",instance="t2",job="j"} 5+3x99 _x40 425+3x580`), scraped(x0, x1, more, `x_total{instance="t2",job="j"} 0+9x99 _x40 1260+9x580`)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			all := scraped(x0, x1, x2, more)
+			a, b := newStore(t, loads[0]), newStore(t, loads[1])
+			reference := truthOf(t, all)
+			e, _ := clockedEngine(t, groupAt("g", nil, a, b))
+			for range 2 { // it is under way, and known
+				for _, text := range append(lackQueries, `sum by (code) (x_total)`) {
+					requireTruth(t, e, reference, text, at(15, 70))
+					requireTruth(t, e, reference, text, instantAt(33))
+				}
+			}
+		})
+	}
+}
+
+// TestLack_OtherSpelling: a Prometheus 2 spells numbers otherwise. Nothing is lacking.
+func TestLack_OtherSpelling(t *testing.T) {
+	load := func(le string) string {
+		return scraped(fmt.Sprintf(`h_bucket{instance="t0",job="j",le=%q} 0+7x720`, le))
+	}
+	a, b := newStore(t, load("1.0")), newStore(t, load("1"))
+	e, _ := clockedEngine(t, groupAt("g", nil, a, b))
+	for range 2 {
+		out, _, err := e.Analyze(t.Context(), Question{Query: `sum(h_bucket)`, Start: at(15, 70).start, End: at(15, 70).end, Interval: time.Minute})
+		require.NoError(t, err)
+		require.Equal(t, "whole", out.Parts[0].Partitions[0].Pieces[0].Why)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -32,7 +33,9 @@ func newCounter(t *testing.T, load string) *counter {
 	c := &counter{}
 	c.Server = serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if backendtest.CountsSeries(r) {
-			c.asked.Add(1)
+			if backendtest.TellsSeries(r) || r.FormValue("start") != r.FormValue("end") {
+				c.asked.Add(1) // the others ask how many series there are at all
+			}
 			if f := c.instead.Load(); f != nil {
 				(*f)(w, r)
 				return
@@ -198,4 +201,21 @@ func TestCounts_OtherLabels(t *testing.T) {
 		require.Empty(t, sh.Unavailable, selector)
 		require.Equal(t, [][]evidence.Span{{{From: 25 * minute, To: 30 * minute}}, nil}, sh.Lacking, selector)
 	}
+}
+
+// TestCounts_ManySeries: which series there are is not told if that would be much. They are counted.
+func TestCounts_ManySeries(t *testing.T) {
+	long := strings.Repeat("x", 200_000)
+	var many strings.Builder
+	for i := range 40 {
+		fmt.Fprintf(&many, "\n  foo{instance=\"a\",job=\"j\",i=\"%d\",of=%q} 1x720", i, long)
+	}
+	a, b := newCounter(t, there+many.String()), newCounter(t, lost+many.String())
+	s, _ := evidenceSet(t, 150*minute, a.Server, b.Server)
+	for range 2 {
+		require.Equal(t, []evidence.Span{{From: 25 * minute, To: 30 * minute}}, evidenceOf(t, s, "foo", 10*minute, 30*minute).Lacking[1])
+	}
+	require.Equal(t, []int64{2, 2}, []int64{a.asked.Load(), b.asked.Load()}, "the answer was cut off, and then they were counted")
+	require.Equal(t, []evidence.Span{{From: 40 * minute, To: 140 * minute}}, evidenceOf(t, s, "foo", 40*minute, 140*minute).Lacking[1])
+	require.Equal(t, []int64{3, 3}, []int64{a.asked.Load(), b.asked.Load()}, "it is known that they are many")
 }

@@ -142,8 +142,16 @@ func (o Options) flags() map[string]string {
 // CountsSeries reports whether a request is one by which evidence counts the series of a selector.
 func CountsSeries(r *http.Request) bool {
 	text, lookback := r.FormValue("query"), r.FormValue("lookback_delta")
-	return r.URL.Path == "/api/v1/query_range" && strings.HasPrefix(text, "count({") && strings.HasSuffix(text, "})") &&
-		(strings.HasPrefix(lookback, "180") || lookback == r.FormValue("step"))
+	if r.URL.Path != "/api/v1/query_range" || !strings.HasPrefix(lookback, "180") && !strings.HasPrefix(lookback, "300") {
+		return false
+	}
+	return strings.HasPrefix(text, "count({") && strings.HasSuffix(text, "})") || TellsSeries(r)
+}
+
+// TellsSeries reports whether a request is one by which evidence asks which series of a selector there
+// are.
+func TellsSeries(r *http.Request) bool {
+	return strings.HasPrefix(r.FormValue("query"), "sum_over_time((group without () ({")
 }
 
 // text answers 200 with a fixed body.

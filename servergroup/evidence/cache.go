@@ -75,7 +75,8 @@ type history struct {
 	recorded []recordNames         // of the replicas
 	lookups  *bytelru.Cache[lookupKey, *sliceTargets]
 	counts   *bytelru.Cache[countKey, *countedSlice]
-	counting map[countedSelector]*countFetch // the youngest running one
+	sizes    *bytelru.Cache[string, selectorSize] // by selector
+	counting map[countedSelector]*countFetch      // the youngest running one
 
 	countSlots chan struct{} // holds an element for each counting that runs
 }
@@ -115,6 +116,7 @@ func newHistory(g Group, replicas string, limit int64) *history {
 		recorded: make([]recordNames, len(g.Replicas)),
 		lookups:  bytelru.New[lookupKey, *sliceTargets](keptLookups),
 		counts:   bytelru.New[countKey, *countedSlice](keptCounts),
+		sizes:    bytelru.New[string, selectorSize](keptSizes),
 		counting: map[countedSelector]*countFetch{}, countSlots: make(chan struct{}, maxCounting),
 	}
 }

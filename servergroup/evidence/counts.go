@@ -310,21 +310,14 @@ func (h *history) fetchCounts(ctx context.Context, f *countFetch, send []*labels
 	err := guard.Call(func() error {
 		for f.end < f.to && ctx.Err() == nil {
 			end := min(f.to, f.end+maxCounts*f.what.step)
-			counts := make([][]float64, len(h.group.Replicas))
-			failed, err := h.ask(ctx, before, func(ctx context.Context, i int, r *replica.Replica) (err error) {
-				counts[i], err = replicaCounts(ctx, r, send, f.end-f.what.step, end+f.what.step, f.what)
-				return err
-			})
+			told, failed, err := h.compareSeries(ctx, f, send, f.end, end, before)
+			if err == nil && !told {
+				failed, err = h.compareCounts(ctx, f, send, f.end, end, before)
+			}
 			if err != nil {
 				return err
 			}
-			f.failed, before = f.failed || len(failed) > len(before), failed
-			if refused(counts, failed) {
-				appendAll(f.low, f.end, end, f.what.step)
-			} else {
-				appendLow(f.low, counts, f.end, f.what.step)
-			}
-			f.end = end
+			f.failed, before, f.end = f.failed || len(failed) > len(before), failed, end
 		}
 		return context.Cause(ctx)
 	})
@@ -339,6 +332,26 @@ func (h *history) fetchCounts(ctx context.Context, f *countFetch, send []*labels
 	}
 	h.keepCounts(f)
 	close(f.done)
+}
+
+// compareCounts compares how many series of a selector the replicas have at the times in [from, to)
+// (ms), and adds the times, by replica, at which its count is low to low. Replicas that failed before
+// are not asked.
+func (h *history) compareCounts(ctx context.Context, f *countFetch, send []*labels.Matcher, from, to int64, before map[int]error) (failed map[int]error, err error) {
+	counts := make([][]float64, len(h.group.Replicas))
+	failed, err = h.ask(ctx, before, func(ctx context.Context, i int, r *replica.Replica) (err error) {
+		counts[i], err = replicaCounts(ctx, r, send, from-f.what.step, to+f.what.step, f.what)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if refused(counts, failed) {
+		appendAll(f.low, from, to, f.what.step)
+	} else {
+		appendLow(f.low, counts, from, f.what.step)
+	}
+	return failed, nil
 }
 
 // replicaCounts returns how many series of a selector, whose matchers for replicas are send, a replica

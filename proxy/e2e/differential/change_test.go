@@ -230,9 +230,6 @@ func (x *writer) holdBack() {
 	w, r := x.w, x.r
 	g := &w.groups[r.IntN(len(w.groups))]
 	c := g.copies[r.IntN(len(g.copies))]
-	if i := slices.IndexFunc(x.lates, func(l lateSamples) bool { return slices.Contains(g.copies, l.copy) }); i >= 0 {
-		c = x.lates[i].copy // counts do not show replicas that lack equally many
-	}
 	s := &w.series[r.IntN(len(w.series))]
 	if w.copies[g.copies[len(g.copies)-1]].shift != 0 || s.shard != g.shard || s.lag != 0 || s.labels.Get(labels.MetricName) == "up" ||
 		slices.ContainsFunc(s.samples, func(p sample) bool { return p.h != nil || p.fh != nil || p.late != 0 }) {
