@@ -102,6 +102,7 @@ func TestLack(t *testing.T) {
 				if !first {
 					stores = []*store{b, a}
 					a.onlyCount() // as they do if the series are many
+					b.onlyCount()
 				}
 				e, _ := clockedEngine(t, groupAt("g", nil, stores...))
 				for range 2 { // the counts are under way, and known
@@ -162,6 +163,20 @@ func TestLack_OtherSpelling(t *testing.T) {
 		out, _, err := e.Analyze(t.Context(), Question{Query: `sum(h_bucket)`, Start: at(15, 70).start, End: at(15, 70).end, Interval: time.Minute})
 		require.NoError(t, err)
 		require.Equal(t, "whole", out.Parts[0].Partitions[0].Pieces[0].Why)
+	}
+}
+
+// TestLack_OneRefusesToTell: it counts the series, but does not tell which ones they are.
+func TestLack_OneRefusesToTell(t *testing.T) {
+	all := scraped(x0, x1, x2)
+	a, b := newStore(t, scraped(x0, x1)), newStore(t, scraped(x1, x2))
+	a.onlyCount()
+	e, _ := clockedEngine(t, groupAt("g", nil, a, b))
+	reference := truthOf(t, all)
+	for range 2 {
+		for _, text := range lackQueries {
+			requireTruth(t, e, reference, text, at(15, 70))
+		}
 	}
 }
 

@@ -203,6 +203,18 @@ func TestCounts_OtherLabels(t *testing.T) {
 	}
 }
 
+// TestCounts_BesideMissedScrapes: scrapes that a replica missed now and then, of that or another target,
+// do not explain that it lacks a series for long.
+func TestCounts_BesideMissedScrapes(t *testing.T) {
+	for _, target := range []string{"a", "b"} {
+		missing := strings.Replace(lost, fmt.Sprintf(`up{instance=%q,job="j"} 1x720`, target),
+			fmt.Sprintf(`up{instance=%q,job="j"} %s`, target, strings.Repeat("1x14 _ ", 45)), 1)
+		a, b := newCounter(t, missing), newCounter(t, there)
+		s, _ := evidenceSet(t, 150*minute, a.Server, b.Server)
+		require.Equal(t, []evidence.Span{{From: 25 * minute, To: 60 * minute}}, evidenceOf(t, s, "foo", 10*minute, 60*minute).Lacking[0])
+	}
+}
+
 // TestCounts_ManySeries: which series there are is not told if that would be much. They are counted.
 func TestCounts_ManySeries(t *testing.T) {
 	long := strings.Repeat("x", 200_000)

@@ -31,6 +31,7 @@ func TestFailover(t *testing.T) {
 	s, _ := evidenceSet(t, 3*hour, a.Server, b.Server)
 	pieces := chosen(t, s, false, 10*minute, hour)
 	require.Equal(t, []string{"10-23 0", "24-40 1", "41-60 0"}, shownPieces(s, pieces))
+	evidenceOf(t, s, "foo", 10*minute, hour) // nothing is under way any more by which it might be seen
 
 	a.Close()
 	var text string

@@ -86,12 +86,21 @@ type countKey struct {
 	begin int64 // of a slice of lookupSlice, ms
 }
 
+// lows are the sorted times (ms), by replica, at which its count is low. Those at which it lacks single
+// series that it has scraped follow, by replica again.
+type lows [][]int64
+
+func newLows(replicas int) lows { return make(lows, 2*replicas) }
+
+// scraped returns the times at which replica r lacks series that it has scraped.
+func (l lows) scraped(r int) *[]int64 { return &l[len(l)/2+r] }
+
 // countedSlice is what the counts have shown in one slice of time.
 type countedSlice struct {
-	from, to int64     // ms: the times in [from, to) were compared
-	low      [][]int64 // by replica: those at which its count is low, sorted
-	at       int64     // when the oldest of this was counted, ms
-	failed   bool      // whether a replica failed to count
+	from, to int64 // ms: the times in [from, to) were compared
+	low      lows
+	at       int64 // when the oldest of this was counted, ms
+	failed   bool  // whether a replica failed to count
 }
 
 func (s *countedSlice) valid(begin, now int64) bool {
@@ -112,9 +121,11 @@ type countFetch struct {
 	at       int64 // when it was started, ms
 
 	done   chan struct{}
-	low    [][]int64 // of what was compared when done is closed
-	end    int64     // up to where that is, ms
-	failed bool      // whether a replica failed to count
+	asked  Span                // of the query that started it
+	missed []map[string][]Span // there, by replica and instance
+	low    lows                // of what was compared when done is closed
+	end    int64               // up to where that is, ms
+	failed bool                // whether a replica failed to count
 }
 
 // Counting compares how many series of a selector the replicas have.
@@ -122,7 +133,7 @@ type Counting struct {
 	countedSelector
 	missed   []map[string][]Span
 	from, to int64       // ms: the range that evidence is wanted of
-	low      [][]int64   // of what was kept
+	low      lows        // of what was kept
 	last     int64       // the last time that was compared, ms
 	failed   bool        // whether a replica failed to count for what was kept
 	fetch    *countFetch // of the rest; nil if there is none
@@ -138,18 +149,18 @@ func (c *Counting) Await(ctx context.Context) (missed []map[string][]Span, lacki
 		select {
 		case <-f.done:
 			counted = counted && !f.failed
-			low, last = make([][]int64, len(c.low)), max(c.last, f.end-c.step)
-			for r := range low {
-				low[r] = slices.Concat(c.low[r], f.low[r])
-				slices.Sort(low[r])
+			low, last = make(lows, len(c.low)), max(c.last, f.end-c.step)
+			for i := range low {
+				low[i] = slices.Concat(c.low[i], f.low[i])
+				slices.Sort(low[i])
 			}
 		case <-ctx.Done():
 			counted = false
 		}
 	}
-	missed, lacking = make([]map[string][]Span, len(low)), make([][]Span, len(low))
-	for r := range low {
-		missed[r], lacking[r] = c.attribute(c.missed[r], low[r], last)
+	missed, lacking = make([]map[string][]Span, len(c.missed)), make([][]Span, len(c.missed))
+	for r := range missed {
+		missed[r], lacking[r] = c.attribute(c.missed[r], low[r], *low.scraped(r), last)
 	}
 	return missed, lacking, counted
 }
@@ -175,10 +186,11 @@ func (c *Counting) span(t int64) Span {
 }
 
 // attribute divides the times at which a replica's counts are low into spans in which targets were
-// missed, and others. Where it missed scrapes, its counts are low because of these targets. What was
-// lacking in the end (last, ms) is taken to be so until counts show otherwise.
-func (c *Counting) attribute(missed map[string][]Span, low []int64, last int64) (map[string][]Span, []Span) {
-	if len(low) == 0 {
+// missed, and others. Where it missed scrapes, its counts are low because of these targets, unless it
+// lacks series that it has scraped. What was lacking in the end (last, ms) is taken to be so until
+// counts show otherwise.
+func (c *Counting) attribute(missed map[string][]Span, low, scraped []int64, last int64) (map[string][]Span, []Span) {
+	if len(low) == 0 && len(scraped) == 0 {
 		return missed, nil
 	}
 	hull := mergeSpans(slices.Concat(slices.Collect(maps.Values(missed))...))
@@ -186,11 +198,9 @@ func (c *Counting) attribute(missed map[string][]Span, low []int64, last int64) 
 	for instance, spans := range missed {
 		wider[instance] = mergeSpans(append(c.beyond(spans, low), spans...))
 	}
+	low = slices.DeleteFunc(slices.Clone(low), func(t int64) bool { return meetsAny(hull, Span{t - explained, t + c.step}) })
 	var lacking []Span
-	for _, t := range low {
-		if meetsAny(hull, Span{t - explained, t + c.step}) {
-			continue
-		}
+	for _, t := range append(low, scraped...) {
 		s := c.span(t)
 		if t == last {
 			s.To = c.to
@@ -246,7 +256,7 @@ func (h *history) count(send []*labels.Matcher, missed []map[string][]Span, from
 	if to-from > fineRange {
 		what.step = coarseStep
 	}
-	c := &Counting{countedSelector: what, missed: missed, from: from, to: to, low: make([][]int64, len(h.group.Replicas)), last: math.MinInt64}
+	c := &Counting{countedSelector: what, missed: missed, from: from, to: to, low: newLows(len(missed)), last: math.MinInt64}
 	now := h.now()
 	first := floorTo(from-c.step, c.step)
 	settled := floorTo(now-countSettle, c.step) // the first time that cannot be compared
@@ -264,7 +274,7 @@ func (h *history) count(send []*labels.Matcher, missed []map[string][]Span, from
 		c.fetch = f
 		return c
 	}
-	f := &countFetch{what: what, from: lo, to: hi, at: now, done: make(chan struct{}), low: make([][]int64, len(h.group.Replicas)), end: lo}
+	f := &countFetch{what: what, from: lo, to: hi, at: now, done: make(chan struct{}), asked: Span{from, to}, missed: missed, low: newLows(len(missed)), end: lo}
 	if h.group.Replicas[0].Run(func(ctx context.Context) { h.fetchCounts(ctx, f, send, before) }) {
 		c.fetch, h.counting[what] = f, f
 	}
@@ -347,9 +357,9 @@ func (h *history) compareCounts(ctx context.Context, f *countFetch, send []*labe
 		return nil, err
 	}
 	if refused(counts, failed) {
-		appendAll(f.low, from, to, f.what.step)
+		appendAll(f.low[:len(counts)], from, to, f.what.step)
 	} else {
-		appendLow(f.low, counts, from, f.what.step)
+		appendLow(f.low[:len(counts)], counts, from, f.what.step)
 	}
 	return failed, nil
 }
@@ -392,7 +402,7 @@ func replicaCounts(ctx context.Context, r *replica.Replica, send []*labels.Match
 
 // refused reports whether some replicas have counted, and others refuse to: then nothing shows that
 // one of them has all series. A Prometheus that has deleted all samples of a window refuses (422).
-func refused(counts [][]float64, failed map[int]error) bool {
+func refused[T []float64 | present](counts []T, failed map[int]error) bool {
 	counted, refuses := false, false
 	for r, own := range counts {
 		counted = counted || own != nil
@@ -403,7 +413,7 @@ func refused(counts [][]float64, failed map[int]error) bool {
 
 // appendAll appends the multiples of step (ms) in [from, to) (ms), which begins with one, for all
 // replicas.
-func appendAll(low [][]int64, from, to, step int64) {
+func appendAll(low lows, from, to, step int64) {
 	for t := from; t < to; t += step {
 		for r := range low {
 			low[r] = append(low[r], t)
@@ -413,7 +423,7 @@ func appendAll(low [][]int64, from, to, step int64) {
 
 // appendLow appends the times, by replica, at which its count is low. counts[r][1+i] is the count of
 // replica r at from + i*step (ms); counts[r] is nil if it is not known.
-func appendLow(low [][]int64, counts [][]float64, from, step int64) {
+func appendLow(low lows, counts [][]float64, from, step int64) {
 	for r, own := range counts {
 		for i := 1; i+1 < len(own); i++ {
 			most := max(own[i-1], own[i], own[i+1])
@@ -430,7 +440,7 @@ func appendLow(low [][]int64, counts [][]float64, from, step int64) {
 func (h *history) keepCounts(f *countFetch) {
 	for begin := floorTo(f.from, lookupSlice); begin < f.end; begin += lookupSlice {
 		key := countKey{f.what, begin}
-		next := &countedSlice{from: max(begin, f.from), to: min(begin+lookupSlice, f.end), at: f.at, failed: f.failed, low: make([][]int64, len(f.low))}
+		next := &countedSlice{from: max(begin, f.from), to: min(begin+lookupSlice, f.end), at: f.at, failed: f.failed, low: make(lows, len(f.low))}
 		old, ok := h.counts.Get(key)
 		if ok = ok && old.valid(begin, f.at) && old.from <= next.to && old.to >= next.from; ok {
 			next.failed = next.failed || old.failed

@@ -3,9 +3,10 @@ package evidence
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math"
+	"math/bits"
 	"slices"
+	"sync/atomic"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -27,14 +28,18 @@ const (
 	keptSizes = 1 << 20
 )
 
-// present are the series that a replica has, by the hash of their labels without the name, with the
-// times at which they are there, a bit each.
-type present map[uint64][]uint64
+// present are the series that a replica has, by the hash of their labels without the name.
+type present map[uint64]presentSeries
+
+type presentSeries struct {
+	instance string
+	at       []uint64 // the times at which it is there, a bit each
+}
 
 // compareSeries compares which series of a selector the replicas have at the times in [from, to) (ms),
-// and adds the times, by replica, at which it lacks one to low. It reports false, and adds nothing, if
-// that is not to be found out: the series are too many, or a replica does not tell. Replicas that
-// failed before are not asked.
+// and adds the times at which one lacks some that it has scraped to f.low. It reports false, and adds
+// nothing, if that is not to be found out: the series are too many, or a replica does not tell.
+// Replicas that failed before are not asked.
 func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labels.Matcher, from, to int64, before map[int]error) (told bool, failed map[int]error, err error) {
 	first, end := from-f.what.step, to+f.what.step
 	few, err := h.few(ctx, f.what, send, first, end, before)
@@ -42,27 +47,68 @@ func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labe
 		return false, nil, err
 	}
 	there := make([]present, len(h.group.Replicas))
+	var many atomic.Bool
 	failed, err = h.ask(ctx, before, func(ctx context.Context, i int, r *replica.Replica) (err error) {
 		there[i], err = h.replicaPresent(ctx, r, send, first, end, f.what)
+		if errors.Is(err, errManyPresent) {
+			many.Store(true)
+			return nil
+		}
 		return err
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return false, nil, err
+	case many.Load():
+		h.keepSize(f.what.selector, math.Inf(1))
+		return false, nil, nil
+	case refused(there, failed):
+		appendAll(f.low[:len(there)], from, to, f.what.step)
+		return true, failed, nil
+	case !slices.ContainsFunc(there, func(own present) bool { return own != nil }):
+		return false, nil, nil
 	}
-	for i, own := range there {
-		if own == nil && failed[i] == nil {
-			h.keepSize(f.what.selector, math.Inf(1))
-			return false, nil, nil
+	lackedBy(there, func(r int, instance string, i int64) {
+		at := first + i*f.what.step
+		if low := f.low.scraped(r); !f.explains(f.missed[r][instance], at) {
+			*low = append(*low, at)
 		}
-	}
-	for r, lacks := range lackedBy(there) {
-		for i := range (to - from) / f.what.step {
-			if at := i + 1; lacks != nil && lacks[at/64]&(1<<(at%64)) != 0 {
-				f.low[r] = append(f.low[r], from+i*f.what.step)
-			}
-		}
+	})
+	for r := range there {
+		low := f.low.scraped(r)
+		slices.Sort(*low)
+		*low = slices.Compact(*low)
 	}
 	return true, failed, nil
+}
+
+// explains reports whether the scrapes of a target that a replica missed explain that it lacks the
+// series of that target when one is low, at t (ms): whether they were missed for most of the time in
+// which it is not there. A scrape that is missed now and then does not make it go.
+func (f *countFetch) explains(missed []Span, t int64) bool {
+	window := Span{t - f.what.step - f.what.lookback(), t + f.what.step}
+	for len(missed) > 0 {
+		s := missed[0]
+		for missed = missed[1:]; len(missed) > 0 && missed[0].From-s.To <= explained; missed = missed[1:] {
+			s.To = missed[0].To // it goes on in the next slice, say
+		}
+		s = f.beyondEdges(s)
+		if min(s.To, window.To)-max(s.From, window.From) >= (window.To-window.From)/2 {
+			return true
+		}
+	}
+	return false
+}
+
+// beyondEdges returns a span of missed scrapes as it may go on where it was cut off.
+func (f *countFetch) beyondEdges(s Span) Span {
+	if s.From <= f.asked.From+explained {
+		s.From = math.MinInt64 / 2
+	}
+	if s.To >= f.asked.To-explained {
+		s.To = math.MaxInt64 / 2
+	}
+	return s
 }
 
 // selectorSize is how many series a selector had when that was found out (ms).
@@ -106,11 +152,14 @@ func (h *history) keepSize(selector string, series float64) {
 }
 
 // replicaPresent returns which series of a selector, whose matchers for replicas are send, a replica has
-// at the multiples of the step in [from, to) (ms), which begins with one. The result is nil if it does
-// not tell.
+// at the multiples of the step in [from, to) (ms), which begins with one. The result is nil if it
+// refuses to tell.
 func (h *history) replicaPresent(ctx context.Context, r *replica.Replica, send []*labels.Matcher, from, to int64, what countedSelector) (present, error) {
 	p, err := r.Ready(ctx)
-	if err != nil || p.Kind != transport.Prometheus || p.Dialect.Fronted {
+	if err == nil && (p.Kind != transport.Prometheus || p.Dialect.Fronted) {
+		err = errManyPresent // whatever it has
+	}
+	if err != nil {
 		return nil, err
 	}
 	rules, left := labelmap.NewRules(h.group.Config, nil), maxPresentBytes
@@ -132,60 +181,55 @@ func (h *history) replicaPresent(ctx context.Context, r *replica.Replica, send [
 			return nil
 		},
 	})
-	switch {
-	case errors.Is(err, errManyPresent) || err != nil && transport.ClassOf(err) == transport.ClassUser:
-		return nil, nil
-	case err != nil:
+	if err != nil {
+		if transport.ClassOf(err) == transport.ClassUser && !errors.Is(err, errManyPresent) {
+			return nil, nil
+		}
 		return nil, err
 	}
 	out := make(present, len(list))
 	for _, s := range list {
 		key := s.Labels.Hash()
-		if at := out[key]; at != nil {
-			for i := range at {
-				at[i] |= s.At[i]
-			}
-		} else {
-			out[key] = s.At
+		for i, bits := range out[key].at {
+			s.At[i] |= bits // of a copy with another replica label
 		}
+		out[key] = presentSeries{s.Labels.Get(labelmap.TargetLabel), s.At}
 	}
 	return out, nil
 }
 
-var errManyPresent = fmt.Errorf("series of more than %d bytes", maxPresentBytes)
+// errManyPresent says that the series of a selector are to be counted.
+var errManyPresent = errors.New("too many series to tell")
 
-// lackedBy returns the times, by replica, at which it lacks a series that a twin has; nil stands for
-// none.
-func lackedBy(there []present) [][]uint64 {
-	out := make([][]uint64, len(there))
+// lackedBy calls lacks for each replica r, and each time by its number, at which it lacks a series that
+// a twin has.
+func lackedBy(there []present, lacks func(r int, instance string, at int64)) {
 	for t, twins := range there {
 		for key, twin := range twins {
 			for r, own := range there {
-				if r != t && own != nil && !slices.Equal(own[key], twin) {
-					out[r] = addLow(out[r], own[key], twin)
+				if r == t || own == nil || slices.Equal(own[key].at, twin.at) {
+					continue
+				}
+				for i := range twin.at {
+					for low := lowBits(own[key].at, twin.at, i); low != 0; low &= low - 1 {
+						lacks(r, twin.instance, int64(64*i+bits.TrailingZeros64(low)))
+					}
 				}
 			}
 		}
 	}
-	return out
 }
 
-// addLow adds the times to dst at which a series is low: it is not there then, nor at the times
-// before and after, and a twin's is at all three of them. own is nil if it is never there.
-func addLow(dst, own, twin []uint64) []uint64 {
-	if dst == nil {
-		dst = make([]uint64, len(twin))
+// lowBits returns the times of element i at which a series is low: it is not there then, nor at the
+// times before and after, and a twin's is at all three of them. own is nil if it is never there.
+func lowBits(own, twin []uint64, i int) uint64 {
+	before, at, after := around(twin, i)
+	low := before & at & after
+	if own != nil {
+		before, at, after = around(own, i)
+		low &^= before | at | after
 	}
-	for i := range twin {
-		before, at, after := around(twin, i)
-		low := before & at & after
-		if own != nil {
-			before, at, after = around(own, i)
-			low &^= before | at | after
-		}
-		dst[i] |= low
-	}
-	return dst
+	return low
 }
 
 // around returns an element of a list of bits, and what its bits have before and after them.

@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -30,20 +31,18 @@ func TestLackedBy_AsCounts(t *testing.T) {
 				}
 			}
 			if rnd.IntN(5) > 0 {
-				there[r][7] = bits
+				there[r][7] = presentSeries{at: bits}
 			} else {
 				clear(counts[r])
 			}
 		}
-		want := make([][]int64, len(there))
+		want := make(lows, len(there))
 		appendLow(want, counts, 0, 1)
-		got := make([][]int64, len(there))
-		for r, lacks := range lackedBy(there) {
-			for i := range int64(n - 2) {
-				if at := i + 1; lacks != nil && lacks[at/64]&(1<<(at%64)) != 0 {
-					got[r] = append(got[r], i)
-				}
-			}
+		got := make(lows, len(there))
+		lackedBy(there, func(r int, _ string, at int64) { got[r] = append(got[r], at-1) })
+		for r := range got {
+			slices.Sort(got[r])
+			got[r] = slices.Compact(got[r])
 		}
 		require.Equal(t, want, got)
 	}
