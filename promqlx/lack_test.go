@@ -274,6 +274,28 @@ func TestLack_DelayedStamps(t *testing.T) {
 	}
 }
 
+// TestLack_DelayedStampsOfSingleScrapes: it missed a few scrapes only, so that counts do not show which
+// samples of before are lacking.
+func TestLack_DelayedStampsOfSingleScrapes(t *testing.T) {
+	const up = "\n  up{instance=\"e\",job=\"cloud\"} "
+	for _, delay := range []int{3, 5, 7, 9} { // minutes
+		n := 4 * delay
+		all := up + fmt.Sprintf("1x720\n  x_total{instance=\"e\",job=\"cloud\"} 0+7x%d", 720-n)
+		// It missed the scrapes from 60:00 on for two minutes.
+		gone := up + fmt.Sprintf("1x239 _x8 1x472\n  x_total{instance=\"e\",job=\"cloud\"} 0+7x%d _x8 %d+7x472", 239-n, 7*(248-n))
+		t.Run(strconv.Itoa(delay), func(t *testing.T) {
+			a, b := newStore(t, gone), newStore(t, all)
+			e, _ := clockedEngine(t, groupAt("g", nil, a, b))
+			reference := truthOf(t, all)
+			for _, text := range []string{`count_over_time(x_total[1m])`, `sum(x_total)`} {
+				for minute := int64(45); minute < 65; minute++ {
+					requireTruth(t, e, reference, text, instantAt(minute))
+				}
+			}
+		})
+	}
+}
+
 // TestLack_NoticedInTime: what changes without a sign is noticed when the counts are repeated.
 func TestLack_NoticedInTime(t *testing.T) {
 	all := scraped(x0, x1, x2)

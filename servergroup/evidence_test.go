@@ -111,15 +111,15 @@ func TestEvidence_YoungSlicesAreAskedForAgain(t *testing.T) {
 	f(1, now-1)
 	f(1, now-1) // nothing is newer
 	c.ms.Add(1000)
-	f(1, now-1)
-	f(2, now+1000) // the next slice, which has begun just now
+	f(2, now-1)    // the next slice, which has begun just now, as samples may be older than their scrapes
+	f(2, now+1000) // nothing is newer
 	c.ms.Add(1000)
 	f(3, now+2000) // both have gone on; the first is the one before
 	c.ms.Add(evidence.ProvisionalAge)
 	f(4, now+2000)
 	f(4, now+2000)
-	// Ten minutes after its end a slice is settled.
-	c.ms.Store(now + 10*minute)
+	// Ten minutes after its end a slice is settled, and so is the next one.
+	c.ms.Store(now + 40*minute)
 	f(5, now-1)
 	c.ms.Add(evidence.ProvisionalAge)
 	f(6, now-1)

@@ -145,7 +145,7 @@ func CountsSeries(r *http.Request) bool {
 	if r.URL.Path != "/api/v1/query_range" || !strings.HasPrefix(lookback, "180") && !strings.HasPrefix(lookback, "300") {
 		return false
 	}
-	return strings.HasPrefix(text, "count({") && strings.HasSuffix(text, "})") || TellsSeries(r)
+	return strings.HasPrefix(text, "count({") && strings.HasSuffix(text, "})") || strings.HasPrefix(text, "count(timestamp({") || TellsSeries(r)
 }
 
 // TellsSeries reports whether a request is one by which evidence asks which series of a selector there

@@ -75,6 +75,7 @@ type history struct {
 	recorded []recordNames         // of the replicas
 	lookups  *bytelru.Cache[lookupKey, *sliceTargets]
 	counts   *bytelru.Cache[countKey, *countedSlice]
+	stamps   *bytelru.Cache[lookupKey, sliceStamps]
 	sizes    *bytelru.Cache[string, selectorSize] // by selector
 	counting map[countedSelector]*countFetch      // the youngest running one
 
@@ -116,6 +117,7 @@ func newHistory(g Group, replicas string, limit int64) *history {
 		recorded: make([]recordNames, len(g.Replicas)),
 		lookups:  bytelru.New[lookupKey, *sliceTargets](keptLookups),
 		counts:   bytelru.New[countKey, *countedSlice](keptCounts),
+		stamps:   bytelru.New[lookupKey, sliceStamps](keptStamps),
 		sizes:    bytelru.New[string, selectorSize](keptSizes),
 		counting: map[countedSelector]*countFetch{}, countSlots: make(chan struct{}, maxCounting),
 	}

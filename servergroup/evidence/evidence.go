@@ -98,7 +98,8 @@ func (h *history) show(ctx context.Context, ms, send []*labels.Matcher, from, to
 	if len(written) > 0 {
 		send = append(slices.Clip(send), labels.MustNewMatcher(labels.MatchNotRegexp, labels.MetricName, labelmap.AnyOf(written)))
 	}
-	list, err := h.slicesIn(ctx, from, to)
+	later := max(to, min(to+stampReach, h.now())) // scrapes may bring samples of before
+	list, err := h.slicesIn(ctx, from, later)
 	if err != nil {
 		return Shown{}, err
 	}
@@ -114,9 +115,12 @@ func (h *history) show(ctx context.Context, ms, send []*labels.Matcher, from, to
 		return Shown{Unavailable: found.unavailable}, err
 	}
 	maps.Copy(failed, more)
-	sh := h.summarize(list, ms, found.instances, from, to)
+	sh := h.summarize(list, ms, found.instances, from, later)
 	if sh.Unavailable != "" {
 		return sh, nil
+	}
+	if err := h.beforeScrapes(ctx, sh.Missed, send, from, to, failed); err != nil {
+		return Shown{}, err
 	}
 	for _, name := range written {
 		found.names[name] = true

@@ -260,6 +260,14 @@ func (c *Client) CountSeries(ctx context.Context, ms []*labels.Matcher, st Steps
 	return c.Evaluate(ctx, "count("+c.selector(ms)+")", st, Request{Labels: none, Charge: charge})
 }
 
+// CountOwnStamps returns one series, whose values are how many series of a selector have last samples at
+// other times than their targets have scrapes; it has none where that is 0. The backend fails if it
+// cannot tell the targets apart. Steps and charge are as for CountSeries.
+func (c *Client) CountOwnStamps(ctx context.Context, ms []*labels.Matcher, st Steps, charge func(bytes int) error) ([]Series, error) {
+	none := func([]labels.Label) (labels.Labels, string) { return labels.EmptyLabels(), "" }
+	return c.Evaluate(ctx, "count(timestamp("+c.selector(ms)+") != on (instance, job) group_left () timestamp(up))", st, Request{Labels: none, Charge: charge})
+}
+
 // queryRange evaluates an expression at the steps of r, in as many requests as the backend's
 // limits demand. expr prints it with an offset (ms).
 func (c *Client) queryRange(ctx context.Context, expr func(offset int64) string, r Request) ([]Series, error) {
