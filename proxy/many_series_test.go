@@ -3,6 +3,7 @@ package proxy
 import (
 	"bufio"
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -90,8 +91,10 @@ func TestManySeries(t *testing.T) {
 		return after.TotalAlloc - before.TotalAlloc
 	}
 	for path, each := range paths {
-		allocated(path, each, 10)
-		some, more := allocated(path, each, 3_000), allocated(path, each, 12_000)
+		some, more := uint64(math.MaxUint64), uint64(math.MaxUint64)
+		for range 4 { // the least: what is kept for reuse may have been collected
+			some, more = min(some, allocated(path, each, 3_000)), min(more, allocated(path, each, 12_000))
+		}
 		require.Less(t, float64(more)/float64(some), 5.5, path)
 	}
 

@@ -549,8 +549,9 @@ groups:
 	require.NoError(t, us.Set(fault.Refuse()))
 	eventually(t, "what stopped is said", func() bool { return own("Old") == "firing" && own("All") == "firing" })
 	require.Contains(t, am.description("OnepromRuleNotEvaluated"), `server group "us"`)
-	body := get(s.Handler(), "/api/v1/rules").Body.String()
-	require.Contains(t, body, `"health":"ok","lastError":"not evaluated for server group \"us\": server group \"us\" did not answer: `)
+	eventually(t, "what is not evaluated is said of each rule", func() bool { // not while the group is evaluated
+		return strings.Contains(get(s.Handler(), "/api/v1/rules").Body.String(), `"health":"ok","lastError":"not evaluated for server group \"us\": server group \"us\" did not answer: `)
+	})
 
 	until, since := am.untilOf("Old", "us"), activeAt()
 	eu.add(t, time.Second, 0, 1, "__name__", "new")
