@@ -115,7 +115,16 @@ func underscored(name string) string {
 // meant is the answer to a request, in an order of its own.
 func meant(t *testing.T, url string) string {
 	t.Helper()
-	resp, err := http.Get(url)
+	return meantFor(t, url, nil)
+}
+
+// meantFor is meant for who sends these headers.
+func meantFor(t *testing.T, url string, header http.Header) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
+	require.NoError(t, err)
+	req.Header = header
+	resp, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
