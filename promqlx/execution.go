@@ -38,17 +38,17 @@ func (x *execution) answerPart(ctx context.Context, p *plan.Part) ([]storage.Ser
 	mint, maxt := p.Window()
 	answers := make([]answer.Answer, len(concerned))
 	errs := make([]error, len(concerned))
-	g, ctx := errgroup.WithContext(ctx)
+	g, asking := errgroup.WithContext(ctx)
 	g.SetLimit(partitionsAtOnce)
 	for i, partition := range concerned {
 		g.Go(func() error {
-			answers[i], errs[i] = x.askPartition(ctx, p, partition)
+			answers[i], errs[i] = x.askPartition(asking, p, partition)
 			partition.RecordOutcome(errs[i], mint, maxt)
 			x.trace.Failed(p, partition, errs[i])
 			if endsPlan(errs[i]) {
 				return errs[i]
 			}
-			return context.Cause(ctx)
+			return context.Cause(asking)
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -67,10 +67,18 @@ func (x *execution) answerPart(ctx context.Context, p *plan.Part) ([]storage.Ser
 			return nil, ws, err
 		}
 	}
+	if len(concerned) == 0 && !p.IsSelector() { // the engine may warn all the same
+		nothing, err := x.evaluateOver(ctx, p, p.Steps, storage.NoopQuerier(), func([]plan.Leaf) {})
+		if err != nil {
+			return nil, nil, err
+		}
+		answers = append(answers, nothing)
+	}
 	if p.Adds && answer.Unaddable(p, answers) {
 		return nil, nil, answer.ErrDoubtful
 	}
-	return answer.Join(answers, p.Steps, &ws), ws, nil
+	joined := answer.Join(answers, p.Steps, &ws)
+	return joined, ws, nil
 }
 
 // askPartition returns the answer of a partition to a part.

@@ -456,6 +456,7 @@ func TestExecute_Regions(t *testing.T) {
 		for _, text := range []string{
 			`m_total`, `sum(rate(m_total[5m]))`, `sum by (region) (m_total)`, `avg(m_total)`, `count_values("v", foo)`, `topk(2, m_total)`,
 			`m_total{region="us"} - ignoring (region) m_total{region="eu"}`, `sum by (instance) (foo{region!="us"})`, `quantile by (region) (0.3, m_total)`,
+			`sum(histogram_quantile(2, foo{region="asia"})) or sum(foo)`, // the engine warns of it although there are no series
 		} {
 			requireTruth(t, e, all, text, at(60, 70))
 			requireTruth(t, e, all, text, instantAt(60))

@@ -15,6 +15,7 @@ import (
 	"github.com/oneprom/oneprom/promqlx/explain"
 	"github.com/oneprom/oneprom/promqlx/plan"
 	"github.com/oneprom/oneprom/servergroup/partition"
+	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
 // evaluation is the evaluation of a part over one piece of a partition.
@@ -112,17 +113,21 @@ func (e *evaluation) evaluateRemotely(ctx context.Context) (answer.Answer, error
 // evaluateLocally evaluates the part over the piece's series.
 func (e *evaluation) evaluateLocally(ctx context.Context) (answer.Answer, error) {
 	from := &querier{execution: e.execution, piece: e.piece}
+	return e.evaluateOver(ctx, e.part, e.piece.Steps, from, func(leaves []plan.Leaf) { from.leaves = leaves })
+}
+
+// evaluateOver evaluates a part over the series of a querier, which is told the leaves of the part.
+func (x *execution) evaluateOver(ctx context.Context, p *plan.Part, st transport.Steps, from storage.Querier, tell func([]plan.Leaf)) (answer.Answer, error) {
 	queryable := storage.QueryableFunc(func(int64, int64) (storage.Querier, error) { return from, nil })
-	st := e.piece.Steps
 	opts := promql.NewPrometheusQueryOpts(false, ms(st.Lookback))
-	q, err := e.engine.parts.NewRangeQuery(ctx, queryable, opts, "0", time.UnixMilli(st.Start), time.UnixMilli(st.End), ms(st.Step))
+	q, err := x.engine.parts.NewRangeQuery(ctx, queryable, opts, "0", time.UnixMilli(st.Start), time.UnixMilli(st.End), ms(st.Step))
 	if err != nil {
 		return answer.Answer{}, fmt.Errorf("evaluating a part: %w", err)
 	}
 	defer q.Close()
 	stmt := q.Statement().(*parser.EvalStmt)
-	stmt.Expr = e.part.Copy()
-	from.leaves = plan.Leaves(stmt, e.engine.subqueryStep)
+	stmt.Expr = p.Copy()
+	tell(plan.Leaves(stmt, x.engine.subqueryStep))
 	res := q.Exec(ctx)
 	if res.Err != nil {
 		return answer.Answer{}, partError(res.Err)
@@ -131,7 +136,7 @@ func (e *evaluation) evaluateLocally(ctx context.Context) (answer.Answer, error)
 	if err != nil {
 		return answer.Answer{}, fmt.Errorf("evaluating a part: %w", err)
 	}
-	return answer.Local(m, res.Warnings, e.text)
+	return answer.Local(m, res.Warnings, x.text)
 }
 
 // resample evaluates a part that is a selector at its own steps. It needs no engine: the
