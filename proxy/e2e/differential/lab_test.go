@@ -455,6 +455,29 @@ func (q question) request(base string) (*http.Request, error) {
 	return req, err
 }
 
+// explain returns how oneprom answers a question, which it asks again for that.
+func (run *running) explain(q question) string {
+	server, err := run.lab.serve(run)
+	if err != nil {
+		return err.Error()
+	}
+	req, err := q.request("http://" + server.Addr())
+	if err != nil {
+		return err.Error()
+	}
+	req.URL.Path, req.URL.RawQuery = "/api/v1/explain", "format=text"
+	resp, err := run.lab.client.Do(req)
+	if err != nil {
+		return err.Error()
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
 func (run *running) askTruth(q question) (a answer, body string, err error) {
 	req, err := q.request("http://truth")
 	if err != nil {

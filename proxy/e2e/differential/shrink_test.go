@@ -20,6 +20,7 @@ type shrinker struct {
 	tries    int
 	deadline time.Time
 	run      *running // of world; nil if none runs
+	how      string   // oneprom answers it
 }
 
 // shrinkTime bounds the search for a smaller case.
@@ -36,6 +37,9 @@ func (s *shrinker) shrink() {
 		s.dropCopies()
 		s.dropTimes()
 		s.fillHoles()
+	}
+	if s.run != nil {
+		s.how = clip(s.run.explain(s.question))
 	}
 }
 
@@ -385,7 +389,7 @@ func (w *world) keep(f func(*series, *sample) bool) {
 }
 
 func (s *shrinker) String() string {
-	return fmt.Sprintf("%s\n%s\nwant %s\ngot  %s\n%s", s.outcome, s.question, clip(s.outcome.want), clip(s.outcome.got), s.world)
+	return fmt.Sprintf("%s\n%s\nwant %s\ngot  %s\n%s\n%s", s.outcome, s.question, clip(s.outcome.want), clip(s.outcome.got), s.world, s.how)
 }
 
 func clip(text string) string {
