@@ -323,8 +323,9 @@ func (r *Replica) probe(ctx context.Context) error {
 	} else if o, _ := r.opts.Judge(err); o != Failed && o != Unclear {
 		return nil
 	}
+	usable := r.breaker.usable() // before r.mtx, which opened locks under the locks of the breaker
 	r.mtx.Lock()
-	if r.lastErr == nil || r.well || !r.breaker.usable() { // an error of an attempt says more, unless it is an old one
+	if r.lastErr == nil || r.well || !usable { // an error of an attempt says more, unless it is an old one
 		r.lastErr, r.well = err, false
 	}
 	r.mtx.Unlock()

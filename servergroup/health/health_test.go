@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -365,4 +367,32 @@ func TestLatency(t *testing.T) {
 		time.Sleep(latencyWindow)
 		require.Equal(t, unknownLate, l.late())
 	})
+}
+
+// TestReplica_OpensWhileProbesFail: failures of attempts and of probes at the same time do not wait for
+// each other.
+func TestReplica_OpensWhileProbesFail(t *testing.T) {
+	broken := errors.New("broken")
+	for range 2000 {
+		var running sync.WaitGroup
+		life, end := context.WithCancel(t.Context())
+		r := NewReplica(Options{
+			URL: "http://a", Logger: slog.New(slog.DiscardHandler), Changed: func(State) { runtime.Gosched() },
+			Judge: func(err error) (Outcome, time.Duration) {
+				if err != nil {
+					return Failed, 0
+				}
+				return Fine, 0
+			},
+			Run: func(f func(context.Context)) bool { running.Go(func() { f(life) }); return true },
+		})
+		r.SetProbe(func(context.Context) error { return broken })
+		var attempts sync.WaitGroup
+		for range 8 {
+			attempts.Go(func() { _ = r.Do(t.Context(), nil, false, func(context.Context) error { return broken }) })
+		}
+		attempts.Wait()
+		end()
+		running.Wait()
+	}
 }
