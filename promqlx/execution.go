@@ -68,7 +68,7 @@ func (x *execution) answerPart(ctx context.Context, p *plan.Part) ([]storage.Ser
 		}
 	}
 	if len(concerned) == 0 && !p.IsSelector() { // the engine may warn all the same
-		nothing, err := x.evaluateOver(ctx, p, p.Steps, storage.NoopQuerier(), func([]plan.Leaf) {})
+		nothing, err := x.evaluateOver(ctx, p, p.Steps, func([]plan.Leaf) storage.Querier { return storage.NoopQuerier() })
 		if err != nil {
 			return nil, nil, err
 		}

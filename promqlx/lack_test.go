@@ -101,8 +101,8 @@ func TestLack(t *testing.T) {
 				stores := []*store{a, b}
 				if !first {
 					stores = []*store{b, a}
-					a.onlyCount() // as they do if the series are many
-					b.onlyCount()
+					a.refuse(backendtest.TellsSeries) // as they do if the series are many
+					b.refuse(backendtest.TellsSeries)
 				}
 				e, _ := clockedEngine(t, groupAt("g", nil, stores...))
 				for range 2 { // the counts are under way, and known
@@ -116,13 +116,13 @@ func TestLack(t *testing.T) {
 	}
 }
 
-// onlyCount has a store not tell which series it has.
-func (s *store) onlyCount() {
+// refuse has a store refuse some requests, as a Prometheus refuses a query that it cannot evaluate.
+func (s *store) refuse(which func(*http.Request) bool) {
 	s.everywhere(func(w http.ResponseWriter, r *http.Request) {
-		if backendtest.TellsSeries(r) {
+		if which(r) {
 			w.Header().Set("Content-Type", "application/json")
 			w.WriteHeader(http.StatusUnprocessableEntity)
-			fmt.Fprint(w, `{"status":"error","errorType":"execution","error":"too many samples"}`)
+			fmt.Fprint(w, `{"status":"error","errorType":"execution","error":"index out of range"}`)
 			return
 		}
 		s.own.ServeHTTP(w, r)
@@ -170,7 +170,7 @@ func TestLack_OtherSpelling(t *testing.T) {
 func TestLack_OneRefusesToTell(t *testing.T) {
 	all := scraped(x0, x1, x2)
 	a, b := newStore(t, scraped(x0, x1)), newStore(t, scraped(x1, x2))
-	a.onlyCount()
+	a.refuse(backendtest.TellsSeries)
 	e, _ := clockedEngine(t, groupAt("g", nil, a, b))
 	reference := truthOf(t, all)
 	for range 2 {
@@ -185,15 +185,7 @@ func TestLack_OneRefusesToTell(t *testing.T) {
 func TestLack_OneRefusesToCount(t *testing.T) {
 	all := scraped(x0, x1, x2)
 	a, b := newStore(t, scraped(x0)), newStore(t, all)
-	a.everywhere(func(w http.ResponseWriter, r *http.Request) {
-		if backendtest.CountsSeries(r) {
-			w.Header().Set("Content-Type", "application/json")
-			w.WriteHeader(http.StatusUnprocessableEntity)
-			fmt.Fprint(w, `{"status":"error","errorType":"execution","error":"index out of range"}`)
-			return
-		}
-		a.own.ServeHTTP(w, r)
-	})
+	a.refuse(backendtest.CountsSeries)
 	e, _ := clockedEngine(t, groupAt("g", nil, a, b))
 	reference := truthOf(t, all)
 	for range 2 { // the counts are under way, and known

@@ -112,12 +112,14 @@ func (e *evaluation) evaluateRemotely(ctx context.Context) (answer.Answer, error
 
 // evaluateLocally evaluates the part over the piece's series.
 func (e *evaluation) evaluateLocally(ctx context.Context) (answer.Answer, error) {
-	from := &querier{execution: e.execution, piece: e.piece}
-	return e.evaluateOver(ctx, e.part, e.piece.Steps, from, func(leaves []plan.Leaf) { from.leaves = leaves })
+	return e.evaluateOver(ctx, e.part, e.piece.Steps, func(leaves []plan.Leaf) storage.Querier {
+		return &querier{execution: e.execution, piece: e.piece, leaves: leaves}
+	})
 }
 
-// evaluateOver evaluates a part over the series of a querier, which is told the leaves of the part.
-func (x *execution) evaluateOver(ctx context.Context, p *plan.Part, st transport.Steps, from storage.Querier, tell func([]plan.Leaf)) (answer.Answer, error) {
+// evaluateOver evaluates a part over the series of a querier for the leaves of the part.
+func (x *execution) evaluateOver(ctx context.Context, p *plan.Part, st transport.Steps, querierFor func([]plan.Leaf) storage.Querier) (answer.Answer, error) {
+	var from storage.Querier
 	queryable := storage.QueryableFunc(func(int64, int64) (storage.Querier, error) { return from, nil })
 	opts := promql.NewPrometheusQueryOpts(false, ms(st.Lookback))
 	q, err := x.engine.parts.NewRangeQuery(ctx, queryable, opts, "0", time.UnixMilli(st.Start), time.UnixMilli(st.End), ms(st.Step))
@@ -127,7 +129,7 @@ func (x *execution) evaluateOver(ctx context.Context, p *plan.Part, st transport
 	defer q.Close()
 	stmt := q.Statement().(*parser.EvalStmt)
 	stmt.Expr = p.Copy()
-	tell(plan.Leaves(stmt, x.engine.subqueryStep))
+	from = querierFor(plan.Leaves(stmt, x.engine.subqueryStep))
 	res := q.Exec(ctx)
 	if res.Err != nil {
 		return answer.Answer{}, partError(res.Err)

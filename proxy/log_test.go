@@ -1,37 +1,25 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/oneprom/oneprom/servergroup/backendtest/fault"
 )
 
 // logBuffer is a log that can be read while it is written.
-type logBuffer struct {
-	mtx sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *logBuffer) Write(line []byte) (int, error) {
-	b.mtx.Lock()
-	defer b.mtx.Unlock()
-	return b.buf.Write(line)
-}
+type logBuffer struct{ backendtest.Log }
 
 // lines returns the lines that contain all of the texts.
 func (b *logBuffer) lines(texts ...string) (out []string) {
-	b.mtx.Lock()
-	defer b.mtx.Unlock()
-	for line := range strings.Lines(b.buf.String()) {
+	for line := range strings.Lines(b.String()) {
 		all := true
 		for _, text := range texts {
 			all = all && strings.Contains(line, text)

@@ -1,36 +1,18 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"net/http"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/oneprom/oneprom/servergroup/backendtest"
 )
-
-// lockedBuffer is written to by several goroutines.
-type lockedBuffer struct {
-	mtx sync.Mutex
-	b   bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mtx.Lock()
-	defer l.mtx.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mtx.Lock()
-	defer l.mtx.Unlock()
-	return l.b.String()
-}
 
 // TestURLs_KeepTheirSecrets: no URL of the configuration leaves the process with its password or
 // its parameters, though upstream logs some, and makes labels of metrics of them.
@@ -47,7 +29,7 @@ server_groups:
     static_configs: [{targets: ['127.0.0.1:1'], labels: {__param_key: hunter2}}]
     relabel_configs: [{target_label: __param_more, replacement: hunter2}]
 `)
-	var logged lockedBuffer
+	var logged backendtest.Log
 	o := options(t, "--config.file="+file, "--web.listen-address=127.0.0.1:0", "--storage.agent.path="+filepath.Join(dir, "wal"),
 		"--web.external-url=http://u:hunter2@x/?key=hunter2", "--web.enable-lifecycle")
 	o.Logger = slog.New(slog.NewTextHandler(&logged, &slog.HandlerOptions{Level: slog.LevelDebug}))

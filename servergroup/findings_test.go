@@ -1,36 +1,22 @@
 package servergroup
 
 import (
-	"bytes"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/findings"
 	"github.com/oneprom/oneprom/servergroup/replica"
 )
 
-// logOf collects a log. It is safe for concurrent use.
-type logOf struct {
-	mtx  sync.Mutex
-	text bytes.Buffer
-}
+// logOf collects a log.
+type logOf struct{ backendtest.Log }
 
-func (l *logOf) Write(p []byte) (int, error) {
-	l.mtx.Lock()
-	defer l.mtx.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logOf) count(text string) int {
-	l.mtx.Lock()
-	defer l.mtx.Unlock()
-	return strings.Count(l.text.String(), text)
-}
+func (l *logOf) count(text string) int { return strings.Count(l.String(), text) }
 
 func (l *logOf) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
 

@@ -2,13 +2,13 @@ package enginetest
 
 import "context"
 
-// Ending is a context whose time is over when its error has been looked at so often.
+// Ending is a context that is over once its error has been read some number of times.
 type Ending struct {
 	context.Context
 	looks int
 }
 
-// NewEnding returns such a context.
+// NewEnding returns a context that is over once its error has been read that often.
 func NewEnding(ctx context.Context, looks int) *Ending { return &Ending{ctx, looks} }
 
 // Err implements context.Context.

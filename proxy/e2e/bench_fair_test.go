@@ -48,10 +48,7 @@ func TestBenchFairness(t *testing.T) {
 	}
 	config := filepath.Join(t.TempDir(), "oneprom.yml")
 	require.NoError(t, os.WriteFile(config, []byte(b.String()), 0o600))
-	binary := os.Getenv("ONEPROM_BIN")
-	if binary == "" {
-		binary = world.Binary(t, "github.com/oneprom/oneprom")
-	}
+	binary := onepromBinary(t)
 	front := world.Run(t, binary, "--config.file="+config, "--query.client-header=X-Client")
 
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}}

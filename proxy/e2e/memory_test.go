@@ -188,10 +188,7 @@ func (h hostile) answer(w http.ResponseWriter, zipped bool) {
 // its peak memory grows by no more than three times the budget and 32 MiB, and each query ends with its timeout.
 func TestHostileAnswersAreBoundInMemoryAndTime(t *testing.T) {
 	const timeout = 20 * time.Second
-	binary := os.Getenv("ONEPROM_BIN")
-	if binary == "" {
-		binary = world.Binary(t, "github.com/oneprom/oneprom")
-	}
+	binary := onepromBinary(t)
 	healthy := serve(t, backendtest.NewHandler(backendtest.Options{Queryable: backendtest.Empty{}}))
 	for _, budget := range []int64{64 << 20, 256 << 20} {
 		var list []hostile

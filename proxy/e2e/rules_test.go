@@ -25,6 +25,15 @@ import (
 	"github.com/oneprom/oneprom/proxy/e2e/internal/world"
 )
 
+// writerTo returns a function that writes a file in a directory and returns its path.
+func writerTo(t *testing.T, dir string) func(name, text string, args ...any) string {
+	return func(name, text string, args ...any) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, fmt.Appendf(nil, text, args...), 0o600))
+		return path
+	}
+}
+
 // TestRules_AlertsAndRecordings is the life of an alert over a real Prometheus, which also takes what rules record, to a real
 // Alertmanager: it waits, oneprom is started anew, it goes on to wait, fires, and is resolved.
 func TestRules_AlertsAndRecordings(t *testing.T) {
@@ -35,11 +44,7 @@ func TestRules_AlertsAndRecordings(t *testing.T) {
 		fmt.Fprintf(w, "door_open{door=\"front\"} %d\n", open.Load())
 	}))
 	dir := t.TempDir()
-	write := func(name, text string, args ...any) string {
-		path := filepath.Join(dir, name)
-		require.NoError(t, os.WriteFile(path, fmt.Appendf(nil, text, args...), 0o600))
-		return path
-	}
+	write := writerTo(t, dir)
 	store := world.Run(t, world.Binary(t, world.PrometheusPackage),
 		"--config.file="+write("store.yml", "global: {scrape_interval: 1s}\nscrape_configs: [{job_name: doors, static_configs: [{targets: ['%s']}]}]\n", hostPort(t, door)),
 		"--storage.tsdb.path="+filepath.Join(dir, "store"), "--web.enable-remote-write-receiver", "--log.level=warn")
@@ -122,11 +127,7 @@ server_groups: [{name: store, static_configs: [{targets: ['%[3]s']}]}]
 // written again. The disk is a limit on how long files may be that the process writes.
 func TestRules_FullDisk(t *testing.T) {
 	dir := t.TempDir()
-	write := func(name, text string, args ...any) string {
-		path := filepath.Join(dir, name)
-		require.NoError(t, os.WriteFile(path, fmt.Appendf(nil, text, args...), 0o600))
-		return path
-	}
+	write := writerTo(t, dir)
 	store := world.Run(t, world.Binary(t, world.PrometheusPackage),
 		"--config.file="+write("store.yml", "{}"), "--storage.tsdb.path="+filepath.Join(dir, "store"), "--web.enable-remote-write-receiver", "--log.level=warn")
 	// Many series, so that the log fills a page within seconds.
@@ -135,10 +136,7 @@ func TestRules_FullDisk(t *testing.T) {
 		exprs = append(exprs, fmt.Sprintf(`label_replace(vector(%d), "i", "%[1]d", "", "")`, i))
 	}
 	write("rules.yml", "groups: [{name: g, interval: 200ms, rules: [{record: many, expr: '%s'}, {record: one, expr: vector(1)}]}]", strings.Join(exprs, " or "))
-	binary := os.Getenv("ONEPROM_BIN")
-	if binary == "" {
-		binary = world.Binary(t, "github.com/oneprom/oneprom")
-	}
+	binary := onepromBinary(t)
 	process := world.Run(t, binary, "--storage.agent.path="+filepath.Join(dir, "agent"), "--config.file="+write("oneprom.yml", `
 rule_files: [rules.yml]
 remote_write: [{url: '%s/api/v1/write', queue_config: {batch_send_deadline: 100ms}}]

@@ -36,7 +36,16 @@ func startWithoutPushdown(t testing.TB, w *world.World) string {
 	return runWorldOneprom(t, w, "global: {pushdown: off}").URL
 }
 
-// runWorldOneprom starts the binary under test: $ONEPROM_BIN, or the one built from this module. more are lines of its configuration.
+// onepromBinary returns the path of the binary under test: $ONEPROM_BIN, or the one built from this module.
+func onepromBinary(t testing.TB) string {
+	t.Helper()
+	if binary := os.Getenv("ONEPROM_BIN"); binary != "" {
+		return binary
+	}
+	return world.Binary(t, "github.com/oneprom/oneprom")
+}
+
+// runWorldOneprom starts the binary under test. more are lines of its configuration.
 func runWorldOneprom(t testing.TB, w *world.World, more ...string) *world.Process {
 	t.Helper()
 	return runFlaggedOneprom(t, w, nil, more...)
@@ -47,10 +56,7 @@ func runFlaggedOneprom(t testing.TB, w *world.World, flags []string, more ...str
 	t.Helper()
 	config := filepath.Join(t.TempDir(), "oneprom.yml")
 	require.NoError(t, os.WriteFile(config, []byte(strings.Join(append(more, worldConfig(w)), "\n")), 0o644))
-	binary := os.Getenv("ONEPROM_BIN")
-	if binary == "" {
-		binary = world.Binary(t, "github.com/oneprom/oneprom")
-	}
+	binary := onepromBinary(t)
 	return world.Run(t, binary, append([]string{"--config.file=" + config, "--enable-feature=" + world.Features}, flags...)...)
 }
 

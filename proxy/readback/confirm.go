@@ -155,7 +155,7 @@ func (c *Confirmations) Hidden() (out []Hidden) {
 }
 
 func (w *confirmation) hidden(cfg *config.Config) Hidden {
-	h := Hidden{Path: groupconfig.Path{"remote_write"}, Text: fmt.Sprintf("rules have written %s at %s, and no server group has it %s later: a server group must read what the receiver stores, with the same labels (alerts begin their `for` anew at a restart else); see whether prometheus_remote_storage_samples_failed_total grows",
+	h := Hidden{Path: groupconfig.Path{"remote_write"}, Text: fmt.Sprintf("rules have written %s at %s, and no server group has it %s later: make what the receiver stores a server group, without changes of labels, or alerts begin their `for` anew at each restart; if it is one already, see whether prometheus_remote_storage_samples_failed_total grows",
 		w.series, w.at.UTC().Format(time.RFC3339), confirmWithin)}
 	for _, rw := range cfg.RemoteWrite {
 		for _, g := range receiversOf(cfg, rw) {

@@ -34,9 +34,9 @@ const (
 )
 
 // ErrLost is that of samples that are not written, because the log cannot be.
-var ErrLost = errors.New(lost)
+var ErrLost = errors.New(lostText)
 
-const lost = "what rules record is lost until the log of samples can be written"
+const lostText = "what rules record is lost until the log of samples can be written"
 
 type metrics struct{ lost, reopened prometheus.Counter }
 
@@ -148,7 +148,7 @@ func (r *Recorder) write(a *appender, do func() error) error {
 		}
 		r.failure = err
 		r.damaged.Store(true)
-		r.logger.Error(lost, "dir", r.path, "err", err)
+		r.logger.Error(lostText, "dir", r.path, "err", err)
 	}
 	r.lost += a.samples
 	r.metrics.lost.Add(float64(a.samples))

@@ -1,7 +1,6 @@
 package recorder
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,6 +18,8 @@ import (
 	"github.com/prometheus/prometheus/storage/remote"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+
+	"github.com/oneprom/oneprom/servergroup/backendtest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -84,37 +85,19 @@ func (rc *receiver) total(name string) (n int) {
 	return n
 }
 
-// buffer is written to by several goroutines.
-type buffer struct {
-	mtx sync.Mutex
-	b   bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mtx.Lock()
-	defer b.mtx.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mtx.Lock()
-	defer b.mtx.Unlock()
-	return b.b.String()
-}
-
 // bench is a recorder that writes to receivers.
 type bench struct {
 	*Recorder
 	path   string
 	reg    *prometheus.Registry
-	logged *buffer
+	logged *backendtest.Log
 	last   atomic.Int64 // time of what was recorded
 }
 
 // newBench starts a recorder with a configuration of remote_write.
 func newBench(t *testing.T, targets string) *bench {
 	t.Helper()
-	b := &bench{path: t.TempDir(), reg: prometheus.NewRegistry(), logged: &buffer{}}
+	b := &bench{path: t.TempDir(), reg: prometheus.NewRegistry(), logged: &backendtest.Log{}}
 	b.Recorder = New(Options{Logger: slog.New(slog.NewTextHandler(b.logged, nil)), Registerer: b.reg, Path: b.path, FlushDeadline: time.Second})
 	t.Cleanup(func() { require.NoError(t, b.Close()) })
 	_, err := b.Open()

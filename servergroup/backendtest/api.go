@@ -39,8 +39,8 @@ type kind struct {
 	maxBytesInFrame   int
 }
 
-// usable is an API without a handler.
-type usable struct {
+// spareAPI is an API without a handler.
+type spareAPI struct {
 	kind   kind
 	api    *v1.API
 	behind *behind
@@ -48,8 +48,8 @@ type usable struct {
 
 var spare = struct {
 	sync.Mutex
-	of map[kind][]usable
-}{of: map[kind][]usable{}}
+	of map[kind][]spareAPI
+}{of: map[kind][]spareAPI{}}
 
 func newHandler(o Options) *handler {
 	if o.Engine != nil || o.Parser != nil || o.Features != nil {
@@ -58,7 +58,7 @@ func newHandler(o Options) *handler {
 	k := kind{o.EarlyNames, o.Plain, o.MaxBytesInFrame}
 	u := take(k)
 	if u.api == nil {
-		u = usable{kind: k, behind: newBehind(o)}
+		u = spareAPI{kind: k, behind: newBehind(o)}
 		u.api = newAPI(o, u.behind)
 	}
 	u.behind.set(o)
@@ -67,20 +67,20 @@ func newHandler(o Options) *handler {
 	return h
 }
 
-// take returns a usable API of a kind, or the zero value.
-func take(k kind) usable {
+// take returns a spare API of a kind, or the zero value.
+func take(k kind) spareAPI {
 	spare.Lock()
 	defer spare.Unlock()
 	all := spare.of[k]
 	if len(all) == 0 {
-		return usable{}
+		return spareAPI{}
 	}
 	u := all[len(all)-1]
 	spare.of[k] = all[:len(all)-1]
 	return u
 }
 
-func give(u usable) {
+func give(u spareAPI) {
 	u.behind.set(Options{Queryable: Empty{}}) // so that the data of a test that is over can go
 	spare.Lock()
 	defer spare.Unlock()

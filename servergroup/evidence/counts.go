@@ -86,21 +86,41 @@ type countKey struct {
 	begin int64 // of a slice of lookupSlice, ms
 }
 
-// lows are the sorted times (ms), by replica, at which its count is low. Those at which it lacks single
-// series that it has scraped follow, by replica again.
-type lows [][]int64
+// lows are what a replica lacks: sorted times (ms).
+type lows struct {
+	counts []int64 // at which its count is low
+	series []int64 // at which it lacks single series whose targets it has scraped
+}
 
-func newLows(replicas int) lows { return make(lows, 2*replicas) }
+// with returns the times of both.
+func (l lows) with(o lows) lows {
+	join := func(a, b []int64) []int64 {
+		all := slices.Concat(a, b)
+		slices.Sort(all)
+		return all
+	}
+	return lows{join(l.counts, o.counts), join(l.series, o.series)}
+}
 
-// scraped returns the times at which replica r lacks series that it has scraped.
-func (l lows) scraped(r int) *[]int64 { return &l[len(l)/2+r] }
+// filter returns the times that keep accepts.
+func (l lows) filter(keep func(t int64) bool) lows {
+	of := func(list []int64) (out []int64) {
+		for _, t := range list {
+			if keep(t) {
+				out = append(out, t)
+			}
+		}
+		return out
+	}
+	return lows{of(l.counts), of(l.series)}
+}
 
 // countedSlice is what the counts have shown in one slice of time.
 type countedSlice struct {
-	from, to int64 // ms: the times in [from, to) were compared
-	low      lows
-	at       int64 // when the oldest of this was counted, ms
-	failed   bool  // whether a replica failed to count
+	from, to int64  // ms: the times in [from, to) were compared
+	low      []lows // by replica
+	at       int64  // when the oldest of this was counted, ms
+	failed   bool   // whether a replica failed to count
 }
 
 func (s *countedSlice) valid(begin, now int64) bool {
@@ -123,7 +143,7 @@ type countFetch struct {
 	done   chan struct{}
 	asked  Span                // of the query that started it
 	missed []map[string][]Span // there, by replica and instance
-	low    lows                // of what was compared when done is closed
+	low    []lows              // by replica, of what was compared when done is closed
 	end    int64               // up to where that is, ms
 	failed bool                // whether a replica failed to count
 }
@@ -133,7 +153,7 @@ type Counting struct {
 	countedSelector
 	missed   []map[string][]Span
 	from, to int64       // ms: the range that evidence is wanted of
-	low      lows        // of what was kept
+	low      []lows      // by replica, of what was kept
 	last     int64       // the last time that was compared, ms
 	failed   bool        // whether a replica failed to count for what was kept
 	fetch    *countFetch // of the rest; nil if there is none
@@ -149,18 +169,17 @@ func (c *Counting) Await(ctx context.Context) (missed []map[string][]Span, lacki
 		select {
 		case <-f.done:
 			counted = counted && !f.failed
-			low, last = make(lows, len(c.low)), max(c.last, f.end-c.step)
-			for i := range low {
-				low[i] = slices.Concat(c.low[i], f.low[i])
-				slices.Sort(low[i])
+			low, last = make([]lows, len(c.low)), max(c.last, f.end-c.step)
+			for r := range low {
+				low[r] = c.low[r].with(f.low[r])
 			}
 		case <-ctx.Done():
 			counted = false
 		}
 	}
-	missed, lacking = make([]map[string][]Span, len(c.missed)), make([][]Span, len(c.missed))
-	for r := range missed {
-		missed[r], lacking[r] = c.attribute(c.missed[r], low[r], *low.scraped(r), last)
+	missed, lacking = make([]map[string][]Span, len(low)), make([][]Span, len(low))
+	for r := range low {
+		missed[r], lacking[r] = c.attribute(c.missed[r], low[r], last)
 	}
 	return missed, lacking, counted
 }
@@ -185,22 +204,21 @@ func (c *Counting) span(t int64) Span {
 	return Span{t - c.step - c.lookback() - slack, t + c.step + slack}
 }
 
-// attribute divides the times at which a replica's counts are low into spans in which targets were
-// missed, and others. Where it missed scrapes, its counts are low because of these targets, unless it
-// lacks series that it has scraped. What was lacking in the end (last, ms) is taken to be so until
-// counts show otherwise.
-func (c *Counting) attribute(missed map[string][]Span, low, scraped []int64, last int64) (map[string][]Span, []Span) {
-	if len(low) == 0 && len(scraped) == 0 {
+// attribute divides the times at which a replica lacks something into spans in which targets were
+// missed, and others. Where it missed scrapes, its counts are low because of these targets. What was
+// lacking in the end (last, ms) is taken to be so until counts show otherwise.
+func (c *Counting) attribute(missed map[string][]Span, low lows, last int64) (map[string][]Span, []Span) {
+	if len(low.counts) == 0 && len(low.series) == 0 {
 		return missed, nil
 	}
 	hull := mergeSpans(slices.Concat(slices.Collect(maps.Values(missed))...))
 	wider := make(map[string][]Span, len(missed))
 	for instance, spans := range missed {
-		wider[instance] = mergeSpans(append(c.beyond(spans, low), spans...))
+		wider[instance] = mergeSpans(append(c.beyond(spans, low.counts), spans...))
 	}
-	low = slices.DeleteFunc(slices.Clone(low), func(t int64) bool { return meetsAny(hull, Span{t - explained, t + c.step}) })
+	unexplained := slices.DeleteFunc(slices.Clone(low.counts), func(t int64) bool { return meetsAny(hull, Span{t - explained, t + c.step}) })
 	var lacking []Span
-	for _, t := range append(low, scraped...) {
+	for _, t := range append(unexplained, low.series...) {
 		s := c.span(t)
 		if t == last {
 			s.To = c.to
@@ -256,7 +274,7 @@ func (h *history) count(send []*labels.Matcher, missed []map[string][]Span, from
 	if to-from > fineRange {
 		what.step = coarseStep
 	}
-	c := &Counting{countedSelector: what, missed: missed, from: from, to: to, low: newLows(len(missed)), last: math.MinInt64}
+	c := &Counting{countedSelector: what, missed: missed, from: from, to: to, low: make([]lows, len(missed)), last: math.MinInt64}
 	now := h.now()
 	first := floorTo(from-c.step, c.step)
 	settled := floorTo(now-countSettle, c.step) // the first time that cannot be compared
@@ -274,7 +292,7 @@ func (h *history) count(send []*labels.Matcher, missed []map[string][]Span, from
 		c.fetch = f
 		return c
 	}
-	f := &countFetch{what: what, from: lo, to: hi, at: now, done: make(chan struct{}), asked: Span{from, to}, missed: missed, low: newLows(len(missed)), end: lo}
+	f := &countFetch{what: what, from: lo, to: hi, at: now, done: make(chan struct{}), asked: Span{from, to}, missed: missed, low: make([]lows, len(missed)), end: lo}
 	if h.group.Replicas[0].Run(func(ctx context.Context) { h.fetchCounts(ctx, f, send, before) }) {
 		c.fetch, h.counting[what] = f, f
 	}
@@ -301,7 +319,7 @@ func (h *history) cachedCounts(c *Counting, first, end, now int64, tail bool) (l
 		}
 		c.last, c.failed = max(c.last, s.to-c.step), c.failed || s.failed
 		for r, low := range s.low {
-			c.low[r] = append(c.low[r], low...)
+			c.low[r] = c.low[r].with(low)
 		}
 	}
 	return lo, hi
@@ -357,9 +375,9 @@ func (h *history) compareCounts(ctx context.Context, f *countFetch, send []*labe
 		return nil, err
 	}
 	if refused(counts, failed) {
-		appendAll(f.low[:len(counts)], from, to, f.what.step)
+		appendAll(f.low, from, to, f.what.step)
 	} else {
-		appendLow(f.low[:len(counts)], counts, from, f.what.step)
+		appendLow(f.low, counts, from, f.what.step)
 	}
 	return failed, nil
 }
@@ -413,24 +431,24 @@ func refused[T []float64 | present](counts []T, failed map[int]error) bool {
 
 // appendAll appends the multiples of step (ms) in [from, to) (ms), which begins with one, for all
 // replicas.
-func appendAll(low lows, from, to, step int64) {
+func appendAll(low []lows, from, to, step int64) {
 	for t := from; t < to; t += step {
 		for r := range low {
-			low[r] = append(low[r], t)
+			low[r].counts = append(low[r].counts, t)
 		}
 	}
 }
 
 // appendLow appends the times, by replica, at which its count is low. counts[r][1+i] is the count of
 // replica r at from + i*step (ms); counts[r] is nil if it is not known.
-func appendLow(low lows, counts [][]float64, from, step int64) {
+func appendLow(low []lows, counts [][]float64, from, step int64) {
 	for r, own := range counts {
 		for i := 1; i+1 < len(own); i++ {
 			most := max(own[i-1], own[i], own[i+1])
 			if slices.ContainsFunc(counts, func(twin []float64) bool {
 				return twin != nil && min(twin[i-1], twin[i], twin[i+1]) > most
 			}) {
-				low[r] = append(low[r], from+int64(i-1)*step)
+				low[r].counts = append(low[r].counts, from+int64(i-1)*step)
 			}
 		}
 	}
@@ -440,7 +458,7 @@ func appendLow(low lows, counts [][]float64, from, step int64) {
 func (h *history) keepCounts(f *countFetch) {
 	for begin := floorTo(f.from, lookupSlice); begin < f.end; begin += lookupSlice {
 		key := countKey{f.what, begin}
-		next := &countedSlice{from: max(begin, f.from), to: min(begin+lookupSlice, f.end), at: f.at, failed: f.failed, low: make(lows, len(f.low))}
+		next := &countedSlice{from: max(begin, f.from), to: min(begin+lookupSlice, f.end), at: f.at, failed: f.failed, low: make([]lows, len(f.low))}
 		old, ok := h.counts.Get(key)
 		if ok = ok && old.valid(begin, f.at) && old.from <= next.to && old.to >= next.from; ok {
 			next.failed = next.failed || old.failed
@@ -450,18 +468,12 @@ func (h *history) keepCounts(f *countFetch) {
 		}
 		size := 128 + len(f.what.selector)
 		for r := range next.low {
-			lo, _ := slices.BinarySearch(f.low[r], next.from)
-			hi, _ := slices.BinarySearch(f.low[r], next.to)
-			next.low[r] = slices.Clone(f.low[r][lo:hi])
+			within := func(t int64) bool { return t >= next.from && t < next.to }
+			next.low[r] = f.low[r].filter(within)
 			if ok {
-				for _, t := range old.low[r] {
-					if t < next.from || t >= next.to {
-						next.low[r] = append(next.low[r], t)
-					}
-				}
-				slices.Sort(next.low[r])
+				next.low[r] = next.low[r].with(old.low[r].filter(func(t int64) bool { return !within(t) }))
 			}
-			size += 24 + 8*len(next.low[r])
+			size += 48 + 8*(len(next.low[r].counts)+len(next.low[r].series))
 		}
 		if ok {
 			next.from, next.to = min(next.from, old.from), max(next.to, old.to)

@@ -47,11 +47,11 @@ func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labe
 		return false, nil, err
 	}
 	there := make([]present, len(h.group.Replicas))
-	var many atomic.Bool
+	var untold atomic.Bool
 	failed, err = h.ask(ctx, before, func(ctx context.Context, i int, r *replica.Replica) (err error) {
 		there[i], err = h.replicaPresent(ctx, r, send, first, end, f.what)
-		if errors.Is(err, errManyPresent) {
-			many.Store(true)
+		if errors.Is(err, errUntold) {
+			untold.Store(true)
 			return nil
 		}
 		return err
@@ -59,23 +59,23 @@ func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labe
 	switch {
 	case err != nil:
 		return false, nil, err
-	case many.Load():
+	case untold.Load():
 		h.keepSize(f.what.selector, math.Inf(1))
 		return false, nil, nil
 	case refused(there, failed):
-		appendAll(f.low[:len(there)], from, to, f.what.step)
+		appendAll(f.low, from, to, f.what.step)
 		return true, failed, nil
 	case !slices.ContainsFunc(there, func(own present) bool { return own != nil }):
 		return false, nil, nil
 	}
 	lackedBy(there, func(r int, instance string, i int64) {
 		at := first + i*f.what.step
-		if low := f.low.scraped(r); !f.explains(f.missed[r][instance], at) {
-			*low = append(*low, at)
+		if !f.explains(f.missed[r][instance], at) {
+			f.low[r].series = append(f.low[r].series, at)
 		}
 	})
 	for r := range there {
-		low := f.low.scraped(r)
+		low := &f.low[r].series
 		slices.Sort(*low)
 		*low = slices.Compact(*low)
 	}
@@ -157,7 +157,7 @@ func (h *history) keepSize(selector string, series float64) {
 func (h *history) replicaPresent(ctx context.Context, r *replica.Replica, send []*labels.Matcher, from, to int64, what countedSelector) (present, error) {
 	p, err := r.Ready(ctx)
 	if err == nil && (p.Kind != transport.Prometheus || p.Dialect.Fronted) {
-		err = errManyPresent // whatever it has
+		err = errUntold
 	}
 	if err != nil {
 		return nil, err
@@ -176,13 +176,13 @@ func (h *history) replicaPresent(ctx context.Context, r *replica.Replica, send [
 		},
 		Charge: func(bytes int) error {
 			if left -= bytes; left < 0 {
-				return errManyPresent
+				return errUntold
 			}
 			return nil
 		},
 	})
 	if err != nil {
-		if transport.ClassOf(err) == transport.ClassUser && !errors.Is(err, errManyPresent) {
+		if transport.ClassOf(err) == transport.ClassUser && !errors.Is(err, errUntold) {
 			return nil, nil
 		}
 		return nil, err
@@ -198,8 +198,9 @@ func (h *history) replicaPresent(ctx context.Context, r *replica.Replica, send [
 	return out, nil
 }
 
-// errManyPresent says that the series of a selector are to be counted.
-var errManyPresent = errors.New("too many series to tell")
+// errUntold says that the series of a selector can only be counted: they are too many, or the server is
+// no Prometheus.
+var errUntold = errors.New("which series there are is not told")
 
 // lackedBy calls lacks for each replica r, and each time by its number, at which it lacks a series that
 // a twin has.

@@ -36,13 +36,13 @@ func TestLackedBy_AsCounts(t *testing.T) {
 				clear(counts[r])
 			}
 		}
-		want := make(lows, len(there))
+		want := make([]lows, len(there))
 		appendLow(want, counts, 0, 1)
-		got := make(lows, len(there))
-		lackedBy(there, func(r int, _ string, at int64) { got[r] = append(got[r], at-1) })
+		got := make([]lows, len(there))
+		lackedBy(there, func(r int, _ string, at int64) { got[r].counts = append(got[r].counts, at-1) })
 		for r := range got {
-			slices.Sort(got[r])
-			got[r] = slices.Compact(got[r])
+			slices.Sort(got[r].counts)
+			got[r].counts = slices.Compact(got[r].counts)
 		}
 		require.Equal(t, want, got)
 	}

@@ -57,7 +57,7 @@ type Process struct {
 	PID int
 
 	exit chan error // its Wait, then closed
-	log  lockedBuffer
+	log  backendtest.Log
 	// What starts it again.
 	binary, ready string
 	args          []string

@@ -11,24 +11,6 @@ import (
 	"testing"
 )
 
-// lockedBuffer collects the output of a process.
-type lockedBuffer struct {
-	mu  sync.Mutex // guards b: stdout and the reader of the log are different goroutines
-	out strings.Builder
-}
-
-func (b *lockedBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.out.Write(p)
-}
-
-func (b *lockedBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.out.String()
-}
-
 // Start gives all servers their data, two at a time, and starts them: a Prometheus on the data directory that was written for it, the
 // others before they are fed. All keep their data below dir. Start returns when all are ready; they end with the test.
 func (w *World) Start(tb testing.TB, dir string) {
