@@ -215,6 +215,47 @@ func TestCounts_BesideMissedScrapes(t *testing.T) {
 	}
 }
 
+// TestCounts_TwinThatWentAway: a series whose target has failed is not lacking because a twin, which was
+// away then, did not see it end.
+func TestCounts_TwinThatWentAway(t *testing.T) {
+	scrapes := func(phase int, of func(i int) string) string { // once a minute
+		var b strings.Builder
+		for i := range 720 {
+			if i%4 == phase {
+				b.WriteString(of(i) + " ")
+			} else {
+				b.WriteString("_ ")
+			}
+		}
+		return b.String()
+	}
+	between := func(from, to int, then string) func(int) string {
+		return func(i int) string {
+			if i >= from && i < to {
+				return then
+			}
+			return "1"
+		}
+	}
+	server := func(up, foo string) *counter {
+		return newCounter(t, fmt.Sprintf("\n  up{instance=\"a\",job=\"j\"} %s\n  foo{instance=\"a\",job=\"j\"} %s", up, foo))
+	}
+	foo := func(i int) string { // there is one marker
+		if i == 100 {
+			return "stale"
+		}
+		return between(101, 160, "_")(i)
+	}
+	whole := server(scrapes(0, between(100, 160, "0")), scrapes(0, foo))
+	gone := between(100, 200, "_")
+	twin := server(scrapes(3, gone), scrapes(3, gone))
+	s, _ := evidenceSet(t, 150*minute, whole.Server, twin.Server)
+	sh := evidenceOf(t, s, "foo", 10*minute, 60*minute)
+	require.NotEmpty(t, sh.Missed[1])
+	require.Empty(t, sh.Missed[0])
+	require.Empty(t, sh.Lacking[0])
+}
+
 // TestCounts_ManySeries: which series there are is not told if that would be much. They are counted.
 func TestCounts_ManySeries(t *testing.T) {
 	long := strings.Repeat("x", 200_000)

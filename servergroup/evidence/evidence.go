@@ -98,8 +98,8 @@ func (h *history) show(ctx context.Context, ms, send []*labels.Matcher, from, to
 	if len(written) > 0 {
 		send = append(slices.Clip(send), labels.MustNewMatcher(labels.MatchNotRegexp, labels.MetricName, labelmap.AnyOf(written)))
 	}
-	later := max(to, min(to+stampReach, h.now())) // scrapes may bring samples of before
-	list, err := h.slicesIn(ctx, from, later)
+	end := max(to, min(to+stampReach, h.now())) // scrapes may bring samples of before
+	list, err := h.slicesIn(ctx, from, end)
 	if err != nil {
 		return Shown{}, err
 	}
@@ -115,9 +115,13 @@ func (h *history) show(ctx context.Context, ms, send []*labels.Matcher, from, to
 		return Shown{Unavailable: found.unavailable}, err
 	}
 	maps.Copy(failed, more)
-	sh := h.summarize(list, ms, found.instances, from, later)
+	sh := h.summarize(list, ms, found.instances, from, end)
 	if sh.Unavailable != "" {
 		return sh, nil
+	}
+	seen := make([]map[string][]Span, len(sh.Missed)) // neither moved nor cut
+	for r, byInstance := range sh.Missed {
+		seen[r] = maps.Clone(byInstance)
 	}
 	if err := h.beforeScrapes(ctx, sh.Missed, send, from, to, failed); err != nil {
 		return Shown{}, err
@@ -129,7 +133,7 @@ func (h *history) show(ctx context.Context, ms, send []*labels.Matcher, from, to
 	if len(sh.Unscraped) > maxUnscraped {
 		sh.Unavailable = fmt.Sprintf("series of more than %d names are of no target", maxUnscraped)
 	}
-	counting := h.count(send, sh.Missed, from, to, failed)
+	counting := h.count(send, sh.Missed, seen, from, to, failed)
 	if counting.Done() {
 		var counted bool
 		sh.Missed, sh.Lacking, counted = counting.Await(ctx)

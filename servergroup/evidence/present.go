@@ -3,6 +3,7 @@ package evidence
 import (
 	"context"
 	"errors"
+	"iter"
 	"math"
 	"math/bits"
 	"slices"
@@ -68,10 +69,10 @@ func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labe
 	case !slices.ContainsFunc(there, func(own present) bool { return own != nil }):
 		return false, nil, nil
 	}
-	lackedBy(there, func(r int, instance string, i int64) {
-		at := first + i*f.what.step
-		if !f.explains(f.missed[r][instance], at) {
-			f.low[r].series = append(f.low[r].series, at)
+	lackedBy(there, func(l lacked) {
+		at := first + l.at*f.what.step
+		if !f.explains(f.missed[l.replica][l.instance], at) && !(l.ended && f.lingers(f.seen[l.twin][l.instance], at)) {
+			f.low[l.replica].series = append(f.low[l.replica].series, at)
 		}
 	})
 	for r := range there {
@@ -87,17 +88,40 @@ func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labe
 // which it is not there. A scrape that is missed now and then does not make it go.
 func (f *countFetch) explains(missed []Span, t int64) bool {
 	window := Span{t - f.what.step - f.what.lookback(), t + f.what.step}
-	for len(missed) > 0 {
-		s := missed[0]
-		for missed = missed[1:]; len(missed) > 0 && missed[0].From-s.To <= explained; missed = missed[1:] {
-			s.To = missed[0].To // it goes on in the next slice, say
-		}
+	for s := range joined(missed) {
 		s = f.beyondEdges(s)
 		if min(s.To, window.To)-max(s.From, window.From) >= (window.To-window.From)/2 {
 			return true
 		}
 	}
 	return false
+}
+
+// lingers reports whether it is the scrapes of a target that a twin missed why it still has a series of
+// that target at t (ms) and just before and after, which has ended shortly before: the twin went away
+// about then, and has not seen the end.
+func (f *countFetch) lingers(missed []Span, t int64) bool {
+	for s := range joined(missed) {
+		if s.To-s.From > f.what.step && s.From <= t+2*f.what.step && s.To > t-f.what.step {
+			return true
+		}
+	}
+	return false
+}
+
+// joined yields spans of missed scrapes, those as one that are no further apart than counts explain.
+func joined(missed []Span) iter.Seq[Span] {
+	return func(yield func(Span) bool) {
+		for len(missed) > 0 {
+			s := missed[0]
+			for missed = missed[1:]; len(missed) > 0 && missed[0].From-s.To <= explained; missed = missed[1:] {
+				s.To = missed[0].To // it goes on in the next slice, say
+			}
+			if !yield(s) {
+				return
+			}
+		}
+	}
 }
 
 // beyondEdges returns a span of missed scrapes as it may go on where it was cut off.
@@ -202,9 +226,20 @@ func (h *history) replicaPresent(ctx context.Context, r *replica.Replica, send [
 // no Prometheus.
 var errUntold = errors.New("which series there are is not told")
 
-// lackedBy calls lacks for each replica r, and each time by its number, at which it lacks a series that
-// a twin has.
-func lackedBy(there []present, lacks func(r int, instance string, at int64)) {
+// lacked is a time, by its number, at which a replica lacks a series that a twin has.
+type lacked struct {
+	replica, twin int
+	instance      string
+	at            int64
+	ended         bool // whether the replica had the series at one of the lingering times before
+}
+
+// lingering is at how many times a series may be there that has ended: until fineLookback has passed, and
+// one more, as clocks of replicas differ.
+const lingering = fineLookback/fineStep + 1
+
+// lackedBy calls lacks for each time at which a replica lacks a series that a twin has.
+func lackedBy(there []present, lacks func(lacked)) {
 	for t, twins := range there {
 		for key, twin := range twins {
 			for r, own := range there {
@@ -213,12 +248,23 @@ func lackedBy(there []present, lacks func(r int, instance string, at int64)) {
 				}
 				for i := range twin.at {
 					for low := lowBits(own[key].at, twin.at, i); low != 0; low &= low - 1 {
-						lacks(r, twin.instance, int64(64*i+bits.TrailingZeros64(low)))
+						at := 64*i + bits.TrailingZeros64(low)
+						lacks(lacked{r, t, twin.instance, int64(at), anyBit(own[key].at, at-lingering, at)})
 					}
 				}
 			}
 		}
 	}
+}
+
+// anyBit reports whether one of the bits [from, to) of a list is set.
+func anyBit(list []uint64, from, to int) bool {
+	for i := max(from, 0); i < to && i/64 < len(list); i++ {
+		if list[i/64]&(1<<(i%64)) != 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // lowBits returns the times of element i at which a series is low: it is not there then, nor at the

@@ -39,7 +39,7 @@ func TestLackedBy_AsCounts(t *testing.T) {
 		want := make([]lows, len(there))
 		appendLow(want, counts, 0, 1)
 		got := make([]lows, len(there))
-		lackedBy(there, func(r int, _ string, at int64) { got[r].counts = append(got[r].counts, at-1) })
+		lackedBy(there, func(l lacked) { got[l.replica].counts = append(got[l.replica].counts, l.at-1) })
 		for r := range got {
 			slices.Sort(got[r].counts)
 			got[r].counts = slices.Compact(got[r].counts)
