@@ -18,7 +18,7 @@ import (
 // partitions are left out that lack data. If such a partition has answered in part, the error is an
 // inconsistentError, which asks for a plan without it.
 func requireWholeSeries(ctx context.Context, e parser.Expr, planned *plan.Routed) error {
-	ledger := &planned.View.Ledger
+	ledger := planned.View.Ledger
 	lacking, err := ledger.Lacking()
 	if err != nil || len(lacking) == 0 {
 		return err

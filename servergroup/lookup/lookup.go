@@ -77,7 +77,7 @@ func Gather[T any](ctx context.Context, v *view.View, l Lookup, compare func(a, 
 	for _, o := range outcomes {
 		v.Ledger.RecordPartial(o, l.MinT, l.MaxT)
 	}
-	turns, turnsErr := remarks.Verdict(&v.Ledger, l.MinT, l.MaxT)
+	turns, turnsErr := remarks.Verdict(v.Ledger, l.MinT, l.MaxT)
 	v.Report()
 	ws, err := completeness.Verdict(outcomes)
 	ws.Merge(turns)

@@ -288,7 +288,7 @@ func (p *Piece) evaluateAt(ctx context.Context, r *replica.Replica, text string,
 	if doubt := replica.ClockDoubt(prof.Client); doubt != "" {
 		remarks.Warn(completeness.Describe(t.Config.Name, r.URL(), doubt))
 	}
-	ws, err := remarks.Verdict(&p.partition.view.Ledger, p.Steps.Start, p.Steps.End)
+	ws, err := remarks.Verdict(p.partition.view.Ledger, p.Steps.Start, p.Steps.End)
 	if err != nil {
 		return nil, err
 	}

@@ -37,7 +37,7 @@ import (
 // began, one clock reading, one budget. A reload does not change it.
 type View struct {
 	// Ledger records which groups answered the query, and what its answer lacks.
-	Ledger completeness.Ledger
+	Ledger *completeness.Ledger
 
 	// Groups are those that the request may see, in the order of the configuration. Where `holds`
 	// divides a group, each of its portions is one of them.
@@ -82,7 +82,7 @@ type Group struct {
 // New returns a view of some groups for a request. The registry is that of their replicas; nil
 // makes an offline view, which must not ask them.
 func New(r *request.Request, now time.Time, partial config.PartialResponse, groups []Group, budget *fanout.Budget, registry *replica.Registry) *View {
-	v := &View{Groups: groups, partial: partial, Request: r, Now: now, Budget: budget}
+	v := &View{Ledger: &completeness.Ledger{}, Groups: groups, partial: partial, Request: r, Now: now, Budget: budget}
 	if registry != nil {
 		v.Extra, v.Metrics = &registry.Extra, registry.Metrics
 	}
@@ -271,7 +271,7 @@ func (v *View) FetchFrom(ctx context.Context, sel Selection, ts []RoutedGroup, r
 	if err != nil {
 		return nil, ws, err
 	}
-	more, err := remarks.Verdict(&v.Ledger, sel.MinT, sel.MaxT)
+	more, err := remarks.Verdict(v.Ledger, sel.MinT, sel.MaxT)
 	return list, ws.Merge(more), err
 }
 
