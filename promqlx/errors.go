@@ -29,7 +29,7 @@ func endsPlan(err error) bool {
 	return errors.Is(err, answer.ErrDoubtful) || errors.Is(err, errDivisible)
 }
 
-// partError returns the error of the query for an error of a part that was evaluated
+// partError returns the error of the query for an error of a part or stretch that was evaluated
 // locally. An error of the engine about the expression becomes answer.ErrDoubtful: the query
 // is then evaluated without parts, and the engine words the error for the query.
 func partError(err error) error {
@@ -45,6 +45,9 @@ func partError(err error) error {
 		if errors.As(err, cause) {
 			return err
 		}
+	}
+	if errors.Is(err, errDivisible) { // of a part of a stretch
+		return errDivisible
 	}
 	return answer.ErrDoubtful
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 
+	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/annotations"
 	"golang.org/x/sync/errgroup"
@@ -27,6 +28,46 @@ type execution struct {
 	divided bool           // whether all parts of the plan can be divided by target
 	trace   *explain.Trace // nil if the query is not traced
 	fetches *fetches
+}
+
+// answerStretches returns the answers to the stretches of the query, sorted by labels.
+func (x *execution) answerStretches(ctx context.Context) ([]storage.Series, annotations.Annotations, error) {
+	answers := make([]answer.Answer, len(x.plan.Stretches))
+	g, ctx := errgroup.WithContext(ctx)
+	for i, stretch := range x.plan.Stretches {
+		g.Go(func() (err error) {
+			defer guard.Recover(&err)
+			answers[i], err = x.of(stretch).evaluateStretch(ctx)
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, nil, err
+	}
+	var ws annotations.Annotations
+	joined := answer.Join(answers, x.plan.Steps, &ws)
+	return joined, ws, nil
+}
+
+// of returns the execution of the plan of a stretch.
+func (x *execution) of(stretch *plan.Routed) *execution {
+	one := *x
+	one.plan, one.trace = stretch, x.trace.Of(stretch)
+	one.fetches = newFetches(stretch, one.trace)
+	return &one
+}
+
+// evaluateStretch evaluates the plan of a stretch.
+func (x *execution) evaluateStretch(ctx context.Context) (answer.Answer, error) {
+	a, err := x.evaluateAt(ctx, x.plan.Copy(), x.plan.Steps, func(*parser.EvalStmt) storage.Querier {
+		return &querier{execution: x, leaves: x.plan.Leaves}
+	})
+	if err == nil && slices.ContainsFunc(a.Warnings.AsErrors(), func(w error) bool {
+		return x.plan.DoubtfulAnnotation(w.Error()) || plan.Collective(w.Error())
+	}) {
+		return answer.Answer{}, answer.ErrDoubtful
+	}
+	return a, err
 }
 
 // answerPart returns the answers of all partitions to a part, sorted by labels.

@@ -42,6 +42,8 @@ func explained() map[string]struct {
 	off, merge, archive := groupOf("us", 2, region("us")), groupOf("ap", 2, region("ap")), groupOf("archive", 1, nil)
 	off.Pushdown, merge.Replicas = config.PushdownOff, config.MergeAll
 	archive.TimeRange.MinAge = model.Duration(time.Minute)
+	tier := groupOf("archive", 1, nil)
+	tier.TimeRange.MinAge = model.Duration(12*time.Minute + 30*time.Second)
 	old := groupOf("old", 1, region("old"))
 	old.TimeRange.MinAge = model.Duration(time.Hour)
 	return map[string]struct {
@@ -59,6 +61,7 @@ func explained() map[string]struct {
 		},
 		"pair":    {[]config.Group{groupOf("main", 2, nil)}, []string{`quantile(0.9, rate(m[5m]))`, `info(m, {x="y"})`}},
 		"archive": {[]config.Group{groupOf("main", 2, nil), archive}, []string{`sum(m)`}},
+		"tiers":   {[]config.Group{groupOf("main", 2, nil), tier}, []string{`sum(rate(m[5m])) - time()`}},
 	}
 }
 
@@ -68,7 +71,7 @@ func TestExplain_Golden(t *testing.T) {
 	e := NewEngine(enginetest.Options(), nil)
 	t.Cleanup(func() { require.NoError(t, e.Close()) })
 	var b strings.Builder
-	for _, name := range []string{"regions", "pair", "archive"} {
+	for _, name := range []string{"regions", "pair", "archive", "tiers"} {
 		c := explained()[name]
 		view := servergroup.Offline(c.groups, config.PartialWarn, time.Unix(7200, 0))
 		for _, query := range c.queries {

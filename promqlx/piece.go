@@ -119,6 +119,13 @@ func (e *evaluation) evaluateLocally(ctx context.Context) (answer.Answer, error)
 
 // evaluateOver evaluates a part over the series of a querier for the leaves of the part.
 func (x *execution) evaluateOver(ctx context.Context, p *plan.Part, st transport.Steps, querierFor func([]plan.Leaf) storage.Querier) (answer.Answer, error) {
+	return x.evaluateAt(ctx, p.Copy(), st, func(stmt *parser.EvalStmt) storage.Querier {
+		return querierFor(plan.Leaves(stmt, x.engine.subqueryStep))
+	})
+}
+
+// evaluateAt evaluates an expression, which it may change, at some steps.
+func (x *execution) evaluateAt(ctx context.Context, e parser.Expr, st transport.Steps, querierFor func(*parser.EvalStmt) storage.Querier) (answer.Answer, error) {
 	var from storage.Querier
 	queryable := storage.QueryableFunc(func(int64, int64) (storage.Querier, error) { return from, nil })
 	opts := promql.NewPrometheusQueryOpts(false, ms(st.Lookback))
@@ -128,8 +135,8 @@ func (x *execution) evaluateOver(ctx context.Context, p *plan.Part, st transport
 	}
 	defer q.Close()
 	stmt := q.Statement().(*parser.EvalStmt)
-	stmt.Expr = p.Copy()
-	from = querierFor(plan.Leaves(stmt, x.engine.subqueryStep))
+	stmt.Expr = e
+	from = querierFor(stmt)
 	res := q.Exec(ctx)
 	if res.Err != nil {
 		return answer.Answer{}, partError(res.Err)

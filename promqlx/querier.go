@@ -56,6 +56,8 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 	leaf := q.leaves[q.next]
 	q.next++
 	switch {
+	case leaf.Stretches:
+		return queryErrors{fetches.later(q.execution.answerStretches)}
 	case leaf.Part != nil:
 		return queryErrors{fetches.later(func(ctx context.Context) ([]storage.Series, annotations.Annotations, error) {
 			return q.execution.answerPart(ctx, leaf.Part)

@@ -109,7 +109,7 @@ func (q *query) runPlan(ctx context.Context, groups *view.View, o plan.Options) 
 		return &promql.Result{Err: contextError(ctx, "query planning")}
 	}
 	expr := stmt.Expr
-	needed := plan.NeedEveryGroup(expr, planned.Layout())
+	needed := planned.NeedEveryGroup(expr)
 	if request.From(ctx).WholeSeries {
 		needed = nil // requireWholeSeries is stricter
 	}
@@ -183,14 +183,10 @@ func (q *query) logPlan(ctx context.Context, planned *plan.Routed) {
 	}
 	clip := func(s string) string { return strings.ToValidUTF8(s[:min(len(s), maxLogged)], "") }
 	logger := q.engine.logger.With("query", clip(q.text))
-	logger.Debug("query planned", "plan", clip(planned.String()), "without_parts", planned.NoParts)
 	var selectors []plan.Selector
-	for _, leaf := range planned.Leaves {
-		if leaf.Part != nil {
-			selectors = append(selectors, leaf.Part.Selectors...)
-		} else {
-			selectors = append(selectors, *leaf.Selector)
-		}
+	for _, one := range planned.Each() {
+		logger.Debug("query planned", "plan", clip(one.String()), "without_parts", one.NoParts)
+		selectors = append(selectors, one.Selectors()...)
 	}
 	for _, s := range selectors[:min(len(selectors), maxSelectorsLogged)] {
 		var asked, skipped []string

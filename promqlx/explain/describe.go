@@ -17,6 +17,13 @@ func New(query string, p *plan.Routed, trace *Trace) *Explanation {
 		Query: query, Steps: stepsOf(p.Steps), LookbackDelta: seconds(p.Steps.Lookback),
 		PlanDigest: Digest(p), Parts: []Part{}, Selectors: []Selector{},
 	}
+	if len(p.Stretches) > 0 {
+		out.Expression = p.Whole
+		for _, stretch := range p.Stretches {
+			out.Stretches = append(out.Stretches, New(query, stretch, trace.Of(stretch)))
+		}
+		return out
+	}
 	fetches := trace.fetched(nil)
 	names := make([]string, len(p.Leaves)) // "" if not a part
 	for i, leaf := range p.Leaves {

@@ -21,6 +21,12 @@ func Digest(p *plan.Routed) string {
 // writeShape writes what is planned without times, which differ each time that a dashboard
 // asks.
 func writeShape(w io.Writer, p *plan.Routed) {
+	if len(p.Stretches) > 0 {
+		for _, stretch := range p.Stretches {
+			writeShape(w, stretch)
+		}
+		return
+	}
 	names := make([]string, len(p.Leaves)) // "" if not a part
 	for i, leaf := range p.Leaves {
 		if part := leaf.Part; part != nil {

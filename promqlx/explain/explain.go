@@ -41,6 +41,9 @@ type Explanation struct {
 	Parts   []Part `json:"parts"`
 	// Selectors are the selectors of Expression itself. Their series are fetched.
 	Selectors []Selector `json:"selectors"`
+	// Stretches explain the stretches that the steps are divided into, because other groups hold the
+	// samples that they need. There are no Parts and Selectors then, and Expression is evaluated in each.
+	Stretches []*Explanation `json:"stretches,omitempty"`
 	// Analysis describes the execution; nil if there was none.
 	Analysis *Analysis `json:"analysis,omitempty"`
 }
@@ -221,12 +224,8 @@ type Share struct {
 // Shares returns what the result has of each group that a selector might concern. gaps are
 // what the result lacks.
 func (e *Explanation) Shares(gaps []completeness.Gap) []Share {
-	selectors := slices.Clone(e.Selectors)
-	for _, p := range e.Parts {
-		selectors = append(selectors, p.Selectors...)
-	}
 	out := []Share{}
-	for _, s := range selectors {
+	for _, s := range e.allSelectors() {
 		for _, g := range s.Groups {
 			i := slices.IndexFunc(out, func(known Share) bool { return known.Group == g.Name })
 			if i < 0 {
@@ -244,6 +243,18 @@ func (e *Explanation) Shares(gaps []completeness.Gap) []Share {
 		}
 	}
 	return out
+}
+
+// allSelectors returns the selectors of the expression and of its parts, in all stretches.
+func (e *Explanation) allSelectors() []Selector {
+	list := slices.Clone(e.Selectors)
+	for _, p := range e.Parts {
+		list = append(list, p.Selectors...)
+	}
+	for _, stretch := range e.Stretches {
+		list = append(list, stretch.allSelectors()...)
+	}
+	return list
 }
 
 // addWanted records that samples of the group were wanted.

@@ -12,6 +12,19 @@ func (e *Explanation) Text() string {
 	t := &tree{}
 	t.line(0, "query: %s", e.Query)
 	t.line(0, "steps: %s, lookback %s", e.Steps, e.LookbackDelta.duration())
+	t.evaluated(e)
+	for _, stretch := range e.Stretches {
+		t.line(0, "stretch %s", stretch.Steps)
+		t.evaluated(stretch)
+	}
+	if e.Analysis != nil {
+		t.analysis(e.Analysis)
+	}
+	return t.String()
+}
+
+// evaluated prints what is evaluated, without the stretches.
+func (t *tree) evaluated(e *Explanation) {
 	t.line(0, "evaluated: %s", e.Expression)
 	if e.NoParts != "" {
 		t.line(0, "no parts: %s", e.NoParts)
@@ -22,10 +35,6 @@ func (e *Explanation) Text() string {
 	for _, s := range e.Selectors {
 		t.selector(0, s)
 	}
-	if e.Analysis != nil {
-		t.analysis(e.Analysis)
-	}
-	return t.String()
 }
 
 // tree is text whose lines are indented by depth.

@@ -26,6 +26,8 @@ type Trace struct {
 	// fetches are the fetches for each piece, nil for the query itself. They are in the
 	// order in which they began, which is that of the selectors.
 	fetches map[*partition.Piece][]*FetchTrace
+	// stretches are the traces of the plans of stretches.
+	stretches map[*plan.Routed]*Trace
 }
 
 // assignment is a part that a partition is asked for.
@@ -41,7 +43,22 @@ func NewTrace() *Trace {
 		pieces:  map[*partition.Piece]*PieceTrace{},
 		errs:    map[assignment]error{},
 		fetches: map[*partition.Piece][]*FetchTrace{},
+
+		stretches: map[*plan.Routed]*Trace{},
 	}
+}
+
+// Of returns the trace of the plan of a stretch.
+func (t *Trace) Of(stretch *plan.Routed) *Trace {
+	if t == nil {
+		return nil
+	}
+	t.mtx.Lock()
+	defer t.mtx.Unlock()
+	if t.stretches[stretch] == nil {
+		t.stretches[stretch] = NewTrace()
+	}
+	return t.stretches[stretch]
 }
 
 // Chose records the pieces that a partition's share of a part is divided into.

@@ -42,6 +42,8 @@ type Leaf struct {
 	Selector *Selector
 	// Part stands for answers. Their samples are at the steps of the part.
 	Part *Part
+	// Stretches stands for the answers of the stretches of a plan (Routed), at the steps of the query.
+	Stretches bool
 }
 
 // Layout describes how series are spread over partitions: by the labels that each partition
@@ -98,6 +100,22 @@ func newPlan(w *work, stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) in
 	p.findLeaves(stmt, parts)
 	return p, nil
 }
+
+// Selectors returns the selectors of the expression and of its parts.
+func (p *Plan) Selectors() (list []Selector) {
+	for _, leaf := range p.Leaves {
+		switch {
+		case leaf.Part != nil:
+			list = append(list, leaf.Part.Selectors...)
+		case leaf.Selector != nil:
+			list = append(list, *leaf.Selector)
+		}
+	}
+	return list
+}
+
+// Copy returns the expression for one evaluation.
+func (p *Plan) Copy() parser.Expr { return copyExpr(p.Expr) }
 
 // Leaves returns the leaves of a plan without parts, which are the selectors of the statement.
 // The arguments are as for New.

@@ -3,6 +3,7 @@ package plan
 import (
 	"context"
 
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 
 	"github.com/oneprom/oneprom/servergroup/partition"
@@ -19,11 +20,30 @@ type Routed struct {
 	Partitions []*partition.Partition
 	// NoParts is the reason why there are no parts; "" if there may be some.
 	NoParts string
+	// Stretches are the plans for stretches of the steps, in the order of time, where the steps are
+	// divided: there are no partitions then, and one leaf. Else there are none.
+	Stretches []*Routed
+	// Whole is the text of the expression whose steps are divided; "" if they are not.
+	Whole string
 }
 
 // Route plans a statement for the groups of a view. It sends no requests. The other arguments,
 // and the error, are as for New.
 func Route(ctx context.Context, stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, v *view.View, o Options) (*Routed, error) {
+	p := unplanned(stmt, subqueryStep)
+	if o.NoParts != "" || v.Request.WholeSeries {
+		return route(ctx, stmt, subqueryStep, v, o)
+	}
+	list := p.divide(stmt, v)
+	if len(list) == 1 {
+		return route(ctx, stmt, subqueryStep, list[0].viewOf(v), o)
+	}
+	r := &Routed{Plan: p, View: v}
+	return r, r.stretched(ctx, stmt, subqueryStep, list, o)
+}
+
+// route is Route for steps that are not divided.
+func route(ctx context.Context, stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, v *view.View, o Options) (*Routed, error) {
 	r := &Routed{View: v, NoParts: o.NoParts}
 	if r.NoParts == "" {
 		sels := selections(Leaves(stmt, subqueryStep))
@@ -33,6 +53,23 @@ func Route(ctx context.Context, stmt *parser.EvalStmt, subqueryStep func(rangeMS
 	var err error
 	r.Plan, err = New(ctx, stmt, subqueryStep, r.Layout(), Options{NoParts: r.NoParts, Divided: o.Divided})
 	return r, err
+}
+
+// Each returns the plans that are executed: those of the stretches, or the plan itself.
+func (r *Routed) Each() []*Routed {
+	if len(r.Stretches) > 0 {
+		return r.Stretches
+	}
+	return []*Routed{r}
+}
+
+// NeedEveryGroup returns the matchers of the selectors of an expression that every group has to answer,
+// in any stretch.
+func (r *Routed) NeedEveryGroup(e parser.Expr) (needed [][]*labels.Matcher) {
+	for _, one := range r.Each() {
+		needed = append(needed, NeedEveryGroup(e, one.Layout())...)
+	}
+	return needed
 }
 
 // Divided returns the plan with its partitions, also if Options.NoParts is set.
@@ -62,6 +99,12 @@ func selections(leaves []Leaf) (list []view.Selection) {
 // CountLost counts what servers could have evaluated, where the plan has no parts because of the
 // configuration. delayedNames reports whether that has the feature of PromQL that allows none.
 func (r *Routed) CountLost(delayedNames bool) {
+	if len(r.Stretches) > 0 {
+		for _, one := range r.Stretches {
+			one.CountLost(delayedNames)
+		}
+		return
+	}
 	if _, selector := unwrap(r.Expr).(*parser.VectorSelector); selector {
 		return
 	}

@@ -37,18 +37,21 @@ type seamRig struct {
 	whole    *seamBackend // behind truth
 	server   *proxy.Server
 	file     string // its configuration
+	parts    bool   // whether there may be parts: names are removed at once
 }
 
-func startSeamRig(t *testing.T) *seamRig {
+// startSeamRig starts what the cases run on. parts reports whether names of metrics are removed at once,
+// as Prometheus does by default: only then are there parts and stretches.
+func startSeamRig(t *testing.T, parts bool) *seamRig {
 	t.Helper()
-	rig := &seamRig{archives: map[backendtest.RemoteRead]*seamBackend{}, whole: &seamBackend{}}
+	rig := &seamRig{archives: map[backendtest.RemoteRead]*seamBackend{}, whole: &seamBackend{}, parts: parts}
 	rig.whole.serve(backendtest.Empty{})
-	rig.truth = backendtest.NewHandler(backendtest.Options{Queryable: &rig.whole.splitBackend})
+	rig.truth = backendtest.NewHandler(backendtest.Options{Queryable: &rig.whole.splitBackend, EarlyNames: parts})
 	for _, replica := range []string{"a", "b"} {
-		rig.recent = append(rig.recent, startSeamBackend(t, backendtest.Streamed, labels.FromStrings("cluster", "new", "replica", replica)))
+		rig.recent = append(rig.recent, startSeamBackend(t, parts, backendtest.Streamed, labels.FromStrings("cluster", "new", "replica", replica)))
 	}
 	for _, read := range seamTransports {
-		rig.archives[read] = startSeamBackend(t, read, labels.FromStrings("cluster", "old", "store", "s3"))
+		rig.archives[read] = startSeamBackend(t, parts, read, labels.FromStrings("cluster", "old", "store", "s3"))
 	}
 	rig.file = filepath.Join(t.TempDir(), "oneprom.yml")
 	require.NoError(t, os.WriteFile(rig.file, nil, 0o600))
@@ -103,10 +106,11 @@ func (rig *seamRig) configure(t *testing.T, c seamCase, read backendtest.RemoteR
 	var o proxy.Options
 	app := kingpin.New("oneprom", "")
 	proxy.AddFlags(app, &o)
-	_, err := app.Parse([]string{
-		"--config.file=" + rig.file, "--web.listen-address=127.0.0.1:0",
-		"--enable-feature=promql-experimental-functions,promql-delayed-name-removal,promql-extended-range-selectors",
-	})
+	features := "promql-experimental-functions,promql-extended-range-selectors"
+	if !rig.parts {
+		features += ",promql-delayed-name-removal"
+	}
+	_, err := app.Parse([]string{"--config.file=" + rig.file, "--web.listen-address=127.0.0.1:0", "--enable-feature=" + features})
 	require.NoError(t, err)
 	o.Now = func() time.Time { return seamNow }
 	rig.server, err = proxy.New(o)
@@ -122,11 +126,11 @@ type seamBackend struct {
 	ends []int64    // of the times (ms) that samples were asked for
 }
 
-func startSeamBackend(t *testing.T, read backendtest.RemoteRead, external labels.Labels) *seamBackend {
+func startSeamBackend(t *testing.T, parts bool, read backendtest.RemoteRead, external labels.Labels) *seamBackend {
 	t.Helper()
 	b := &seamBackend{}
 	b.serve(backendtest.Empty{})
-	handler := backendtest.NewHandler(backendtest.Options{Queryable: &b.splitBackend, RemoteRead: read, ExternalLabels: external})
+	handler := backendtest.NewHandler(backendtest.Options{Queryable: &b.splitBackend, RemoteRead: read, ExternalLabels: external, EarlyNames: parts})
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		b.mu.RLock()
 		defer b.mu.RUnlock()

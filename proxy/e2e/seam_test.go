@@ -166,30 +166,37 @@ func TestSeam(t *testing.T) {
 	if testing.Short() {
 		t.Skip("slow: make test-race runs it")
 	}
-	rig := startSeamRig(t)
-	for _, c := range seamCases() {
-		t.Run(c.name, func(t *testing.T) {
-			rig.load(t, c)
-			truth := map[seamQuery]seamAnswer{}
-			for _, read := range seamTransports {
-				t.Run(fmt.Sprint("read ", read), func(t *testing.T) {
-					rig.configure(t, c, read, "warn")
-					for _, p := range c.pivots {
-						for _, q := range seamQueries(p) {
-							want, ok := truth[q]
-							if !ok {
-								want = askSeam(t, rig.truth, q)
-								truth[q] = want
-							}
-							compareSeam(t, q, want, askSeam(t, rig.server.Handler(), q), c.hole)
-						}
+	for name, parts := range map[string]bool{"names removed at the end": false, "parts and stretches": true} {
+		t.Run(name, func(t *testing.T) {
+			rig := startSeamRig(t, parts)
+			for _, c := range seamCases() {
+				t.Run(c.name, func(t *testing.T) { rig.compare(t, c) })
+			}
+			t.Run("a hole is said, or an error", func(t *testing.T) { testSeamHole(t, rig) })
+			t.Run("the archive is asked for its time only", func(t *testing.T) { testSeamRequests(t, rig) })
+		})
+	}
+}
+
+// compare asks both sides of a case, the archive in each way, and the truth.
+func (rig *seamRig) compare(t *testing.T, c seamCase) {
+	rig.load(t, c)
+	truth := map[seamQuery]seamAnswer{}
+	for _, read := range seamTransports {
+		t.Run(fmt.Sprint("read ", read), func(t *testing.T) {
+			rig.configure(t, c, read, "warn")
+			for _, p := range c.pivots {
+				for _, q := range seamQueries(p) {
+					want, ok := truth[q]
+					if !ok {
+						want = askSeam(t, rig.truth, q)
+						truth[q] = want
 					}
-				})
+					compareSeam(t, q, want, askSeam(t, rig.server.Handler(), q), c.hole)
+				}
 			}
 		})
 	}
-	t.Run("a hole is said, or an error", func(t *testing.T) { testSeamHole(t, rig) })
-	t.Run("the archive is asked for its time only", func(t *testing.T) { testSeamRequests(t, rig) })
 }
 
 // seamAnswer is an answer of the query API.

@@ -134,6 +134,9 @@ func (v *View) RouteMerge(ms []*labels.Matcher, mint, maxt int64) []RoutedGroup 
 func (v *View) RouteMergeAmong(groups []Group, ms []*labels.Matcher, mint, maxt int64) []RoutedGroup {
 	concerned := v.among(groups, ms)
 	ts := v.routeAmong(concerned, ms, mint, maxt)
+	if v.noMargin {
+		return ts
+	}
 	routed := ts // those of concerned that are left
 	for _, g := range concerned {
 		if len(routed) > 0 && routed[0].Config == g.Config {

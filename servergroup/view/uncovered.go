@@ -13,17 +13,11 @@ import (
 // Uncovered returns warnings about the windows of a selection that no group holds, or an error
 // if the answer must not be partial.
 func (v *View) Uncovered(sel Selection) (annotations.Annotations, error) {
-	var admitted, all []*config.Group
-	for _, g := range v.Groups {
-		all = append(all, g.Config)
-	}
-	for _, g := range v.among(v.Groups, sel.Matchers) {
-		admitted = append(admitted, g.Config)
-	}
+	holes, admitted := v.holes(sel)
 	var ws annotations.Annotations
 	gone := &completeness.UnavailableError{}
 	strict := false
-	for _, g := range routing.Holes(admitted, all, sel.MinT, sel.MaxT, v.Now) {
+	for _, g := range holes {
 		for _, name := range g.Groups {
 			i := slices.IndexFunc(admitted, func(cfg *config.Group) bool { return cfg.Name == name })
 			strict = strict || v.Strict(admitted[i])
@@ -36,4 +30,24 @@ func (v *View) Uncovered(sel Selection) (annotations.Annotations, error) {
 		return ws, gone
 	}
 	return ws, nil
+}
+
+// Covers reports whether there are no windows of some selections that no group holds.
+func (v *View) Covers(sels []Selection) bool {
+	return !slices.ContainsFunc(sels, func(sel Selection) bool {
+		holes, _ := v.holes(sel)
+		return len(holes) > 0
+	})
+}
+
+// holes returns the windows of a selection that no group holds, and the groups that it concerns.
+func (v *View) holes(sel Selection) (holes []routing.Hole, admitted []*config.Group) {
+	var all []*config.Group
+	for _, g := range v.Groups {
+		all = append(all, g.Config)
+	}
+	for _, g := range v.among(v.Groups, sel.Matchers) {
+		admitted = append(admitted, g.Config)
+	}
+	return routing.Holes(admitted, all, sel.MinT, sel.MaxT, v.Now), admitted
 }

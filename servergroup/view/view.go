@@ -53,6 +53,10 @@ type View struct {
 	// Metrics count the requests to the replicas; nil in an offline view.
 	Metrics *replica.Metrics
 
+	// noMargin reports whether groups are not asked whose time_range overlaps only the margin of a
+	// window.
+	noMargin bool
+
 	partial config.PartialResponse // the default of the configuration
 	holders []Group                // one for each `holds`, also of groups that the request may not see
 }
@@ -94,6 +98,14 @@ func New(r *request.Request, now time.Time, partial config.PartialResponse, grou
 	}
 	v.restrict()
 	return v
+}
+
+// WithoutMargin returns the view for windows at which no groups are merged with each other: samples
+// around a window do not matter.
+func (v *View) WithoutMargin() *View {
+	out := *v
+	out.noMargin = true
+	return &out
 }
 
 // knows reports whether the holders have a group that says the same as g: another portion of it, or of

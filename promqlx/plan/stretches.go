@@ -1,0 +1,213 @@
+package plan
+
+import (
+	"context"
+	"math"
+	"slices"
+	"time"
+
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/promql/parser"
+
+	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/routing"
+	"github.com/oneprom/oneprom/servergroup/transport"
+	"github.com/oneprom/oneprom/servergroup/view"
+)
+
+// Where the time_range of groups ends, others hold the samples that a step needs than at the step
+// before. So the steps of a query are divided into stretches, and each of them is planned by itself: an
+// archive does not matter at steps whose windows it has no samples of. Groups that may hold the same
+// series are merged only at steps that need samples of several of them.
+
+// maxStretches is the most stretches that a query is divided into: each of them fetches or evaluates the
+// windows before its first step again.
+const maxStretches = 8
+
+// seamSlack (ms) is how far outside the time_range of a group a window may be and still count as
+// inside: as far as a merge looks at samples of two holders to decide on those within the window.
+const seamSlack = dedup.Margin
+
+// stretch is a run of steps at which the same groups may hold the samples that a query needs.
+type stretch struct {
+	steps transport.Steps
+	// alone reports whether none of these groups shares series with another one: then no samples
+	// around the windows matter.
+	alone bool
+}
+
+// need is the samples of a selector that a step needs.
+type need struct {
+	matchers []*labels.Matcher
+	window   StepWindow
+}
+
+// touches reports whether a step at t (ms) may need samples from lo to hi (ms).
+func (n need) touches(t, lo, hi int64) bool {
+	from, to := t+n.window.From+1, t+n.window.To
+	if n.window.Fixed {
+		from, to = n.window.From+1, n.window.To
+	}
+	return from-seamSlack <= hi && to+seamSlack >= lo
+}
+
+// changes returns the times (ms) from which on a step may need samples from lo to hi (ms), and from
+// which on it does not any more.
+func (n need) changes(lo, hi int64) []int64 {
+	var out []int64
+	if lo > config.MinTime && !n.window.Fixed {
+		out = append(out, lo-n.window.To-seamSlack)
+	}
+	if hi < math.MaxInt64/2 && !n.window.Fixed {
+		out = append(out, hi-n.window.From+seamSlack)
+	}
+	return out
+}
+
+// divide returns the stretches of a plan, in the order of time. There is one, which is not alone, where
+// a division would bring nothing, or might change the answer.
+func (p *Plan) divide(stmt *parser.EvalStmt, v *view.View) []stretch {
+	whole := []stretch{{steps: p.Steps}}
+	if !slices.ContainsFunc(v.Groups, func(g view.Group) bool { return !g.Config.TimeRange.IsZero() }) {
+		return whole
+	}
+	needs, ok := p.needs(stmt)
+	if n := p.Steps.Count(); n <= 0 || !ok || !v.Covers(selections(Leaves(stmt, p.subqueryStep))) {
+		return whole
+	}
+	holders := holdersOf(needs, v)
+	cuts := []int64{0}
+	for _, h := range holders {
+		for _, t := range h.changes() {
+			if i := ceilDiv(t-p.Steps.Start, p.Steps.Step); i > 0 && i < p.Steps.Count() {
+				cuts = append(cuts, i)
+			}
+		}
+	}
+	slices.Sort(cuts)
+	cuts = slices.Compact(cuts)
+	var out []stretch
+	var before []*config.Group
+	for i, cut := range cuts {
+		end := p.Steps.Count()
+		if i+1 < len(cuts) {
+			end = cuts[i+1]
+		}
+		st := p.Steps
+		st.Start, st.End = p.Steps.Start+cut*st.Step, p.Steps.Start+(end-1)*st.Step
+		var there []*config.Group
+		for _, h := range holders {
+			if h.touched(st.Start) {
+				there = append(there, h.config)
+			}
+		}
+		alone := len(there) > 0 && len(there) < len(holders) && len(routing.DisjointSets(there)) == len(there)
+		if n := len(out) - 1; n >= 0 && out[n].alone == alone && (!alone || slices.Equal(there, before)) {
+			out[n].steps.End = st.End
+		} else {
+			out = append(out, stretch{st, alone})
+		}
+		before = there
+	}
+	if len(out) > maxStretches {
+		return whole
+	}
+	return out
+}
+
+// needs returns what each step of a statement needs. It is not ok if answers to some of the steps may
+// not be put together: where names are taken from series, the engine refuses those with equal labels
+// although they have no step in common; it warns of the first quantile that is out of range; and info()
+// selects series that no selector shows.
+func (p *Plan) needs(stmt *parser.EvalStmt) (list []need, ok bool) {
+	if stmt.Expr.Type() != parser.ValueTypeVector || oddQuantile(stmt.Expr) {
+		return nil, false
+	}
+	ok = true
+	parser.Inspect(stmt.Expr, func(node parser.Node, _ []parser.Node) error {
+		if call, is := node.(*parser.Call); is {
+			ok = ok && call.Func.Name != "info"
+		}
+		return nil
+	})
+	p.eachSelector(stmt.Expr, place{grid: rootOf(stmt), steps: p.Steps}, func(vs *parser.VectorSelector, at place) {
+		ok = ok && slices.ContainsFunc(vs.LabelMatchers, func(m *labels.Matcher) bool {
+			return m.Name == labels.MetricName && m.Type == labels.MatchEqual && m.Value != ""
+		})
+		w := p.stepWindow(vs, at)
+		if vs.Anchored || vs.Smoothed {
+			w.From -= p.Steps.Lookback
+		}
+		if vs.Smoothed {
+			w.To += p.Steps.Lookback
+		}
+		list = append(list, need{vs.LabelMatchers, w})
+	})
+	return list, ok
+}
+
+// holder is a group that may have series of a query.
+type holder struct {
+	config *config.Group
+	lo, hi int64 // of its time_range, ms
+	needs  []need
+}
+
+// holdersOf returns the groups that may have series that are needed, in the order of the configuration.
+func holdersOf(needs []need, v *view.View) []holder {
+	out := make([]holder, len(v.Groups))
+	for i, g := range v.Groups {
+		out[i].config = g.Config
+		out[i].lo, out[i].hi = g.Config.TimeRange.Bounds(v.Now)
+	}
+	for _, n := range needs {
+		concerns := v.Concerns(n.matchers)
+		for i, g := range v.Groups {
+			if concerns(g) {
+				out[i].needs = append(out[i].needs, n)
+			}
+		}
+	}
+	return slices.DeleteFunc(out, func(h holder) bool { return len(h.needs) == 0 })
+}
+
+func (h holder) changes() (times []int64) {
+	for _, n := range h.needs {
+		times = append(times, n.changes(h.lo, h.hi)...)
+	}
+	return times
+}
+
+// touched reports whether a step at t (ms) may need samples of the group.
+func (h holder) touched(t int64) bool {
+	return slices.ContainsFunc(h.needs, func(n need) bool { return n.touches(t, h.lo, h.hi) })
+}
+
+// ceilDiv is a / b, rounded up.
+func ceilDiv(a, b int64) int64 { return -floorDiv(-a, b) }
+
+// stretched plans each of several stretches of a statement by itself.
+func (r *Routed) stretched(ctx context.Context, stmt *parser.EvalStmt, subqueryStep func(int64) int64, list []stretch, o Options) error {
+	r.Whole = textOf(stmt.Expr)
+	r.Expr = &parser.VectorSelector{PosRange: stmt.Expr.PositionRange()}
+	r.Leaves = []Leaf{{Stretches: true}}
+	for _, s := range list {
+		part := *stmt
+		part.Start, part.End = time.UnixMilli(s.steps.Start), time.UnixMilli(s.steps.End)
+		one, err := route(ctx, &part, subqueryStep, s.viewOf(r.View), o)
+		if err != nil {
+			return err
+		}
+		r.Stretches = append(r.Stretches, one)
+	}
+	return nil
+}
+
+// viewOf returns the view for the stretch.
+func (s stretch) viewOf(v *view.View) *view.View {
+	if s.alone {
+		return v.WithoutMargin()
+	}
+	return v
+}
