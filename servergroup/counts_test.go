@@ -256,6 +256,22 @@ func TestCounts_TwinThatWentAway(t *testing.T) {
 	require.Empty(t, sh.Lacking[0])
 }
 
+// TestCounts_MissedMarker: a replica does not lack a series that has ended because a twin has missed the
+// one scrape that shows the end: of a target that is gone, and of a series that was there for a moment.
+func TestCounts_MissedMarker(t *testing.T) {
+	for name, load := range map[string][2]string{
+		"gone":  {"\n  up{instance=\"a\",job=\"j\"} 1x100 stale\n  foo{instance=\"a\",job=\"j\"} 1x100 stale", "\n  up{instance=\"a\",job=\"j\"} 1x100\n  foo{instance=\"a\",job=\"j\"} 1x100"},
+		"short": {"\n  up{instance=\"a\",job=\"j\"} 1x720\n  foo{instance=\"a\",job=\"j\"} _x101 1 stale", "\n  up{instance=\"a\",job=\"j\"} 1x101 _ 1x617\n  foo{instance=\"a\",job=\"j\"} _x101 1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			more := "\n  up{instance=\"b\",job=\"j\"} 1x720\n  foo{instance=\"b\",job=\"j\"} 1x720"
+			whole, twin := newCounter(t, load[0]+more), newCounter(t, load[1]+more)
+			s, _ := evidenceSet(t, 150*minute, whole.Server, twin.Server)
+			require.Empty(t, evidenceOf(t, s, "foo", 10*minute, 60*minute).Lacking[0])
+		})
+	}
+}
+
 // TestCounts_ManySeries: which series there are is not told if that would be much. They are counted.
 func TestCounts_ManySeries(t *testing.T) {
 	long := strings.Repeat("x", 200_000)

@@ -143,7 +143,6 @@ type countFetch struct {
 	done   chan struct{}
 	asked  Span                // of the query that started it
 	missed []map[string][]Span // there, by replica and instance
-	seen   []map[string][]Span // the same as scrapes show it, also after asked
 	low    []lows              // by replica, of what was compared when done is closed
 	end    int64               // up to where that is, ms
 	failed bool                // whether a replica failed to count
@@ -265,9 +264,8 @@ func meetsAny(spans []Span, s Span) bool {
 }
 
 // count compares the counts of a selector, whose matchers are those for the replicas, in [from, to]
-// (ms), as far as samples cannot come late any more. seen are the missed spans as scrapes show them, also
-// after the range. Replicas that failed before are not asked.
-func (h *history) count(send []*labels.Matcher, missed, seen []map[string][]Span, from, to int64, before map[int]error) *Counting {
+// (ms), as far as samples cannot come late any more. Replicas that failed before are not asked.
+func (h *history) count(send []*labels.Matcher, missed []map[string][]Span, from, to int64, before map[int]error) *Counting {
 	what := countedSelector{transport.Selector(send), fineStep}
 	if to-from > fineRange {
 		what.step = coarseStep
@@ -290,7 +288,7 @@ func (h *history) count(send []*labels.Matcher, missed, seen []map[string][]Span
 		c.fetch = f
 		return c
 	}
-	f := &countFetch{what: what, from: lo, to: hi, at: now, done: make(chan struct{}), asked: Span{from, to}, missed: missed, seen: seen, low: make([]lows, len(missed)), end: lo}
+	f := &countFetch{what: what, from: lo, to: hi, at: now, done: make(chan struct{}), asked: Span{from, to}, missed: missed, low: make([]lows, len(missed)), end: lo}
 	if h.group.Replicas[0].Run(func(ctx context.Context) { h.fetchCounts(ctx, f, send, before) }) {
 		c.fetch, h.counting[what] = f, f
 	}

@@ -119,10 +119,6 @@ func (h *history) show(ctx context.Context, ms, send []*labels.Matcher, from, to
 	if sh.Unavailable != "" {
 		return sh, nil
 	}
-	seen := make([]map[string][]Span, len(sh.Missed)) // neither moved nor cut
-	for r, byInstance := range sh.Missed {
-		seen[r] = maps.Clone(byInstance)
-	}
 	if err := h.beforeScrapes(ctx, sh.Missed, send, from, to, failed); err != nil {
 		return Shown{}, err
 	}
@@ -133,7 +129,7 @@ func (h *history) show(ctx context.Context, ms, send []*labels.Matcher, from, to
 	if len(sh.Unscraped) > maxUnscraped {
 		sh.Unavailable = fmt.Sprintf("series of more than %d names are of no target", maxUnscraped)
 	}
-	counting := h.count(send, sh.Missed, seen, from, to, failed)
+	counting := h.count(send, sh.Missed, from, to, failed)
 	if counting.Done() {
 		var counted bool
 		sh.Missed, sh.Lacking, counted = counting.Await(ctx)

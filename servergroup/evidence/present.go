@@ -42,7 +42,11 @@ type presentSeries struct {
 // nothing, if that is not to be found out: the series are too many, or a replica does not tell.
 // Replicas that failed before are not asked.
 func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labels.Matcher, from, to int64, before map[int]error) (told bool, failed map[int]error, err error) {
-	first, end := from-f.what.step, to+f.what.step
+	// What is before and after the times shows which series had ended.
+	lingering := f.what.lookback()/f.what.step + 1
+	first := from - (1+lingering)*f.what.step
+	settled := floorTo(f.at-countSettle, f.what.step)
+	end := max(to, min(to+lingering*f.what.step, settled)) + f.what.step
 	few, err := h.few(ctx, f.what, send, first, end, before)
 	if err != nil || !few {
 		return false, nil, err
@@ -69,9 +73,9 @@ func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labe
 	case !slices.ContainsFunc(there, func(own present) bool { return own != nil }):
 		return false, nil, nil
 	}
-	lackedBy(there, func(l lacked) {
+	lackedBy(there, int((end-first)/f.what.step), int(lingering), func(l lacked) {
 		at := first + l.at*f.what.step
-		if !f.explains(f.missed[l.replica][l.instance], at) && !(l.ended && f.lingers(f.seen[l.twin][l.instance], at)) {
+		if at >= from && at < to && !l.lingers && !f.explains(f.missed[l.replica][l.instance], at) {
 			f.low[l.replica].series = append(f.low[l.replica].series, at)
 		}
 	})
@@ -91,18 +95,6 @@ func (f *countFetch) explains(missed []Span, t int64) bool {
 	for s := range joined(missed) {
 		s = f.beyondEdges(s)
 		if min(s.To, window.To)-max(s.From, window.From) >= (window.To-window.From)/2 {
-			return true
-		}
-	}
-	return false
-}
-
-// lingers reports whether it is the scrapes of a target that a twin missed why it still has a series of
-// that target at t (ms) and just before and after, which has ended shortly before: the twin went away
-// about then, and has not seen the end.
-func (f *countFetch) lingers(missed []Span, t int64) bool {
-	for s := range joined(missed) {
-		if s.To-s.From > f.what.step && s.From <= t+2*f.what.step && s.To > t-f.what.step {
 			return true
 		}
 	}
@@ -228,18 +220,16 @@ var errUntold = errors.New("which series there are is not told")
 
 // lacked is a time, by its number, at which a replica lacks a series that a twin has.
 type lacked struct {
-	replica, twin int
-	instance      string
-	at            int64
-	ended         bool // whether the replica had the series at one of the lingering times before
+	replica  int
+	instance string
+	at       int64
+	lingers  bool // it may be that only the twin's lookback shows the series
 }
 
-// lingering is at how many times a series may be there that has ended: until fineLookback has passed, and
-// one more, as clocks of replicas differ.
-const lingering = fineLookback/fineStep + 1
-
-// lackedBy calls lacks for each time at which a replica lacks a series that a twin has.
-func lackedBy(there []present, lacks func(lacked)) {
+// lackedBy calls lacks for each of some times at which a replica lacks a series that a twin has. lingering
+// is at how many times a series may be there that has ended: until the lookback has passed, and one more, as
+// clocks of replicas differ.
+func lackedBy(there []present, times, lingering int, lacks func(lacked)) {
 	for t, twins := range there {
 		for key, twin := range twins {
 			for r, own := range there {
@@ -249,7 +239,7 @@ func lackedBy(there []present, lacks func(lacked)) {
 				for i := range twin.at {
 					for low := lowBits(own[key].at, twin.at, i); low != 0; low &= low - 1 {
 						at := 64*i + bits.TrailingZeros64(low)
-						lacks(lacked{r, t, twin.instance, int64(at), anyBit(own[key].at, at-lingering, at)})
+						lacks(lacked{r, twin.instance, int64(at), lingers(own[key].at, twin.at, at, times, lingering)})
 					}
 				}
 			}
@@ -257,14 +247,30 @@ func lackedBy(there []present, lacks func(lacked)) {
 	}
 }
 
-// anyBit reports whether one of the bits [from, to) of a list is set.
-func anyBit(list []uint64, from, to int) bool {
-	for i := max(from, 0); i < to && i/64 < len(list); i++ {
-		if list[i/64]&(1<<(i%64)) != 0 {
+// lingers reports whether a series that a twin has at a time, and a replica lacks, may have ended for
+// both. A replica that was scraping then has a stale marker. A twin that missed that one scrape has none,
+// and shows the series until its lookback is over, and no longer. Nothing else shows that it missed it: if
+// the target has gone, no twin takes its last marker from another. The series may even have been there for
+// less than a step, so that the replica does not have it at any time.
+func lingers(own, twin []uint64, at, times, lingering int) bool {
+	last := at - 1 // at which the replica has it, or the one before the twin has it
+	for last >= 0 && has(twin, last) && !has(own, last) {
+		last--
+	}
+	if last < 0 {
+		return false // it was there long before
+	}
+	for i := at + 1; i <= last+lingering+1 && i < times; i++ { // what comes after the times is not known
+		if !has(twin, i) {
 			return true
 		}
 	}
 	return false
+}
+
+// has reports whether a bit of a list is set.
+func has(list []uint64, i int) bool {
+	return i/64 < len(list) && list[i/64]&(1<<(i%64)) != 0
 }
 
 // lowBits returns the times of element i at which a series is low: it is not there then, nor at the
