@@ -260,7 +260,7 @@ func TestCounts_TwinThatWentAway(t *testing.T) {
 // one scrape that shows the end: of a target that is gone, and of a series that was there for a moment.
 func TestCounts_MissedMarker(t *testing.T) {
 	for name, load := range map[string][2]string{
-		"gone":  {"\n  up{instance=\"a\",job=\"j\"} 1x100 stale\n  foo{instance=\"a\",job=\"j\"} 1x100 stale", "\n  up{instance=\"a\",job=\"j\"} 1x100\n  foo{instance=\"a\",job=\"j\"} 1x100"},
+		"gone":  {"\n  up{instance=\"a\",job=\"j\"} " + strings.Repeat("1 _ ", 50) + "stale\n  foo{instance=\"a\",job=\"j\"} " + strings.Repeat("1 _ ", 50) + "stale", "\n  up{instance=\"a\",job=\"j\"} " + strings.Repeat("_ 1 ", 50) + "\n  foo{instance=\"a\",job=\"j\"} " + strings.Repeat("_ 1 ", 50)},
 		"short": {"\n  up{instance=\"a\",job=\"j\"} 1x720\n  foo{instance=\"a\",job=\"j\"} _x101 1 stale", "\n  up{instance=\"a\",job=\"j\"} 1x101 _ 1x617\n  foo{instance=\"a\",job=\"j\"} _x101 1"},
 	} {
 		t.Run(name, func(t *testing.T) {
