@@ -11,6 +11,7 @@ import (
 
 	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/partition"
 	"github.com/oneprom/oneprom/servergroup/routing"
 	"github.com/oneprom/oneprom/servergroup/transport"
 	"github.com/oneprom/oneprom/servergroup/view"
@@ -21,9 +22,14 @@ import (
 // archive does not matter at steps whose windows it has no samples of. Groups that may hold the same
 // series are merged only at steps that need samples of several of them.
 
-// maxStretches is the most stretches that a query is divided into: each of them fetches or evaluates the
-// windows before its first step again.
-const maxStretches = 8
+const (
+	// maxStretches is the most stretches that a query is divided into: each of them fetches or evaluates
+	// the windows before its first step again.
+	maxStretches = 8
+	// maxCuts is the most steps at which it may begin or end to matter what a group holds. A stranger's
+	// query may have any number of them.
+	maxCuts = 100
+)
 
 // seamSlack (ms) is how far outside the time_range of a group a window may be and still count as
 // inside: as far as a merge looks at samples of two holders to decide on those within the window.
@@ -37,30 +43,21 @@ type stretch struct {
 	alone bool
 }
 
-// need is the samples of a selector that a step needs.
-type need struct {
-	matchers []*labels.Matcher
-	window   StepWindow
-}
-
 // touches reports whether a step at t (ms) may need samples from lo to hi (ms).
-func (n need) touches(t, lo, hi int64) bool {
-	from, to := t+n.window.From+1, t+n.window.To
-	if n.window.Fixed {
-		from, to = n.window.From+1, n.window.To
-	}
+func touches(r partition.Reach, t, lo, hi int64) bool {
+	from, to := r.Window(t, t)
 	return from-seamSlack <= hi && to+seamSlack >= lo
 }
 
 // changes returns the times (ms) from which on a step may need samples from lo to hi (ms), and from
 // which on it does not any more.
-func (n need) changes(lo, hi int64) []int64 {
+func changes(r partition.Reach, lo, hi int64) []int64 {
 	var out []int64
-	if lo > config.MinTime && !n.window.Fixed {
-		out = append(out, lo-n.window.To-seamSlack)
+	if lo > config.MinTime && !r.Fixed {
+		out = append(out, lo-r.To-seamSlack)
 	}
-	if hi < math.MaxInt64/2 && !n.window.Fixed {
-		out = append(out, hi-n.window.From+seamSlack)
+	if hi < math.MaxInt64/2 && !r.Fixed {
+		out = append(out, hi-r.From+seamSlack)
 	}
 	return out
 }
@@ -72,11 +69,11 @@ func (p *Plan) divide(stmt *parser.EvalStmt, v *view.View) []stretch {
 	if !slices.ContainsFunc(v.Groups, func(g view.Group) bool { return !g.Config.TimeRange.IsZero() }) {
 		return whole
 	}
-	needs, ok := p.needs(stmt)
+	reaches, ok := p.reaches(stmt)
 	if n := p.Steps.Count(); n <= 0 || !ok || !v.Covers(selections(Leaves(stmt, p.subqueryStep))) {
 		return whole
 	}
-	holders := holdersOf(needs, v)
+	holders := holdersOf(reaches, v)
 	cuts := []int64{0}
 	for _, h := range holders {
 		for _, t := range h.changes() {
@@ -86,7 +83,9 @@ func (p *Plan) divide(stmt *parser.EvalStmt, v *view.View) []stretch {
 		}
 	}
 	slices.Sort(cuts)
-	cuts = slices.Compact(cuts)
+	if cuts = slices.Compact(cuts); len(cuts) > maxCuts {
+		return whole
+	}
 	var out []stretch
 	var before []*config.Group
 	for i, cut := range cuts {
@@ -116,11 +115,11 @@ func (p *Plan) divide(stmt *parser.EvalStmt, v *view.View) []stretch {
 	return out
 }
 
-// needs returns what each step of a statement needs. It is not ok if answers to some of the steps may
+// reaches returns what each step of a statement needs. It is not ok if answers to some of the steps may
 // not be put together: where names are taken from series, the engine refuses those with equal labels
 // although they have no step in common; it warns of the first quantile that is out of range; and info()
 // selects series that no selector shows.
-func (p *Plan) needs(stmt *parser.EvalStmt) (list []need, ok bool) {
+func (p *Plan) reaches(stmt *parser.EvalStmt) (list []partition.Reach, ok bool) {
 	if stmt.Expr.Type() != parser.ValueTypeVector || oddQuantile(stmt.Expr) {
 		return nil, false
 	}
@@ -142,46 +141,47 @@ func (p *Plan) needs(stmt *parser.EvalStmt) (list []need, ok bool) {
 		if vs.Smoothed {
 			w.To += p.Steps.Lookback
 		}
-		list = append(list, need{vs.LabelMatchers, w})
+		list = append(list, partition.Reach{Matchers: vs.LabelMatchers, From: w.From, To: w.To, Fixed: w.Fixed})
 	})
 	return list, ok
 }
 
 // holder is a group that may have series of a query.
 type holder struct {
-	config *config.Group
-	lo, hi int64 // of its time_range, ms
-	needs  []need
+	config  *config.Group
+	lo, hi  int64 // of its time_range, ms
+	reaches []partition.Reach
 }
 
 // holdersOf returns the groups that may have series that are needed, in the order of the configuration.
-func holdersOf(needs []need, v *view.View) []holder {
+func holdersOf(reaches []partition.Reach, v *view.View) []holder {
 	out := make([]holder, len(v.Groups))
 	for i, g := range v.Groups {
 		out[i].config = g.Config
 		out[i].lo, out[i].hi = g.Config.TimeRange.Bounds(v.Now)
 	}
-	for _, n := range needs {
-		concerns := v.Concerns(n.matchers)
+	for _, r := range reaches {
+		concerns := v.Concerns(r.Matchers)
 		for i, g := range v.Groups {
 			if concerns(g) {
-				out[i].needs = append(out[i].needs, n)
+				out[i].reaches = append(out[i].reaches, r)
 			}
 		}
 	}
-	return slices.DeleteFunc(out, func(h holder) bool { return len(h.needs) == 0 })
+	return slices.DeleteFunc(out, func(h holder) bool { return len(h.reaches) == 0 })
 }
 
+// changes returns the times (ms) from which on a step may need samples of the group, or does not any more.
 func (h holder) changes() (times []int64) {
-	for _, n := range h.needs {
-		times = append(times, n.changes(h.lo, h.hi)...)
+	for _, r := range h.reaches {
+		times = append(times, changes(r, h.lo, h.hi)...)
 	}
 	return times
 }
 
 // touched reports whether a step at t (ms) may need samples of the group.
 func (h holder) touched(t int64) bool {
-	return slices.ContainsFunc(h.needs, func(n need) bool { return n.touches(t, h.lo, h.hi) })
+	return slices.ContainsFunc(h.reaches, func(r partition.Reach) bool { return touches(r, t, h.lo, h.hi) })
 }
 
 // ceilDiv is a / b, rounded up.

@@ -77,7 +77,7 @@ func (p *Partition) choose(ctx context.Context, n Need) ([]*Piece, error) {
 	g := p.members[0]
 	lo, hi := g.Config.TimeRange.Bounds(p.view.Now)
 	for _, r := range n.Reaches {
-		if from, to := r.window(n.Steps.Start, n.Steps.End); from < lo || to > hi {
+		if from, to := r.Window(n.Steps.Start, n.Steps.End); from < lo || to > hi {
 			return merged("its time_range does not hold the whole window", pushdown.TimeRange), nil
 		}
 	}
@@ -147,7 +147,7 @@ func (c *chooser) gather(ctx context.Context, g view.Group) (none pushdown.Refus
 	wait, cancel := evidenceContext(ctx)
 	defer cancel()
 	for _, reach := range c.need.Reaches {
-		from, to := reach.window(c.need.Steps.Start, c.need.Steps.End)
+		from, to := reach.Window(c.need.Steps.Start, c.need.Steps.End)
 		sh, err := c.partition.view.Evidence(wait, g, reach.Matchers, from-evidence.ScrapeSlack, to+evidence.ScrapeSlack)
 		switch {
 		case err != nil && wait.Err() != nil && ctx.Err() == nil:

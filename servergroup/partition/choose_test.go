@@ -185,7 +185,7 @@ func TestStepsOf(t *testing.T) {
 		t.Helper()
 		var near []int
 		for i := range int(st.Count()) {
-			from, to := r.window(st.Start+int64(i)*st.Step, st.Start+int64(i)*st.Step)
+			from, to := r.Window(st.Start+int64(i)*st.Step, st.Start+int64(i)*st.Step)
 			if s.From <= to+evidence.ScrapeSlack && s.To >= from-evidence.ScrapeSlack {
 				near = append(near, i)
 			}

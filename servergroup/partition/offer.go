@@ -23,7 +23,7 @@ func (p *Piece) offer(ctx context.Context, by *replica.Replica, reaches func() [
 		for _, r := range reaches() {
 			sel := audit.Selection{Matchers: slices.Concat(g.With(r.Matchers), g.Config.Only(), p.narrowed)}
 			for _, turn := range p.Turns {
-				from, to := r.window(turn.Start, turn.End)
+				from, to := r.Window(turn.Start, turn.End)
 				sel.Windows = append(sel.Windows, evidence.Span{From: from, To: to})
 			}
 			a.Selections = append(a.Selections, sel)

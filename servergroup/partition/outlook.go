@@ -106,7 +106,7 @@ func (p *Partition) compares(n Need) bool {
 func (p *Partition) holds(n Need) bool {
 	lo, hi := p.members[0].Config.TimeRange.Bounds(p.view.Now)
 	for _, r := range n.Reaches {
-		if from, to := r.window(n.Steps.Start, n.Steps.End); from < lo || to > hi {
+		if from, to := r.Window(n.Steps.Start, n.Steps.End); from < lo || to > hi {
 			return false
 		}
 	}

@@ -19,8 +19,8 @@ type Reach struct {
 	Fixed    bool
 }
 
-// window returns the bounds (ms, inclusive) of what steps from first to last (ms) need.
-func (r Reach) window(first, last int64) (from, to int64) {
+// Window returns the bounds (ms, inclusive) of what steps from first to last (ms) need.
+func (r Reach) Window(first, last int64) (from, to int64) {
 	if r.Fixed {
 		return r.From + 1, r.To
 	}
