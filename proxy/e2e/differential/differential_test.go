@@ -7,9 +7,12 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/prometheus/prometheus/model/labels"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 )
@@ -20,6 +23,7 @@ var (
 	durationFlag = flag.Duration("differential.duration", 0, "ask until this time is over")
 	queriesFlag  = flag.Int("differential.queries", 128, "questions to each world")
 	onlyFlag     = flag.String("differential.only", "", "still: no world changes; changing: all do; empty: the seed decides")
+	unshrunkFlag = flag.Bool("differential.unshrunk", false, "print the series of a difference as they are: a case that was made smaller may have another cause")
 	keepFlag     = flag.Bool("differential.keep-going", false, "report every world with a difference, instead of the first only")
 )
 
@@ -100,6 +104,10 @@ func (l *lab) tryWorld(t *testing.T, seed uint64, c *census) bool {
 		if o.kind == "" {
 			continue
 		}
+		if *unshrunkFlag {
+			t.Errorf("seed %d: %s\n%s\n%s", seed, o, e.question, run.unshrunk(e.question, o))
+			return false
+		}
 		closeRun()
 		found := *w
 		if w.changing {
@@ -111,6 +119,22 @@ func (l *lab) tryWorld(t *testing.T, seed uint64, c *census) bool {
 		return false
 	}
 	return true
+}
+
+// unshrunk describes a difference with all samples of the series that the question may be about.
+func (run *running) unshrunk(q question, o outcome) string {
+	w := run.now.clone()
+	w.series = slices.DeleteFunc(w.series, func(s series) bool {
+		name := s.labels.Get(labels.MetricName)
+		return name != "up" && !strings.Contains(q.query, name)
+	})
+	var b strings.Builder
+	fmt.Fprintf(&b, "want %s\ngot  %s\n%s%s\n", o.want, o.got, w, run.explain(q))
+	for i := range w.series {
+		fmt.Fprintf(&b, "%s\n", w.series[i].labels)
+		w.series[i].print(&b, len(w.copies))
+	}
+	return b.String()
 }
 
 // census counts what was tried.

@@ -278,19 +278,34 @@ func (run *running) open(w *world, dir string, n int) (*tsdb.DB, error) {
 		options = append(options, backendtest.StartTimestamps)
 	}
 	if w.changing {
-		options = append(options, func(o *tsdb.Options) { o.OutOfOrderTimeWindow = (24 * time.Hour).Milliseconds() })
+		options = append(options, func(o *tsdb.Options) {
+			o.OutOfOrderTimeWindow = (24 * time.Hour).Milliseconds()
+			if n >= 0 { // as a Prometheus has it: no chunk goes beyond the end of a block
+				o.MinBlockDuration, o.MaxBlockDuration = w.blockLength, w.blockLength
+			}
+		})
 	}
 	db, err := backendtest.OpenDB(dir, options...)
 	if err != nil {
 		return nil, err
 	}
 	run.closers = append(run.closers, db.Close)
-	app := db.AppenderV2(context.Background())
-	if err := w.fill(app, n); err != nil {
-		return nil, errors.Join(err, app.Rollback())
+	db.DisableCompactions() // they are made here
+	length := w.end - w.start + 24*60*minute
+	if w.changing && n >= 0 {
+		length = w.blockLength / 2 // a head takes what is not older than that, compared with its newest sample
 	}
-	if err := app.Commit(); err != nil || n < 0 {
-		return db, err
+	for from := w.start - 60*minute; from < w.end+60*minute; from += length {
+		app := db.AppenderV2(context.Background())
+		if err := w.fill(app, n, span{from, from + length}); err != nil {
+			return nil, errors.Join(err, app.Rollback())
+		}
+		if err := app.Commit(); err != nil {
+			return db, err
+		}
+	}
+	if n < 0 {
+		return db, nil
 	}
 	return db, w.compact(db)
 }
@@ -321,14 +336,14 @@ func (run *running) close() error {
 	return errors.Join(errs...)
 }
 
-// fill appends what server n holds, what the truth does if n is -1. Series go in
+// fill appends what server n holds in a span, what the truth does if n is -1. Series go in
 // sorted by labels: the order of the storage decides the last digit of a sum and
 // which series limitk takes, and oneprom's order is that of labels.
-func (w *world) fill(app storage.AppenderV2, n int) error {
+func (w *world) fill(app storage.AppenderV2, n int, in span) error {
 	if n < 0 {
 		for i := range w.series {
 			s := &w.series[i]
-			if err := w.append(app, s, s.labels, func(p *sample) bool { return p.shadow == 0 && p.late == 0 }); err != nil {
+			if err := w.append(app, s, s.labels, func(p *sample) bool { return p.shadow == 0 && p.late == 0 && within([]span{in}, p.t) }); err != nil {
 				return err
 			}
 		}
@@ -340,7 +355,7 @@ func (w *world) fill(app storage.AppenderV2, n int) error {
 			if h.server != n {
 				continue
 			}
-			if err := w.append(app, s, w.labelsAt(s, c), func(p *sample) bool { return p.held&(1<<c) != 0 }); err != nil {
+			if err := w.append(app, s, w.labelsAt(s, c), func(p *sample) bool { return p.held&(1<<c) != 0 && within([]span{in}, p.t) }); err != nil {
 				return err
 			}
 		}

@@ -52,13 +52,14 @@ func (w *world) arrange(r *rand.Rand) {
 	w.st = !slices.ContainsFunc(w.servers, func(s server) bool { return !s.kind.startTimestamps() }) && r.IntN(3) == 0 && !w.changing
 }
 
-// blockEnds are where the blocks of the servers' storage end. What is later is in their heads.
+// blockEnds are where the blocks of the servers' storage end: at multiples of their length, as in a
+// Prometheus, where no chunk goes beyond that. What is later is in their heads.
 func (w *world) blockEnds(r *rand.Rand) (ends []int64) {
 	if !w.changing {
 		return nil
 	}
-	length := 25*minute + r.Int64N(40*minute)
-	for t := w.start + length; t < w.end-10*minute && len(ends) < 3; t += length {
+	w.blockLength = 25*minute + r.Int64N(40*minute)
+	for t := w.start - w.start%w.blockLength + w.blockLength; t < w.end-10*minute && len(ends) < 3; t += w.blockLength {
 		ends = append(ends, t)
 	}
 	w.unruled = r.IntN(3) == 0

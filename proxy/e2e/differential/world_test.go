@@ -37,6 +37,8 @@ type world struct {
 	lagged   bool    // some samples have stamps of their own, much earlier than the scrape
 	unruled  bool    // no server has the rule that has recorded series
 	blocks   []int64 // where blocks of the servers' storage end (ms)
+	// blockLength (ms) is that of blocks. Their ends are multiples of it.
+	blockLength int64
 }
 
 // series is one series of the truth.
