@@ -15,26 +15,32 @@ import (
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 )
 
-// newDay returns a pair of replicas with 500 series of ten targets over 26 hours. While refuse is
-// set, they do not count series.
+// dayOf returns 500 series of ten targets over 26 hours, scraped from a time (ms) on. lset are more labels.
+func dayOf(b *testing.B, from int64, lset labels.Labels) *teststorage.TestStorage {
+	b.Helper()
+	db := teststorage.New(b)
+	for t := from; t < 26*3600_000; t += 15_000 {
+		app := db.Appender(b.Context())
+		for i := range 500 {
+			target := labels.NewBuilder(lset).Set("instance", fmt.Sprintf("t%d", i/50)).Set("job", "j")
+			if i%50 == 0 {
+				_, err := app.Append(0, target.Set("__name__", "up").Labels(), t, 1)
+				require.NoError(b, err)
+			}
+			_, err := app.Append(0, target.Set("__name__", "x_total").Set("path", strconv.Itoa(i)).Labels(), t, float64(t/1000*int64(i%7)))
+			require.NoError(b, err)
+		}
+		require.NoError(b, app.Commit())
+	}
+	return db
+}
+
+// newDay returns a pair of replicas of a day. While refuse is set, they do not count series.
 func newDay(b *testing.B, refuse *atomic.Bool) []*store {
 	b.Helper()
 	stores := make([]*store, 2)
 	for r := range stores {
-		db := teststorage.New(b)
-		for t := 7000 * int64(r); t < 26*3600_000; t += 15_000 {
-			app := db.Appender(b.Context())
-			for i := range 500 {
-				target := labels.NewBuilder(labels.FromStrings("instance", fmt.Sprintf("t%d", i/50), "job", "j"))
-				if i%50 == 0 {
-					_, err := app.Append(0, target.Set("__name__", "up").Labels(), t, 1)
-					require.NoError(b, err)
-				}
-				_, err := app.Append(0, target.Set("__name__", "x_total").Set("path", strconv.Itoa(i)).Labels(), t, float64(t/1000*int64(i%7)))
-				require.NoError(b, err)
-			}
-			require.NoError(b, app.Commit())
-		}
+		db := dayOf(b, 7000*int64(r), labels.EmptyLabels())
 		s := newStoreOf(b, db)
 		s.everywhere(func(w http.ResponseWriter, r *http.Request) {
 			if refuse.Load() && backendtest.CountsSeries(r) {

@@ -162,6 +162,8 @@ func TestStretches_WhoEvaluates(t *testing.T) {
 		{"three tiers", `sum(rate(m_total[5m]))`, at(60, 179), []string{
 			"60-78 archive remote", "79-100 no parts", "101-123 middle remote", "124-150 no parts", "151-179 eu remote us remote",
 		}},
+		// Samples alone are fetched once.
+		{"they abut", `m_total`, at(60, 179), []string{"60-179 no parts"}},
 		// Where names are taken from series, the engine refuses those with equal labels in all steps.
 		{"they abut", `sum({job="j",__name__=~"m_total|foo"})`, at(60, 179), []string{"60-179 no parts"}},
 	} {

@@ -39,7 +39,10 @@ func Route(ctx context.Context, stmt *parser.EvalStmt, subqueryStep func(rangeMS
 		return route(ctx, stmt, subqueryStep, list[0].viewOf(v), o)
 	}
 	r := &Routed{Plan: p, View: v}
-	return r, r.stretched(ctx, stmt, subqueryStep, list, o)
+	if err := r.stretched(ctx, stmt, subqueryStep, list, o); err != nil || r.dividesWork() {
+		return r, err
+	}
+	return route(ctx, stmt, subqueryStep, v, o)
 }
 
 // route is Route for steps that are not divided.

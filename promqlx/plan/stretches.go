@@ -204,6 +204,14 @@ func (r *Routed) stretched(ctx context.Context, stmt *parser.EvalStmt, subqueryS
 	return nil
 }
 
+// dividesWork reports whether some stretch has a part that is more than a selector: the samples of
+// selectors are fetched and merged once for all steps.
+func (r *Routed) dividesWork() bool {
+	return slices.ContainsFunc(r.Stretches, func(one *Routed) bool {
+		return slices.ContainsFunc(one.Leaves, func(l Leaf) bool { return l.Part != nil && !l.Part.IsSelector() })
+	})
+}
+
 // viewOf returns the view for the stretch.
 func (s stretch) viewOf(v *view.View) *view.View {
 	if s.alone {

@@ -278,3 +278,24 @@ func TestKnownFindings_WriteReadRemove(t *testing.T) {
 	require.Empty(t, got)
 	require.Equal(t, lines[1:], linesWithout(lines, lines[:1]))
 }
+
+// TestEitherAtEachStep: an answer may be one of two at some steps, and the other one at others.
+func TestEitherAtEachStep(t *testing.T) {
+	answer := func(notes, result string) []byte {
+		return []byte(`{"status":"success",` + notes + `"data":{"resultType":"matrix","result":[` + result + `]}}`)
+	}
+	one := answer(``, `{"metric":{"a":"b"},"values":[[1,"1"],[2,"1"]]}`)
+	other := answer(`"infos":["i"],`, `{"metric":{"a":"b"},"values":[[1,"2"],[2,"2"]]},{"metric":{"a":"c"},"values":[[2,"3"]]}`)
+	for result, want := range map[string]bool{
+		`{"metric":{"a":"b"},"values":[[1,"1"],[2,"2"]]},{"metric":{"a":"c"},"values":[[2,"3"]]}`: true,
+		`{"metric":{"a":"b"},"values":[[1,"2"],[2,"1"]]}`:                                         true,
+		`{"metric":{"a":"b"},"values":[[1,"1"],[2,"2"]]}`:                                         false, // half of the other's step
+		`{"metric":{"a":"b"},"values":[[1,"1"],[2,"4"]]}`:                                         false,
+		`{"metric":{"a":"b"},"values":[[1,"1"]]}`:                                                 false,
+		`{"metric":{"a":"b"},"values":[[1,"1"],[2,"1"],[3,"1"]]}`:                                 false,
+	} {
+		require.Equal(t, want, eitherAtEachStep(answer(``, result), one, other), result)
+	}
+	require.False(t, eitherAtEachStep(answer(`"infos":["j"],`, ``), one, other))
+	require.False(t, eitherAtEachStep([]byte(`{"status":"error"}`), one, other))
+}
