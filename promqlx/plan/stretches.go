@@ -2,7 +2,6 @@ package plan
 
 import (
 	"context"
-	"math"
 	"slices"
 	"time"
 
@@ -43,25 +42,6 @@ type stretch struct {
 	alone bool
 }
 
-// touches reports whether a step at t (ms) may need samples from lo to hi (ms).
-func touches(r partition.Reach, t, lo, hi int64) bool {
-	from, to := r.Window(t, t)
-	return from-seamSlack <= hi && to+seamSlack >= lo
-}
-
-// changes returns the times (ms) from which on a step may need samples from lo to hi (ms), and from
-// which on it does not any more.
-func changes(r partition.Reach, lo, hi int64) []int64 {
-	var out []int64
-	if lo > config.MinTime && !r.Fixed {
-		out = append(out, lo-r.To-seamSlack)
-	}
-	if hi < math.MaxInt64/2 && !r.Fixed {
-		out = append(out, hi-r.From+seamSlack)
-	}
-	return out
-}
-
 // divide returns the stretches of a plan, in the order of time. There is one, which is not alone, where
 // a division would bring nothing, or might change the answer.
 func (p *Plan) divide(stmt *parser.EvalStmt, v *view.View) []stretch {
@@ -74,16 +54,8 @@ func (p *Plan) divide(stmt *parser.EvalStmt, v *view.View) []stretch {
 		return whole
 	}
 	holders := holdersOf(reaches, v)
-	cuts := []int64{0}
-	for _, h := range holders {
-		for _, t := range h.changes() {
-			if i := ceilDiv(t-p.Steps.Start, p.Steps.Step); i > 0 && i < p.Steps.Count() {
-				cuts = append(cuts, i)
-			}
-		}
-	}
-	slices.Sort(cuts)
-	if cuts = slices.Compact(cuts); len(cuts) > maxCuts {
+	cuts := p.cuts(holders)
+	if len(cuts) > maxCuts {
 		return whole
 	}
 	var out []stretch
@@ -113,6 +85,21 @@ func (p *Plan) divide(stmt *parser.EvalStmt, v *view.View) []stretch {
 		return whole
 	}
 	return out
+}
+
+// cuts returns the steps, by index and sorted, from which on other holders matter than before; the first
+// is one of them.
+func (p *Plan) cuts(holders []holder) []int64 {
+	cuts := []int64{0}
+	for _, h := range holders {
+		for _, t := range h.changes() {
+			if i := ceilDiv(t-p.Steps.Start, p.Steps.Step); i > 0 && i < p.Steps.Count() {
+				cuts = append(cuts, i)
+			}
+		}
+	}
+	slices.Sort(cuts)
+	return slices.Compact(cuts)
 }
 
 // reaches returns what each step of a statement needs. It is not ok if answers to some of the steps may
@@ -174,14 +161,25 @@ func holdersOf(reaches []partition.Reach, v *view.View) []holder {
 // changes returns the times (ms) from which on a step may need samples of the group, or does not any more.
 func (h holder) changes() (times []int64) {
 	for _, r := range h.reaches {
-		times = append(times, changes(r, h.lo, h.hi)...)
+		if r.Fixed {
+			continue
+		}
+		if h.lo > config.MinTime {
+			times = append(times, h.lo-r.To-seamSlack)
+		}
+		if h.hi < config.MaxTime {
+			times = append(times, h.hi-r.From+seamSlack)
+		}
 	}
 	return times
 }
 
 // touched reports whether a step at t (ms) may need samples of the group.
 func (h holder) touched(t int64) bool {
-	return slices.ContainsFunc(h.reaches, func(r partition.Reach) bool { return touches(r, t, h.lo, h.hi) })
+	return slices.ContainsFunc(h.reaches, func(r partition.Reach) bool {
+		from, to := r.Window(t, t)
+		return from-seamSlack <= h.hi && to+seamSlack >= h.lo
+	})
 }
 
 // ceilDiv is a / b, rounded up.
