@@ -3,6 +3,7 @@ package plan
 import (
 	"context"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -104,8 +105,8 @@ func (p *Plan) cuts(holders []holder) []int64 {
 
 // reaches returns what each step of a statement needs. It is not ok if answers to some of the steps may
 // not be put together: where names are taken from series, the engine refuses those with equal labels
-// although they have no step in common; it warns of the first quantile that is out of range; and info()
-// selects series that no selector shows.
+// although they have no step in common; it warns of the first quantile that is out of range, and of sorting
+// unless there is one step; and info() selects series that no selector shows.
 func (p *Plan) reaches(stmt *parser.EvalStmt) (list []partition.Reach, ok bool) {
 	if stmt.Expr.Type() != parser.ValueTypeVector || oddQuantile(stmt.Expr) {
 		return nil, false
@@ -113,7 +114,7 @@ func (p *Plan) reaches(stmt *parser.EvalStmt) (list []partition.Reach, ok bool) 
 	ok = true
 	parser.Inspect(stmt.Expr, func(node parser.Node, _ []parser.Node) error {
 		if call, is := node.(*parser.Call); is {
-			ok = ok && call.Func.Name != "info"
+			ok = ok && call.Func.Name != "info" && !strings.HasPrefix(call.Func.Name, "sort")
 		}
 		return nil
 	})
