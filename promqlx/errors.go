@@ -12,6 +12,7 @@ import (
 	"github.com/oneprom/oneprom/servergroup/completeness"
 	"github.com/oneprom/oneprom/servergroup/fanout"
 	"github.com/oneprom/oneprom/servergroup/guard"
+	"github.com/oneprom/oneprom/servergroup/partition"
 )
 
 // errDivisible ends the execution of a plan: a plan whose parts can be divided by target has
@@ -26,7 +27,8 @@ func (e *inconsistentError) Error() string { return "a group is in some parts on
 
 // endsPlan reports whether the error of a part makes the query be planned again.
 func endsPlan(err error) bool {
-	return errors.Is(err, answer.ErrDoubtful) || errors.Is(err, errDivisible)
+	var copies *partition.CopiesError
+	return errors.Is(err, answer.ErrDoubtful) || errors.Is(err, errDivisible) || errors.As(err, &copies)
 }
 
 // partError returns the error of the query for an error of a part or stretch that was evaluated
@@ -40,8 +42,9 @@ func partError(err error) error {
 		timeout     promql.ErrQueryTimeout
 		samples     promql.ErrTooManySamples
 		bug         *guard.PanicError
+		copies      *partition.CopiesError
 	)
-	for _, cause := range []any{&unavailable, &budget, &canceled, &timeout, &samples, &bug} {
+	for _, cause := range []any{&unavailable, &budget, &canceled, &timeout, &samples, &bug, &copies} {
 		if errors.As(err, cause) {
 			return err
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/oneprom/oneprom/promqlx/explain"
 	"github.com/oneprom/oneprom/promqlx/plan"
 	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/partition"
 	"github.com/oneprom/oneprom/servergroup/request"
 	"github.com/oneprom/oneprom/servergroup/view"
 )
@@ -78,12 +79,17 @@ func (q *query) run(ctx context.Context, groups *view.View) *promql.Result {
 	var missing completeness.Missing
 	for {
 		res := q.runPlan(ctx, groups, o)
-		var inconsistent *inconsistentError
+		var (
+			inconsistent *inconsistentError
+			copies       *partition.CopiesError
+		)
 		switch {
 		case errors.Is(res.Err, answer.ErrDoubtful):
 			o.NoParts = answer.ErrDoubtful.Error()
 		case errors.Is(res.Err, errDivisible):
 			o.Divided = true
+		case errors.As(res.Err, &copies):
+			o.Copies.Ask(copies)
 		case errors.As(res.Err, &inconsistent):
 			missing = inconsistent.missing // not to be asked again
 		default:

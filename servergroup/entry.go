@@ -36,7 +36,8 @@ type entry struct {
 	auditor              *audit.Auditor
 	logger               *slog.Logger
 
-	holding    view.Holding             // whether `holds` is believed
+	holding    view.Belief              // whether `holds` is believed
+	copying    view.Belief              // whether `copies_of` is believed
 	groups     atomic.Pointer[[]*group] // in the order of the values of group_by
 	discovered chan struct{}            // closed once discovery has found targets
 

@@ -25,9 +25,9 @@ const (
 	holdsBytes = 8 << 20
 )
 
-// checkHolds compares `holds` with the data after each change of the configuration, and every
-// holdsInterval.
-func (s *Set) checkHolds(ctx context.Context) {
+// checkClaims compares `holds` and `copies_of` with the data after each change of the configuration, and
+// every holdsInterval.
+func (s *Set) checkClaims(ctx context.Context) {
 	tick := time.NewTicker(holdsInterval)
 	defer tick.Stop()
 	for {
@@ -38,11 +38,12 @@ func (s *Set) checkHolds(ctx context.Context) {
 		case <-tick.C:
 		}
 		s.compareHolds(ctx)
+		s.compareCopies(ctx)
 	}
 }
 
 // compareHolds asks one replica of each group for series that another group says it alone holds.
-// What they answer queries with is looked at, too: see view.Holding. A group that does not answer is
+// What they answer queries with is looked at, too: see view.Belief. A group that does not answer is
 // asked again next time.
 func (s *Set) compareHolds(ctx context.Context) {
 	gen := s.current.Load()
@@ -66,7 +67,7 @@ func (s *Set) compareHolds(ctx context.Context) {
 				lookups = append(lookups, func() {
 					if series, found := s.firstSeries(ctx, other, ms); found {
 						now := s.opts.Now()
-						holder.findings.Add("holds", holder.entry.holding.Contradict(ms, series, other.cfg.Name, now), now)
+						holder.findings.Add("holds", view.ContradictHolds(&holder.entry.holding, ms, series, other.cfg.Name, now), now)
 					}
 				})
 			}

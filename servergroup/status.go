@@ -16,6 +16,8 @@ type GroupStatus struct {
 	ReplicaLabels   []string          `json:"replicaLabels,omitempty"`
 	// Holds are selectors of series to which MinTime and MaxTime do not apply.
 	Holds []string `json:"holds,omitempty"`
+	// CopiesOf are the names of the groups whose series it has copies of.
+	CopiesOf []string `json:"copiesOf,omitempty"`
 	// MinTime and MaxTime bound the samples that the group is asked for now; nil is no bound.
 	MinTime *time.Time `json:"minTime,omitempty"`
 	MaxTime *time.Time `json:"maxTime,omitempty"`
@@ -50,6 +52,7 @@ func (g *group) status(now time.Time, ofTargets []string) GroupStatus {
 		IntrinsicLabels: g.cfg.IntrinsicLabels,
 		ReplicaLabels:   g.cfg.ReplicaLabels,
 		Holds:           g.cfg.Holds,
+		CopiesOf:        g.cfg.CopiesOf,
 		Replicas:        []replica.Status{},
 	}
 	if lo > config.MinTime {

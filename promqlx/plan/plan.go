@@ -63,6 +63,8 @@ type Options struct {
 	// Divided makes only parts that can be divided by target, smaller ones if need be. Where
 	// each replica lacks a few targets, no replica could answer another part alone.
 	Divided bool
+	// Copies are what copies of samples must be asked for.
+	Copies Copies
 }
 
 // Selector is what one vector selector of a query needs.

@@ -34,9 +34,9 @@ func Route(ctx context.Context, stmt *parser.EvalStmt, subqueryStep func(rangeMS
 	if o.NoParts != "" || v.Request.WholeSeries {
 		return route(ctx, stmt, subqueryStep, v, o)
 	}
-	list := p.divide(stmt, v)
+	list := p.divide(stmt, v, o.Copies)
 	if len(list) == 1 {
-		return route(ctx, stmt, subqueryStep, list[0].viewOf(v), o)
+		return list[0].route(ctx, stmt, subqueryStep, v, o)
 	}
 	r := &Routed{Plan: p, View: v}
 	if err := r.stretched(ctx, stmt, subqueryStep, list, o); err != nil || r.dividesWork() {

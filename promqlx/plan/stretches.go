@@ -11,6 +11,7 @@ import (
 
 	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup/config"
+	"github.com/oneprom/oneprom/servergroup/evidence"
 	"github.com/oneprom/oneprom/servergroup/partition"
 	"github.com/oneprom/oneprom/servergroup/routing"
 	"github.com/oneprom/oneprom/servergroup/transport"
@@ -41,26 +42,29 @@ type stretch struct {
 	// alone reports whether none of these groups shares series with another one: then no samples
 	// around the windows matter.
 	alone bool
+	// without are the groups, by rank, whose samples are copies of what others keep; nil if there are
+	// none.
+	without []bool
 }
 
 // divide returns the stretches of a plan, in the order of time. There is one, which is not alone, where
 // a division would bring nothing, or might change the answer.
-func (p *Plan) divide(stmt *parser.EvalStmt, v *view.View) []stretch {
+func (p *Plan) divide(stmt *parser.EvalStmt, v *view.View, asked Copies) []stretch {
 	whole := []stretch{{steps: p.Steps}}
-	if !slices.ContainsFunc(v.Groups, func(g view.Group) bool { return !g.Config.TimeRange.IsZero() }) {
+	if !v.HasCopies() && !slices.ContainsFunc(v.Groups, func(g view.Group) bool { return !g.Config.TimeRange.IsZero() }) {
 		return whole
 	}
 	reaches, ok := p.reaches(stmt)
 	if n := p.Steps.Count(); n <= 0 || !ok || !v.Covers(selections(Leaves(stmt, p.subqueryStep))) {
 		return whole
 	}
-	holders := holdersOf(reaches, v)
+	holders := holdersOf(reaches, v, asked)
 	cuts := p.cuts(holders)
 	if len(cuts) > maxCuts {
 		return whole
 	}
 	var out []stretch
-	var before []*config.Group
+	var before []*config.Group // of the last stretch
 	for i, cut := range cuts {
 		end := p.Steps.Count()
 		if i+1 < len(cuts) {
@@ -69,16 +73,23 @@ func (p *Plan) divide(stmt *parser.EvalStmt, v *view.View) []stretch {
 		st := p.Steps
 		st.Start, st.End = p.Steps.Start+cut*st.Step, p.Steps.Start+(end-1)*st.Step
 		var there []*config.Group
+		var without []bool
 		for _, h := range holders {
-			if h.touched(st.Start) {
-				there = append(there, h.config)
+			switch {
+			case h.touched(st.Start, h.spans...):
+				there = append(there, h.group.Config)
+			case h.touched(st.Start, h.all):
+				if without == nil {
+					without = make([]bool, len(v.Groups))
+				}
+				without[h.group.Rank] = true
 			}
 		}
 		alone := len(there) > 0 && len(there) < len(holders) && len(routing.DisjointSets(there)) == len(there)
-		if n := len(out) - 1; n >= 0 && out[n].alone == alone && (!alone || slices.Equal(there, before)) {
+		if n := len(out) - 1; n >= 0 && out[n].alone == alone && (!alone || slices.Equal(there, before) && slices.Equal(without, out[n].without)) {
 			out[n].steps.End = st.End
 		} else {
-			out = append(out, stretch{st, alone})
+			out = append(out, stretch{st, alone, without})
 		}
 		before = there
 	}
@@ -136,27 +147,45 @@ func (p *Plan) reaches(stmt *parser.EvalStmt) (list []partition.Reach, ok bool) 
 
 // holder is a group that may have series of a query.
 type holder struct {
-	config  *config.Group
-	lo, hi  int64 // of its time_range, ms
+	group   view.Group
+	all     evidence.Span   // its time_range
+	spans   []evidence.Span // of the samples of it that matter
 	reaches []partition.Reach
 }
 
 // holdersOf returns the groups that may have series that are needed, in the order of the configuration.
-func holdersOf(reaches []partition.Reach, v *view.View) []holder {
+func holdersOf(reaches []partition.Reach, v *view.View, asked Copies) []holder {
 	out := make([]holder, len(v.Groups))
 	for i, g := range v.Groups {
-		out[i].config = g.Config
-		out[i].lo, out[i].hi = g.Config.TimeRange.Bounds(v.Now)
+		out[i].group = g
 	}
 	for _, r := range reaches {
 		concerns := v.Concerns(r.Matchers)
 		for i, g := range v.Groups {
-			if concerns(g) {
-				out[i].reaches = append(out[i].reaches, r)
+			if !concerns(g) {
+				continue
+			}
+			out[i].reaches = append(out[i].reaches, r)
+			if len(g.Config.CopiesOf) > 0 {
+				matter, _ := v.CopiesMatter(g, r.Matchers)
+				out[i].spans = append(out[i].spans, matter...)
 			}
 		}
 	}
-	return slices.DeleteFunc(out, func(h holder) bool { return len(h.reaches) == 0 })
+	out = slices.DeleteFunc(out, func(h holder) bool { return len(h.reaches) == 0 })
+	for i := range out {
+		h := &out[i]
+		h.all.From, h.all.To = h.group.Config.TimeRange.Bounds(v.Now)
+		if len(h.group.Config.CopiesOf) == 0 {
+			h.spans = []evidence.Span{{From: v.NoneBefore(h.group), To: config.MaxTime}}
+		}
+		h.spans = append(h.spans, asked.of(h.group, v)...)
+		for j, s := range h.spans {
+			h.spans[j] = evidence.Span{From: max(s.From, h.all.From), To: min(s.To, h.all.To)}
+		}
+		h.spans = slices.DeleteFunc(h.spans, func(s evidence.Span) bool { return s.From > s.To })
+	}
+	return out
 }
 
 // changes returns the times (ms) from which on a step may need samples of the group, or does not any more.
@@ -165,22 +194,54 @@ func (h holder) changes() (times []int64) {
 		if r.Fixed {
 			continue
 		}
-		if h.lo > config.MinTime {
-			times = append(times, h.lo-r.To-seamSlack)
-		}
-		if h.hi < config.MaxTime {
-			times = append(times, h.hi-r.From+seamSlack)
+		for _, s := range h.spans {
+			if s.From > config.MinTime {
+				times = append(times, s.From-r.To-seamSlack)
+			}
+			if s.To < config.MaxTime {
+				times = append(times, s.To-r.From+seamSlack)
+			}
 		}
 	}
 	return times
 }
 
-// touched reports whether a step at t (ms) may need samples of the group.
-func (h holder) touched(t int64) bool {
+// touched reports whether a step at t (ms) may need samples of the group in some spans.
+func (h holder) touched(t int64, spans ...evidence.Span) bool {
 	return slices.ContainsFunc(h.reaches, func(r partition.Reach) bool {
 		from, to := r.Window(t, t)
-		return from-seamSlack <= h.hi && to+seamSlack >= h.lo
+		return slices.ContainsFunc(spans, func(s evidence.Span) bool { return from-seamSlack <= s.To && to+seamSlack >= s.From })
 	})
+}
+
+// Copies are the spans of time in which those who have copies of a group's samples are asked for them, by
+// the group's name. The zero value has none.
+type Copies struct{ spans map[string][]evidence.Span }
+
+// maxCopySpans is the most of them: then copies are asked for at all times.
+const maxCopySpans = 2 * maxStretches
+
+// Ask adds what an execution has shown.
+func (c *Copies) Ask(shown *partition.CopiesError) {
+	if c.spans == nil {
+		c.spans = map[string][]evidence.Span{}
+	}
+	known := c.spans[shown.Group]
+	list := append(known, slices.DeleteFunc(slices.Clone(shown.Spans), func(s evidence.Span) bool { return slices.Contains(known, s) })...)
+	if len(list) > maxCopySpans || len(list) == len(known) {
+		list = []evidence.Span{{From: config.MinTime, To: config.MaxTime}}
+	}
+	c.spans[shown.Group] = list
+}
+
+// of returns the spans in which g is asked for copies.
+func (c Copies) of(g view.Group, v *view.View) (list []evidence.Span) {
+	for _, o := range v.Groups {
+		if g.IsCopyOf(o) {
+			list = append(list, c.spans[o.Config.Name]...)
+		}
+	}
+	return list
 }
 
 // ceilDiv is a / b, rounded up.
@@ -194,7 +255,7 @@ func (r *Routed) stretched(ctx context.Context, stmt *parser.EvalStmt, subqueryS
 	for _, s := range list {
 		part := *stmt
 		part.Start, part.End = time.UnixMilli(s.steps.Start), time.UnixMilli(s.steps.End)
-		one, err := route(ctx, &part, subqueryStep, s.viewOf(r.View), o)
+		one, err := s.route(ctx, &part, subqueryStep, r.View, o)
 		if err != nil {
 			return err
 		}
@@ -211,10 +272,15 @@ func (r *Routed) dividesWork() bool {
 	})
 }
 
-// viewOf returns the view for the stretch.
-func (s stretch) viewOf(v *view.View) *view.View {
-	if s.alone {
-		return v.WithoutMargin()
+// route plans the stretch. Groups with copies are asked if some selector is no part: only parts prove that
+// they have all samples.
+func (s stretch) route(ctx context.Context, stmt *parser.EvalStmt, subqueryStep func(int64) int64, v *view.View, o Options) (*Routed, error) {
+	if !s.alone {
+		return route(ctx, stmt, subqueryStep, v, o)
 	}
-	return v
+	r, err := route(ctx, stmt, subqueryStep, v.Alone(s.without), o)
+	if err == nil && s.without != nil && slices.ContainsFunc(r.Leaves, func(l Leaf) bool { return l.Part == nil && l.Selector != nil }) {
+		return route(ctx, stmt, subqueryStep, v, o)
+	}
+	return r, err
 }

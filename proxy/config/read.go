@@ -215,7 +215,27 @@ func (c *checker) readGroups(list *yaml.Node) []groupconfig.Group {
 		}
 	}
 	c.checkUnique(list, groups, read)
+	c.checkCopies(list, groups, read)
 	return groups
+}
+
+// checkCopies finds names in `copies_of` that are not those of groups with samples of their own.
+func (c *checker) checkCopies(list *yaml.Node, groups []groupconfig.Group, read []int) {
+	if len(read) < len(groups) {
+		return // the group may be one that could not be read
+	}
+	for i, g := range groups {
+		for j, name := range g.CopiesOf {
+			path := groupconfig.Path{"copies_of", j}
+			at := slices.IndexFunc(groups, func(o groupconfig.Group) bool { return o.Name == name })
+			switch {
+			case at < 0:
+				c.add(locate(list.Content[i], path, list.Content[i]), append(groupconfig.Path{"server_groups", i}, path...), "there is no server group %q: name the groups that the data comes from", name)
+			case at != i && len(groups[at].CopiesOf) > 0:
+				c.add(locate(list.Content[i], path, list.Content[i]), append(groupconfig.Path{"server_groups", i}, path...), "%q holds copies itself: name the groups that it has them of", name)
+			}
+		}
+	}
 }
 
 func unjoin(err error) []error {

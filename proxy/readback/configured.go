@@ -31,8 +31,8 @@ type Hidden struct {
 func (h Hidden) String() string { return h.Path.String() + ": " + h.Text }
 
 // Configured returns what a configuration hides of the series with these names, one for each remote_write: the
-// receiver is a server group that is not asked for young samples, and its `holds` does not say that
-// it alone has them.
+// receiver is a server group that is not asked for young samples, or only for copies of others', and its
+// `holds` does not say that it alone has them.
 func Configured(cfg *config.Config, names []string, now time.Time) []Hidden {
 	if len(names) == 0 {
 		return nil
@@ -51,12 +51,16 @@ func Configured(cfg *config.Config, names []string, now time.Time) []Hidden {
 		}
 		h := Hidden{Path: groupconfig.Path{"remote_write", i}}
 		var quoted []string
+		because := "time_range"
 		for _, g := range receivers {
+			if len(g.CopiesOf) > 0 {
+				because = "copies_of"
+			}
 			h.Groups = append(h.Groups, g.Name)
 			quoted = append(quoted, fmt.Sprintf("%q", g.Name))
 		}
-		h.Text = fmt.Sprintf("rules write %s, but server group %s is not asked for samples that young, because of its time_range: %s",
-			names[at], strings.Join(quoted, ", "), remedy(cfg))
+		h.Text = fmt.Sprintf("rules write %s, but server group %s is not asked for samples that young, because of its %s: %s",
+			names[at], strings.Join(quoted, ", "), because, remedy(cfg))
 		out = append(out, h)
 	}
 	return out
@@ -135,7 +139,11 @@ func addressOf(u *url.URL) string {
 // shows reports whether a group is asked for the youngest samples of series that match.
 func shows(g *groupconfig.Group, ms []*labels.Matcher, now time.Time) bool {
 	for _, portion := range g.Portions(false) {
-		if _, hi := portion.TimeRange.Bounds(now); hi >= now.UnixMilli() && (portion.Portion == nil || !portion.Portion.Held || labelmap.Within(ms, portion.Only())) {
+		held := portion.Portion != nil && portion.Portion.Held
+		if _, hi := portion.TimeRange.Bounds(now); hi < now.UnixMilli() || len(portion.CopiesOf) > 0 && !held {
+			continue
+		}
+		if !held || labelmap.Within(ms, portion.Only()) {
 			return true
 		}
 	}

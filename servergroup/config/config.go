@@ -54,6 +54,9 @@ type Group struct {
 	// Holds are selectors of series that are in this group, and in no other one that does not
 	// say so, too. The group may have other series. See Portions.
 	Holds []string `yaml:"holds,omitempty"`
+	// CopiesOf are the names of entries of which the group has copies: each of its series is one of
+	// theirs, but for those that Holds names.
+	CopiesOf []string `yaml:"copies_of,flow,omitempty"`
 	// Portion is which series are meant; nil for all.
 	Portion *Portion `yaml:"-"`
 
@@ -211,6 +214,7 @@ func (c *Group) Validate() error {
 	c.validateLabels(&errs)
 	c.TimeRange.validate(&errs)
 	c.validateHolds(&errs)
+	c.validateCopies(&errs)
 	c.validateRequests(&errs)
 	c.validateHTTPClient(&errs)
 	if len(c.ServiceDiscoveryConfigs) == 0 {

@@ -13,7 +13,8 @@ import (
 const mostHolds = 10
 
 // A Portion is which series of a group are meant where `holds` divides them: those that the group
-// alone holds are asked for without its time_range. A group of the file has none.
+// alone holds are asked for without its time_range, and are copies of no others. A group of the file has
+// none.
 type Portion struct {
 	// Holds are the matchers of each selector of `holds`.
 	Holds [][]*labels.Matcher
@@ -78,7 +79,7 @@ func (c *Group) Portions(denied bool) []*Group {
 		one.Portion = &p
 		return &one
 	}
-	if c.TimeRange.IsZero() {
+	if c.TimeRange.IsZero() && len(c.CopiesOf) == 0 {
 		return []*Group{portion(Portion{})}
 	}
 	var portions []*Group
@@ -88,6 +89,18 @@ func (c *Group) Portions(denied bool) []*Group {
 		portions = append(portions, held)
 	}
 	return append(portions, portion(Portion{Only: negated(holds), Rest: true}))
+}
+
+// NotHeld returns matchers of the series that `holds` does not name; none if that is all series. It is not ok
+// if matchers cannot say that.
+func (c *Group) NotHeld() (ms []*labels.Matcher, ok bool) {
+	var holds [][]*labels.Matcher
+	for _, selector := range c.Holds {
+		ms, _ := parseHolds(selector) // Validate has found no error
+		holds = append(holds, ms)
+	}
+	ms = negated(holds)
+	return ms, len(ms) == len(holds)
 }
 
 // negated returns matchers of the series that none of the selectors matches; none if matchers

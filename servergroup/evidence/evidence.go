@@ -34,6 +34,8 @@ type Shown struct {
 	// Each holds at least one missed scrape, and no scrape of that target by the replica.
 	// Replicas that failed have no spans.
 	Missed []map[string][]Span
+	// Silent are the spans, sorted, in which no replica scraped anything.
+	Silent []Span
 	// Lacking has the spans, sorted, in which each replica lacks series of the selector that a
 	// twin has, whatever their targets: its counts are low. Each is as long as several scrapes.
 	Lacking [][]Span
@@ -149,7 +151,7 @@ func (h *history) show(ctx context.Context, ms, send []*labels.Matcher, from, to
 // summarize combines what slices show about the targets of some instances that a selector
 // concerns.
 func (h *history) summarize(list []*sliceScrapes, ms []*labels.Matcher, instances numberSet, from, to int64) Shown {
-	sh := Shown{Missed: make([]map[string][]Span, len(h.group.Replicas))}
+	sh := Shown{Missed: make([]map[string][]Span, len(h.group.Replicas)), Silent: silentIn(list, from, to)}
 	for i := range sh.Missed {
 		sh.Missed[i] = map[string][]Span{}
 	}

@@ -39,6 +39,7 @@ type sliceScrapes struct {
 	targets   numberSet
 	missed    [][]missedSpan // of each replica
 	failed    map[int]error  // of the replicas that could not be asked, by index
+	silent    []Span         // in which no replica scraped anything, ms
 	duplicate string         // a target that one replica has twice; "" if there is none
 }
 
@@ -48,7 +49,7 @@ type missedSpan struct{ target, from, to uint32 }
 
 // bytes estimates the size of s in memory, without the table.
 func (s *sliceScrapes) bytes() int {
-	n := 256 + 8*cap(s.targets)
+	n := 256 + 8*cap(s.targets) + 16*cap(s.silent)
 	for _, m := range s.missed {
 		n += 24 + 12*cap(m)
 	}
@@ -180,6 +181,7 @@ type scrapeComparer struct {
 	merged    dedup.Samples
 	order     []*dedup.Samples
 	spans     []Span
+	scraped   []Span // in which somebody scraped something
 }
 
 // compareDecodable is compareScrapes without the replicas whose samples are broken, which it
@@ -210,11 +212,15 @@ func compareScrapes(into []*sliceScrapes, ups [][]transport.Series) (broken int,
 	for {
 		ls, ok := c.next()
 		if !ok {
+			for _, s := range c.slices {
+				s.silent = silent(c.scraped, s.begin, s.begin+scrapeSlice-1)
+			}
 			return 0, nil
 		}
 		if r, err := c.read(ls); err != nil {
 			return r, err
 		}
+		c.addScraped()
 		c.compare(ls)
 	}
 }

@@ -57,53 +57,56 @@ const (
 func (p *Partition) Choose(ctx context.Context, n Need) ([]*Piece, error) {
 	pieces, err := p.choose(ctx, n)
 	for _, piece := range pieces {
-		piece.reaches = n.Reaches
+		piece.reaches, piece.proves = n.Reaches, p.proves()
 	}
 	return pieces, err
 }
 
 func (p *Partition) choose(ctx context.Context, n Need) ([]*Piece, error) {
-	merged := func(why string, lost pushdown.Reason) []*Piece {
+	merged := func(why string, lost pushdown.Reason) ([]*Piece, error) {
+		if p.proves() {
+			return nil, p.needsCopies(always)
+		}
 		all := p.piece(why, n.Steps)
 		all.lost = lost
-		return []*Piece{all}
+		return []*Piece{all}, nil
 	}
 	switch {
 	case len(p.members) > 1:
-		return merged("groups that may hold the same series", pushdown.Overlap), nil
+		return merged("groups that may hold the same series", pushdown.Overlap)
 	case n.Steps.Count() > MostSteps:
-		return merged(fmt.Sprintf("more than %d steps", MostSteps), ""), nil
+		return merged(fmt.Sprintf("more than %d steps", MostSteps), "")
 	}
 	g := p.members[0]
 	lo, hi := g.Config.TimeRange.Bounds(p.view.Now)
 	for _, r := range n.Reaches {
 		if from, to := r.Window(n.Steps.Start, n.Steps.End); from < lo || to > hi {
-			return merged("its time_range does not hold the whole window", pushdown.TimeRange), nil
+			return merged("its time_range does not hold the whole window", pushdown.TimeRange)
 		}
 	}
+	c := chooser{partition: p, need: n, steps: int(n.Steps.Count()), targets: 1, lost: map[int]error{}}
 	switch {
 	case len(g.Replicas) == 0:
-		return merged("no replicas", ""), nil
+		return merged("no replicas", "")
 	case g.Runs() == 1:
-		only := p.piece("the only replica", n.Steps)
-		only.single = g.Replicas[0]
-		only.generations = map[*replica.Replica]uint64{only.single: only.single.Generation()}
-		return []*Piece{only}, nil
+		return c.onlyReplica(ctx, g)
 	case len(g.Replicas) == 1:
-		return merged("it stores what several replicas have written", pushdown.SharedStore), nil
+		return merged("it stores what several replicas have written", pushdown.SharedStore)
 	case g.Config.Replicas == config.MergeAll:
-		return merged("replicas: merge", pushdown.MergeAll), nil
+		return merged("replicas: merge", pushdown.MergeAll)
 	}
-	c := chooser{partition: p, need: n, steps: int(n.Steps.Count()), targets: 1, lost: map[int]error{}}
 	none, err := c.gather(ctx, g)
-	if err != nil {
-		return nil, err
-	}
 	switch {
+	case err != nil:
+		return nil, err
+	case none.Reason == pushdown.Unscraped && p.proves():
+		all := p.piece("no evidence: "+none.Why, n.Steps)
+		all.lost = none.Reason
+		return c.proven([]*Piece{all})
 	case none.Why != "":
-		return merged("no evidence: "+none.Why, none.Reason), nil
+		return merged("no evidence: "+none.Why, none.Reason)
 	case len(c.lost) == len(g.Replicas):
-		return merged("no replica answers", ""), nil
+		return merged("no replica answers", "")
 	case len(c.lost) > 0:
 		var errs []error
 		for _, r := range slices.Sorted(maps.Keys(c.lost)) {
@@ -111,7 +114,25 @@ func (p *Partition) choose(ctx context.Context, n Need) ([]*Piece, error) {
 		}
 		p.view.Ledger.LostReplicas(completeness.Outcome{Group: p.view.CompletenessOf(g), Asked: len(g.Replicas), Failed: errs})
 	}
-	return c.pieces(), nil
+	return c.proven(c.pieces())
+}
+
+// onlyReplica returns the piece of a group that has one replica.
+func (c *chooser) onlyReplica(ctx context.Context, g view.Group) ([]*Piece, error) {
+	only := c.partition.piece("the only replica", c.need.Steps)
+	only.single = g.Replicas[0]
+	only.generations = map[*replica.Replica]uint64{only.single: only.single.Generation()}
+	if !c.partition.proves() {
+		return []*Piece{only}, nil
+	}
+	none, err := c.gather(ctx, g)
+	switch {
+	case err != nil:
+		return nil, err
+	case none.Why != "" && none.Reason != pushdown.Unscraped:
+		return nil, c.partition.needsCopies(always)
+	}
+	return c.proven([]*Piece{only})
 }
 
 // chooser chooses among the replicas of one group.
@@ -128,6 +149,9 @@ type chooser struct {
 	generations map[*replica.Replica]uint64
 	unproven    []unproven // counts that are still under way
 	uncounted   bool       // a replica failed to count some series
+	// silent are spans in the windows in which no replica scraped anything.
+	silent []evidence.Span
+	losses []loss // that lacking is about
 }
 
 // run is a range of steps by index, inclusive.
@@ -160,19 +184,28 @@ func (c *chooser) gather(ctx context.Context, g view.Group) (none pushdown.Refus
 			return pushdown.Refusal{Why: sh.Unavailable, Reason: pushdown.NoEvidence}, nil
 		}
 		if len(sh.Unscraped) > 0 && !c.need.ByName {
-			return pushdown.Refusal{Why: "no scrape of a target brings the series " + sh.Unscraped[0], Reason: pushdown.Unscraped}, nil
+			none = pushdown.Refusal{Why: "no scrape of a target brings the series " + sh.Unscraped[0], Reason: pushdown.Unscraped}
+			if !c.partition.proves() {
+				return none, nil
+			}
 		}
 		if sh.Counting != nil {
 			c.unproven = append(c.unproven, unproven{reach, sh.Counting})
 		}
 		c.uncounted = c.uncounted || sh.Uncounted
 		maps.Copy(c.lost, sh.Failed)
+		for _, s := range sh.Silent {
+			if _, ok := reach.stepsOf(c.need.Steps, s); ok {
+				c.silent = append(c.silent, s)
+			}
+		}
 		c.targets = max(c.targets, sh.Targets)
 		c.unscraped = append(c.unscraped, sh.Unscraped...)
 		for r, spans := range sh.Lacking {
 			for _, s := range spans {
 				if hit, ok := reach.stepsOf(c.need.Steps, s); ok {
 					c.lacking[r] = append(c.lacking[r], hit)
+					c.losses = append(c.losses, loss{reach, s})
 				}
 			}
 		}

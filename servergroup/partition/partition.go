@@ -126,6 +126,14 @@ func (p *Partition) RecordOutcome(err error, mint, maxt int64) {
 
 // Missing returns an error if the ledger takes all groups of the partition for missing.
 func (p *Partition) Missing() error {
+	gone := p.missing()
+	if gone != nil && p.proves() {
+		return p.needsCopies(always)
+	}
+	return gone
+}
+
+func (p *Partition) missing() error {
 	gone := &completeness.UnavailableError{}
 	for _, g := range p.members {
 		err := p.view.Ledger.Without[g.Config.Name]

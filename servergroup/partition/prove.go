@@ -46,7 +46,10 @@ func (p *Piece) askWhole(ctx context.Context, candidates []*replica.Replica, f f
 		// Nobody waits for counts while it holds a replica's slot: counting needs one.
 		counted, err := p.prove(ctx, asked[at], true)
 		if err == nil {
-			if !counted {
+			switch {
+			case !counted && p.proves:
+				return -1, append(errs, &lackError{asked[at].URL()})
+			case !counted:
 				p.partition.view.Ledger.Unproven(p.partition.view.CompletenessOf(p.partition.members[0]))
 			}
 			return places[at], append(errs, failed...)

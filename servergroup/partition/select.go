@@ -28,8 +28,8 @@ func (p *Piece) Select(ctx context.Context, sel view.Selection, done *sync.WaitG
 // samples, it merges all.
 func (p *Piece) fetch(ctx context.Context, sel view.Selection) ([]*dedup.Series, annotations.Annotations, error) {
 	list, ws, err := p.tryFetch(ctx, sel)
-	if p.single == nil || !isLoss(err) {
-		return list, ws, err
+	if p.proves || p.single == nil || !isLoss(err) {
+		return list, ws, p.orCopies(err)
 	}
 	all := *p
 	all.single, all.allNeeded = nil, true
@@ -58,8 +58,15 @@ func (p *Piece) tryFetch(ctx context.Context, sel view.Selection) ([]*dedup.Seri
 
 // fetchAll gets the selection from all replicas of the only group.
 func (p *Piece) fetchAll(ctx context.Context, sel view.Selection, ts []view.RoutedGroup) ([]*dedup.Series, annotations.Annotations, error) {
-	v := p.partition.view
-	return v.FetchFrom(ctx, sel, ts, func(o completeness.Outcome) { v.Ledger.RecordPartial(o, sel.MinT, sel.MaxT) })
+	v, failed := p.partition.view, false
+	list, ws, err := v.FetchFrom(ctx, sel, ts, func(o completeness.Outcome) {
+		failed = failed || len(o.Failed) > 0
+		v.Ledger.RecordPartial(o, sel.MinT, sel.MaxT)
+	})
+	if err == nil && failed && p.proves {
+		err = p.partition.needsCopies(always)
+	}
+	return list, ws, err
 }
 
 // fetchSingle gets the selection from the piece's replica, or from another one that can answer
@@ -112,6 +119,9 @@ func (p *Piece) fetchSingle(ctx context.Context, sel view.Selection, asked []*la
 		return nil, nil, err
 	}
 	first := errs[0]
+	if p.proves {
+		return nil, nil, first
+	}
 	others := slices.DeleteFunc(slices.Clone(p.partition.members[0].Replicas), func(r *replica.Replica) bool { return slices.Contains(candidates, r) })
 	if len(others) == 0 || !slices.ContainsFunc(errs, retryable) || ctx.Err() != nil {
 		return nil, nil, first

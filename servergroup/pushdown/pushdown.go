@@ -44,7 +44,7 @@ const (
 var advice = map[Reason]string{
 	Off:         "the configuration says `pushdown: off`: leave that out, unless it is there to compare",
 	MergeAll:    "the configuration says `replicas: merge`: leave that out, unless scrapes do not show what the replicas miss",
-	Overlap:     "other groups may hold the same series: give the groups `labels` whose values differ, or name by `holds` what one group alone has",
+	Overlap:     "other groups may hold the same series: give the groups `labels` whose values differ, name by `holds` what one group alone has, or by `copies_of` which groups it has copies of",
 	TimeRange:   "its `time_range` does not hold all of their time: let another group hold it, or widen `time_range`",
 	Forwarding:  "what its replicas have may depend on who asks: leave out `forward_headers`, or give the group one target",
 	Features:    "features that change PromQL are not enabled there and here alike: start the servers and oneprom with the same --enable-feature, and none with promql-delayed-name-removal",

@@ -22,6 +22,9 @@ type past struct {
 	blocks []transport.Block
 	// lowest is the time of its oldest sample (ms), if it tells that instead of its blocks.
 	lowest *int64
+	// head is the time of the oldest sample in its memory (ms), if it has no blocks; nil if that is
+	// not known.
+	head *int64
 }
 
 const restarted = "it was started again"
@@ -163,6 +166,12 @@ func (r *Replica) readPast(ctx context.Context, p *Profile) {
 	blocks, err := p.Client.Blocks(ctx)
 	if told(err) {
 		p.past.blocks = blocks
+	}
+	if err == nil && len(blocks) == 0 {
+		p.past.head = nil
+		if from, ok, err := p.Client.HeadFrom(ctx); err == nil && ok {
+			p.past.head = &from
+		}
 	}
 	if err == nil || !Unreadable(err) {
 		return

@@ -51,6 +51,19 @@ func (c *Client) Blocks(ctx context.Context) ([]Block, error) {
 	return data.Blocks, err
 }
 
+// HeadFrom returns the time (ms) of the oldest sample that a backend holds in memory; ok is false if it
+// holds none.
+func (c *Client) HeadFrom(ctx context.Context) (from int64, ok bool, err error) {
+	var data struct {
+		HeadStats struct {
+			NumSeries uint64
+			MinTime   int64
+		}
+	}
+	err = c.Status(ctx, "tsdb", &data)
+	return data.HeadStats.MinTime, err == nil && data.HeadStats.NumSeries > 0, err
+}
+
 // Metric returns the value of a metric without labels that a backend has of itself. It is not
 // found if the backend has none.
 func (c *Client) Metric(ctx context.Context, name string) (value float64, found bool, err error) {

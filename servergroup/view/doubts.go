@@ -159,8 +159,8 @@ func endsInSight(ts []int64, steps transport.Steps, covered func(t int64) bool) 
 // current reports whether samples come from a group that holds the newest data, and not from an
 // archive, which may overlap with others.
 func (p provenance) current() bool {
-	tr := p.group.Config.TimeRange
-	return !p.profile.Dialect.LongTerm && tr.MinAge == 0 && tr.End.IsZero()
+	cfg := p.group.Config
+	return !p.profile.Dialect.LongTerm && cfg.TimeRange.MinAge == 0 && cfg.TimeRange.End.IsZero() && len(cfg.CopiesOf) == 0
 }
 
 // held reports whether samples come from what a group holds alone.
@@ -184,7 +184,7 @@ func (v *View) noteSame(series labels.Labels, a, b *RoutedGroup, remarks *comple
 	if !remarks.First(about) {
 		return
 	}
-	text := fmt.Sprintf("server groups %q and %q hold the same series, %s for one, and are merged as if they were replicas: if they are, make them one group, if not, tell them apart by `labels`, and if one is an archive, give it a `time_range`",
+	text := fmt.Sprintf("server groups %q and %q hold the same series, %s for one, and are merged as if they were replicas: if they are, make them one group, if not, tell them apart by `labels`, and if one is an archive, give it `copies_of` or a `time_range`",
 		a.Config.Name, b.Config.Name, findings.Shorten(series.String()))
 	a.Findings.Add(about, text, v.Now)
 	b.Findings.Add(about, text, v.Now)

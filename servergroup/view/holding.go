@@ -3,7 +3,6 @@ package view
 import (
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -16,39 +15,13 @@ import (
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
-// Holding is whether the `holds` of an entry is believed: it is, until another group has shown a
-// series that matches, and again when none has for findings.Age. It is safe for concurrent use; the
-// zero value is ready for use.
-type Holding struct {
-	mtx  sync.Mutex
-	text string    // the last contradiction
-	seen time.Time // when it was last seen
-}
-
-// Contradiction returns what speaks against `holds`; "" if it is believed.
-func (h *Holding) Contradiction(now time.Time) string {
-	if h == nil { // of an offline view
-		return ""
-	}
-	h.mtx.Lock()
-	defer h.mtx.Unlock()
-	if now.Sub(h.seen) > findings.Age {
-		return ""
-	}
-	return h.text
-}
-
-// Contradict notes that another group has a series that matches a selector of `holds`. It returns
+// ContradictHolds notes that another group has a series that matches a selector of `holds`. It returns
 // what there is to say of it.
-func (h *Holding) Contradict(selector []*labels.Matcher, series labels.Labels, other string, now time.Time) string {
-	h.mtx.Lock()
-	defer h.mtx.Unlock()
-	if now.Sub(h.seen) > findings.Age || h.text == "" {
-		h.text = fmt.Sprintf("`holds` says that no other group has series of %s, but server group %q has %s: it is not relied on; remove the selector, make it narrower, or remove those series",
+func ContradictHolds(holding *Belief, selector []*labels.Matcher, series labels.Labels, other string, now time.Time) string {
+	return holding.contradict(func() string {
+		return fmt.Sprintf("`holds` says that no other group has series of %s, but server group %q has %s: it is not relied on; remove the selector, make it narrower, or remove those series",
 			transport.Selector(selector), other, findings.Shorten(series.String()))
-	}
-	h.seen = now
-	return h.text
+	}, now)
 }
 
 // Divided returns a group for each of the portions that `holds` divides g into.
@@ -92,7 +65,7 @@ func (v *View) noteHeldElsewhere(sources []source, sel Selection, remarks *compl
 				}
 				i := slices.IndexFunc(s.series, func(one transport.Series) bool { return labelmap.MatchesAll(one.Labels, ms) })
 				if i >= 0 {
-					text := holder.Holding.Contradict(ms, s.series[i].Labels, s.group.Config.Name, v.Now)
+					text := ContradictHolds(holder.Holding, ms, s.series[i].Labels, s.group.Config.Name, v.Now)
 					holder.Findings.Add("holds", text, v.Now)
 					if s.group.Restricted() { // perhaps it may not even see the holder
 						remarks.Warn(completeness.Describe(s.group.Config.Name, "", completeness.Withheld))

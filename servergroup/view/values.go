@@ -46,9 +46,16 @@ func (i *Intrinsic) Known() *Values { return i.known.Load() }
 // Wanted returns when a query could last have used values.
 func (i *Intrinsic) Wanted() time.Time { return time.UnixMilli(i.wanted.Load()) }
 
-// route is routing.To, but for what the values of intrinsic labels rule out.
+// route is routing.To, but for what the values of intrinsic labels rule out, and groups whose copies are
+// not needed.
 func (v *View) route(g Group, ms []*labels.Matcher, mint, maxt int64) routing.Route {
 	r := routing.To(g.Config, g.With(ms), mint, maxt, v.Now)
+	if r.Skipped == "" && v.without != nil && v.without[g.Rank] {
+		r.Skipped = "its servers keep no samples of that time"
+		if len(g.Config.CopiesOf) > 0 {
+			r.Skipped = "its samples of that time are copies (copies_of) of those that other groups keep"
+		}
+	}
 	if r.Skipped == "" && len(g.Config.IntrinsicLabels) > 0 {
 		r.Skipped = v.lacks(g, g.With(ms), r.MaxT)
 	}

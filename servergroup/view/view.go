@@ -54,26 +54,29 @@ type View struct {
 	Metrics *replica.Metrics
 
 	// noMargin reports whether groups are not asked whose time_range overlaps only the margin of a
-	// window.
+	// window, and without, by rank, which groups are not asked. See Alone.
 	noMargin bool
+	without  []bool
 
 	partial config.PartialResponse // the default of the configuration
 	holders []Group                // one for each `holds`, also of groups that the request may not see
 }
 
 // Group is a server group as the query sees it. In an offline view, Findings, Evidence,
-// Audits, Pushdown, Unusable, Holding and Intrinsic are nil.
+// Audits, Pushdown, Unusable, Holding, Copying and Intrinsic are nil.
 type Group struct {
 	Config   *config.Group
 	Whole    *config.Group      // where Config is a portion: that of the whole group; nil: Config is
 	Rank     int                // its index in View.Groups
+	Entry    string             // the name of the entry that it is of
 	Replicas []*replica.Replica // in order of preference
 	Findings *findings.Recent   // what answers have shown about its configuration
 	Evidence *evidence.Cache    // what scrapes have shown about its replicas
 	Audits   *audit.Group       // looks again at answers of one replica
 	Pushdown *pushdown.Account  // what its replicas evaluated, and what they could have evaluated
 	Unusable *Unusable          // expressions whose answers could not be used
-	Holding  *Holding           // whether its `holds` is believed
+	Holding  *Belief            // whether its `holds` is believed
+	Copying  *Belief            // whether its `copies_of` is believed
 	// Intrinsic is what is known of its intrinsic labels, and Values what was known when the query
 	// began; nil if nothing is.
 	Intrinsic *Intrinsic
@@ -98,14 +101,6 @@ func New(r *request.Request, now time.Time, partial config.PartialResponse, grou
 	}
 	v.restrict()
 	return v
-}
-
-// WithoutMargin returns the view for windows at which no groups are merged with each other: samples
-// around a window do not matter.
-func (v *View) WithoutMargin() *View {
-	out := *v
-	out.noMargin = true
-	return &out
 }
 
 // knows reports whether the holders have a group that says the same as g: another portion of it, or of

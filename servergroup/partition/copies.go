@@ -1,0 +1,80 @@
+package partition
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+
+	"github.com/oneprom/oneprom/servergroup/completeness"
+	"github.com/oneprom/oneprom/servergroup/evidence"
+	"github.com/oneprom/oneprom/servergroup/transport"
+)
+
+// Where groups with copies are not asked (view.Alone), their originals prove that they have all samples:
+// one replica answers that has missed nothing, or all are merged that have missed something and lost
+// nothing; and at no time that matters were they all away.
+
+// CopiesError says that the copies of a group's samples matter in some spans of time: those who have
+// copies must be asked for them.
+type CopiesError struct {
+	Group string
+	Spans []evidence.Span
+}
+
+func (e *CopiesError) Error() string {
+	return fmt.Sprintf("server group %q may lack samples that others have copies of", e.Group)
+}
+
+// always is all of time.
+var always = []evidence.Span{{From: math.MinInt64, To: math.MaxInt64}}
+
+// needsCopies returns the error that copies of the partition's only group matter.
+func (p *Partition) needsCopies(spans []evidence.Span) error {
+	return &CopiesError{p.members[0].Config.Name, spans}
+}
+
+// proves reports whether the partition has to prove that it has all samples.
+func (p *Partition) proves() bool {
+	return p.Single() && p.view.WithoutCopiesOf(p.members[0])
+}
+
+// loss is a span in which a replica lacks series of a selector.
+type loss struct {
+	reach Reach
+	span  evidence.Span
+}
+
+// proven returns the pieces, but fails where copies of their samples matter that are not asked for: no replica
+// was there at some time, or one does not answer now, or replicas are merged of which one has lost samples.
+// What rules write, and clients, is as whole as the replicas are that were there.
+func (c *chooser) proven(pieces []*Piece) ([]*Piece, error) {
+	if !c.partition.proves() {
+		return pieces, nil
+	}
+	if len(c.lost) > 0 {
+		return nil, c.partition.needsCopies(always)
+	}
+	spans := c.silent
+	for _, p := range pieces {
+		for _, l := range c.losses {
+			if p.single == nil && slices.ContainsFunc(p.Turns, func(turn transport.Steps) bool { _, meets := l.reach.stepsOf(turn, l.span); return meets }) {
+				spans = append(spans, l.span)
+			}
+		}
+	}
+	if len(spans) > 0 {
+		return nil, c.partition.needsCopies(spans)
+	}
+	return pieces, nil
+}
+
+// orCopies returns the error of a fetch or, where copies of the samples that could not be had are not
+// asked for, that these matter.
+func (p *Piece) orCopies(err error) error {
+	_, gone := errors.AsType[*completeness.UnavailableError](err)
+	if p.proves && (gone || isLoss(err)) {
+		return p.partition.needsCopies(always)
+	}
+	return err
+}
