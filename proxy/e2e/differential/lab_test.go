@@ -419,6 +419,9 @@ func configOf(w *world, addresses []string, number int) ([]byte, error) {
 			bounds["end"] = seconds(g.to)
 		}
 		entry["time_range"] = bounds
+		if slices.ContainsFunc(w.groups, func(o group) bool { return o.name == g.copyOf && len(o.copies) > 0 }) {
+			entry["copies_of"] = []string{g.copyOf}
+		}
 		entry["static_configs"] = []m{{"targets": targets}}
 		groups = append(groups, entry)
 	}

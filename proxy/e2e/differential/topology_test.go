@@ -42,11 +42,21 @@ func (w *world) arrange(r *rand.Rand) {
 			continue
 		}
 		recent, archive := w.seam(r, g, kinds)
+		if w.start%3 == 0 && !w.changing { // no time_range says who has what
+			recent.from, archive.to, archive.last, archive.copyOf = 0, 0, w.end, "?"
+			recent.copied = true
+		}
 		if r.IntN(2) == 0 {
 			recent, archive = archive, recent
 		}
 		w.addGroup(r, recent, kinds)
 		w.addGroup(r, archive, kinds)
+		pair := w.groups[len(w.groups)-2:]
+		for i := range pair {
+			if pair[i].copyOf != "" {
+				pair[i].copyOf = pair[1-i].name
+			}
+		}
 	}
 	w.blocks = w.blockEnds(r)
 	w.st = !slices.ContainsFunc(w.servers, func(s server) bool { return !s.kind.startTimestamps() }) && r.IntN(3) == 0 && !w.changing
@@ -103,6 +113,9 @@ func (w *world) addGroup(r *rand.Rand, g group, kinds []kind) {
 	}
 	labelled := stored || r.IntN(4) == 0
 	shifted := w.steady && r.IntN(3) > 0
+	if g.copied || g.copyOf != "" {
+		shifted = false // which samples are shown depends on who is asked
+	}
 	if seam := g.from != 0 || g.to != 0; seam && slices.ContainsFunc(kinds, kind.queryAPI) {
 		shifted = false // an end at a seam that cannot be seen: see docs/fidelity.md
 	}

@@ -89,7 +89,9 @@ type group struct {
 	// the samples of [first, last].
 	from, to    int64
 	first, last int64
-	copies      []int // in configured order
+	copied      bool   // another group has copies of all of its samples
+	copyOf      string // the name of the group that it has copies of, all of them; "" if of none
+	copies      []int  // in configured order
 	anchors     []anchor
 }
 
@@ -133,8 +135,8 @@ func (w *world) any(f func(kind) bool) bool {
 func (w *world) moments() []int64 {
 	var out []int64
 	for _, g := range w.groups {
-		for _, t := range []int64{g.from, g.to} {
-			if t != 0 {
+		for _, t := range []int64{g.from, g.to, g.first} {
+			if t != 0 && t != w.start {
 				out = append(out, t)
 			}
 		}
@@ -167,6 +169,9 @@ func (w *world) String() string {
 		}
 		if g.to != 0 {
 			fmt.Fprintf(&b, ", time_range to %s", seconds(g.to))
+		}
+		if g.copyOf != "" {
+			fmt.Fprintf(&b, ", copies of %s", g.copyOf)
 		}
 		b.WriteByte('\n')
 		for _, c := range g.copies {
