@@ -3,6 +3,9 @@
 package e2e
 
 import (
+	"net/url"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,6 +33,25 @@ func TestWorldAligned(t *testing.T) {
 		require.Less(t, exam.Total(got).Right, len(got)/2, "%s", exam.Report(got, 0))
 	})
 	bothWays(t, w, func(t *testing.T, base string) { requireTruth(t, w, base, queries, at) })
+	t.Run("copies", func(t *testing.T) {
+		archive := &w.Groups[len(w.Groups)-1]
+		archive.DataEnd, archive.CopiesOf = 0, []string{w.Groups[0].Name, w.Groups[1].Name}
+		base := startWorldOneprom(t, w)
+		requireTruth(t, w, base, everyNth(3, queries), at)
+		alone, windows := 0, 0
+		for _, region := range []string{"eu", "us"} {
+			for at := 195 * time.Minute; at < 6*time.Hour; at += 5 * time.Minute {
+				form := url.Values{"query": {`sum(rate(http_requests_total{region="` + region + `"}[5m]))`}, "step": {"60"}, "format": {"text"}, "analyze": {"true"}}
+				form.Set("start", strconv.FormatInt(w.At(at)/1000, 10))
+				form.Set("end", strconv.FormatInt(w.At(at+5*time.Minute)/1000, 10))
+				_, text := fetched(t, base+"/api/v1/explain?"+form.Encode())
+				if windows++; strings.Contains(string(text), "not asked: archive: its samples of that time are copies (copies_of) of those that other groups keep") {
+					alone++
+				}
+			}
+		}
+		require.Greater(t, alone, windows/2, "the archive is not asked but where a replica has lost samples and the other one was away")
+	})
 }
 
 // On an ordinary day nearly all is answered by one replica of each pair.

@@ -88,6 +88,9 @@ func worldConfig(w *world.World) string {
 		if len(g.Intrinsic) > 0 {
 			fmt.Fprintf(&b, "    intrinsic_labels: [%s]\n", strings.Join(g.Intrinsic, ", "))
 		}
+		if len(g.CopiesOf) > 0 {
+			fmt.Fprintf(&b, "    copies_of: [%s]\n", strings.Join(g.CopiesOf, ", "))
+		}
 		if g.DataEnd > 0 {
 			fmt.Fprintf(&b, "    time_range: {end: %q}\n", time.UnixMilli(g.DataEnd).UTC().Format(time.RFC3339))
 		}

@@ -55,6 +55,7 @@ type Group struct {
 	ReplicaLabels []string
 	Intrinsic     []string // partition labels that the data has already
 	DataEnd       int64    // unix ms up to which the group has data; 0 means to the end
+	CopiesOf      []string // the names of the groups that it has copies of; none if that is not said
 	Replicas      []*Server
 }
 
