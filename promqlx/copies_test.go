@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/promqlx/enginetest"
+	"github.com/oneprom/oneprom/promqlx/explain"
 	"github.com/oneprom/oneprom/servergroup/backendtest"
 	"github.com/oneprom/oneprom/servergroup/config"
 )
@@ -292,5 +293,35 @@ func TestCopies_OfRecordings(t *testing.T) {
 			}
 			require.Equal(t, c.want, stretchesOf(t, e, `sum(total:foo)`, at(80, 179)))
 		})
+	}
+}
+
+// TestCopies_WhyTheyAreAsked: an explanation says why a group is asked for copies.
+func TestCopies_WhyTheyAreAsked(t *testing.T) {
+	layouts, _ := copied(t)
+	for _, c := range []struct {
+		layout string
+		at     times
+		want   string
+	}{
+		{"kept since 60 minutes", at(100, 179), ""},
+		{"kept since 60 minutes", at(40, 50), "others do not keep all samples up to 1970-01-01T01:00:00.000Z"},
+		{"a block is lost", at(100, 110), "others do not keep all samples up to 1970-01-01T02:00:00.000Z"},
+		{"both were away at once", at(105, 110), "others may have lost samples, or cannot prove that they have all"},
+		{"both are gone", at(100, 179), `server group "eu": it is not known for how long http://`},
+	} {
+		e := engineOver(t, config.PartialWarn, layouts[c.layout]...)
+		var out *explain.Explanation
+		for range 2 { // what servers keep is known from the first query on
+			var err error
+			out, _, err = e.Analyze(t.Context(), Question{Query: `sum(rate(m_total[5m]))`, Start: c.at.start, End: c.at.end, Interval: c.at.interval})
+			require.NoError(t, err)
+		}
+		if c.want == "" {
+			require.NotContains(t, out.Text(), "asked for copies")
+			require.Contains(t, out.Text(), "not asked: archive: its samples of that time are copies (copies_of) of those that other groups keep\n")
+		} else {
+			require.Contains(t, out.Text(), "asked for copies: archive: "+c.want, c.layout)
+		}
 	}
 }

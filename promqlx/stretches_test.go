@@ -224,3 +224,31 @@ func TestStretches_WhatIsSaid(t *testing.T) {
 		require.EqualError(t, got.Err, want.Err.Error(), text)
 	}
 }
+
+// TestStretches_WhyNot: an explanation says why the steps are not divided.
+func TestStretches_WhyNot(t *testing.T) {
+	layouts, _ := tiered(t)
+	e := engineOver(t, config.PartialWarn, layouts["they abut"]...)
+	holed := slices.Clone(layouts["they abut"])
+	holed[2] = tier("archive", age("70m", ""), nil, newStore(t, targets(`,region="eu"`, true)))
+	for _, c := range []struct {
+		e          *Engine
+		text, want string
+	}{
+		{e, `sum(rate(m_total[5m]))`, ""},
+		{e, `scalar(sum(m_total))`, "the result is no vector"},
+		{e, `quantile(2, m_total)`, "a quantile is not a literal from 0 to 1"},
+		{e, `sort_desc(m_total)`, "sort_desc() looks at all steps at once"},
+		{e, `sum({__name__=~"m_total|foo"})`, "a selector may find several names"},
+		{e, `m_total`, "the groups would evaluate nothing but selectors, whose samples are fetched once"},
+		{engineOver(t, config.PartialWarn, holed...), `sum(m_total)`, "no group holds all of a window"},
+	} {
+		when := at(60, 179)
+		out, _, err := c.e.Analyze(t.Context(), Question{Query: c.text, Start: when.start, End: when.end, Interval: when.interval})
+		require.NoError(t, err, c.text)
+		require.Equal(t, c.want, out.Undivided, c.text)
+		if c.want != "" {
+			require.Contains(t, out.Text(), "\nno stretches: "+c.want+"\n")
+		}
+	}
+}

@@ -24,6 +24,7 @@ func New(query string, p *plan.Routed, trace *Trace) *Explanation {
 		}
 		return out
 	}
+	out.Undivided = p.Undivided
 	fetches := trace.fetched(nil)
 	names := make([]string, len(p.Leaves)) // "" if not a part
 	for i, leaf := range p.Leaves {
@@ -130,7 +131,7 @@ func (d describer) selector(s plan.Selector) Selector {
 		return out
 	}
 	for _, r := range d.plan.View.Routes(s.Selection) {
-		route := Route{Name: r.Group, Region: r.Region, Asked: r.Skipped == "", Skipped: r.Skipped}
+		route := Route{Name: r.Group, Region: r.Region, Asked: r.Skipped == "", Because: r.Because, Skipped: r.Skipped}
 		if route.Asked && len(r.Only) > 0 {
 			route.Only = transport.Selector(r.Only)
 		}

@@ -38,7 +38,10 @@ type Explanation struct {
 	PlanDigest string `json:"planDigest"`
 	// NoParts is the reason why there are no parts; "" if there are some.
 	NoParts string `json:"noParts,omitempty"`
-	Parts   []Part `json:"parts"`
+	// Undivided is the reason why there are no Stretches although groups hold samples of other times than
+	// others; "" if there is no need to divide the steps.
+	Undivided string `json:"undivided,omitempty"`
+	Parts     []Part `json:"parts"`
 	// Selectors are the selectors of Expression itself. Their series are fetched.
 	Selectors []Selector `json:"selectors"`
 	// Stretches explain the stretches that the steps are divided into, because other groups hold the
@@ -163,6 +166,8 @@ type Route struct {
 	Name   string `json:"name"`
 	Region string `json:"region,omitempty"`
 	Asked  bool   `json:"asked"`
+	// Because is why the group is asked for copies of what others may keep; "" if that is not so.
+	Because string `json:"because,omitempty"`
 	// Only is the selector of `holds` that the group is asked for; "" if it is asked for all that
 	// the selector matches.
 	Only string `json:"only,omitempty"`

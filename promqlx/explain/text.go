@@ -29,6 +29,9 @@ func (t *tree) evaluated(e *Explanation) {
 	if e.NoParts != "" {
 		t.line(0, "no parts: %s", e.NoParts)
 	}
+	if e.Undivided != "" {
+		t.line(0, "no stretches: %s", e.Undivided)
+	}
 	for _, p := range e.Parts {
 		t.part(p)
 	}
@@ -169,6 +172,9 @@ func (t *tree) selector(depth int, s Selector) {
 		t.line(depth+1, "asked: %s", strings.Join(asked, ", "))
 	}
 	for _, g := range s.Groups {
+		if g.Because != "" {
+			t.line(depth+1, "asked for copies: %s: %s", g.Name, g.Because)
+		}
 		if !g.Asked {
 			t.line(depth+1, "not asked: %s: %s", g.Name, g.Skipped)
 		}

@@ -23,8 +23,9 @@ type Routed struct {
 	// Stretches are the plans for stretches of the steps, in the order of time, where the steps are
 	// divided: there are no partitions then, and one leaf. Else there are none.
 	Stretches []*Routed
-	// Whole is the text of the expression whose steps are divided; "" if they are not.
-	Whole string
+	// Whole is the text of the expression whose steps are divided; "" if they are not. Undivided is why
+	// they are not although groups hold samples of other times than others; "" if there is no need to.
+	Whole, Undivided string
 }
 
 // Route plans a statement for the groups of a view. It sends no requests. The other arguments,
@@ -34,15 +35,17 @@ func Route(ctx context.Context, stmt *parser.EvalStmt, subqueryStep func(rangeMS
 	if o.NoParts != "" || v.Request.WholeSeries {
 		return route(ctx, stmt, subqueryStep, v, o)
 	}
-	list := p.divide(stmt, v, o.Copies)
-	if len(list) == 1 {
-		return list[0].route(ctx, stmt, subqueryStep, v, o)
+	list, whole := p.divide(stmt, v, o.Copies)
+	if len(list) > 1 {
+		r := &Routed{Plan: p, View: v}
+		if err := r.stretched(ctx, stmt, subqueryStep, list, o); err != nil || r.dividesWork() {
+			return r, err
+		}
+		list, whole = []stretch{{steps: p.Steps}}, "the groups would evaluate nothing but selectors, whose samples are fetched once"
 	}
-	r := &Routed{Plan: p, View: v}
-	if err := r.stretched(ctx, stmt, subqueryStep, list, o); err != nil || r.dividesWork() {
-		return r, err
-	}
-	return route(ctx, stmt, subqueryStep, v, o)
+	r, err := list[0].route(ctx, stmt, subqueryStep, v, o)
+	r.Undivided = whole
+	return r, err
 }
 
 // route is Route for steps that are not divided.

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -48,20 +49,25 @@ type stretch struct {
 }
 
 // divide returns the stretches of a plan, in the order of time. There is one, which is not alone, where
-// a division would bring nothing, or might change the answer.
-func (p *Plan) divide(stmt *parser.EvalStmt, v *view.View, asked Copies) []stretch {
-	whole := []stretch{{steps: p.Steps}}
+// a division would bring nothing, or might change the answer, as whole says.
+func (p *Plan) divide(stmt *parser.EvalStmt, v *view.View, asked Copies) (list []stretch, whole string) {
+	one := []stretch{{steps: p.Steps}}
 	if !v.HasCopies() && !slices.ContainsFunc(v.Groups, func(g view.Group) bool { return !g.Config.TimeRange.IsZero() }) {
-		return whole
+		return one, ""
 	}
-	reaches, ok := p.reaches(stmt)
-	if n := p.Steps.Count(); n <= 0 || !ok || !v.Covers(selections(Leaves(stmt, p.subqueryStep))) {
-		return whole
+	reaches, indivisible := p.reaches(stmt)
+	switch {
+	case p.Steps.Count() <= 0 || len(reaches) == 0:
+		return one, ""
+	case indivisible != "":
+		return one, indivisible
+	case !v.Covers(selections(Leaves(stmt, p.subqueryStep))):
+		return one, "no group holds all of a window"
 	}
 	holders := holdersOf(reaches, v, asked)
 	cuts := p.cuts(holders)
 	if len(cuts) > maxCuts {
-		return whole
+		return one, fmt.Sprintf("other groups may matter at more than %d steps than before", maxCuts)
 	}
 	var out []stretch
 	var before []*config.Group // of the last stretch
@@ -94,9 +100,9 @@ func (p *Plan) divide(stmt *parser.EvalStmt, v *view.View, asked Copies) []stret
 		before = there
 	}
 	if len(out) > maxStretches {
-		return whole
+		return one, fmt.Sprintf("there would be more than %d stretches", maxStretches)
 	}
-	return out
+	return out, ""
 }
 
 // cuts returns the steps, by index and sorted, from which on other holders matter than before; the first
@@ -114,25 +120,29 @@ func (p *Plan) cuts(holders []holder) []int64 {
 	return slices.Compact(cuts)
 }
 
-// reaches returns what each step of a statement needs. It is not ok if answers to some of the steps may
-// not be put together: where names are taken from series, the engine refuses those with equal labels
+// reaches returns what each step of a statement needs. indivisible says why answers to some of the steps
+// may not be put together: where names are taken from series, the engine refuses those with equal labels
 // although they have no step in common; it warns of the first quantile that is out of range, and of sorting
 // unless there is one step; and info() selects series that no selector shows.
-func (p *Plan) reaches(stmt *parser.EvalStmt) (list []partition.Reach, ok bool) {
-	if stmt.Expr.Type() != parser.ValueTypeVector || oddQuantile(stmt.Expr) {
-		return nil, false
+func (p *Plan) reaches(stmt *parser.EvalStmt) (list []partition.Reach, indivisible string) {
+	switch {
+	case stmt.Expr.Type() != parser.ValueTypeVector:
+		indivisible = "the result is no vector"
+	case oddQuantile(stmt.Expr):
+		indivisible = "a quantile is not a literal from 0 to 1"
 	}
-	ok = true
 	parser.Inspect(stmt.Expr, func(node parser.Node, _ []parser.Node) error {
-		if call, is := node.(*parser.Call); is {
-			ok = ok && call.Func.Name != "info" && !strings.HasPrefix(call.Func.Name, "sort")
+		if call, is := node.(*parser.Call); is && (call.Func.Name == "info" || strings.HasPrefix(call.Func.Name, "sort")) {
+			indivisible = call.Func.Name + "() looks at all steps at once"
 		}
 		return nil
 	})
 	p.eachSelector(stmt.Expr, place{grid: rootOf(stmt), steps: p.Steps}, func(vs *parser.VectorSelector, at place) {
-		ok = ok && slices.ContainsFunc(vs.LabelMatchers, func(m *labels.Matcher) bool {
+		if !slices.ContainsFunc(vs.LabelMatchers, func(m *labels.Matcher) bool {
 			return m.Name == labels.MetricName && m.Type == labels.MatchEqual && m.Value != ""
-		})
+		}) {
+			indivisible = "a selector may find several names"
+		}
 		w := p.stepWindow(vs, at)
 		if vs.Anchored || vs.Smoothed {
 			w.From -= p.Steps.Lookback
@@ -142,7 +152,7 @@ func (p *Plan) reaches(stmt *parser.EvalStmt) (list []partition.Reach, ok bool) 
 		}
 		list = append(list, partition.Reach{Matchers: vs.LabelMatchers, From: w.From, To: w.To, Fixed: w.Fixed})
 	})
-	return list, ok
+	return list, indivisible
 }
 
 // holder is a group that may have series of a query.

@@ -17,6 +17,8 @@ type Route struct {
 	Group, Region string
 	// Skipped is the reason why the group is not asked; "" if it is.
 	Skipped string
+	// Because is why the group is asked for copies of what others may keep; "" if that is not so.
+	Because string
 	// MinT and MaxT (ms, inclusive) are the part of the window that the group may hold.
 	MinT, MaxT int64
 	// Only are matchers of the series that the group is asked for, because of its `holds`; none

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/evidence"
 	"github.com/oneprom/oneprom/servergroup/findings"
@@ -74,6 +75,23 @@ func (v *View) CopiesMatter(g Group, ms []*labels.Matcher) (spans []evidence.Spa
 		return always, "the selector concerns none of the groups that it has copies of"
 	}
 	return spans, ""
+}
+
+// becauseOf returns why a group is asked for copies of a selection's samples; "" if it has none.
+func (v *View) becauseOf(g Group, sel Selection) string {
+	if len(g.Config.CopiesOf) == 0 || g.Config.Portion != nil && g.Config.Portion.Held {
+		return ""
+	}
+	spans, why := v.CopiesMatter(g, sel.Matchers)
+	if why != "" {
+		return why
+	}
+	for _, s := range spans {
+		if sel.MinT-dedup.Margin <= s.To && sel.MaxT+dedup.Margin >= s.From {
+			return fmt.Sprintf("others do not keep all samples up to %s", config.FormatTime(s.To))
+		}
+	}
+	return "others may have lost samples, or cannot prove that they have all"
 }
 
 // notKept returns the spans of time of which some replica of a group does not keep all samples. doubt is why

@@ -212,7 +212,7 @@ func (v *View) Routes(sel Selection) []routing.Route {
 		r := v.route(g, sel.Matchers, sel.MinT, sel.MaxT)
 		switch {
 		case asked[g.Config]:
-			r.Skipped = ""
+			r.Skipped, r.Because = "", v.becauseOf(g, sel)
 		case heldBy != nil && !routing.MayHold(g.Config, seen):
 			r.Skipped = fmt.Sprintf("`holds` of server group %q says that others do not have such series", heldBy.Name)
 			if g.Restricted() { // perhaps it may not even see the holder
@@ -220,7 +220,7 @@ func (v *View) Routes(sel Selection) []routing.Route {
 			}
 		}
 		if g.Restricted() {
-			r.Only = nil // `holds` may name others' series
+			r.Only, r.Because = nil, "" // they may name others' series and servers
 		}
 		if n := len(out); n > 0 && g.Whole != nil && out[n-1].Group == r.Group {
 			out[n-1].Join(r)
