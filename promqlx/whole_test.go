@@ -63,3 +63,34 @@ func TestWholeSeries(t *testing.T) {
 		})
 	}
 }
+
+// TestWholeSeries_BesideCopies: a rule does not need an archive for what the groups keep that it has copies of.
+// If one of them is gone, the answer is that of the others, as it would be without the archive.
+func TestWholeSeries_BesideCopies(t *testing.T) {
+	pairs := map[string][]*store{"eu": {newStore(t, targets("", true)), newStore(t, targets("", true))}, "us": {newStore(t, targets("", true)), newStore(t, targets("", true))}}
+	pair := func(name string) config.Group {
+		return groupAt(name, map[string]string{"region": name}, pairs[name]...)
+	}
+	archive := newStore(t, targets(`,region="eu"`, true)+targets(`,region="us"`, true))
+	e := engineOver(t, config.PartialWarn, pair("eu"), pair("us"), copying(archive, "eu", "us"))
+	want := map[string]*Engine{"eu and us": engineOver(t, config.PartialError, pair("eu"), pair("us")), "eu": engineOver(t, config.PartialError, pair("eu"))}
+	queries := []string{`foo`, `rate(m_total[2m])`, `sum by (region) (foo) > 0`, `count by (region) (foo) == 3`, `max_over_time((sum by (region) (foo))[3m:1m])`}
+	requireOf := func(t *testing.T, who string) {
+		t.Helper()
+		for _, text := range queries {
+			want, _ := executed(t, want[who], text, instantAt(170))
+			require.NotEmpty(t, enginetest.Lines(want.Value), text)
+			enginetest.RequireSame(t, want, wholeSeries(t, e, text, instantAt(170)), 1e-13, false, text)
+		}
+	}
+	_ = wholeSeries(t, e, `sum(foo)`, instantAt(170)) // what servers keep is known from then on
+	archive.everywhere(busy(503))
+	requireOf(t, "eu and us")
+	require.NoError(t, wholeSeries(t, e, `sum(foo)`, instantAt(170)).Err)
+	pairs["us"][1].everywhere(busy(503))
+	requireOf(t, "eu and us")
+	pairs["us"][0].everywhere(busy(503))
+	requireOf(t, "eu")
+	require.ErrorContains(t, wholeSeries(t, e, `sum(foo)`, instantAt(170)).Err, `server group "us" did not answer`)
+	requireOf(t, "eu")
+}

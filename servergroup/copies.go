@@ -63,8 +63,8 @@ func (s *Set) surplus(ctx context.Context, g *group, groups []*group) (labels.La
 			if _, err := r.Ready(ctx); err != nil {
 				return labels.EmptyLabels(), false
 			}
-			kept, ok := r.Kept()
-			if !ok {
+			kept, _, current := r.Kept()
+			if !current {
 				return labels.EmptyLabels(), false
 			}
 			if t := time.UnixMilli(kept.Since); t.After(since) {

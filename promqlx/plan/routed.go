@@ -32,11 +32,15 @@ type Routed struct {
 // and the error, are as for New.
 func Route(ctx context.Context, stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) int64, v *view.View, o Options) (*Routed, error) {
 	p := unplanned(stmt, subqueryStep)
-	if o.NoParts != "" || v.Request.WholeSeries {
+	if o.NoParts != "" {
 		return route(ctx, stmt, subqueryStep, v, o)
 	}
 	list, whole := p.divide(stmt, v, o.Copies)
-	if len(list) > 1 {
+	switch {
+	case len(list) == 1:
+	case v.Request.WholeSeries:
+		list, whole = []stretch{{steps: p.Steps}}, "the answer may leave out groups that are missing"
+	default:
 		r := &Routed{Plan: p, View: v}
 		if err := r.stretched(ctx, stmt, subqueryStep, list, o); err != nil || r.dividesWork() {
 			return r, err

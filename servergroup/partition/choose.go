@@ -57,7 +57,7 @@ const (
 func (p *Partition) Choose(ctx context.Context, n Need) ([]*Piece, error) {
 	pieces, err := p.choose(ctx, n)
 	for _, piece := range pieces {
-		piece.reaches, piece.proves = n.Reaches, p.proves()
+		piece.reaches, piece.proves, piece.insists = n.Reaches, p.proves(), p.insists()
 	}
 	return pieces, err
 }
@@ -99,6 +99,8 @@ func (p *Partition) choose(ctx context.Context, n Need) ([]*Piece, error) {
 	switch {
 	case err != nil:
 		return nil, err
+	case len(c.lost) == len(g.Replicas) && p.proves() && !p.insists():
+		return []*Piece{p.piece("no replica answers", n.Steps)}, nil
 	case none.Reason == pushdown.Unscraped && p.proves():
 		all := p.piece("no evidence: "+none.Why, n.Steps)
 		all.lost = none.Reason
@@ -173,6 +175,7 @@ func (c *chooser) gather(ctx context.Context, g view.Group) (none pushdown.Refus
 	for _, reach := range c.need.Reaches {
 		from, to := reach.Window(c.need.Steps.Start, c.need.Steps.End)
 		sh, err := c.partition.view.Evidence(wait, g, reach.Matchers, from-evidence.ScrapeSlack, to+evidence.ScrapeSlack)
+		maps.Copy(c.lost, sh.Failed)
 		switch {
 		case err != nil && wait.Err() != nil && ctx.Err() == nil:
 			return pushdown.Refusal{Why: "it did not come in time", Reason: pushdown.NoEvidence}, nil
@@ -193,7 +196,6 @@ func (c *chooser) gather(ctx context.Context, g view.Group) (none pushdown.Refus
 			c.unproven = append(c.unproven, unproven{reach, sh.Counting})
 		}
 		c.uncounted = c.uncounted || sh.Uncounted
-		maps.Copy(c.lost, sh.Failed)
 		for _, s := range sh.Silent {
 			if _, ok := reach.stepsOf(c.need.Steps, s); ok {
 				c.silent = append(c.silent, s)

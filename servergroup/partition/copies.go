@@ -45,6 +45,10 @@ type loss struct {
 	span  evidence.Span
 }
 
+// insists reports whether copies are asked for where a replica does not answer. They are not for a request
+// whose answer leaves out groups that are missing: nobody knows whether copies of all samples have come.
+func (p *Partition) insists() bool { return p.proves() && !p.view.Request.WholeSeries }
+
 // proven returns the pieces, but fails where copies of their samples matter that are not asked for: no replica
 // was there at some time, or one does not answer now, or replicas are merged of which one has lost samples.
 // What rules write, and clients, is as whole as the replicas are that were there.
@@ -52,7 +56,7 @@ func (c *chooser) proven(pieces []*Piece) ([]*Piece, error) {
 	if !c.partition.proves() {
 		return pieces, nil
 	}
-	if len(c.lost) > 0 {
+	if len(c.lost) > 0 && c.partition.insists() {
 		return nil, c.partition.needsCopies(always)
 	}
 	spans := c.silent
@@ -73,7 +77,7 @@ func (c *chooser) proven(pieces []*Piece) ([]*Piece, error) {
 // asked for, that these matter.
 func (p *Piece) orCopies(err error) error {
 	_, gone := errors.AsType[*completeness.UnavailableError](err)
-	if p.proves && (gone || isLoss(err)) {
+	if p.proves && isLoss(err) || p.insists && gone {
 		return p.partition.needsCopies(always)
 	}
 	return err

@@ -127,7 +127,7 @@ func (p *Partition) RecordOutcome(err error, mint, maxt int64) {
 // Missing returns an error if the ledger takes all groups of the partition for missing.
 func (p *Partition) Missing() error {
 	gone := p.missing()
-	if gone != nil && p.proves() {
+	if gone != nil && p.insists() {
 		return p.needsCopies(always)
 	}
 	return gone

@@ -63,7 +63,7 @@ func (p *Piece) fetchAll(ctx context.Context, sel view.Selection, ts []view.Rout
 		failed = failed || len(o.Failed) > 0
 		v.Ledger.RecordPartial(o, sel.MinT, sel.MaxT)
 	})
-	if err == nil && failed && p.proves {
+	if err == nil && failed && p.insists {
 		err = p.partition.needsCopies(always)
 	}
 	return list, ws, err
@@ -119,7 +119,7 @@ func (p *Piece) fetchSingle(ctx context.Context, sel view.Selection, asked []*la
 		return nil, nil, err
 	}
 	first := errs[0]
-	if p.proves {
+	if p.insists {
 		return nil, nil, first
 	}
 	others := slices.DeleteFunc(slices.Clone(p.partition.members[0].Replicas), func(r *replica.Replica) bool { return slices.Contains(candidates, r) })

@@ -16,15 +16,17 @@ type Kept struct {
 // Hole is a span of time (ms, inclusive).
 type Hole struct{ From, To int64 }
 
-// Kept returns which samples the server keeps; ok is false if that is not known now.
-func (r *Replica) Kept() (k Kept, ok bool) {
+// Kept returns which samples the server keeps, as its last probe has shown; known is false if none has.
+// current reports whether nothing has happened since that makes it doubtful.
+func (r *Replica) Kept() (k Kept, known, current bool) {
 	now := r.now().UnixMilli()
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
-	if r.profile == nil || r.suspect || r.profile.TakesTurns != "" || !r.Health.Usable() {
-		return Kept{}, false
+	if r.lastProfile == nil || r.lastProfile.TakesTurns != "" {
+		return Kept{}, false, false
 	}
-	return r.past.kept(now)
+	k, known = r.past.kept(now)
+	return k, known, known && r.profile != nil && !r.suspect && r.Health.Usable()
 }
 
 // kept is Replica.Kept at a time (ms). Retention removes whole blocks, the oldest first: what the

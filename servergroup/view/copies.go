@@ -36,7 +36,9 @@ func (v *View) HasCopies() bool {
 }
 
 // CopiesMatter returns the spans of time in which the samples matter that a group with copies has of a
-// selector: its originals keep all others. why says why all matter; it is "" if others do not.
+// selector: its originals keep all others. why says why all matter; it is "" if others do not. For a
+// request whose answer leaves out groups that are missing, what servers kept when they were last there
+// is enough.
 func (v *View) CopiesMatter(g Group, ms []*labels.Matcher) (spans []evidence.Span, why string) {
 	always := []evidence.Span{{From: math.MinInt64, To: math.MaxInt64}}
 	switch {
@@ -60,7 +62,7 @@ func (v *View) CopiesMatter(g Group, ms []*labels.Matcher) (spans []evidence.Spa
 		if !concerns(o) {
 			continue
 		}
-		notKept, doubt := o.notKept(v.Now)
+		notKept, doubt := v.notKept(o)
 		if doubt != "" {
 			return always, fmt.Sprintf("server group %q: %s", o.Config.Name, doubt)
 		}
@@ -96,8 +98,8 @@ func (v *View) becauseOf(g Group, sel Selection) string {
 
 // notKept returns the spans of time of which some replica of a group does not keep all samples. doubt is why
 // they are not known.
-func (g Group) notKept(now time.Time) (spans []evidence.Span, doubt string) {
-	lo, hi := g.Config.TimeRange.Bounds(now)
+func (v *View) notKept(g Group) (spans []evidence.Span, doubt string) {
+	lo, hi := g.Config.TimeRange.Bounds(v.Now)
 	switch {
 	case hi < config.MaxTime:
 		return nil, "its time_range ends"
@@ -106,8 +108,8 @@ func (g Group) notKept(now time.Time) (spans []evidence.Span, doubt string) {
 	}
 	spans = []evidence.Span{{From: math.MinInt64, To: lo}}
 	for _, r := range g.Replicas {
-		kept, ok := r.Kept()
-		if !ok {
+		kept, known, current := r.Kept()
+		if !known || !current && !v.Request.WholeSeries {
 			return nil, "it is not known for how long " + r.URL() + " keeps samples"
 		}
 		spans[0].To = max(spans[0].To, kept.Since)
@@ -126,8 +128,8 @@ func (v *View) NoneBefore(g Group) int64 {
 	}
 	none := int64(config.MaxTime)
 	for _, r := range g.Replicas {
-		kept, ok := r.Kept()
-		if !ok {
+		kept, _, current := r.Kept()
+		if !current {
 			return config.MinTime
 		}
 		none = min(none, kept.None)
