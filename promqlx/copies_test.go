@@ -325,3 +325,31 @@ func TestCopies_WhyTheyAreAsked(t *testing.T) {
 		}
 	}
 }
+
+// TestCopies_VolumeIsLost: a replica was started again with an empty volume since it was found to be there. Its
+// samples are merged with its twin's, as each of them has missed some.
+func TestCopies_VolumeIsLost(t *testing.T) {
+	whole := targets(`,region="eu"`, true)
+	missing := func(targets ...int) *store { // from 100 to 104 minutes
+		var b strings.Builder
+		hole := strings.Split(from("", 0, [2]int{100, 104}), "\n")
+		for i, line := range strings.Split(from("", 0), "\n") {
+			if slices.ContainsFunc(targets, func(n int) bool { return strings.Contains(line, fmt.Sprintf(`instance="t%d"`, n)) }) {
+				line = hole[i]
+			}
+			b.WriteString("\n" + line)
+		}
+		return newStore(t, strings.TrimPrefix(b.String(), "\n"))
+	}
+	pair := []*store{missing(0, 1), missing(2)}
+	e := engineOver(t, config.PartialWarn, groupAt("eu", map[string]string{"region": "eu"}, pair...), copying(newStore(t, whole), "eu"))
+	const text, merged = `sum(rate(m_total[5m]))`, "101-104 eu local"
+	all := truthOf(t, targets(`,region="eu"`, true))
+	got, _ := executed(t, e, text, at(101, 104))
+	require.NoError(t, got.Err)
+	require.Equal(t, []string{merged}, stretchesOf(t, e, text, at(101, 104)))
+
+	pair[1].everywhere(backendtest.NewHandler(backendtest.Options{Queryable: promqltest.LoadedStorage(t, "load 15s"), EarlyNames: true}).ServeHTTP)
+	pair[1].CloseClientConnections()
+	requireTruth(t, e, all, text, at(101, 104))
+}

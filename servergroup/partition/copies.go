@@ -1,6 +1,7 @@
 package partition
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
@@ -61,6 +62,7 @@ func (c *chooser) proven(pieces []*Piece) ([]*Piece, error) {
 	}
 	spans := c.silent
 	for _, p := range pieces {
+		p.generations = c.generations
 		for _, l := range c.losses {
 			if p.single == nil && slices.ContainsFunc(p.Turns, func(turn transport.Steps) bool { _, meets := l.reach.stepsOf(turn, l.span); return meets }) {
 				spans = append(spans, l.span)
@@ -71,6 +73,16 @@ func (c *chooser) proven(pieces []*Piece) ([]*Piece, error) {
 		return nil, c.partition.needsCopies(spans)
 	}
 	return pieces, nil
+}
+
+// confirmAll fails if a replica whose samples were merged may have lost some since evidence was collected.
+func (p *Piece) confirmAll(ctx context.Context) error {
+	for _, r := range p.partition.members[0].Replicas {
+		if p.confirm(ctx, r) != nil {
+			return p.partition.needsCopies(always)
+		}
+	}
+	return nil
 }
 
 // orCopies returns the error of a fetch or, where copies of the samples that could not be had are not

@@ -63,8 +63,12 @@ func (p *Piece) fetchAll(ctx context.Context, sel view.Selection, ts []view.Rout
 		failed = failed || len(o.Failed) > 0
 		v.Ledger.RecordPartial(o, sel.MinT, sel.MaxT)
 	})
-	if err == nil && failed && p.insists {
+	switch {
+	case err != nil || !p.proves:
+	case failed && p.insists:
 		err = p.partition.needsCopies(always)
+	case !failed:
+		err = p.confirmAll(ctx)
 	}
 	return list, ws, err
 }
