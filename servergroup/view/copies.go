@@ -90,7 +90,7 @@ func (v *View) becauseOf(g Group, sel Selection) string {
 	}
 	for _, s := range spans {
 		if sel.MinT-dedup.Margin <= s.To && sel.MaxT+dedup.Margin >= s.From {
-			return fmt.Sprintf("others do not keep all samples up to %s", config.FormatTime(s.To))
+			return "others do not keep all samples up to " + config.FormatTime(s.To)
 		}
 	}
 	return "others may have lost samples, or cannot prove that they have all"
