@@ -224,6 +224,10 @@ func TestCopies_BesideWhatIsHeld(t *testing.T) {
 		}
 	}
 	require.Equal(t, []string{"100-179 eu remote us remote archive remote"}, stretchesOf(t, e, `sum(foo)`, at(100, 179)))
+	old := at(40, 50)
+	out, _, err := e.Analyze(t.Context(), Question{Query: `sum(foo)`, Start: old.start, End: old.end, Interval: old.interval})
+	require.NoError(t, err)
+	require.Contains(t, out.Text(), "asked for copies: archive: others do not keep all samples up to 1970-01-01T01:00:00.000Z\n")
 	require.Equal(t, []string{"100-179 eu remote us remote archive remote"}, stretchesOf(t, e, `sum(rate(m_total[5m]))`, at(100, 179)))
 }
 

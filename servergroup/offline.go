@@ -22,7 +22,7 @@ func Offline(cfgs []config.Group, partial config.PartialResponse, now time.Time)
 		}
 		for _, s := range shards {
 			cfg := targets.GroupOf(&cfgs[i], s.Values)
-			g := view.Group{Config: &cfg, Offline: true}
+			g := view.Group{Config: &cfg, Entry: cfgs[i].Name, Offline: true}
 			for _, e := range s.Endpoints {
 				g.Replicas = append(g.Replicas, replica.Offline(&cfg, e.URL))
 			}

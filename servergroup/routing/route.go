@@ -3,6 +3,7 @@
 package routing
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -52,7 +53,7 @@ func To(g *config.Group, ms []*labels.Matcher, mint, maxt int64, now time.Time) 
 func (r *Route) Join(o Route) {
 	switch {
 	case r.Skipped == "" && o.Skipped == "":
-		r.MinT, r.MaxT, r.Only = min(r.MinT, o.MinT), max(r.MaxT, o.MaxT), nil
+		r.MinT, r.MaxT, r.Only, r.Because = min(r.MinT, o.MinT), max(r.MaxT, o.MaxT), nil, cmp.Or(r.Because, o.Because)
 	case r.Skipped != "":
 		*r = o
 	}

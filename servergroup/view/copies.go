@@ -103,7 +103,9 @@ func (v *View) notKept(g Group) (spans []evidence.Span, doubt string) {
 	switch {
 	case hi < config.MaxTime:
 		return nil, "its time_range ends"
-	case len(g.Replicas) == 0 || g.Offline:
+	case g.Offline:
+		return nil, "only a running oneprom knows for how long its servers keep samples"
+	case len(g.Replicas) == 0:
 		return nil, "it has no replicas"
 	}
 	spans = []evidence.Span{{From: math.MinInt64, To: lo}}
