@@ -45,7 +45,7 @@ func TestCopies_AreComparedWithTheData(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			eu := groupOf("eu", backend(t, threeHours(own[:2]...)), backend(t, threeHours(own[1:]...)))
-			eu.Labels = map[string]string{"region": "eu"}
+			eu.Labels, eu.Holds = map[string]string{"region": "eu"}, []string{`{region="eu",own="yes"}`} // which matchers cannot leave out
 			archive := recent(t, "archive", threeHours(row.archive...))
 			archive.CopiesOf, archive.Holds = []string{"eu"}, row.holds
 			require.NoError(t, archive.Validate())

@@ -12,6 +12,7 @@ import (
 	"github.com/oneprom/oneprom/servergroup/fanout"
 	"github.com/oneprom/oneprom/servergroup/guard"
 	"github.com/oneprom/oneprom/servergroup/labelmap"
+	"github.com/oneprom/oneprom/servergroup/replica"
 	"github.com/oneprom/oneprom/servergroup/transport"
 	"github.com/oneprom/oneprom/servergroup/view"
 )
@@ -91,6 +92,17 @@ func (s *Set) inBackground(what string, lookups []func()) {
 	}
 }
 
+// lookUp asks a replica, by its profile, for something that no query waits for.
+func lookUp(ctx context.Context, r *replica.Replica, ask func(context.Context, *replica.Profile) error) error {
+	return r.Attempt(ctx, false, func(ctx context.Context) error {
+		p, err := r.Ready(ctx)
+		if err != nil {
+			return err
+		}
+		return ask(ctx, p)
+	})
+}
+
 // firstSeries returns a series of a group that matches, if one of its replicas tells of any.
 func (s *Set) firstSeries(ctx context.Context, g *group, ms []*labels.Matcher) (labels.Labels, bool) {
 	resolved := labelmap.Resolve(&g.cfg, ms)
@@ -107,11 +119,7 @@ func (s *Set) firstSeries(ctx context.Context, g *group, ms []*labels.Matcher) (
 	}
 	for _, r := range fanout.UsableFirst(*g.replicas.Load()) {
 		var list []labels.Labels
-		err := r.Attempt(ctx, false, func(ctx context.Context) error {
-			p, err := r.Ready(ctx)
-			if err != nil {
-				return err
-			}
+		err := lookUp(ctx, r, func(ctx context.Context, p *replica.Profile) (err error) {
 			list, _, err = p.Client.Series(ctx, l)
 			return err
 		})

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/oneprom/oneprom/servergroup/fanout"
+	"github.com/oneprom/oneprom/servergroup/replica"
 	"github.com/oneprom/oneprom/servergroup/transport"
 	"github.com/oneprom/oneprom/servergroup/view"
 )
@@ -58,11 +59,7 @@ func (s *Set) valuesOf(ctx context.Context, g *group) *view.Values {
 			l := transport.Lookup{MinT: math.MinInt64, MaxT: math.MaxInt64, Charge: (&fanout.Budget{Limit: valuesBytes}).Charge}
 			var values, warnings []string
 			complete := false
-			err := r.Attempt(ctx, false, func(ctx context.Context) error {
-				p, err := r.Ready(ctx)
-				if err != nil {
-					return err
-				}
+			err := lookUp(ctx, r, func(ctx context.Context, p *replica.Profile) (err error) {
 				complete = p.Kind == transport.Prometheus && p.TakesTurns == "" && len(p.Doubts) == 0
 				values, warnings, err = p.Client.LabelValues(ctx, name, l)
 				return err

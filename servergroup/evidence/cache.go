@@ -325,7 +325,8 @@ func (h *history) ask(ctx context.Context, before map[int]error, f func(ctx cont
 	return failed, err
 }
 
-var matchUp = []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "up")}
+// MatchUp are the matchers of the series that tell of scrapes.
+var MatchUp = []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "up")}
 
 // fetchUp returns the series `up` of a replica, sorted; the result is never nil.
 func (h *history) fetchUp(ctx context.Context, r *replica.Replica, from, to int64, held *fanout.Budget) ([]transport.Series, error) {
@@ -337,7 +338,7 @@ func (h *history) fetchUp(ctx context.Context, r *replica.Replica, from, to int6
 		}
 		rules := labelmap.NewRules(h.group.Config, p.External)
 		list, err = r.Fetch(ctx, p, p.Client.AllowPartial(false), p.Method, rules, transport.Request{
-			Matchers: matchUp, MinT: from, MaxT: to, Charge: held.Charge,
+			Matchers: MatchUp, MinT: from, MaxT: to, Charge: held.Charge,
 		})
 		return err
 	})

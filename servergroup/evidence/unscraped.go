@@ -299,7 +299,7 @@ func (h *history) checkValues(ctx context.Context, c *transport.Client, name str
 	if !slices.ContainsFunc(values, unknown) {
 		return values, "", nil
 	}
-	l.Matchers = matchUp
+	l.Matchers = MatchUp
 	up, _, err := c.LabelValues(ctx, name, l)
 	if err != nil {
 		return nil, "", err
