@@ -24,7 +24,7 @@ func New(query string, p *plan.Routed, trace *Trace) *Explanation {
 		}
 		return out
 	}
-	out.Undivided = p.Undivided
+	out.NoStretches = p.NoStretches
 	fetches := trace.fetched(nil)
 	names := make([]string, len(p.Leaves)) // "" if not a part
 	for i, leaf := range p.Leaves {

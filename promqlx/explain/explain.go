@@ -38,10 +38,10 @@ type Explanation struct {
 	PlanDigest string `json:"planDigest"`
 	// NoParts is the reason why there are no parts; "" if there are some.
 	NoParts string `json:"noParts,omitempty"`
-	// Undivided is the reason why there are no Stretches although groups hold samples of other times than
+	// NoStretches is the reason why there are no Stretches although groups hold samples of other times than
 	// others; "" if there is no need to divide the steps.
-	Undivided string `json:"undivided,omitempty"`
-	Parts     []Part `json:"parts"`
+	NoStretches string `json:"noStretches,omitempty"`
+	Parts       []Part `json:"parts"`
 	// Selectors are the selectors of Expression itself. Their series are fetched.
 	Selectors []Selector `json:"selectors"`
 	// Stretches explain the stretches that the steps are divided into, because other groups hold the

@@ -29,8 +29,8 @@ func (t *tree) evaluated(e *Explanation) {
 	if e.NoParts != "" {
 		t.line(0, "no parts: %s", e.NoParts)
 	}
-	if e.Undivided != "" {
-		t.line(0, "no stretches: %s", e.Undivided)
+	if e.NoStretches != "" {
+		t.line(0, "no stretches: %s", e.NoStretches)
 	}
 	for _, p := range e.Parts {
 		t.part(p)

@@ -63,7 +63,7 @@ type Options struct {
 	// Divided makes only parts that can be divided by target, smaller ones if need be. Where
 	// each replica lacks a few targets, no replica could answer another part alone.
 	Divided bool
-	// Copies are what copies of samples must be asked for.
+	// Copies are the spans for which copies must be asked for, as executions of the query have shown.
 	Copies Copies
 }
 

@@ -23,9 +23,11 @@ type Routed struct {
 	// Stretches are the plans for stretches of the steps, in the order of time, where the steps are
 	// divided: there are no partitions then, and one leaf. Else there are none.
 	Stretches []*Routed
-	// Whole is the text of the expression whose steps are divided; "" if they are not. Undivided is why
-	// they are not although groups hold samples of other times than others; "" if there is no need to.
-	Whole, Undivided string
+	// Whole is the text of the expression whose steps are divided; "" if they are not.
+	Whole string
+	// NoStretches is the reason why they are not, although groups hold samples of other times than others;
+	// "" if there is no need to.
+	NoStretches string
 }
 
 // Route plans a statement for the groups of a view. It sends no requests. The other arguments,
@@ -35,20 +37,20 @@ func Route(ctx context.Context, stmt *parser.EvalStmt, subqueryStep func(rangeMS
 	if o.NoParts != "" {
 		return route(ctx, stmt, subqueryStep, v, o)
 	}
-	list, whole := p.divide(stmt, v, o.Copies)
+	list, why := p.divide(stmt, v, o.Copies)
 	switch {
 	case len(list) == 1:
 	case v.Request.WholeSeries:
-		list, whole = []stretch{{steps: p.Steps}}, "the answer may leave out groups that are missing"
+		list, why = []stretch{{steps: p.Steps}}, "the answer may leave out groups that are missing"
 	default:
 		r := &Routed{Plan: p, View: v}
 		if err := r.stretched(ctx, stmt, subqueryStep, list, o); err != nil || r.dividesWork() {
 			return r, err
 		}
-		list, whole = []stretch{{steps: p.Steps}}, "the groups would evaluate nothing but selectors, whose samples are fetched once"
+		list, why = []stretch{{steps: p.Steps}}, "the groups would evaluate nothing but selectors, whose samples are fetched once"
 	}
 	r, err := list[0].route(ctx, stmt, subqueryStep, v, o)
-	r.Undivided = whole
+	r.NoStretches = why
 	return r, err
 }
 

@@ -43,14 +43,14 @@ type stretch struct {
 	// alone reports whether none of these groups shares series with another one: then no samples
 	// around the windows matter.
 	alone bool
-	// without are the groups, by rank, whose samples are copies of what others keep; nil if there are
-	// none.
+	// without are the groups, by rank, that are not asked although their time_range has samples of the
+	// windows: others keep all that they have copies of, or they keep none. It is nil if there are none.
 	without []bool
 }
 
 // divide returns the stretches of a plan, in the order of time. There is one, which is not alone, where
-// a division would bring nothing, or might change the answer, as whole says.
-func (p *Plan) divide(stmt *parser.EvalStmt, v *view.View, asked Copies) (list []stretch, whole string) {
+// a division would bring nothing, or might change the answer; why says so if there was need of one.
+func (p *Plan) divide(stmt *parser.EvalStmt, v *view.View, asked Copies) (list []stretch, why string) {
 	one := []stretch{{steps: p.Steps}}
 	if !v.HasCopies() && !slices.ContainsFunc(v.Groups, func(g view.Group) bool { return !g.Config.TimeRange.IsZero() }) {
 		return one, ""
@@ -78,19 +78,7 @@ func (p *Plan) divide(stmt *parser.EvalStmt, v *view.View, asked Copies) (list [
 		}
 		st := p.Steps
 		st.Start, st.End = p.Steps.Start+cut*st.Step, p.Steps.Start+(end-1)*st.Step
-		var there []*config.Group
-		var without []bool
-		for _, h := range holders {
-			switch {
-			case h.touched(st.Start, h.spans...):
-				there = append(there, h.group.Config)
-			case h.touched(st.Start, h.all):
-				if without == nil {
-					without = make([]bool, len(v.Groups))
-				}
-				without[h.group.Rank] = true
-			}
-		}
+		there, without := needed(holders, st.Start, len(v.Groups))
 		alone := len(there) > 0 && len(there) < len(holders) && len(routing.DisjointSets(there)) == len(there)
 		if n := len(out) - 1; n >= 0 && out[n].alone == alone && (!alone || slices.Equal(there, before) && slices.Equal(without, out[n].without)) {
 			out[n].steps.End = st.End
@@ -103,6 +91,23 @@ func (p *Plan) divide(stmt *parser.EvalStmt, v *view.View, asked Copies) (list [
 		return one, fmt.Sprintf("there would be more than %d stretches", maxStretches)
 	}
 	return out, ""
+}
+
+// needed returns the groups whose samples a step at t (ms) may need, and by rank those of so many that it may
+// not, although their time_range has such samples; nil if there are none of these.
+func needed(holders []holder, t int64, groups int) (there []*config.Group, without []bool) {
+	for _, h := range holders {
+		switch {
+		case h.touched(t, h.spans...):
+			there = append(there, h.group.Config)
+		case h.touched(t, h.all):
+			if without == nil {
+				without = make([]bool, groups)
+			}
+			without[h.group.Rank] = true
+		}
+	}
+	return there, without
 }
 
 // cuts returns the steps, by index and sorted, from which on other holders matter than before; the first

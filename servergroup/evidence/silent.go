@@ -10,16 +10,16 @@ import (
 // another has lost what it scraped meanwhile. Others may have copies of that. These times are found
 // for a whole group: its replicas were away then, and not one of its targets.
 
-// intervalSample is the most distances between scrapes that the interval is estimated from.
-const intervalSample = 31
-
 // appendScraped appends the spans (ms) in which a run of a target's `up` shows that somebody scraped: from
 // scrapes to one and a half intervals later.
 func appendScraped(dst []Span, run *dedup.Samples) []Span {
 	if run.Len() == 0 {
 		return dst
 	}
-	reach := usualInterval(run.T) * 3 / 2
+	reach := int64(0) // one scrape shows no interval
+	if run.Len() > 1 {
+		reach = dedup.Interval(run.T) * 3 / 2
+	}
 	open := Span{run.T[0], run.T[0] + reach}
 	for _, t := range run.T[1:] {
 		if t > open.To {
@@ -29,20 +29,6 @@ func appendScraped(dst []Span, run *dedup.Samples) []Span {
 		open.To = t + reach
 	}
 	return append(dst, open)
-}
-
-// usualInterval returns the median (ms) of distances between times; 0 if there is only one time.
-func usualInterval(times []int64) int64 {
-	stride := max(1, (len(times)-1)/intervalSample)
-	var list []int64
-	for i := 1; i < len(times) && len(list) < intervalSample; i += stride {
-		list = append(list, times[i]-times[i-1])
-	}
-	if len(list) == 0 {
-		return 0
-	}
-	slices.Sort(list)
-	return list[len(list)/2]
 }
 
 // within reports whether one of some spans includes all of another one.

@@ -57,7 +57,7 @@ const (
 func (p *Partition) Choose(ctx context.Context, n Need) ([]*Piece, error) {
 	pieces, err := p.choose(ctx, n)
 	for _, piece := range pieces {
-		piece.reaches, piece.proves, piece.insists = n.Reaches, p.proves(), p.insists()
+		piece.reaches = n.Reaches
 	}
 	return pieces, err
 }
@@ -153,7 +153,7 @@ type chooser struct {
 	uncounted   bool       // a replica failed to count some series
 	// silent are spans in the windows in which no replica scraped anything.
 	silent []evidence.Span
-	losses []loss // that lacking is about
+	lacks  []lack // that lacking is about
 }
 
 // run is a range of steps by index, inclusive.
@@ -207,7 +207,7 @@ func (c *chooser) gather(ctx context.Context, g view.Group) (none pushdown.Refus
 			for _, s := range spans {
 				if hit, ok := reach.stepsOf(c.need.Steps, s); ok {
 					c.lacking[r] = append(c.lacking[r], hit)
-					c.losses = append(c.losses, loss{reach, s})
+					c.lacks = append(c.lacks, lack{reach, s})
 				}
 			}
 		}

@@ -40,15 +40,21 @@ func (p *Partition) proves() bool {
 	return p.Single() && p.view.WithoutCopiesOf(p.members[0])
 }
 
-// loss is a span in which a replica lacks series of a selector.
-type loss struct {
+// insists reports whether copies are asked for where a replica does not answer. They are not for a request
+// whose answer leaves out groups that are missing: nobody knows whether copies of all samples have come.
+func (p *Partition) insists() bool { return p.proves() && !p.view.Request.WholeSeries }
+
+// lack is a span in which a replica lacks series of a selector.
+type lack struct {
 	reach Reach
 	span  evidence.Span
 }
 
-// insists reports whether copies are asked for where a replica does not answer. They are not for a request
-// whose answer leaves out groups that are missing: nobody knows whether copies of all samples have come.
-func (p *Partition) insists() bool { return p.proves() && !p.view.Request.WholeSeries }
+// meets reports whether the window of one of some steps includes the span, or is near it.
+func (l lack) meets(turn transport.Steps) bool {
+	_, ok := l.reach.stepsOf(turn, l.span)
+	return ok
+}
 
 // proven returns the pieces, but fails where copies of their samples matter that are not asked for: no replica
 // was there at some time, or one does not answer now, or replicas are merged of which one has lost samples.
@@ -63,8 +69,8 @@ func (c *chooser) proven(pieces []*Piece) ([]*Piece, error) {
 	spans := c.silent
 	for _, p := range pieces {
 		p.generations = c.generations
-		for _, l := range c.losses {
-			if p.single == nil && slices.ContainsFunc(p.Turns, func(turn transport.Steps) bool { _, meets := l.reach.stepsOf(turn, l.span); return meets }) {
+		for _, l := range c.lacks {
+			if p.single == nil && slices.ContainsFunc(p.Turns, l.meets) {
 				spans = append(spans, l.span)
 			}
 		}
@@ -89,7 +95,7 @@ func (p *Piece) confirmAll(ctx context.Context) error {
 // asked for, that these matter.
 func (p *Piece) orCopies(err error) error {
 	_, gone := errors.AsType[*completeness.UnavailableError](err)
-	if p.proves && isLoss(err) || p.insists && gone {
+	if p.partition.proves() && isLoss(err) || p.partition.insists() && gone {
 		return p.partition.needsCopies(always)
 	}
 	return err

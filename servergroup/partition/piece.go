@@ -68,9 +68,6 @@ type Piece struct {
 	wholeReplicas []*replica.Replica // those that have missed nothing
 
 	narrowed []*labels.Matcher // matchers of the series of the piece; none for all series
-	// proves reports whether others have copies of its samples, which are not asked for, and insists
-	// whether they are if a replica does not answer. See CopiesError.
-	proves, insists bool
 }
 
 // Replica returns the URL of the replica that answers alone; "" if all are merged.

@@ -47,7 +47,7 @@ func (p *Piece) askWhole(ctx context.Context, candidates []*replica.Replica, f f
 		counted, err := p.prove(ctx, asked[at], true)
 		if err == nil {
 			switch {
-			case !counted && p.proves:
+			case !counted && p.partition.proves():
 				return -1, append(errs, &lackError{asked[at].URL()})
 			case !counted:
 				p.partition.view.Ledger.Unproven(p.partition.view.CompletenessOf(p.partition.members[0]))

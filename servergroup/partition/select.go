@@ -28,7 +28,7 @@ func (p *Piece) Select(ctx context.Context, sel view.Selection, done *sync.WaitG
 // samples, it merges all.
 func (p *Piece) fetch(ctx context.Context, sel view.Selection) ([]*dedup.Series, annotations.Annotations, error) {
 	list, ws, err := p.tryFetch(ctx, sel)
-	if p.proves || p.single == nil || !isLoss(err) {
+	if p.partition.proves() || p.single == nil || !isLoss(err) {
 		return list, ws, p.orCopies(err)
 	}
 	all := *p
@@ -64,8 +64,8 @@ func (p *Piece) fetchAll(ctx context.Context, sel view.Selection, ts []view.Rout
 		v.Ledger.RecordPartial(o, sel.MinT, sel.MaxT)
 	})
 	switch {
-	case err != nil || !p.proves:
-	case failed && p.insists:
+	case err != nil || !p.partition.proves():
+	case failed && p.partition.insists():
 		err = p.partition.needsCopies(always)
 	case !failed:
 		err = p.confirmAll(ctx)
@@ -123,7 +123,7 @@ func (p *Piece) fetchSingle(ctx context.Context, sel view.Selection, asked []*la
 		return nil, nil, err
 	}
 	first := errs[0]
-	if p.insists {
+	if p.partition.insists() {
 		return nil, nil, first
 	}
 	others := slices.DeleteFunc(slices.Clone(p.partition.members[0].Replicas), func(r *replica.Replica) bool { return slices.Contains(candidates, r) })

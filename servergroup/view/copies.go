@@ -140,8 +140,8 @@ func (v *View) NoneBefore(g Group) int64 {
 }
 
 // Alone returns the view for windows at which no groups are merged with each other: samples around a
-// window do not matter. Those in without (by rank) are not asked: their samples are copies of what others
-// keep, which must prove that they have all.
+// window do not matter. Those in without (by rank) are not asked: they keep no samples of that time, or
+// copies of what others keep, who must prove that they have all.
 func (v *View) Alone(without []bool) *View {
 	out := *v
 	out.noMargin, out.without = true, without
