@@ -251,11 +251,14 @@ func TestLevels_WhatIsLostBelowIsSaidOfParts(t *testing.T) {
 	eu := serve(t, land(t, "", 1))
 	us := httptest.NewServer(land(t, "", 2))
 	t.Cleanup(us.Close)
-	lower := newCounted(t, oneprom(t, "server_groups:\n"+
+	middle := oneprom(t, "server_groups:\n"+
 		"  - {name: eu, labels: {region: eu}, static_configs: [{targets: ['"+hostPort(t, eu)+"']}]}\n"+
-		"  - {name: us, labels: {region: us}, static_configs: [{targets: ['"+hostPort(t, us.URL)+"']}]}\n"))
-	below := oneBackend([]string{hostPort(t, lower.base)})
-	upper, strict := oneprom(t, below), oneprom(t, "global: {partial_response: error}\n"+below)
+		"  - {name: us, labels: {region: us}, static_configs: [{targets: ['"+hostPort(t, us.URL)+"']}]}\n")
+	lower := newCounted(t, middle)
+	upper := oneprom(t, oneBackend([]string{hostPort(t, lower.base)}))
+	// What fails does so at once, while other requests are on their way: they must not be counted.
+	uncounted := oneBackend([]string{hostPort(t, middle)})
+	failing, strict := oneprom(t, uncounted), oneprom(t, "global: {partial_response: error}\n"+uncounted)
 	left := truth(t, loaded(t, landData(`region="eu",`, 1)))
 	for _, base := range []string{upper, strict} {
 		got := c.ask(t, base, probe{path: instantQuery(`sum(m)`, 600)})
@@ -267,7 +270,7 @@ func TestLevels_WhatIsLostBelowIsSaidOfParts(t *testing.T) {
 	for _, expr := range ofAllLands {
 		for _, path := range askings(expr) {
 			if strings.Contains(expr, "absent") { // which is not told of a part
-				requireFailure(t, c.ask(t, upper, probe{path: path}), hostPort(t, us.URL))
+				requireFailure(t, c.ask(t, failing, probe{path: path}), hostPort(t, us.URL))
 				continue
 			}
 			lower.taken()
