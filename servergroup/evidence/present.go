@@ -75,7 +75,7 @@ func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labe
 	}
 	lackedBy(there, int((end-first)/f.what.step), int(lingering), func(l lacked) {
 		at := first + l.at*f.what.step
-		if at >= from && at < to && !l.lingers && !f.explains(f.missed[l.replica][l.instance], at) {
+		if at >= from && at < to && !f.explains(f.missed[l.replica][l.instance], at) {
 			f.low[l.replica].series = append(f.low[l.replica].series, at)
 		}
 	})
@@ -218,17 +218,16 @@ func (h *history) replicaPresent(ctx context.Context, r *replica.Replica, send [
 // no Prometheus.
 var errUntold = errors.New("which series there are is not told")
 
-// lacked is a time, by its number, at which a replica lacks a series that a twin has.
+// lacked is a time, by its number, at which a replica lacks a series, or the stale marker that ends it.
 type lacked struct {
 	replica  int
 	instance string
 	at       int64
-	lingers  bool // it may be that only the twin's lookback shows the series
 }
 
-// lackedBy calls lacks for each of some times at which a replica lacks a series that a twin has. lingering
-// is at how many times a series may be there that has ended: until the lookback has passed, and one more, as
-// clocks of replicas differ.
+// lackedBy calls lacks for each of some times at which a replica lacks a series that a twin has, and for
+// those at which it shows one that has ended by a twin. lingering is at how many times a series may be there
+// that has ended: until the lookback has passed, and one more, as clocks of replicas differ.
 func lackedBy(there []present, times, lingering int, lacks func(lacked)) {
 	for t, twins := range there {
 		for key, twin := range twins {
@@ -239,8 +238,13 @@ func lackedBy(there []present, times, lingering int, lacks func(lacked)) {
 				for i := range twin.at {
 					for low := lowBits(own[key].at, twin.at, i); low != 0; low &= low - 1 {
 						at := 64*i + bits.TrailingZeros64(low)
-						lacks(lacked{r, twin.instance, int64(at), lingers(own[key].at, twin.at, at, times, lingering)})
+						if !lingers(own[key].at, twin.at, at, times, lingering) {
+							lacks(lacked{r, twin.instance, int64(at)})
+						}
 					}
+				}
+				for at := range unended(own[key].at, twin.at, times, lingering) {
+					lacks(lacked{t, twin.instance, int64(at)})
 				}
 			}
 		}
@@ -248,10 +252,10 @@ func lackedBy(there []present, times, lingering int, lacks func(lacked)) {
 }
 
 // lingers reports whether a series that a twin has at a time, and a replica lacks, may have ended for
-// both. A replica that was scraping then has a stale marker. A twin that missed that one scrape has none,
-// and shows the series until its lookback is over, and no longer. Nothing else shows that it missed it: if
-// the target has gone, no twin takes its last marker from another. The series may even have been there for
-// less than a step, so that the replica does not have it at any time.
+// both. A replica that was scraping then has a stale marker. A twin that missed that one scrape, or lost
+// the marker, has none, and shows the series until its lookback is over, and no longer. Nothing else shows
+// that it has none: the target may have gone. The series may even have been there for less than a step, so
+// that the replica does not have it at any time.
 func lingers(own, twin []uint64, at, times, lingering int) bool {
 	last := at - 1 // at which the replica has it, or the one before the twin has it
 	for last >= 0 && has(twin, last) && !has(own, last) {
@@ -266,6 +270,45 @@ func lingers(own, twin []uint64, at, times, lingering int) bool {
 		}
 	}
 	return false
+}
+
+// ended is at how many times in a row nobody has a series that has ended. One that is scraped every
+// five minutes is there again after two.
+const ended = 4
+
+// unended yields the times at which a twin has a series that has ended, as a replica shows that does not
+// have it any more: then the twin has no stale marker. Two times in a row show it, as clocks of replicas
+// differ by less than that.
+func unended(own, twin []uint64, times, lingering int) iter.Seq[int] {
+	return func(yield func(int) bool) {
+		for last := 0; last+ended < times; last++ {
+			if !has(twin, last) || has(own, last) || !gone(own, last) || !gone(twin, last) {
+				continue
+			}
+			first := last
+			for first > 0 && has(twin, first-1) && !has(own, first-1) {
+				first--
+			}
+			if n := last + 1 - first; first == 0 || n < 2 || n > lingering {
+				continue
+			}
+			for at := first; at <= last; at++ {
+				if !yield(at) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// gone reports whether a series is not there after a time, so that it has ended.
+func gone(list []uint64, t int) bool {
+	for i := range ended {
+		if has(list, t+1+i) {
+			return false
+		}
+	}
+	return true
 }
 
 // has reports whether a bit of a list is set.

@@ -1,14 +1,16 @@
 package evidence
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
 
-// TestLackedBy_AsCounts: what holds for counts holds for the counts of each series.
+// TestLackedBy_AsCounts: what holds for counts holds for the counts of each series, if none lingers.
 func TestLackedBy_AsCounts(t *testing.T) {
 	const n = 200
 	rnd := rand.New(rand.NewPCG(1, 2))
@@ -39,7 +41,7 @@ func TestLackedBy_AsCounts(t *testing.T) {
 		want := make([]lows, len(there))
 		appendLow(want, counts, 0, 1)
 		got := make([]lows, len(there))
-		lackedBy(there, n, 4, func(l lacked) { got[l.replica].counts = append(got[l.replica].counts, l.at-1) })
+		lackedBy(there, n, 0, func(l lacked) { got[l.replica].counts = append(got[l.replica].counts, l.at-1) })
 		for r := range got {
 			slices.Sort(got[r].counts)
 			got[r].counts = slices.Compact(got[r].counts)
@@ -53,15 +55,21 @@ func TestLackedBy_AsCounts(t *testing.T) {
 func TestLingers(t *testing.T) {
 	for _, tc := range []struct {
 		name, own, twin string
-		want            bool
+		lacks           string // the times at which the replica lacks it
+		unended         string // those at which the twin lacks its end
 	}{
-		{"the twin missed the marker", "xxxx........", "xxxxxxx.....", true},
-		{"its clock is another", "xxxx........", "xxxxxxxx....", true},
-		{"it was there for less than a step", "............", "..xxx.......", true},
-		{"the twin goes on", "xxxx........", "xxxxxxxxx...", false},
-		{"the twin has it for long", "............", "..xxxxxx....", false},
-		{"what comes then is not known", "xxxxxx......", "xxxxxxxxxxxx", false},
-		{"it was there before", "............", "xxxxxx......", false},
+		{"the twin has no marker", "xxxx........", "xxxxxxx.....", "", "....xxx....."},
+		{"for a moment", "xxxx........", "xxxxxx......", "", "....xx......"},
+		{"its clock is another", "xxxx........", "xxxxx.......", "", ""},
+		{"both", "xxxx........", "xxxxxxxx....", "", "....xxxx...."},
+		{"it was there for less than a step", "............", "..xxx.......", "", "..xxx......."},
+		{"it is scraped every five minutes", "xxx..xxx..xx", "x.xxx..xxx..", "", ""},
+		{"the replica has it again", "xxxx....xx..", "xxxxxx......", "", ""},
+		{"whether it ends is not known", "xxxx.....", "xxxxxx...", "", ""},
+		{"the twin goes on", "xxxx........", "xxxxxxxxx...", ".....xxx....", ""},
+		{"the twin has it for long", "............", "..xxxxxx....", "...xxxx.....", ""},
+		{"what comes then is not known", "xxxxxx......", "xxxxxxxxxxxx", ".......xxxx.", ""},
+		{"it was there before", "............", "xxxxxx......", ".xxxx.......", ""},
 	} {
 		bitsOf := func(text string) []uint64 {
 			list := []uint64{0}
@@ -72,12 +80,17 @@ func TestLingers(t *testing.T) {
 			}
 			return list
 		}
-		found := false
+		textOf := func(times map[int64]bool) string {
+			text := []byte(strings.Repeat(".", len(tc.own)))
+			for at := range times {
+				text[at] = 'x'
+			}
+			return string(text)
+		}
+		got := []map[int64]bool{{}, {}}
 		there := []present{{7: {at: bitsOf(tc.own)}}, {7: {at: bitsOf(tc.twin)}}}
-		lackedBy(there, len(tc.own), 4, func(l lacked) {
-			found = true
-			require.Equal(t, tc.want, l.lingers, "%s, at %d", tc.name, l.at)
-		})
-		require.True(t, found, tc.name)
+		lackedBy(there, len(tc.own), 4, func(l lacked) { got[l.replica][l.at] = true })
+		require.Equal(t, cmp.Or(tc.lacks, strings.Repeat(".", len(tc.own))), textOf(got[0]), tc.name)
+		require.Equal(t, cmp.Or(tc.unended, strings.Repeat(".", len(tc.own))), textOf(got[1]), tc.name)
 	}
 }
