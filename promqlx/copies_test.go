@@ -3,6 +3,7 @@ package promqlx
 import (
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -92,19 +93,18 @@ func copying(s *store, of ...string) config.Group {
 func copied(t *testing.T) (layouts map[string][]config.Group, all truth) {
 	t.Helper()
 	labelled := func(region string) map[string]string { return map[string]string{"region": region} }
-	store := func(load string) *store { return newStore(t, load) }
+	stored := func(load string) *store { return newStore(t, load) }
 	whole := targets(`,region="eu"`, true) + targets(`,region="us"`, true)
-	a := store(whole)
-	gone := store(from("", 30))
-	gone.Close()
+	a := stored(whole)
+	gone := &store{Server: &httptest.Server{URL: "http://127.0.0.1:1"}} // nobody else takes that port
 	return map[string][]config.Group{
-		"kept since 60 minutes":    {groupAt("eu", labelled("eu"), store(from("", 60)), store(from("", 60))), groupAt("us", labelled("us"), store(from("", 60)), store(from("", 60))), copying(a, "eu", "us")},
-		"kept for different times": {groupAt("eu", labelled("eu"), store(from("", 20)), store(from("", 80))), groupAt("us", labelled("us"), store(from("", 40)), store(from("", 50))), copying(a, "eu", "us")},
-		"archive first":            {copying(a, "eu", "us"), groupAt("eu", labelled("eu"), store(from("", 60)), store(from("", 60))), groupAt("us", labelled("us"), store(from("", 50)))},
-		"one was away at a time":   {groupAt("eu", labelled("eu"), store(from("", 10, [2]int{100, 104})), store(from("", 10, [2]int{120, 130}))), groupAt("us", labelled("us"), store(from("", 10))), copying(a, "eu", "us")},
-		"both were away at once":   {groupAt("eu", labelled("eu"), store(from("", 10, [2]int{100, 120})), store(from("", 10, [2]int{110, 130}))), groupAt("us", labelled("us"), store(from("", 10))), copying(a, "eu", "us")},
-		"the only one was away":    {groupAt("eu", labelled("eu"), store(from("", 10)), store(from("", 10))), groupAt("us", labelled("us"), store(from("", 10, [2]int{100, 120}, [2]int{140, 141}))), copying(a, "eu", "us")},
-		"away for hours":           {groupAt("eu", labelled("eu"), store(from("", 0, [2]int{20, 150}))), groupAt("us", labelled("us"), store(from("", 10)), store(from("", 10))), copying(a, "eu", "us")},
+		"kept since 60 minutes":    {groupAt("eu", labelled("eu"), stored(from("", 60)), stored(from("", 60))), groupAt("us", labelled("us"), stored(from("", 60)), stored(from("", 60))), copying(a, "eu", "us")},
+		"kept for different times": {groupAt("eu", labelled("eu"), stored(from("", 20)), stored(from("", 80))), groupAt("us", labelled("us"), stored(from("", 40)), stored(from("", 50))), copying(a, "eu", "us")},
+		"archive first":            {copying(a, "eu", "us"), groupAt("eu", labelled("eu"), stored(from("", 60)), stored(from("", 60))), groupAt("us", labelled("us"), stored(from("", 50)))},
+		"one was away at a time":   {groupAt("eu", labelled("eu"), stored(from("", 10, [2]int{100, 104})), stored(from("", 10, [2]int{120, 130}))), groupAt("us", labelled("us"), stored(from("", 10))), copying(a, "eu", "us")},
+		"both were away at once":   {groupAt("eu", labelled("eu"), stored(from("", 10, [2]int{100, 120})), stored(from("", 10, [2]int{110, 130}))), groupAt("us", labelled("us"), stored(from("", 10))), copying(a, "eu", "us")},
+		"the only one was away":    {groupAt("eu", labelled("eu"), stored(from("", 10)), stored(from("", 10))), groupAt("us", labelled("us"), stored(from("", 10, [2]int{100, 120}, [2]int{140, 141}))), copying(a, "eu", "us")},
+		"away for hours":           {groupAt("eu", labelled("eu"), stored(from("", 0, [2]int{20, 150}))), groupAt("us", labelled("us"), stored(from("", 10)), stored(from("", 10))), copying(a, "eu", "us")},
 		"with blocks": {
 			groupAt("eu", labelled("eu"), blocked(t, from("", 60), [2]int{60, 80}, [2]int{80, 150}), blocked(t, from("", 60), [2]int{60, 90}, [2]int{90, 150})),
 			groupAt("us", labelled("us"), blocked(t, from("", 60), [2]int{60, 150})), copying(a, "eu", "us"),
@@ -117,8 +117,8 @@ func copied(t *testing.T) (layouts map[string][]config.Group, all truth) {
 			groupAt("eu", labelled("eu"), blocked(t, from("", 0, [2]int{60, 120}), [2]int{0, 20}, [2]int{20, 60}, [2]int{120, 150}), blocked(t, scrapesFail(90, 95), [2]int{0, 20}, [2]int{20, 150})),
 			groupAt("us", labelled("us"), blocked(t, from("", 0), [2]int{0, 150})), copying(a, "eu", "us"),
 		},
-		"one of them is gone": {groupAt("eu", labelled("eu"), store(from("", 10, [2]int{100, 104})), gone), groupAt("us", labelled("us"), store(from("", 10)), store(from("", 10))), copying(a, "eu", "us")},
-		"both are gone":       {groupAt("eu", labelled("eu"), gone), groupAt("us", labelled("us"), store(from("", 10)), store(from("", 10))), copying(a, "eu", "us")},
+		"one of them is gone": {groupAt("eu", labelled("eu"), stored(from("", 10, [2]int{100, 104})), gone), groupAt("us", labelled("us"), stored(from("", 10)), stored(from("", 10))), copying(a, "eu", "us")},
+		"both are gone":       {groupAt("eu", labelled("eu"), gone), groupAt("us", labelled("us"), stored(from("", 10)), stored(from("", 10))), copying(a, "eu", "us")},
 	}, truthOf(t, whole)
 }
 
