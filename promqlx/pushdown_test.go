@@ -101,6 +101,8 @@ func TestPushdown_WhatIsLostIsCounted(t *testing.T) {
 			text, groups(groupAt("e", map[string]string{"z": "1"}, a, b), groupAt("f", map[string]string{"z": "2"}, a, b), groupAt("g", map[string]string{"z": "2"}, a, b)), unchanged,
 			map[string]float64{"e evaluated": 1, "f overlap": 1, "g overlap": 1},
 		},
+		"overlap at a seam":         {text + ` + 1`, groups(groupAt("g", nil, a, b), tier("h", age("110m", ""), nil, a, b)), unchanged, map[string]float64{"g evaluated": 1}},
+		"overlap at most steps":     {text, groups(groupAt("g", nil, a, b), tier("h", age("110m", ""), nil, a, b)), unchanged, map[string]float64{"g evaluated": 1, "g overlap": 1, "h overlap": 1}},
 		"overlap in a selector":     {`foo`, groups(groupAt("g", nil, a, b), groupAt("h", nil, a, b)), unchanged, map[string]float64{}},
 		"time range":                {text, groups(changed(groupAt("g", nil, a, b), func(c *config.Group) { require.NoError(t, c.TimeRange.MinAge.Set("110m")) })), unchanged, map[string]float64{"g time_range": 1}},
 		"store":                     {text, groups(changed(groupAt("g", nil, a), func(c *config.Group) { c.ReplicaLabels = []string{"replica"} })), unchanged, map[string]float64{"g shared_store": 1}},
@@ -117,7 +119,11 @@ func TestPushdown_WhatIsLostIsCounted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, reg := countedEngine(t, c.change, c.cfgs...)
-			res, _ := executed(t, e, c.text, at(60, 90))
+			when := at(60, 90)
+			if strings.Contains(name, "seam") {
+				when = at(60, 179)
+			}
+			res, _ := executed(t, e, c.text, when)
 			require.NoError(t, res.Err)
 			require.Equal(t, c.want, sharesOf(t, reg))
 		})

@@ -109,24 +109,22 @@ func selections(leaves []Leaf) (list []view.Selection) {
 }
 
 // CountLost counts what servers could have evaluated, where the plan has no parts because of the
-// configuration. delayedNames reports whether that has the feature of PromQL that allows none.
+// configuration. delayedNames reports whether that has the feature of PromQL that allows none. A stretch
+// that is less than half of the steps is not counted: where the time of one group ends and that of another
+// begins, there are always some.
 func (r *Routed) CountLost(delayedNames bool) {
-	if len(r.Stretches) > 0 {
-		for _, one := range r.Stretches {
-			one.CountLost(delayedNames)
+	for _, one := range r.Each() {
+		if _, selector := unwrap(one.Expr).(*parser.VectorSelector); selector || 2*one.Steps.Count() < r.Steps.Count() {
+			continue
 		}
-		return
-	}
-	if _, selector := unwrap(r.Expr).(*parser.VectorSelector); selector {
-		return
-	}
-	switch {
-	case delayedNames:
-		for _, p := range partition.Of(r.View, selections(r.Leaves)) {
-			p.CountLost(pushdown.Features)
+		switch {
+		case delayedNames:
+			for _, p := range partition.Of(r.View, selections(one.Leaves)) {
+				p.CountLost(pushdown.Features)
+			}
+		case len(one.Partitions) == 1 && !one.Partitions[0].Single():
+			one.Partitions[0].CountLost(pushdown.Overlap)
 		}
-	case len(r.Partitions) == 1 && !r.Partitions[0].Single():
-		r.Partitions[0].CountLost(pushdown.Overlap)
 	}
 }
 
