@@ -277,6 +277,16 @@ func TestCounts_MissedMarker(t *testing.T) {
 	}
 }
 
+// TestCounts_SeveralNames: series whose labels differ by their names only are told apart.
+func TestCounts_SeveralNames(t *testing.T) {
+	both := "\n  up{instance=\"a\",job=\"j\"} 1x720\n  foo{instance=\"a\",job=\"j\"} 1x720\n  bar{instance=\"a\",job=\"j\"} 1x"
+	a, b := newCounter(t, both+"720"), newCounter(t, both+"100")
+	s, _ := evidenceSet(t, 150*minute, a.Server, b.Server)
+	for _, selector := range []string{`{__name__=~"foo|bar"}`, `{job="j"}`} {
+		require.Equal(t, [][]evidence.Span{nil, {{From: 25 * minute, To: 30 * minute}}}, evidenceOf(t, s, selector, 10*minute, 30*minute).Lacking, selector)
+	}
+}
+
 // TestCounts_ManySeries: which series there are is not told if that would be much. They are counted.
 func TestCounts_ManySeries(t *testing.T) {
 	long := strings.Repeat("x", 200_000)

@@ -151,7 +151,7 @@ func CountsSeries(r *http.Request) bool {
 // TellsSeries reports whether a request is one by which evidence asks which series of a selector there
 // are.
 func TellsSeries(r *http.Request) bool {
-	return strings.HasPrefix(r.FormValue("query"), "sum_over_time((group without () ({")
+	return strings.HasPrefix(r.FormValue("query"), "sum_over_time((group without () (")
 }
 
 // text answers 200 with a fixed body.

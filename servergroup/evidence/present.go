@@ -29,7 +29,7 @@ const (
 	keptSizes = 1 << 20
 )
 
-// present are the series that a replica has, by the hash of their labels without the name.
+// present are the series that a replica has, by the hash of their labels.
 type present map[uint64]presentSeries
 
 type presentSeries struct {
@@ -75,7 +75,7 @@ func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labe
 	}
 	lackedBy(there, int((end-first)/f.what.step), int(lingering), func(l lacked) {
 		at := first + l.at*f.what.step
-		if at >= from && at < to && !f.explains(f.missed[l.replica][l.instance], at) {
+		if at >= from && at < to && !f.explains(f.missed[l.replica][l.instance], at) && !(l.either && meetsAny(f.missed[l.twin][l.instance], f.window(at))) {
 			f.low[l.replica].series = append(f.low[l.replica].series, at)
 		}
 	})
@@ -91,7 +91,7 @@ func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labe
 // series of that target when one is low, at t (ms): whether they were missed for most of the time in
 // which it is not there. A scrape that is missed now and then does not make it go.
 func (f *countFetch) explains(missed []Span, t int64) bool {
-	window := Span{t - f.what.step - f.what.lookback(), t + f.what.step}
+	window := f.window(t)
 	for s := range joined(missed) {
 		s = f.beyondEdges(s)
 		if min(s.To, window.To)-max(s.From, window.From) >= (window.To-window.From)/2 {
@@ -99,6 +99,11 @@ func (f *countFetch) explains(missed []Span, t int64) bool {
 		}
 	}
 	return false
+}
+
+// window is the time of the samples that show a series, or not, when one is low at t (ms).
+func (f *countFetch) window(t int64) Span {
+	return Span{t - f.what.step - f.what.lookback(), t + f.what.step}
 }
 
 // joined yields spans of missed scrapes, those as one that are no further apart than counts explain.
@@ -223,6 +228,9 @@ type lacked struct {
 	replica  int
 	instance string
 	at       int64
+	// either reports whether it may be the twin, a replica by index, that lacks the end of the series.
+	either bool
+	twin   int
 }
 
 // lackedBy calls lacks for each of some times at which a replica lacks a series that a twin has, and for
@@ -238,13 +246,14 @@ func lackedBy(there []present, times, lingering int, lacks func(lacked)) {
 				for i := range twin.at {
 					for low := lowBits(own[key].at, twin.at, i); low != 0; low &= low - 1 {
 						at := 64*i + bits.TrailingZeros64(low)
-						if !lingers(own[key].at, twin.at, at, times, lingering) {
-							lacks(lacked{r, twin.instance, int64(at)})
+						may, either := lingers(own[key].at, twin.at, at, times, lingering)
+						if !may || either {
+							lacks(lacked{r, twin.instance, int64(at), either, t})
 						}
 					}
 				}
 				for at := range unended(own[key].at, twin.at, times, lingering) {
-					lacks(lacked{t, twin.instance, int64(at)})
+					lacks(lacked{replica: t, instance: twin.instance, at: int64(at)})
 				}
 			}
 		}
@@ -254,22 +263,22 @@ func lackedBy(there []present, times, lingering int, lacks func(lacked)) {
 // lingers reports whether a series that a twin has at a time, and a replica lacks, may have ended for
 // both. A replica that was scraping then has a stale marker. A twin that missed that one scrape, or lost
 // the marker, has none, and shows the series until its lookback is over, and no longer. Nothing else shows
-// that it has none: the target may have gone. The series may even have been there for less than a step, so
-// that the replica does not have it at any time.
-func lingers(own, twin []uint64, at, times, lingering int) bool {
+// that it has none: the target may have gone. The replica may not have the series at any time, as it was
+// there for less than a step, or because it lacks all of it: it is either.
+func lingers(own, twin []uint64, at, times, lingering int) (may, either bool) {
 	last := at - 1 // at which the replica has it, or the one before the twin has it
 	for last >= 0 && has(twin, last) && !has(own, last) {
 		last--
 	}
 	if last < 0 {
-		return false // it was there long before
+		return false, false // it was there long before
 	}
 	for i := at + 1; i <= last+lingering+1 && i < times; i++ { // what comes after the times is not known
 		if !has(twin, i) {
-			return true
+			return true, !has(own, last)
 		}
 	}
-	return false
+	return false, false
 }
 
 // ended is at how many times in a row nobody has a series that has ended. One that is scraped every

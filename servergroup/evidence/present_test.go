@@ -62,7 +62,7 @@ func TestLingers(t *testing.T) {
 		{"for a moment", "xxxx........", "xxxxxx......", "", "....xx......"},
 		{"its clock is another", "xxxx........", "xxxxx.......", "", ""},
 		{"both", "xxxx........", "xxxxxxxx....", "", "....xxxx...."},
-		{"it was there for less than a step", "............", "..xxx.......", "", "..xxx......."},
+		{"either may be right", "............", "..xxx.......", "...x........", "..xxx......."},
 		{"it is scraped every five minutes", "xxx..xxx..xx", "x.xxx..xxx..", "", ""},
 		{"the replica has it again", "xxxx....xx..", "xxxxxx......", "", ""},
 		{"whether it ends is not known", "xxxx.....", "xxxxxx...", "", ""},

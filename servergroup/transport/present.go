@@ -3,6 +3,7 @@ package transport
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -12,10 +13,15 @@ import (
 // presentSteps is the most steps of which one value tells: a float64 holds all integers of 53 bits.
 const presentSteps = 50
 
-// Present are series with the same labels, but for their names.
+// nameLabel has the name of a series while the backend counts, as names get lost there.
+const nameLabel = "__oneprom_name__"
+
+// Present is a series.
 type Present struct {
+	// Labels are those of the series without its name. If the selector may find several names, the
+	// name is that of another label.
 	Labels labels.Labels
-	// At has bit i%64 of element i/64 set if there is such a series at step i.
+	// At has bit i%64 of element i/64 set if the series is there at step i.
 	At []uint64
 }
 
@@ -24,12 +30,18 @@ type Present struct {
 // count the series, and the answer is short. The steps must be multiples of their distance, which is
 // whole seconds. Of r it uses Labels and Charge. The backend must not be Fronted.
 func (c *Client) PresentSeries(ctx context.Context, ms []*labels.Matcher, st Steps, r Request) ([]Present, error) {
+	series := c.selector(ms)
+	if !slices.ContainsFunc(ms, func(m *labels.Matcher) bool {
+		return m.Name == labels.MetricName && m.Type == labels.MatchEqual && m.Value != ""
+	}) {
+		series = fmt.Sprintf(`label_replace(%s, "%s", "$1", "__name__", "(.*)")`, series, nameLabel)
+	}
 	n := st.Count()
 	values := (n + presentSteps - 1) / presentSteps
 	each := (n + values - 1) / values // steps of one value
 	// Half a step more or less: windows of Prometheus 2 are closed on the left.
 	text := fmt.Sprintf("sum_over_time((group without () (%s) * 2 ^ ((time() - %d) / %d %% %d))[%dms:%dms])",
-		c.selector(ms), st.Start/1000, st.Step/1000, each, each*st.Step-st.Step/2, st.Step)
+		series, st.Start/1000, st.Step/1000, each, each*st.Step-st.Step/2, st.Step)
 	first := st.Start + (each-1)*st.Step
 	list, err := c.Evaluate(ctx, text, Steps{Start: first, End: first + (values-1)*each*st.Step, Step: each * st.Step, Lookback: st.Lookback}, r)
 	if err != nil {

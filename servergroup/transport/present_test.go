@@ -29,10 +29,12 @@ func TestPresentSeries_TellsOfEachStep(t *testing.T) {
 	there := func(series string, at int64) bool { // with a lookback of three minutes
 		at /= minute
 		switch series {
-		case `{a="1"}`:
+		case `{__oneprom_name__="x", a="1"}`:
 			return at < 3 || at >= 10 && at < 13 || at >= 20 && at < 98
+		case `{__oneprom_name__="x", a="2"}`:
+			return at >= 25 && at < 78
 		default:
-			return at < 13 || at >= 25 && at < 78
+			return at < 13
 		}
 	}
 	for _, n := range []int64{1, 3, 50, 51, 99, 101, 150} {
@@ -51,7 +53,7 @@ func TestPresentSeries_TellsOfEachStep(t *testing.T) {
 			}
 			want := map[string]bool{}
 			for i := range n {
-				for _, s := range []string{`{a="1"}`, `{a="2"}`} {
+				for _, s := range []string{`{__oneprom_name__="x", a="1"}`, `{__oneprom_name__="x", a="2"}`, `{__oneprom_name__="y", a="2"}`} {
 					if at := (first + i) * minute; at >= 0 && there(s, at) {
 						want[fmt.Sprint(s, first+i)] = true
 					}
