@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -530,4 +531,21 @@ func (run *running) askOneprom(q question) (a answer, body string, err error) {
 		err = json.Unmarshal(raw, &a)
 	}
 	return a, string(raw), err
+}
+
+var extraAttempt = regexp.MustCompile(`(?m)^oneprom_replica_extra_attempts_total\{.*\} (\d+)$`)
+
+// extraAttempts is how often the oneprom of a changing world has asked another replica because one was late
+// or failed.
+func (run *running) extraAttempts() (n int) {
+	if !run.first.changing || run.front.server == nil {
+		return 0
+	}
+	rec := httptest.NewRecorder()
+	run.front.server.Handler().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	for _, m := range extraAttempt.FindAllStringSubmatch(rec.Body.String(), -1) {
+		times, _ := strconv.Atoi(m[1])
+		n += times
+	}
+	return n
 }

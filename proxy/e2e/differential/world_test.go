@@ -130,6 +130,11 @@ func (w *world) any(f func(kind) bool) bool {
 	return slices.ContainsFunc(w.servers, func(s server) bool { return f(s.kind) })
 }
 
+// shifted reports whether some copies have another clock than the truth.
+func (w *world) shifted() bool {
+	return slices.ContainsFunc(w.copies, func(h holder) bool { return h.shift != 0 })
+}
+
 // moments are the times (ms) at which series end, copies come and go, and groups
 // take over from each other.
 func (w *world) moments() []int64 {
