@@ -150,7 +150,7 @@ func TestTopologies_PartsAddUpToTheWhole(t *testing.T) {
 		held := make([]int, tp.backends())
 		for i := range points {
 			series := labels.FromStrings("__name__", "foo", "i", strconv.Itoa(i%100))
-			ms := int64(i/100)*60_000 - 120_000 // some before 1970
+			ms := int64(i/100)*60_000 - 300_000 // some before 1970
 			at := tp.place(series, ms)
 			require.NotEmpty(t, at, "%s: a sample without a backend", tp.name)
 			for _, b := range at {

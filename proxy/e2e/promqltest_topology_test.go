@@ -10,9 +10,9 @@ import (
 type topology struct {
 	name   string
 	groups [][]int // the backends of each server group, in configured order
-	// splitAt is where the first group ends and the second begins; zero: all groups are asked for all times.
-	splitAt time.Time
-	place   placement
+	// ranges are the times of the groups; nil: all are asked for all times.
+	ranges []timeRange
+	place  placement
 	// labelled has each group inject a label of its own into its series.
 	labelled bool
 	// levels puts a oneprom of its own between each group and the one that is asked.
@@ -27,15 +27,21 @@ type groupSpec struct {
 	start, end time.Time // samples at start are the group's, those at end are not; zero: unbounded
 }
 
+// timeRange is [start, end); a zero time is no bound.
+type timeRange struct{ start, end time.Time }
+
 // tierSplit lies in the middle of most of promqltest's data.
 var tierSplit = time.Unix(900, 0).UTC()
+
+// threeTiers are ranges of which each overlaps the next, as archives overlap what they are behind.
+var threeTiers = []timeRange{{end: time.Unix(900, 0).UTC()}, {time.Unix(300, 0).UTC(), time.Unix(1500, 0).UTC()}, {start: time.Unix(1200, 0).UTC()}}
 
 // shardLabel is the label that groups inject. The data has none of this name.
 const shardLabel = "shard"
 
 var (
 	wholeBackend   = topology{name: "one-backend", groups: [][]int{{0}}, place: placeEverywhere}
-	tiers          = topology{name: "tiers", groups: [][]int{{0}, {1}}, splitAt: tierSplit, place: placeTiers}
+	tiers          = topology{name: "tiers", groups: [][]int{{0}, {1}}, ranges: []timeRange{{end: tierSplit}, {start: tierSplit}}, place: placeTiers}
 	labelledShards = topology{name: "labelled-shards", groups: [][]int{{0}, {1}, {2}}, place: placeTargets, labelled: true}
 )
 
@@ -44,8 +50,11 @@ var topologies = []topology{
 	{name: "replicas-holes", groups: [][]int{{0, 1}}, place: placeHoles},
 	{name: "replicas-outages", groups: [][]int{{0, 1}}, place: placeOutages},
 	{name: "shards", groups: [][]int{{0}, {1}, {2}}, place: placeShards},
-	{name: "shards-replicas-holes", groups: [][]int{{0, 1}, {2, 3}}, place: placeShardsWithHoles},
-	tiers,
+	{name: "tiers-overlapping", groups: [][]int{{0}, {1}, {2}}, ranges: threeTiers, place: placeOverlapping},
+	{
+		name: "tiers-shards-replicas", groups: [][]int{{0, 1}, {2, 3}, {4, 5}, {6, 7}},
+		ranges: []timeRange{{end: tierSplit}, {end: tierSplit}, {start: tierSplit}, {start: tierSplit}}, place: placeTieredShardsWithHoles,
+	},
 	{name: "levels", groups: [][]int{{0, 1}, {2, 3}}, place: placeShardsWithHoles, levels: true},
 }
 
@@ -70,11 +79,8 @@ func (tp topology) specs(backends []*splitBackend, remoteRead string) []groupSpe
 		for _, i := range group {
 			spec.targets = append(spec.targets, backends[i].address)
 		}
-		if !tp.splitAt.IsZero() && n == 0 {
-			spec.end = tp.splitAt
-		}
-		if !tp.splitAt.IsZero() && n == 1 {
-			spec.start = tp.splitAt
+		if tp.ranges != nil {
+			spec.start, spec.end = tp.ranges[n].start, tp.ranges[n].end
 		}
 		specs = append(specs, spec)
 	}
@@ -136,6 +142,37 @@ func placeTiers(_ labels.Labels, t int64) []int {
 		return []int{0}
 	}
 	return []int{1}
+}
+
+// placeOverlapping puts each sample on a tier whose range has it; where two have it, on one of these, or on
+// both. So their copies differ, and there are holes on both sides of a seam.
+func placeOverlapping(series labels.Labels, t int64) []int {
+	var there []int
+	for n, r := range threeTiers {
+		at := time.UnixMilli(t)
+		if !at.Before(r.start) && (r.end.IsZero() || at.Before(r.end)) {
+			there = append(there, n)
+		}
+	}
+	if len(there) == 2 {
+		var out []int
+		for _, i := range placeHoles(series, t) {
+			out = append(out, there[i])
+		}
+		return out
+	}
+	return there
+}
+
+// placeTieredShardsWithHoles puts what is older than tierSplit on the replicas 0 to 3, the rest on 4 to 7.
+func placeTieredShardsWithHoles(series labels.Labels, t int64) []int {
+	out := placeShardsWithHoles(series, t)
+	if t >= tierSplit.UnixMilli() {
+		for i := range out {
+			out[i] += 4
+		}
+	}
+	return out
 }
 
 // mixBits spreads the bits of x (the last step of splitmix64): hashes of similar series and times must not
