@@ -277,6 +277,19 @@ func TestCounts_MissedMarker(t *testing.T) {
 	}
 }
 
+// TestCounts_AwayAtTheEnd: a replica that was away when a series ended does not show that the other one lacks
+// the end.
+func TestCounts_AwayAtTheEnd(t *testing.T) {
+	load := func(here string) string {
+		return "\n  up{instance=\"a\",job=\"j\"} " + here + "\n  foo{instance=\"a\",job=\"j\"} " + here + "\n  up{instance=\"b\",job=\"j\"} 1x720\n  foo{instance=\"b\",job=\"j\"} 1x720"
+	}
+	for _, away := range []int{8, 12} {
+		whole, twin := newCounter(t, load("1x100 stale")), newCounter(t, load(fmt.Sprintf("1x%d", 100-away)))
+		s, _ := evidenceSet(t, 150*minute, whole.Server, twin.Server)
+		require.Empty(t, evidenceOf(t, s, "foo", 10*minute, 60*minute).Lacking[0], "away for %d scrapes", away)
+	}
+}
+
 // TestCounts_SeveralNames: series whose labels differ by their names only are told apart.
 func TestCounts_SeveralNames(t *testing.T) {
 	both := "\n  up{instance=\"a\",job=\"j\"} 1x720\n  foo{instance=\"a\",job=\"j\"} 1x720\n  bar{instance=\"a\",job=\"j\"} 1x"

@@ -75,7 +75,9 @@ func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labe
 	}
 	lackedBy(there, int((end-first)/f.what.step), int(lingering), func(l lacked) {
 		at := first + l.at*f.what.step
-		if at >= from && at < to && !f.explains(f.missed[l.replica][l.instance], at) && !(l.either && meetsAny(f.missed[l.twin][l.instance], f.window(at))) {
+		explained := f.explains(f.missed[l.replica][l.instance], at) ||
+			l.unless >= 0 && meetsAny(f.missed[l.unless][l.instance], f.window(at))
+		if at >= from && at < to && !explained {
 			f.low[l.replica].series = append(f.low[l.replica].series, at)
 		}
 	})
@@ -228,9 +230,8 @@ type lacked struct {
 	replica  int
 	instance string
 	at       int64
-	// either reports whether it may be the twin, a replica by index, that lacks the end of the series.
-	either bool
-	twin   int
+	// unless is the replica, by index, that shows this only if it has missed no scrape of the target; -1: none.
+	unless int
 }
 
 // lackedBy calls lacks for each of some times at which a replica lacks a series that a twin has, and for
@@ -246,14 +247,16 @@ func lackedBy(there []present, times, lingering int, lacks func(lacked)) {
 				for i := range twin.at {
 					for low := lowBits(own[key].at, twin.at, i); low != 0; low &= low - 1 {
 						at := 64*i + bits.TrailingZeros64(low)
-						may, either := lingers(own[key].at, twin.at, at, times, lingering)
-						if !may || either {
-							lacks(lacked{r, twin.instance, int64(at), either, t})
+						switch may, either := lingers(own[key].at, twin.at, at, times, lingering); {
+						case !may:
+							lacks(lacked{r, twin.instance, int64(at), -1})
+						case either:
+							lacks(lacked{r, twin.instance, int64(at), t})
 						}
 					}
 				}
 				for at := range unended(own[key].at, twin.at, times, lingering) {
-					lacks(lacked{replica: t, instance: twin.instance, at: int64(at)})
+					lacks(lacked{t, twin.instance, int64(at), r})
 				}
 			}
 		}
