@@ -283,7 +283,7 @@ func TestCounts_AwayAtTheEnd(t *testing.T) {
 	load := func(here string) string {
 		return "\n  up{instance=\"a\",job=\"j\"} " + here + "\n  foo{instance=\"a\",job=\"j\"} " + here + "\n  up{instance=\"b\",job=\"j\"} 1x720\n  foo{instance=\"b\",job=\"j\"} 1x720"
 	}
-	for _, away := range []int{8, 12} {
+	for _, away := range []int{20, 24} {
 		whole, twin := newCounter(t, load("1x100 stale")), newCounter(t, load(fmt.Sprintf("1x%d", 100-away)))
 		s, _ := evidenceSet(t, 150*minute, whole.Server, twin.Server)
 		require.Empty(t, evidenceOf(t, s, "foo", 10*minute, 60*minute).Lacking[0], "away for %d scrapes", away)
