@@ -21,6 +21,7 @@ import (
 
 	"github.com/oneprom/oneprom/promqlx/plan"
 	"github.com/oneprom/oneprom/servergroup"
+	"github.com/oneprom/oneprom/servergroup/view"
 )
 
 // Engine evaluates queries over server groups with upstream's engine. It is a
@@ -33,6 +34,7 @@ type Engine struct {
 	// that its own query holds.
 	parts        *promql.Engine
 	groups       *servergroup.Set
+	notDisjoint  *view.Unusable // see plan.Options
 	parser       parser.Parser
 	subqueryStep func(rangeMS int64) int64
 	runs         *sharedRuns
@@ -52,7 +54,7 @@ func NewEngine(o promql.EngineOpts, groups *servergroup.Set) *Engine {
 	}
 	e := &Engine{
 		logger: o.Logger,
-		engine: promql.NewEngine(o), groups: groups, parser: o.Parser, subqueryStep: o.NoStepSubqueryIntervalFn,
+		engine: promql.NewEngine(o), groups: groups, notDisjoint: view.NewUnusable(), parser: o.Parser, subqueryStep: o.NoStepSubqueryIntervalFn,
 		runs: newSharedRuns(o.Reg, o.Logger), timeout: o.Timeout, delayedNames: o.EnableDelayedNameRemoval,
 	}
 	o.Reg, o.ActiveQueryTracker, o.FeatureRegistry = nil, nil, nil
@@ -65,7 +67,7 @@ func (e *Engine) options() plan.Options {
 	if e.delayedNames {
 		return plan.Options{NoParts: "promql-delayed-name-removal: names are removed at the end of a query, and a part would have removed them before"}
 	}
-	return plan.Options{}
+	return plan.Options{NotDisjoint: e.notDisjoint}
 }
 
 // Close releases the resources of the engine.

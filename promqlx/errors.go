@@ -19,6 +19,10 @@ import (
 // more answered by one replica.
 var errDivisible = errors.New("more is answered by one replica if the part is divided by target")
 
+// errOverlap ends the execution of a plan: the answers to a part had to be disjoint, and it shows that
+// they are not, or may not be.
+var errOverlap = errors.New("several partitions may answer for the same series")
+
 // inconsistentError ends the execution of a plan: groups have failed after they had answered
 // other parts. The query is planned again without them.
 type inconsistentError struct{ missing completeness.Missing }
@@ -49,8 +53,10 @@ func partError(err error) error {
 			return err
 		}
 	}
-	if errors.Is(err, errDivisible) { // of a part of a stretch
-		return errDivisible
+	for _, cause := range []error{errDivisible, errOverlap} { // of a part of a stretch
+		if errors.Is(err, cause) {
+			return cause
+		}
 	}
 	return answer.ErrDoubtful
 }

@@ -118,8 +118,20 @@ func (x *execution) answerPart(ctx context.Context, p *plan.Part) ([]storage.Ser
 	if p.Adds && answer.Unaddable(p, answers) {
 		return nil, nil, answer.ErrDoubtful
 	}
-	joined := answer.Join(answers, p.Steps, &ws)
-	return joined, ws, nil
+	if p.Disjoint && len(concerned) > 1 {
+		joined, why := answer.JoinDisjoint(p, answers, &ws)
+		if why != "" {
+			x.forgo(p, why)
+			return nil, nil, errOverlap
+		}
+		return joined, ws, nil
+	}
+	return answer.Join(answers, p.Steps, &ws), ws, nil
+}
+
+// forgo remembers not to ask partitions whole answers to a part that had to be disjoint, for some minutes.
+func (x *execution) forgo(p *plan.Part, why string) {
+	x.plan.RememberNotDisjoint(x.engine.notDisjoint, p, why)
 }
 
 // askPartition returns the answer of a partition to a part.
@@ -163,6 +175,9 @@ func (x *execution) choose(ctx context.Context, p *plan.Part, partition *partiti
 	divided.ByTarget = true
 	other, err := partition.Choose(ctx, divided)
 	if err == nil && mergedSteps(other) < mergedSteps(pieces) {
+		if p.Disjoint { // what it is recombined of may be divisible in the first place
+			x.forgo(p, errDivisible.Error())
+		}
 		return nil, errDivisible
 	}
 	return pieces, err

@@ -88,6 +88,8 @@ func (q *query) run(ctx context.Context, groups *view.View) *promql.Result {
 			o.NoParts = answer.ErrDoubtful.Error()
 		case errors.Is(res.Err, errDivisible):
 			o.Divided = true
+		case errors.Is(res.Err, errOverlap):
+			o.NoneDisjoint = true
 		case errors.As(res.Err, &copies):
 			o.Copies.Ask(copies)
 		case errors.As(res.Err, &inconsistent):

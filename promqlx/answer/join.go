@@ -1,7 +1,9 @@
 package answer
 
 import (
+	"cmp"
 	"slices"
+	"strings"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
@@ -9,6 +11,7 @@ import (
 	"github.com/prometheus/prometheus/util/annotations"
 
 	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/promqlx/plan"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
@@ -38,34 +41,96 @@ func columns(s promql.Series) (out *dedup.Samples, ok bool) {
 // steps do not overlap: they were answered in turns. Where they overlap they stay separate
 // series, and the rest of the expression aggregates them.
 func Join(answers []Answer, st transport.Steps, ws *annotations.Annotations) []storage.Series {
+	var out []storage.Series
+	for _, alike := range byLabels(answers, ws) {
+		if slices.ContainsFunc(alike, func(s segment) bool { return s.resampled != nil }) {
+			out = append(out, &resampledSeries{segments: alike, steps: st})
+			continue
+		}
+		for _, lane := range lanes(alike) {
+			out = append(out, evaluatedSeries(alike[0].labels, lane, st))
+		}
+	}
+	return out
+}
+
+// JoinDisjoint is Join for a part whose answers, one of each partition, must be disjoint: all that have
+// equal labels become one series. why says that they are not disjoint, or that it cannot be seen because
+// an answer may lack a value; it is "" if they are.
+func JoinDisjoint(p *plan.Part, answers []Answer, ws *annotations.Annotations) (out []storage.Series, why string) {
+	for _, a := range answers {
+		for _, w := range a.Warnings {
+			if strings.HasPrefix(w.Error(), annotations.PromQLWarning.Error()) {
+				return nil, "an answer may lack values: " + w.Error()
+			}
+		}
+	}
+	for _, alike := range byLabels(answers, ws) {
+		one, ok := united(alike)
+		if !ok {
+			return nil, p.Overlap()
+		}
+		out = append(out, evaluatedSeries(alike[0].labels, one, p.Steps))
+	}
+	return out, ""
+}
+
+// evaluatedSeries makes a series of samples at some of the steps.
+func evaluatedSeries(lset labels.Labels, s *dedup.Samples, st transport.Steps) storage.Series {
+	return dedup.NewSeries(lset, []dedup.Run{onGrid(s, st)}, st.Start, st.End, nil)
+}
+
+// byLabels returns the series of answers with equal labels together, sorted by labels and by their start,
+// and merges the annotations into ws.
+func byLabels(answers []Answer, ws *annotations.Annotations) (out [][]segment) {
 	var all []segment
 	for _, a := range answers {
 		all = append(all, a.series...)
 		ws.Merge(a.Warnings)
 	}
 	slices.SortStableFunc(all, func(a, b segment) int {
-		if c := labels.Compare(a.labels, b.labels); c != 0 {
-			return c
-		}
-		return int(a.start() - b.start())
+		return cmp.Or(labels.Compare(a.labels, b.labels), cmp.Compare(a.start(), b.start()))
 	})
-	var out []storage.Series
 	for len(all) > 0 {
 		n := 1
 		for n < len(all) && labels.Equal(all[n].labels, all[0].labels) {
 			n++
 		}
-		if slices.ContainsFunc(all[:n], func(s segment) bool { return s.resampled != nil }) {
-			out = append(out, &resampledSeries{segments: all[:n:n], steps: st})
-		} else {
-			for _, lane := range lanes(all[:n]) {
-				run := onGrid(lane, st)
-				out = append(out, dedup.NewSeries(all[0].labels, []dedup.Run{run}, st.Start, st.End, nil))
-			}
-		}
+		out = append(out, all[:n:n])
 		all = all[n:]
 	}
 	return out
+}
+
+// united merges segments. It is not ok if two have a sample at the same time.
+func united(list []segment) (out *dedup.Samples, ok bool) {
+	if len(list) == 1 {
+		return list[0].samples, true
+	}
+	out = &dedup.Samples{}
+	for next := make([]int, len(list)); ; {
+		first := -1 // the segment with the earliest sample of those that are left
+		for i, s := range list {
+			if next[i] == s.samples.Len() {
+				continue
+			}
+			if first < 0 {
+				first = i
+				continue
+			}
+			switch c := cmp.Compare(s.samples.T[next[i]], list[first].samples.T[next[first]]); {
+			case c == 0:
+				return nil, false
+			case c < 0:
+				first = i
+			}
+		}
+		if first < 0 {
+			return out, true
+		}
+		out.AppendFrom(list[first].samples, next[first])
+		next[first]++
+	}
 }
 
 // lanes appends segments, sorted by their start, to each other where they do not overlap.

@@ -25,6 +25,9 @@ func New(query string, p *plan.Routed, trace *Trace) *Explanation {
 		return out
 	}
 	out.NoStretches = p.NoStretches
+	for _, n := range p.NotWhole {
+		out.NotWhole = append(out.NotWhole, NotWhole{Expression: n.Aggregation, Why: n.Why})
+	}
 	fetches := trace.fetched(nil)
 	names := make([]string, len(p.Leaves)) // "" if not a part
 	for i, leaf := range p.Leaves {

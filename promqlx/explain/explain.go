@@ -41,7 +41,9 @@ type Explanation struct {
 	// NoStretches is the reason why there are no Stretches although groups hold samples of other times than
 	// others; "" if there is no need to divide the steps.
 	NoStretches string `json:"noStretches,omitempty"`
-	Parts       []Part `json:"parts"`
+	// NotWhole are the aggregations that partitions might answer whole, but for what was seen.
+	NotWhole []NotWhole `json:"notWhole,omitempty"`
+	Parts    []Part     `json:"parts"`
 	// Selectors are the selectors of Expression itself. Their series are fetched.
 	Selectors []Selector `json:"selectors"`
 	// Stretches explain the stretches that the steps are divided into, because other groups hold the
@@ -73,6 +75,12 @@ type Part struct {
 	ByName     bool        `json:"byName"`
 	Selectors  []Selector  `json:"selectors"`
 	Partitions []Partition `json:"partitions"`
+}
+
+// NotWhole is an aggregation that partitions are not asked to answer whole. Why is what was seen.
+type NotWhole struct {
+	Expression string `json:"expression"`
+	Why        string `json:"why"`
 }
 
 // Partition describes how a partition answers a part. Skipped is set if it is not asked,

@@ -32,6 +32,9 @@ func (t *tree) evaluated(e *Explanation) {
 	if e.NoStretches != "" {
 		t.line(0, "no stretches: %s", e.NoStretches)
 	}
+	for _, n := range e.NotWhole {
+		t.line(0, "not pushed down whole: %s: %s", n.Expression, n.Why)
+	}
 	for _, p := range e.Parts {
 		t.part(p)
 	}

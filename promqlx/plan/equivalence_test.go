@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/tsdb/chunks"
+	"github.com/prometheus/prometheus/util/annotations"
 	"github.com/stretchr/testify/require"
 
 	"github.com/oneprom/oneprom/promqlx/enginetest"
@@ -42,10 +43,14 @@ type trial struct {
 
 	adds                   bool // whether the last plan adds answers up
 	doubted, parts, texted int
+	disjoint, overlapping  int // parts whose answers had to be disjoint, and plans in which some were not
 }
 
 // errNotTogether says that the answers of parts cannot be put together.
 var errNotTogether = errors.New("doubtful")
+
+// errOverlap says that answers are not disjoint, although they must be.
+var errOverlap = errors.New("overlapping")
 
 // times are those of one query; without an interval it is an instant query.
 type times struct {
@@ -60,8 +65,20 @@ func (tr *trial) query(q storage.Queryable, expr string, at times) (promql.Query
 	return tr.engine.NewRangeQuery(context.Background(), q, nil, expr, at.start, at.end, at.interval)
 }
 
-// planned evaluates an expression by way of a plan.
+// planned evaluates an expression by way of a plan. If answers overlap, there is a second one.
 func (tr *trial) planned(t testing.TB, expr string, at times) *promql.Result {
+	t.Helper()
+	res := tr.plannedWith(t, expr, at, tr.options)
+	if errors.Is(res.Err, errOverlap) {
+		tr.overlapping++
+		o := tr.options
+		o.NoneDisjoint = true
+		return tr.plannedWith(t, expr, at, o)
+	}
+	return res
+}
+
+func (tr *trial) plannedWith(t testing.TB, expr string, at times, o Options) *promql.Result {
 	t.Helper()
 	served := &leaves{}
 	q, err := tr.query(served, expr, at)
@@ -69,7 +86,7 @@ func (tr *trial) planned(t testing.TB, expr string, at times) *promql.Result {
 	defer q.Close()
 	stmt := q.Statement().(*parser.EvalStmt)
 	before := stmt.Expr.String()
-	plan, err := New(t.Context(), stmt, tr.opts.NoStepSubqueryIntervalFn, tr.layout, tr.options)
+	plan, err := New(t.Context(), stmt, tr.opts.NoStepSubqueryIntervalFn, tr.layout, o)
 	require.NoError(t, err)
 	tr.adds = false
 	for _, leaf := range plan.Leaves {
@@ -152,7 +169,7 @@ func newTrial(l Layout, w world) *trial {
 
 // answers are those of all partitions to a part, as series.
 func (tr *trial) answers(t testing.TB, p *Part) (world, error) {
-	var out world
+	var all promql.Matrix
 	for i, partition := range tr.layout.Partitions {
 		pieces := []int{0}
 		switch {
@@ -174,6 +191,9 @@ func (tr *trial) answers(t testing.TB, p *Part) (world, error) {
 			if tr.doubts(p, res) {
 				return nil, errNotTogether
 			}
+			if p.Disjoint && slices.ContainsFunc(res.Warnings.AsErrors(), func(w error) bool { return errors.Is(w, annotations.PromQLWarning) }) {
+				return nil, errOverlap
+			}
 			for _, series := range res.Value.(promql.Matrix) {
 				for _, name := range p.Injected {
 					if tr.layout.Distinct != nil && partition[name] == "" {
@@ -185,11 +205,52 @@ func (tr *trial) answers(t testing.TB, p *Part) (world, error) {
 					}
 					require.Equal(t, want, series.Metric.Get(name), "%s: %s", p, series.Metric)
 				}
-				out = append(out, served(series, p))
+				all = append(all, series)
 			}
 		}
 	}
+	if p.Disjoint {
+		var ok bool
+		if all, ok = disjointSeries(all); !ok {
+			return nil, errOverlap
+		}
+		tr.disjoint++
+	}
+	var out world
+	for _, series := range all {
+		out = append(out, served(series, p))
+	}
 	return out.sorted(), nil
+}
+
+// disjointSeries makes one series of those with equal labels. It is not ok if two have a sample at one time.
+func disjointSeries(list promql.Matrix) (out promql.Matrix, ok bool) {
+	at, seen := map[string]int{}, map[string]bool{} // at: in out, by labels
+	for _, series := range list {
+		key := series.Metric.String()
+		var times []int64
+		for _, point := range series.Floats {
+			times = append(times, point.T)
+		}
+		for _, point := range series.Histograms {
+			times = append(times, point.T)
+		}
+		for _, t := range times {
+			value := fmt.Sprint(key, t)
+			if seen[value] {
+				return nil, false
+			}
+			seen[value] = true
+		}
+		if i, known := at[key]; known {
+			out[i].Floats = append(out[i].Floats, series.Floats...)
+			out[i].Histograms = append(out[i].Histograms, series.Histograms...)
+			continue
+		}
+		at[key] = len(out)
+		out = append(out, series)
+	}
+	return out, true
 }
 
 func has(ls labels.Labels, want map[string]string) bool {
@@ -377,7 +438,7 @@ func TestPlan_Equivalence(t *testing.T) {
 				}
 			}
 			require.Less(t, tr.doubted*20, compared)
-			t.Logf("%d compared, of them %d failed, %d empty, %d doubtful, %d parts, %d texts", compared, failed, empty, tr.doubted, tr.parts, tr.texted)
+			t.Logf("%d compared, of them %d failed, %d empty, %d doubtful, %d parts, of them %d disjoint, %d overlapping, %d texts", compared, failed, empty, tr.doubted, tr.parts, tr.disjoint, tr.overlapping, tr.texted)
 		})
 	}
 }

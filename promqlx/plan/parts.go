@@ -40,6 +40,9 @@ type Part struct {
 	Adds bool
 	// Averages reports whether the answers are the sums of an average. See DoubtfulValue.
 	Averages bool
+	// Disjoint reports whether the answers stand for the part only if no two partitions have a
+	// value of the same series at the same step.
+	Disjoint bool
 	// Why is the reason why it is a part.
 	Why string
 
@@ -99,7 +102,7 @@ type planner struct {
 	partitions *scope
 	targets    *scope
 	metrics    *scope
-	divided    bool                             // whether all parts must be divisible by target
+	options    Options
 	parts      map[*parser.VectorSelector]*Part // by the selectors that stand for them
 }
 
@@ -121,6 +124,9 @@ func (pl *planner) rewrite(e parser.Expr, at place) parser.Expr {
 		if n.Op == parser.LIMITK { // it takes the first series: answers would come in another order
 			return copyExpr(e)
 		}
+		if out := pl.disjoint(n, at); out != nil {
+			return out
+		}
 		if out := pl.recombine(n, at); out != nil {
 			return out
 		}
@@ -137,7 +143,7 @@ func (pl *planner) rewrite(e parser.Expr, at place) parser.Expr {
 	if t := pl.work.of(e); t.typ == parser.ValueTypeVector && t.selectors {
 		_, ok := pl.partitions.distributive(e)
 		_, byTarget := pl.targets.distributive(e)
-		if ok && (byTarget || !pl.divided) {
+		if ok && (byTarget || !pl.options.Divided) {
 			return pl.addPart(e, at, Part{Expr: copyExpr(e), ByTarget: byTarget, Why: pl.why(e)})
 		}
 	}
@@ -212,7 +218,7 @@ func (pl *planner) recombine(n *parser.AggregateExpr, at place) parser.Expr {
 	if n.Op == parser.COUNT_VALUES && pl.partitions.anyOf(text(n.Param)) {
 		return nil
 	}
-	if distributive && (!byTarget || !pl.divided && (n.Op == parser.AVG || n.Op == parser.COUNT_VALUES)) {
+	if distributive && (!byTarget || !pl.options.Divided && (n.Op == parser.AVG || n.Op == parser.COUNT_VALUES)) {
 		return nil
 	}
 	if n.Op == parser.AVG {

@@ -30,6 +30,8 @@ type Plan struct {
 	// Leaves are what the vector selectors of Expr stand for, in the order in which
 	// upstream's engine selects them (parser.Inspect).
 	Leaves []Leaf
+	// NotWhole are the aggregations that partitions might answer whole, but for what was seen.
+	NotWhole []NotWhole
 	// Steps are the instants of the query; there is one for an instant query.
 	Steps transport.Steps
 	// subqueryStep is the step (ms) of subqueries that name none, by their range (ms).
@@ -63,8 +65,15 @@ type Options struct {
 	// Divided makes only parts that can be divided by target, smaller ones if need be. Where
 	// each replica lacks a few targets, no replica could answer another part alone.
 	Divided bool
+	// NoneDisjoint makes no part whose answers must turn out to be disjoint (Part.Disjoint).
+	NoneDisjoint bool
+	// NotDisjoint remembers the parts that turned out not to be, by DisjointKey; nil: none are known.
+	NotDisjoint *view.Unusable
 	// Copies are the spans for which copies must be asked for, as executions of the query have shown.
 	Copies Copies
+
+	// whyNotDisjoint returns why an aggregation is no such part, by its text without times; "" if it may be.
+	whyNotDisjoint func(aggregation string) string
 }
 
 // Selector is what one vector selector of a query needs.
@@ -89,7 +98,7 @@ func newPlan(w *work, stmt *parser.EvalStmt, subqueryStep func(rangeMS int64) in
 	if o.NoParts == "" && len(layout.Partitions) > 0 && !oddQuantile(stmt.Expr) {
 		pl := &planner{
 			plan: p, root: rootOf(stmt), work: w, partitions: newPartitions(w, layout), targets: newTargets(w), metrics: newMetrics(w),
-			divided: o.Divided, parts: parts,
+			options: o, parts: parts,
 		}
 		p.Expr = pl.rewrite(stmt.Expr, place{grid: pl.root, steps: p.Steps})
 	}

@@ -63,7 +63,8 @@ func route(ctx context.Context, stmt *parser.EvalStmt, subqueryStep func(rangeMS
 		r.NoParts = r.whyNoParts(len(sels))
 	}
 	var err error
-	r.Plan, err = New(ctx, stmt, subqueryStep, r.Layout(), Options{NoParts: r.NoParts, Divided: o.Divided})
+	o.NoParts, o.whyNotDisjoint = r.NoParts, r.remembered(o.NotDisjoint)
+	r.Plan, err = New(ctx, stmt, subqueryStep, r.Layout(), o)
 	return r, err
 }
 

@@ -7,7 +7,7 @@ import (
 	"github.com/oneprom/oneprom/servergroup/bytelru"
 )
 
-// Unusable remembers expressions whose answers by the replicas of a group could not be used. It
+// Unusable remembers expressions whose answers could not be used, as by the replicas of a group. It
 // is safe for concurrent use.
 type Unusable struct {
 	mtx     sync.Mutex
@@ -22,7 +22,7 @@ type unusableAnswer struct {
 const (
 	// UnusableAge is how long an expression is remembered.
 	UnusableAge = 10 * time.Minute
-	// keptUnusable is the most that is remembered of a group (bytes).
+	// keptUnusable is the most that is remembered (bytes).
 	keptUnusable = 1 << 20
 )
 
