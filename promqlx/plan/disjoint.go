@@ -28,7 +28,7 @@ func (pl *planner) disjoint(n *parser.AggregateExpr, at place) parser.Expr {
 	default:
 		return nil
 	}
-	if pl.options.NoneDisjoint || n.Param != nil && !pl.work.of(n.Param).constant || !pl.work.of(n.Expr).selectors {
+	if n.Param != nil && !pl.work.of(n.Param).constant || !pl.work.of(n.Expr).selectors {
 		return nil
 	}
 	if _, ok := pl.partitions.distributive(n.Expr); !ok {
@@ -38,15 +38,15 @@ func (pl *planner) disjoint(n *parser.AggregateExpr, at place) parser.Expr {
 		return nil
 	}
 	_, byTarget := pl.targets.distributive(n)
-	if pl.options.Divided && !byTarget {
-		return nil
-	}
 	part := Part{Expr: copyExpr(n), ByTarget: byTarget, Disjoint: true, Why: "whole, if no two partitions answer for the same " + groupingOf(n)}
 	if pl.options.whyNotDisjoint != nil {
 		if why := pl.options.whyNotDisjoint(timeless(pl.explicit(part.Expr))); why != "" {
 			pl.plan.NotWhole = append(pl.plan.NotWhole, NotWhole{textOf(n), why})
 			return nil
 		}
+	}
+	if pl.options.NoneDisjoint || pl.options.Divided && !byTarget {
+		return nil
 	}
 	return pl.addPart(n, at, part)
 }
