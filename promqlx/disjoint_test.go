@@ -302,13 +302,13 @@ func TestDisjoint_Archive(t *testing.T) {
 				groupAt("us", map[string]string{"region": "us"}, newStore(t, in(us, ""))), archive)
 			all := truthOf(t, both)
 			for range 2 {
+				out := analyzed(t, e, `avg by (instance) (c_total)`, at(90, 170))
+				require.Len(t, out.Stretches, 2)
+				require.Equal(t, name == "overlapping", len(out.Stretches[1].NotWhole) == 1)
 				for _, text := range slices.Concat(wholly, around[:4]) {
 					requireTruth(t, e, all, text, at(90, 170))
 				}
 			}
-			out := analyzed(t, e, `avg by (instance) (c_total)`, at(90, 170))
-			require.Len(t, out.Stretches, 2)
-			require.Equal(t, name == "overlapping", len(out.Stretches[1].NotWhole) == 1)
 		})
 	}
 }

@@ -258,7 +258,7 @@ func (g *exprs) aggregation(depth int) string {
 	case 0:
 		return fmt.Sprintf("%s%s (%s, %s)", g.pick("topk", "bottomk"), grouping, g.pick("1", "2", "3", "7"), v)
 	case 1:
-		return fmt.Sprintf("quantile%s (%s, %s)", grouping, g.scalar(depth), v)
+		return fmt.Sprintf("quantile%s (%s, %s)", grouping, g.pick("0.3", "0.9", "1", g.scalar(depth)), v)
 	case 2:
 		return fmt.Sprintf("limitk%s (%s, %s)", grouping, g.pick("1", "2", "5"), v)
 	case 3:
