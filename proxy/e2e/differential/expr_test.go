@@ -51,10 +51,27 @@ func (g *exprs) question() question {
 			v = g.selector(g.metric())
 		}
 		q.query = fmt.Sprintf("count_values%s(%q, %s)", g.grouping(), g.pick("value", "job"), v)
+	case 3, 4, 5:
+		q.query = g.perTarget()
 	default:
 		q.query = g.vector(1 + g.r.IntN(3))
 	}
 	return q
+}
+
+// perTarget is an aggregation as dashboards have them. As a rule each of its series is of one target,
+// so that shards answer it whole.
+func (g *exprs) perTarget() string {
+	v := g.selector(g.pick("temp", "reqs_total", "lat_bucket", "up", "nat", "mixed"))
+	if g.r.IntN(2) == 0 {
+		v = fmt.Sprintf("rate(%s[%s])", g.selector(g.pick("reqs_total", "reqs_total", "lat_bucket", "nat")), g.duration())
+	}
+	op, param := g.pick("avg", "avg", "avg", "quantile", "stddev", "stdvar"), ""
+	if op == "quantile" {
+		param = g.pick("0", "0.5", "0.9") + ", "
+	}
+	of := fmt.Sprintf("%s %s (%s%s)", op, g.pick("by (instance)", "by (instance)", "by (instance, job)", "by (instance, code)", "by (job)", "without (code)", "without (shard, code, le)"), param, v)
+	return fmt.Sprintf(g.pick("%s", "%s", "100 - %s * 100", "%s > 2", "max(%s)", "max_over_time(%s[10m:1m])", "-%s / on (instance) group_left () max by (instance) (up)"), of)
 }
 
 func (g *exprs) pick(list ...string) string { return list[g.r.IntN(len(list))] }
