@@ -266,6 +266,30 @@ func TestDisjoint_Lacking(t *testing.T) {
 	}
 }
 
+// TestDisjoint_LargeFleet: at every moment each replica lacks some targets. What is by instance is divided by
+// target. What is not is put together of parts that are, and the next time at once.
+func TestDisjoint_LargeFleet(t *testing.T) {
+	const fleet = 500
+	in := func(load, region string) string {
+		return strings.ReplaceAll(load, `job="j"`, `job="j",region="`+region+`"`)
+	}
+	us := strings.ReplaceAll(wounded(3, -1), `instance="t`, `instance="u`)
+	stores := []*store{newStore(t, wounded(fleet, 20)), newStore(t, wounded(fleet, 320)), newStore(t, us)}
+	e := engineOver(t, config.PartialWarn, groupAt("eu", map[string]string{"region": "eu"}, stores[:2]...), groupAt("us", map[string]string{"region": "us"}, stores[2]))
+	all := truthOf(t, in(wounded(fleet, -1), "eu")+in(us, "us"))
+	requireTruth(t, e, all, `avg by (instance) (rate(m_total[5m]))`, at(15, 75))
+	out := analyzed(t, e, `avg by (instance) (rate(m_total[5m]))`, at(15, 75))
+	require.Len(t, out.Parts, 1)
+	requireMostlyRemote(t, out.Parts[0].Partitions[0].Pieces, fleet)
+	const text = `avg by (job) (rate(m_total[5m]))`
+	require.NotContains(t, planOf(t, e, text, 70).Text(), "not pushed down whole")
+	requireTruth(t, e, all, text, at(15, 75))
+	require.Contains(t, planOf(t, e, text, 70).Text(), "not pushed down whole: "+text+": more is answered by one replica if the part is divided by target\n")
+	evaluated(stores)
+	requireTruth(t, e, all, text, at(15, 75))
+	require.NotContains(t, strings.Join(evaluated(stores), "\n"), "avg")
+}
+
 // TestDisjoint_RegionIsDown: the answer lacks the instances of the region, and says so, as other answers do.
 func TestDisjoint_RegionIsDown(t *testing.T) {
 	e, _, stores := twoRegions(t, cpus("a"), cpus("b"))

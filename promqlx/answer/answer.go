@@ -5,7 +5,7 @@
 // series are resampled at its steps (AddResampled). Join makes the series of them that stand
 // for the part in the rest of the query, each with a stale marker where it ends. Answers
 // that cannot be joined to what one engine over all data would give are refused: Verify,
-// Unaddable and ErrDoubtful.
+// Unaddable and ErrDoubtful. Those that must not overlap are refused by JoinDisjoint.
 package answer
 
 import (
