@@ -26,7 +26,7 @@ server_groups:
 `
 
 // options parses a command line.
-func options(t *testing.T, flags ...string) Options {
+func options(t testing.TB, flags ...string) Options {
 	t.Helper()
 	app := kingpin.New("oneprom", "").Terminate(nil)
 	var o Options
@@ -36,14 +36,14 @@ func options(t *testing.T, flags ...string) Options {
 	return o
 }
 
-func writeConfig(t *testing.T, file, text string) {
+func writeConfig(t testing.TB, file, text string) {
 	t.Helper()
 	require.NoError(t, os.WriteFile(file, []byte(text), 0o600))
 }
 
 // newServer makes a server that is not started, with its configuration file. It
 // is stopped when the test ends. It audits nothing, so that nobody is asked by chance.
-func newServer(t *testing.T, yaml string, flags ...string) (s *Server, file string) {
+func newServer(t testing.TB, yaml string, flags ...string) (s *Server, file string) {
 	t.Helper()
 	file = filepath.Join(t.TempDir(), "oneprom.yml")
 	writeConfig(t, file, yaml)
@@ -53,7 +53,7 @@ func newServer(t *testing.T, yaml string, flags ...string) (s *Server, file stri
 	return s, file
 }
 
-func startedServer(t *testing.T, yaml string, flags ...string) (s *Server, file string) {
+func startedServer(t testing.TB, yaml string, flags ...string) (s *Server, file string) {
 	t.Helper()
 	s, file = newServer(t, yaml, flags...)
 	require.NoError(t, s.Start(t.Context()))
