@@ -69,7 +69,7 @@ func TestMethods_AreUpstreams(t *testing.T) {
 }
 
 func TestOwnRoutes_CompressAndAllowOrigins(t *testing.T) {
-	s, _ := startedServer(t, oneGroup)
+	s, _ := startedServer(t, strings.Replace(oneGroup, "name: a", "name: a"+strings.Repeat("a", 1000), 1))
 	r := httptest.NewRequest(http.MethodGet, "/api/v1/status/groups", nil)
 	r.Header.Set("Origin", "http://dash.example")
 	r.Header.Set("Accept-Encoding", "gzip")

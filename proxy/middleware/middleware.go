@@ -16,7 +16,6 @@ import (
 	"github.com/prometheus/prometheus/util/httputil"
 
 	"github.com/oneprom/oneprom/proxy/api"
-	"github.com/oneprom/oneprom/proxy/unread"
 	"github.com/oneprom/oneprom/servergroup/completeness"
 	groupconfig "github.com/oneprom/oneprom/servergroup/config"
 	"github.com/oneprom/oneprom/servergroup/guard"
@@ -75,20 +74,6 @@ func (ps *Panics) Recover(h http.Handler) http.Handler {
 		}()
 		h.ServeHTTP(w, r)
 	})
-}
-
-// Compress answers with gzip or deflate if the client asks for it. What h has made waits before it is
-// compressed, so h does not compress itself.
-func Compress(h http.HandlerFunc) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		plain := func(compressing http.ResponseWriter, r *http.Request) {
-			own := *r
-			own.Header = r.Header.Clone()
-			own.Header.Del("Accept-Encoding")
-			h(unread.Whole(compressing, w), &own)
-		}
-		httputil.CompressionHandler{Handler: http.HandlerFunc(plain)}.ServeHTTP(w, r)
-	}
 }
 
 // AllowOrigin adds the cross-origin headers.
