@@ -147,6 +147,12 @@ func (h *history) newest(begin, to, now int64) int64 {
 func (h *history) slicesIn(ctx context.Context, from, to int64) ([]*sliceScrapes, error) {
 	first, last := sliceBegin(from), sliceBegin(to)
 	out := make([]*sliceScrapes, (last-first)/scrapeSlice+1)
+	if floorTo(first, maxRunSlices*scrapeSlice) == floorTo(last, maxRunSlices*scrapeSlice) {
+		if err := h.fill(ctx, out, first, to); err != nil { // one run
+			return out, err
+		}
+		return out, context.Cause(ctx)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var wg sync.WaitGroup

@@ -32,9 +32,10 @@ var alertNames = []string{"ALERTS", "ALERTS_FOR_STATE"}
 // a selector finds, by the rules of today. unavailable is the reason why the names cannot be
 // known; "" if they can. failed are the errors of the replicas that could not be asked.
 func (h *history) recordedNames(ctx context.Context, ms []*labels.Matcher) (unavailable string, written []string, failed map[int]error, err error) {
-	failed, err = h.ask(ctx, nil, h.fetchRecordNames)
-	if err != nil {
-		return "", nil, nil, err
+	if !h.recordedNamesKnown() {
+		if failed, err = h.ask(ctx, nil, h.fetchRecordNames); err != nil {
+			return "", nil, nil, err
+		}
 	}
 	written = slices.Clone(alertNames)
 	h.mtx.Lock()
@@ -48,6 +49,25 @@ func (h *history) recordedNames(ctx context.Context, ms []*labels.Matcher) (unav
 	written = slices.DeleteFunc(written, func(name string) bool { return !mayMatchName(ms, name) })
 	slices.Sort(written)
 	return "", slices.Compact(written), failed, nil
+}
+
+// recordedNamesKnown reports whether nobody needs to be asked: the names of all replicas are cached,
+// and none of them is one that would not be asked for anything else.
+func (h *history) recordedNamesKnown() bool {
+	now := h.now()
+	for _, r := range h.group.Replicas {
+		if !r.Health.Usable() {
+			return false
+		}
+	}
+	h.mtx.Lock()
+	defer h.mtx.Unlock()
+	return !slices.ContainsFunc(h.recorded, func(r recordNames) bool { return !r.known(now) })
+}
+
+// known reports whether the names are those of an answer that is used at a time (now, ms).
+func (r recordNames) known(now int64) bool {
+	return r.at != 0 && r.failed == nil && now-r.at < replica.ProfileAge.Milliseconds()
 }
 
 // mayMatchName reports whether a selector may find series of a name.
@@ -69,7 +89,7 @@ func (h *history) fetchRecordNames(ctx context.Context, i int, r *replica.Replic
 	switch {
 	case last.at != 0 && last.failed != nil && now-last.at < ProvisionalAge:
 		return last.failed
-	case last.at != 0 && last.failed == nil && now-last.at < replica.ProfileAge.Milliseconds():
+	case last.known(now):
 		return nil
 	}
 	next := recordNames{names: last.names, at: now}
