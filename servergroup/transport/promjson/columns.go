@@ -75,15 +75,16 @@ func (c *columns) take(from *slab) (s dedup.Samples, t int64, ok bool) {
 }
 
 const (
-	slabSize = 512 // samples
+	slabSize = 512 // samples; the first slabs of a response are shorter
 	slabMost = 32  // the longest columns that are cut from a slab, in samples
 )
 
 // slab is memory for short columns, so that the samples of a vector are not allocated one by
 // one. A column that is cut from a slab keeps all of the slab in memory.
 type slab struct {
-	t []int64
-	f []float64
+	t    []int64
+	f    []float64
+	last int // how long it was in the beginning
 }
 
 // cut returns zeroed columns of n samples, without capacity for more.
@@ -95,7 +96,8 @@ func (s *slab) cut(n int) (t []int64, f []float64) {
 		return make([]int64, n), make([]float64, n)
 	}
 	if n > len(s.t) {
-		s.t, s.f = make([]int64, slabSize), make([]float64, slabSize)
+		s.last = min(max(2*s.last, slabMost), slabSize)
+		s.t, s.f = make([]int64, s.last), make([]float64, s.last)
 	}
 	t, f = s.t[:n:n], s.f[:n:n]
 	s.t, s.f = s.t[n:], s.f[n:]

@@ -24,6 +24,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"sync"
 	"unicode/utf8"
 	"unsafe"
 
@@ -151,8 +152,16 @@ func DecodeSamples(r io.Reader, o Options) error {
 	return p.Meter.Flush()
 }
 
+// readers are those that are not in use: each holds more than most answers.
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, 64<<10) }}
+
 func (p *decoder) stream(r io.Reader) error {
-	br := bufio.NewReaderSize(r, 64<<10)
+	br := readers.Get().(*bufio.Reader)
+	br.Reset(r)
+	defer func() {
+		br.Reset(nil)
+		readers.Put(br)
+	}()
 	var frame []byte
 	for n := 0; ; n++ {
 		peeked, err := br.Peek(len(p.head)) // which forgets its error
