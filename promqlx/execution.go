@@ -145,6 +145,9 @@ func (x *execution) askPartition(ctx context.Context, p *plan.Part, partition *p
 		return answer.Answer{}, err
 	}
 	x.trace.Chose(p, partition, pieces)
+	if len(pieces) == 1 {
+		return x.evaluatePiece(ctx, p, pieces[0])
+	}
 	answers := make([]answer.Answer, len(pieces))
 	g, ctx := errgroup.WithContext(ctx)
 	for i, piece := range pieces {

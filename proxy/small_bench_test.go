@@ -265,7 +265,7 @@ func TestSmallWorld(t *testing.T) {
 	smallClient.CloseIdleConnections()
 }
 
-// smallData are scrapes of the last hour, and of the next one, of 50 targets.
+// smallData are scrapes of the last hour, and of the next 20 minutes, of 200 targets.
 func smallData(t *testing.T, region string, phase int64) *teststorage.TestStorage {
 	t.Helper()
 	db := teststorage.New(t)
@@ -273,7 +273,7 @@ func smallData(t *testing.T, region string, phase int64) *teststorage.TestStorag
 	begin := now/15_000*15_000 - 3600_000 + phase
 	for at := begin; at < now+1200_000; at += 15_000 {
 		app := db.Appender(t.Context())
-		for i := range 50 {
+		for i := range 200 {
 			target := labels.NewBuilder(labels.EmptyLabels()).Set("instance", fmt.Sprintf("%s-%d", region, i)).Set("job", fmt.Sprintf("job-%d", i%5))
 			_, err := app.Append(0, target.Set("__name__", "up").Labels(), at, 1)
 			require.NoError(t, err)

@@ -2,6 +2,7 @@ package middleware
 
 import (
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"sync"
@@ -23,7 +24,7 @@ func Compress(h http.HandlerFunc) http.HandlerFunc {
 		w.Header().Add("Vary", "Accept-Encoding")
 		encoding := encodingFor(r.Header.Get("Accept-Encoding"))
 		own := *r
-		own.Header = r.Header.Clone()
+		own.Header = maps.Clone(r.Header)
 		own.Header.Del("Accept-Encoding")
 		if encoding == "" {
 			h(unread.Whole(w, w), &own)

@@ -71,6 +71,7 @@ func (reg *Registry) NewReplica(g Group, e targets.Endpoint) *Replica {
 	r := &Replica{
 		group:    cfg,
 		Endpoint: e,
+		url:      e.URL.Redacted(),
 		now:      reg.Options.Now,
 		life:     reg.Options.Life,
 		logger:   g.Logger,

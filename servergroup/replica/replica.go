@@ -32,6 +32,7 @@ type Replica struct {
 	group    *config.Group
 	Endpoint targets.Endpoint
 	client   *transport.Client
+	url      string // the base URL, without credentials
 	now      func() time.Time
 	life     *lifetime.Lifetime // probes end with it
 	logger   *slog.Logger
@@ -67,7 +68,7 @@ type Replica struct {
 
 // Offline returns a replica for explanations, which has a URL and must not be asked.
 func Offline(cfg *config.Group, base *url.URL) *Replica {
-	return &Replica{group: cfg, client: &transport.Client{Base: base}}
+	return &Replica{group: cfg, client: &transport.Client{Base: base}, url: base.Redacted()}
 }
 
 // Profile is what a probe found out about a server.
@@ -114,7 +115,7 @@ const (
 )
 
 // URL is the base URL of the replica, without credentials.
-func (r *Replica) URL() string { return r.client.URL() }
+func (r *Replica) URL() string { return r.url }
 
 // Now returns the time of the registry's clock.
 func (r *Replica) Now() time.Time { return r.now() }
