@@ -131,10 +131,15 @@ func (h *history) margin() int64 { return dedup.MarginOf(len(h.group.Replicas)) 
 // upToDate reports whether a slice can be used at a time (now, ms) for a query whose samples
 // reach until to (ms).
 func (h *history) upToDate(s *sliceScrapes, to, now int64) bool {
-	if len(s.failed) == 0 && s.asked > s.begin+scrapeSlice+h.margin()+settleTime {
+	if h.settled(s) {
 		return true
 	}
 	return s.asked >= h.newest(s.begin, to, now) && now-s.asked < ProvisionalAge
+}
+
+// settled reports whether a slice cannot change any more.
+func (h *history) settled(s *sliceScrapes) bool {
+	return len(s.failed) == 0 && s.asked > s.begin+scrapeSlice+h.margin()+settleTime
 }
 
 // newest is the last time (ms) of a slice that a query at now needs.
@@ -300,7 +305,7 @@ func (h *history) fetchSlices(ctx context.Context, into []*sliceScrapes) (err er
 	if err != nil {
 		return err
 	}
-	compareDecodable(into, ups, failed)
+	compareDecodable(into, ups, failed, h.comparedBefore(into))
 	for _, s := range into {
 		s.failed = failed
 	}

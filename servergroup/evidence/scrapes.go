@@ -2,6 +2,7 @@ package evidence
 
 import (
 	"fmt"
+	"hash"
 	"math"
 	"slices"
 	"sync"
@@ -37,10 +38,11 @@ type sliceScrapes struct {
 
 	table     *targetTable
 	targets   numberSet
-	missed    [][]missedSpan // of each replica
-	failed    map[int]error  // of the replicas that could not be asked, by index
-	silent    []Span         // in which no replica scraped anything, ms
-	duplicate string         // a target that one replica has twice; "" if there is none
+	missed    [][]missedSpan                  // of each replica
+	failed    map[int]error                   // of the replicas that could not be asked, by index
+	silent    []Span                          // in which no replica scraped anything, ms
+	duplicate string                          // a target that one replica has twice; "" if there is none
+	compared  map[comparedKey]*comparedTarget // for the next fetch; nil if there will be none
 }
 
 // missedSpan is a span of time (inclusive, ms since the slice began) in which a replica missed
@@ -49,7 +51,7 @@ type missedSpan struct{ target, from, to uint32 }
 
 // bytes estimates the size of s in memory, without the table.
 func (s *sliceScrapes) bytes() int {
-	n := 256 + 8*cap(s.targets) + 16*cap(s.silent)
+	n := 256 + 8*cap(s.targets) + 16*cap(s.silent) + 320*len(s.compared)
 	for _, m := range s.missed {
 		n += 24 + 12*cap(m)
 	}
@@ -182,13 +184,19 @@ type scrapeComparer struct {
 	order     []*dedup.Samples
 	spans     []Span
 	scraped   []Span // in which somebody scraped something
+
+	// What compareNext works with.
+	digest hash.Hash
+	sum    comparedKey
+	text   []byte
+	had    []int
 }
 
 // compareDecodable is compareScrapes without the replicas whose samples are broken, which it
 // adds to failed.
-func compareDecodable(into []*sliceScrapes, ups [][]transport.Series, failed map[int]error) {
+func compareDecodable(into []*sliceScrapes, ups [][]transport.Series, failed map[int]error, before map[comparedKey]*comparedTarget) {
 	for {
-		broken, err := compareScrapes(into, ups)
+		broken, err := compareScrapes(into, ups, before)
 		if err == nil {
 			return
 		}
@@ -199,15 +207,19 @@ func compareDecodable(into []*sliceScrapes, ups [][]transport.Series, failed map
 // compareScrapes fills consecutive slices with what each replica missed. ups are the series
 // `up` of each replica, sorted by labels; nil stands for a replica that was not asked. The
 // samples should reach dedup.MarginOf(replicas) beyond the slices, and another dedup.Margin
-// before. An error comes with the index of the replica whose samples are broken.
-func compareScrapes(into []*sliceScrapes, ups [][]transport.Series) (broken int, err error) {
+// before. An error comes with the index of the replica whose samples are broken. before is what the
+// targets have shown in an earlier fetch of the same slice, which is the only one then; nil: nobody asks.
+func compareScrapes(into []*sliceScrapes, ups [][]transport.Series, before map[comparedKey]*comparedTarget) (broken int, err error) {
 	n := len(ups)
 	c := &scrapeComparer{
 		slices: into, ups: slices.Clone(ups), margin: dedup.MarginOf(n),
 		all: make([]*dedup.Samples, n), good: make([]*dedup.Samples, n), column: make([]dedup.Samples, 2*n),
 	}
 	for _, s := range into {
-		s.targets, s.missed, s.duplicate = nil, make([][]missedSpan, n), ""
+		s.targets, s.missed, s.duplicate, s.compared = nil, make([][]missedSpan, n), "", nil
+		if before != nil {
+			s.compared = make(map[comparedKey]*comparedTarget, len(before))
+		}
 	}
 	for {
 		ls, ok := c.next()
@@ -217,11 +229,9 @@ func compareScrapes(into []*sliceScrapes, ups [][]transport.Series) (broken int,
 			}
 			return 0, nil
 		}
-		if r, err := c.read(ls); err != nil {
+		if r, err := c.compareNext(ls, before); err != nil {
 			return r, err
 		}
-		c.addScraped()
-		c.compare(ls)
 	}
 }
 
@@ -294,9 +304,9 @@ func successes(dst, run *dedup.Samples) *dedup.Samples {
 }
 
 // compare adds what each replica missed of a target to the slices. A failed scrape counts both
-// as a scrape, for `up` has a sample of it, and as a gap, for the other series have none.
-func (c *scrapeComparer) compare(ls labels.Labels) {
-	id, seen := uint32(0), false
+// as a scrape, for `up` has a sample of it, and as a gap, for the other series have none. It returns the
+// number of the target, if it has samples in the slices.
+func (c *scrapeComparer) compare(ls labels.Labels) (id uint32, seen bool) {
 	failures := false
 	for r, all := range c.all {
 		failures = failures || c.good[r] != all
@@ -310,7 +320,7 @@ func (c *scrapeComparer) compare(ls labels.Labels) {
 		}
 	}
 	if !seen || steady(c.all) {
-		return
+		return id, seen
 	}
 	for r := range c.all {
 		if c.ups[r] == nil {
@@ -325,6 +335,7 @@ func (c *scrapeComparer) compare(ls labels.Labels) {
 			slice.missed[r] = append(slice.missed[r], missedSpan{id, uint32(s.From - slice.begin), uint32(s.To - slice.begin)})
 		}
 	}
+	return id, seen
 }
 
 const (

@@ -147,7 +147,7 @@ func TestCompareScrapes(t *testing.T) {
 					lists[i] = seriesUp(run)
 				}
 			}
-			_, err := compareScrapes(list, lists)
+			_, err := compareScrapes(list, lists, nil)
 			require.NoError(t, err)
 			require.Equal(t, c.want, missedText(list))
 			require.True(t, list[0].targets.contains(0))
@@ -161,7 +161,7 @@ func TestCompareScrapes_EachMissesAnotherTarget(t *testing.T) {
 	_, err := compareScrapes(list, [][]transport.Series{
 		{{Labels: targetNamed("a"), Run: ups(0, broken)}, {Labels: targetNamed("b"), Run: ups(0, whole)}},
 		{{Labels: targetNamed("b"), Run: ups(7_000, broken)}, {Labels: targetNamed("c"), Run: ups(7_000, "u")}},
-	})
+	}, nil)
 	require.NoError(t, err)
 	require.Equal(t, []labels.Labels{targetNamed("a"), targetNamed("b"), targetNamed("c")}, list[0].table.all())
 	require.Equal(t, [][]missedSpan{{{2, 7_000, 7_000}}, {{0, 0, 1_185_000}, {1, 600_000, 645_000}}}, list[0].missed)
@@ -169,7 +169,7 @@ func TestCompareScrapes_EachMissesAnotherTarget(t *testing.T) {
 
 func TestCompareScrapes_WhoWasNotAskedIsNotCompared(t *testing.T) {
 	list := slicesFrom(0, 1)
-	_, err := compareScrapes(list, [][]transport.Series{nil, seriesUp(ups(0, "uu"))})
+	_, err := compareScrapes(list, [][]transport.Series{nil, seriesUp(ups(0, "uu"))}, nil)
 	require.NoError(t, err)
 	require.Equal(t, []string{"", ""}, missedText(list))
 	require.True(t, list[0].targets.contains(0))
@@ -179,7 +179,7 @@ func TestCompareScrapes_GapOverABoundaryIsInBothSlices(t *testing.T) {
 	list := slicesFrom(0, 2)
 	_, err := compareScrapes(list, [][]transport.Series{
 		seriesUp(ups(0, times(110, "u")+times(20, "_")+times(110, "u"))), seriesUp(ups(7_000, times(240, "u"))),
-	})
+	}, nil)
 	require.NoError(t, err)
 	require.Len(t, list[0].missed[0], 1)
 	require.Len(t, list[1].missed[0], 1)
@@ -189,7 +189,7 @@ func TestCompareScrapes_GapOverABoundaryIsInBothSlices(t *testing.T) {
 func TestCompareScrapes_TargetTwiceInOneReplica(t *testing.T) {
 	list := slicesFrom(0, 1)
 	twice := append(seriesUp(ups(0, "uu")), seriesUp(ups(0, "uu"))...)
-	_, err := compareScrapes(list, [][]transport.Series{twice, seriesUp(ups(0, "uu"))})
+	_, err := compareScrapes(list, [][]transport.Series{twice, seriesUp(ups(0, "uu"))}, nil)
 	require.NoError(t, err)
 	require.Equal(t, targetNamed("i").String(), list[0].duplicate)
 }
@@ -203,7 +203,7 @@ func TestCompareScrapes_BrokenSamplesTellTheirReplica(t *testing.T) {
 				append(seriesUp(ups(0, "uu")), transport.Series{Labels: targetNamed("j"), Run: ups(0, "uuuu")}),
 				append(seriesUp(ups(0, "uu")), transport.Series{Labels: targetNamed("j"), Run: bad}),
 				append(seriesUp(ups(0, "uu")), transport.Series{Labels: targetNamed("j"), Run: ups(0, "u")}),
-			}, failed)
+			}, failed, nil)
 			require.Len(t, failed, 1)
 			require.ErrorContains(t, failed[1], "broken samples of "+targetNamed("j").String())
 			require.Equal(t, [][]missedSpan{nil, nil, {{1, 15_000, 45_000}}}, list[0].missed)
@@ -252,7 +252,7 @@ func TestCompareScrapes_SlicesDoNotMatter(t *testing.T) {
 			all = append(all, seriesUp(randomUps(rnd, interval, n*scrapeSlice)))
 		}
 		whole := slicesFrom(0, n)
-		_, err := compareScrapes(whole, all)
+		_, err := compareScrapes(whole, all, nil)
 		require.NoError(t, err)
 		margin := dedup.MarginOf(len(all))
 		for i := range whole {
@@ -263,7 +263,7 @@ func TestCompareScrapes_SlicesDoNotMatter(t *testing.T) {
 				require.NoError(t, all[r][0].Run.AppendTo(run, one[0].begin-margin-dedup.Margin, one[0].begin+scrapeSlice-1+margin))
 				part[r] = seriesUp(run)
 			}
-			_, err := compareScrapes(one, part)
+			_, err := compareScrapes(one, part, nil)
 			require.NoError(t, err)
 			require.Equal(t, whole[i].missed, one[0].missed, "seed %d, slice %d", seed, i)
 			require.Equal(t, whole[i].targets, one[0].targets)
@@ -280,7 +280,7 @@ func TestCompareScrapes_WholeMeansThatTheMergeIsItsOwn(t *testing.T) {
 		rnd := rand.New(rand.NewPCG(seed, 2))
 		runs := []*dedup.Samples{randomUps(rnd, 15_000, n*scrapeSlice), randomUps(rnd, 15_000, n*scrapeSlice)}
 		list := slicesFrom(0, n)
-		_, err := compareScrapes(list, [][]transport.Series{seriesUp(runs[0]), seriesUp(runs[1])})
+		_, err := compareScrapes(list, [][]transport.Series{seriesUp(runs[0]), seriesUp(runs[1])}, nil)
 		require.NoError(t, err)
 		for r := range runs {
 			own, twin := seriesOfTarget(runs[r]), seriesOfTarget(runs[1-r])
@@ -412,7 +412,7 @@ func BenchmarkEvidence(b *testing.B) {
 			var s *sliceScrapes
 			for b.Loop() {
 				s = &sliceScrapes{begin: begin, table: table}
-				_, err := compareScrapes([]*sliceScrapes{s}, lists)
+				_, err := compareScrapes([]*sliceScrapes{s}, lists, nil)
 				require.NoError(b, err)
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/targets, "ns/target")

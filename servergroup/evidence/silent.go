@@ -45,6 +45,22 @@ func (c *scrapeComparer) addScraped() {
 	}
 }
 
+// scrapedOf returns what addScraped looks at in a run.
+func scrapedOf(run *dedup.Samples) scrapedRun {
+	n := run.Len()
+	if n == 0 {
+		return scrapedRun{all: emptySpan}
+	}
+	return scrapedRun{Span{run.T[0], run.T[n-1]}, appendScraped(nil, run)}
+}
+
+// addScrapedRun is addScraped for a run that was looked at before.
+func (c *scrapeComparer) addScrapedRun(run scrapedRun) {
+	if run.all != emptySpan && !within(c.scraped, run.all) {
+		c.scraped = mergeSpans(append(c.scraped, run.spans...))
+	}
+}
+
 // silent returns the spans within [from, to] (ms) in which nobody scraped.
 func silent(scraped []Span, from, to int64) (list []Span) {
 	for _, s := range scraped {
