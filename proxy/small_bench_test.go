@@ -213,7 +213,7 @@ func TestSmallWorld(t *testing.T) {
 	stock := backendtest.EngineOpts(backendtest.NewParser())
 	stock.EnableDelayedNameRemoval, stock.UseStartTimestamps = false, false
 	engine := promql.NewEngine(stock)
-	defer engine.Close()
+	defer func() { require.NoError(t, engine.Close()) }()
 	var asked atomic.Int64
 	var urls []string
 	for _, region := range []string{"eu", "us"} {
