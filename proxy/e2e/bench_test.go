@@ -125,7 +125,10 @@ func measureCase(t *testing.T, client *http.Client, w *world.World, front *world
 			require.NoError(t, err)
 			got, err := verify.Ask(t.Context(), client, front.URL, e.Path(), e.Form(q))
 			require.NoError(t, err)
-			row.same = len(exam.Differences(q, want, got)) == 0
+			differences := exam.Differences(q, want, got)
+			if row.same = len(differences) == 0; !row.same {
+				t.Logf("%s differs: %.300s", c.text, differences[0])
+			}
 			row.fetched = fetchedBytes(t, client, front.URL, e.Form(q))
 			before = cpuTimes(t, w, front)
 			continue

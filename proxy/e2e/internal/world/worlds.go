@@ -1,6 +1,9 @@
 package world
 
-import "time"
+import (
+	"fmt"
+	"time"
+)
 
 // Aligned is the world in which the members of an HA pair share a clock to the millisecond, so that the union of their samples is the
 // truth, bit for bit. Six hours; the pairs keep the last three, an archive holds the first four at full resolution. scale multiplies the
@@ -71,6 +74,32 @@ func Ordinary(scale int) *World {
 	}
 }
 
+// Dashboards is the world of an ordinary day that dashboards look at: two HA pairs as in Ordinary, of targets with 24 counters and a gauge
+// each, and two archives that hold everything, a Prometheus ("archive") and a VictoriaMetrics ("victoriametrics"), of which a test is to
+// take one (World.With). Seven hours; there are 6 targets per region at scale 1.
+func Dashboards(scale int) *World {
+	regions := []*Region{served("eu", 6*scale), served("us", 6*scale)}
+	end := Begin + 7*hour
+	all := Span{0, end + hour}
+	w := &World{
+		Name:  "dashboards",
+		Begin: Begin,
+		End:   end,
+		Truth: &Server{Name: "truth", Regions: regions, RegionLabel: true, Keep: all, HeadFrom: end - 100*minute, Clock: onTime},
+	}
+	away := [2][2][]Span{{spans(0, 150, 156), spans(0, 320, 324)}, {spans(0, 335, 338), spans(0, 100, 108)}}
+	for i, r := range regions {
+		f := [2]*Faults{{Outages: away[i][0]}, {Outages: away[i][1]}}
+		scatter(&Region{Name: r.Name, Targets: r.Targets[:1+scale/10]}, f, Span{Begin + 10*minute, end - 10*minute}, 4, false)
+		w.Groups = append(w.Groups, pair(r, f, [2]Clock{onTime, onTime}, all, end-100*minute))
+	}
+	for _, a := range []*Server{{Name: "archive"}, {Name: "victoriametrics", Kind: VictoriaMetrics}} {
+		a.Regions, a.RegionLabel, a.Keep, a.HeadFrom, a.Clock = regions, true, all, end-100*minute, onTime
+		w.Groups = append(w.Groups, Group{Name: a.Name, Intrinsic: []string{"region"}, Replicas: []*Server{a}})
+	}
+	return w
+}
+
 // Shifted is the world of ordinary HA pairs: replica b scrapes half an interval after replica a, both with a few milliseconds of jitter.
 // The truth has a's clock. Counters are read from one continuous process at the moment of the scrape. Three hours, in which each replica
 // is away three times, and each target is missed up to faults times more by one of the two: for minutes every fourth time, else for one
@@ -139,6 +168,25 @@ func steady(region string) *Region {
 		b.gauge(200, false, "inflight_requests")
 		b.classic(60, "http_request_duration_seconds")
 		b.native(60, "http_latency_seconds", "method", "GET")
+		r.Targets = append(r.Targets, t)
+	}
+	return r
+}
+
+// served makes n targets of a region of the world of dashboards.
+func served(region string, n int) *Region {
+	r := &Region{Name: region, Decimals: true} // as a VictoriaMetrics stores them
+	for i := range n {
+		t := newTarget(region, []string{"api", "web", "auth"}[i%3], fmt.Sprintf("%s-%d:8080", region, i), 15*second)
+		b := build{region: region, Target: t}
+		for _, code := range []string{"200", "404", "500"} {
+			for _, path := range []string{"/", "/items", "/orders", "/users"} {
+				b.counter(40, false, "http_requests_total", "code", code, "path", path)
+			}
+		}
+		b.classic(40, "http_request_duration_seconds")
+		b.counter(0.8, true, "process_cpu_seconds_total")
+		b.gauge(12, false, "inflight_requests")
 		r.Targets = append(r.Targets, t)
 	}
 	return r
