@@ -290,6 +290,17 @@ func TestCounts_AwayAtTheEnd(t *testing.T) {
 	}
 }
 
+// TestCounts_AwayAfterwards: that a replica was away from soon after the range on does not explain what it lacks
+// in it.
+func TestCounts_AwayAfterwards(t *testing.T) {
+	load := func(up, some string) string {
+		return "\n  up{instance=\"a\",job=\"j\"} " + up + "\n  foo{instance=\"a\",job=\"j\",s=\"1\"} " + up + "\n  foo{instance=\"a\",job=\"j\",s=\"2\"} " + some
+	}
+	part, whole := newCounter(t, load("1x240", "1x100")), newCounter(t, load("1x720", "1x720"))
+	s, _ := evidenceSet(t, 150*minute, part.Server, whole.Server)
+	require.Equal(t, []evidence.Span{{From: 58 * minute, To: 59 * minute}}, evidenceOf(t, s, "foo", 58*minute, 59*minute).Lacking[0])
+}
+
 // TestCounts_SeveralNames: series whose labels differ by their names only are told apart.
 func TestCounts_SeveralNames(t *testing.T) {
 	both := "\n  up{instance=\"a\",job=\"j\"} 1x720\n  foo{instance=\"a\",job=\"j\"} 1x720\n  bar{instance=\"a\",job=\"j\"} 1x"

@@ -141,7 +141,7 @@ type countFetch struct {
 	at       int64 // when it was started, ms
 
 	done   chan struct{}
-	asked  Span                // of the query that started it
+	known  Span                // ms: where it is known what replicas missed
 	missed []map[string][]Span // there, by replica and instance
 	low    []lows              // by replica, of what was compared when done is closed
 	end    int64               // up to where that is, ms
@@ -263,13 +263,27 @@ func meetsAny(spans []Span, s Span) bool {
 	return i < len(spans) && spans[i].From <= s.To
 }
 
-// count compares the counts of a selector, whose matchers are those for the replicas, in [from, to]
-// (ms), as far as samples cannot come late any more. Replicas that failed before are not asked.
-func (h *history) count(send []*labels.Matcher, missed []map[string][]Span, from, to int64, before map[int]error) *Counting {
-	what := countedSelector{transport.Selector(send), fineStep}
+// countStep is the time between two counts over a range, ms.
+func countStep(from, to int64) int64 {
 	if to-from > fineRange {
-		what.step = coarseStep
+		return coarseStep
 	}
+	return fineStep
+}
+
+// countsReach is the time in which the scrapes of replicas matter to the counts for [from, to] (ms): what
+// the counts look at, and what tells where missed scrapes begin and end there.
+func countsReach(from, to int64) Span {
+	c := countedSelector{step: countStep(from, to)}
+	reach := 2*c.step + c.lookback() + explained
+	return Span{from - reach, to + reach}
+}
+
+// count compares the counts of a selector, whose matchers are those for the replicas, in [from, to]
+// (ms), as far as samples cannot come late any more. missed is what the replicas missed there, and
+// missedIn what they missed in known. Replicas that failed before are not asked.
+func (h *history) count(send []*labels.Matcher, missed []map[string][]Span, from, to int64, before map[int]error, known Span, missedIn func() []map[string][]Span) *Counting {
+	what := countedSelector{transport.Selector(send), countStep(from, to)}
 	c := &Counting{countedSelector: what, missed: missed, from: from, to: to, low: make([]lows, len(missed)), last: math.MinInt64}
 	now := h.now()
 	first := floorTo(from-c.step, c.step)
@@ -288,7 +302,7 @@ func (h *history) count(send []*labels.Matcher, missed []map[string][]Span, from
 		c.fetch = f
 		return c
 	}
-	f := &countFetch{what: what, from: lo, to: hi, at: now, done: make(chan struct{}), asked: Span{from, to}, missed: missed, low: make([]lows, len(missed)), end: lo}
+	f := &countFetch{what: what, from: lo, to: hi, at: now, done: make(chan struct{}), known: known, missed: missedIn(), low: make([]lows, len(missed)), end: lo}
 	if h.group.Replicas[0].Run(func(ctx context.Context) { h.fetchCounts(ctx, f, send, before) }) {
 		c.fetch, h.counting[what] = f, f
 	}

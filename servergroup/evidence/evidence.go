@@ -101,7 +101,9 @@ func (h *history) show(ctx context.Context, ms, send []*labels.Matcher, from, to
 		send = append(slices.Clip(send), labels.MustNewMatcher(labels.MatchNotRegexp, labels.MetricName, labelmap.AnyOf(written)))
 	}
 	end := max(to, min(to+stampReach, h.now())) // scrapes may bring samples of before
-	list, err := h.slicesIn(ctx, from, end)
+	around := countsReach(from, to)
+	around.To = max(end, min(around.To, h.now()))
+	list, err := h.slicesIn(ctx, around.From, around.To)
 	if err != nil {
 		return Shown{}, err
 	}
@@ -131,7 +133,9 @@ func (h *history) show(ctx context.Context, ms, send []*labels.Matcher, from, to
 	if len(sh.Unscraped) > maxUnscraped {
 		sh.Unavailable = fmt.Sprintf("series of more than %d names are of no target", maxUnscraped)
 	}
-	counting := h.count(send, sh.Missed, from, to, failed)
+	counting := h.count(send, sh.Missed, from, to, failed, around, func() []map[string][]Span {
+		return h.summarize(list, ms, found.instances, around.From, around.To).Missed
+	})
 	if counting.Done() {
 		var counted bool
 		sh.Missed, sh.Lacking, counted = counting.Await(ctx)

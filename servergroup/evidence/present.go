@@ -125,10 +125,10 @@ func joined(missed []Span) iter.Seq[Span] {
 
 // beyondEdges returns a span of missed scrapes as it may go on where it was cut off.
 func (f *countFetch) beyondEdges(s Span) Span {
-	if s.From <= f.asked.From+explained {
+	if s.From <= f.known.From+explained {
 		s.From = math.MinInt64 / 2
 	}
-	if s.To >= f.asked.To-explained {
+	if s.To >= f.known.To-explained {
 		s.To = math.MaxInt64 / 2
 	}
 	return s
