@@ -89,10 +89,10 @@ func TestEvidence_SettledSlicesAreAskedForOnce(t *testing.T) {
 		t.Helper()
 		require.Equal(t, []int64{want, want}, []int64{a.Ups.Load(), b.Ups.Load()})
 	}
-	first := evidenceOf(t, s, "foo", 0, 2*hour-1) // four slices at once
+	first := evidenceOf(t, s, "foo", 10*minute, 2*hour-1) // four slices at once
 	asked(1)
 	c.ms.Add(hour)
-	require.Equal(t, first, evidenceOf(t, s, "foo", 0, 2*hour-1))
+	require.Equal(t, first, evidenceOf(t, s, "foo", 10*minute, 2*hour-1))
 	evidenceOf(t, s, `bar{instance="x"}`, 40*minute, hour) // another selector, the same scrapes
 	asked(1)
 	evidenceOf(t, s, "foo", hour, 3*hour-1) // two more
@@ -143,18 +143,18 @@ func TestEvidence_FailedReplicaIsNotCompared(t *testing.T) {
 	s, c := evidenceSet(t, 3*hour, a.Server, b.Server)
 	b.Close()
 	for want := range int64(2) {
-		sh := evidenceOf(t, s, "foo", 0, hour)
+		sh := evidenceOf(t, s, "foo", 10*minute, hour)
 		require.Empty(t, sh.Unavailable)
 		require.Len(t, sh.Failed, 1)
 		require.ErrorContains(t, sh.Failed[1], b.URL)
 		require.Equal(t, []map[string][]evidence.Span{{}, nil}, sh.Missed)
-		evidenceOf(t, s, "foo", 0, hour)
+		evidenceOf(t, s, "foo", 10*minute, hour)
 		require.Equal(t, want+1, a.Ups.Load())
 		c.ms.Add(evidence.ProvisionalAge) // until then nobody waits for it again
 	}
 	a.Close()
 	c.ms.Add(hour)
-	require.Equal(t, "no replica tells of its scrapes", evidenceOf(t, s, "foo", 0, hour).Unavailable)
+	require.Equal(t, "no replica tells of its scrapes", evidenceOf(t, s, "foo", 10*minute, hour).Unavailable)
 }
 
 func TestEvidence_BrokenSamplesAreAFailure(t *testing.T) {

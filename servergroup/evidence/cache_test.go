@@ -64,7 +64,7 @@ func TestEvidence_QueriesShareAFetch(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var first sync.WaitGroup
 	first.Go(func() {
-		_, err := p.of(ctx, 0, hour)
+		_, err := p.of(ctx, 10*minute, hour)
 		require.ErrorIs(t, err, context.Canceled)
 	})
 	<-a.Arrived
@@ -78,7 +78,7 @@ func TestEvidence_QueriesShareAFetch(t *testing.T) {
 	var others sync.WaitGroup
 	for range 5 {
 		others.Go(func() {
-			sh, err := p.of(t.Context(), 0, hour-1)
+			sh, err := p.of(t.Context(), 10*minute, hour-1)
 			require.NoError(t, err)
 			require.Len(t, sh.Missed[0], 1)
 		})
