@@ -67,7 +67,7 @@ type Options struct {
 	Divided bool
 	// NoneDisjoint makes no part whose answers must turn out to be disjoint (Part.Disjoint).
 	NoneDisjoint bool
-	// NotDisjoint remembers the parts that turned out not to be, by DisjointKey; nil: none are known.
+	// NotDisjoint remembers the parts whose answers were not disjoint (RememberNotDisjoint); nil: none are known.
 	NotDisjoint *view.Unusable
 	// Copies are the spans for which copies must be asked for, as executions of the query have shown.
 	Copies Copies

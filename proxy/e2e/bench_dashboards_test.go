@@ -3,17 +3,18 @@
 package e2e
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"os"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"text/tabwriter"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/oneprom/oneprom/proxy/e2e/internal/world"
 	"github.com/oneprom/oneprom/proxy/e2e/internal/world/exam"
@@ -101,23 +102,17 @@ func TestBenchDashboards(t *testing.T) {
 // floor is the time (ms) that the requests of a perfect plan take.
 func (p panel) floor(t *testing.T, client *http.Client, w *world.World, rounds int) float64 {
 	t.Helper()
-	text, step := p.text, p.step
-	if p.byHand != "" {
-		text = p.byHand
-	}
-	if p.handStep != 0 {
-		step = p.handStep
-	}
+	text, step := cmp.Or(p.byHand, p.text), cmp.Or(p.handStep, p.step)
 	var all []time.Duration
 	for round := range rounds + 1 {
 		end := w.End - 10*bm.Milliseconds() + int64(round)*1373
 		e := exam.Range("bench", end-(p.span+p.handBack).Milliseconds(), end, step)
 		began := time.Now()
-		var wg sync.WaitGroup
+		var asked errgroup.Group
 		for _, g := range w.With("eu", "us").Groups {
-			wg.Go(func() { timed(t, client, g.Replicas[0].URL, e, exam.Query{Text: text}, nil) })
+			asked.Go(func() error { return answers(client, g.Replicas[0].URL, e, exam.Query{Text: text}, nil) })
 		}
-		wg.Wait()
+		require.NoError(t, asked.Wait())
 		if round > 0 { // the first one warms up
 			all = append(all, time.Since(began))
 		}

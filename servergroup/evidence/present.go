@@ -75,9 +75,11 @@ func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labe
 	}
 	lackedBy(there, int((end-first)/f.what.step), int(lingering), func(l lacked) {
 		at := first + l.at*f.what.step
-		explained := f.explains(f.missed[l.replica][l.instance], at) ||
-			l.unless >= 0 && meetsAny(f.missed[l.unless][l.instance], f.window(at))
-		if at >= from && at < to && !explained {
+		switch {
+		case at < from || at >= to:
+		case f.explains(f.missed[l.replica][l.instance], at):
+		case l.unless >= 0 && meetsAny(f.missed[l.unless][l.instance], f.window(at)):
+		default:
 			f.low[l.replica].series = append(f.low[l.replica].series, at)
 		}
 	})
@@ -230,7 +232,7 @@ type lacked struct {
 	replica  int
 	instance string
 	at       int64
-	// unless is the replica, by index, that shows this only if it has missed no scrape of the target; -1: none.
+	// unless is the replica, by index, whose missed scrapes of the target would explain this as well; -1: none.
 	unless int
 }
 

@@ -51,8 +51,8 @@ func (h *history) recordedNames(ctx context.Context, ms []*labels.Matcher) (unav
 	return "", slices.Compact(written), failed, nil
 }
 
-// recordedNamesKnown reports whether nobody needs to be asked: the names of all replicas are cached,
-// and none of them is one that would not be asked for anything else.
+// recordedNamesKnown reports whether the names of all replicas are cached, so that none has to be asked.
+// It is false where a replica's breaker is open: asking it is what brings the error that evidence shows.
 func (h *history) recordedNamesKnown() bool {
 	now := h.now()
 	for _, r := range h.group.Replicas {

@@ -3,7 +3,6 @@ package transport
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/prometheus/prometheus/model/labels"
 
@@ -31,9 +30,7 @@ type Present struct {
 // whole seconds. Of r it uses Labels and Charge. The backend must not be Fronted.
 func (c *Client) PresentSeries(ctx context.Context, ms []*labels.Matcher, st Steps, r Request) ([]Present, error) {
 	series := c.selector(ms)
-	if !slices.ContainsFunc(ms, func(m *labels.Matcher) bool {
-		return m.Name == labels.MetricName && m.Type == labels.MatchEqual && m.Value != ""
-	}) {
+	if nameOf(ms) == "" {
 		series = fmt.Sprintf(`label_replace(%s, "%s", "$1", "__name__", "(.*)")`, series, nameLabel)
 	}
 	n := st.Count()
