@@ -84,6 +84,9 @@ func newStoreServing(t testing.TB, h http.Handler) *store {
 				return
 			}
 		case "/api/v1/read":
+			if backendtest.CountsSeries(r) {
+				break
+			}
 			body, _ := io.ReadAll(r.Body)
 			s.note(&s.reads, metricsOf(body)...)
 			r.Body = io.NopCloser(bytes.NewReader(body))

@@ -188,8 +188,7 @@ func TestChoose_NamesThatRulesWrite(t *testing.T) {
 	}
 	const but, only = `__name__!~"ALERTS|ALERTS_FOR_STATE|a:b"`, `__name__=~"ALERTS|ALERTS_FOR_STATE|a:b"`
 	f(false, "10-60 merged")
-	// Whether samples of several names have stamps of their own is not known: what was missed begins earlier.
-	f(true, "10-13 0 "+but, "14-40 1 "+but, "41-60 0 "+but, "10-60 merged "+only)
+	f(true, "10-23 0 "+but, "24-40 1 "+but, "41-60 0 "+but, "10-60 merged "+only)
 }
 
 func TestChoose_RecordingRule(t *testing.T) {

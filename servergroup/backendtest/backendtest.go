@@ -3,13 +3,17 @@
 package backendtest
 
 import (
+	"bytes"
+	"io"
 	"net/http"
 	"strings"
 	"time"
 
+	"github.com/golang/snappy"
 	"github.com/prometheus/common/route"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/metadata"
+	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
@@ -139,19 +143,39 @@ func (o Options) flags() map[string]string {
 	return flags
 }
 
-// CountsSeries reports whether a request is one by which evidence counts the series of a selector.
+// CountsSeries reports whether a request is one by which evidence counts the series of a selector, or
+// reads their samples to look at them.
 func CountsSeries(r *http.Request) bool {
+	if readFunc(r) != "" {
+		return true
+	}
 	text, lookback := r.FormValue("query"), r.FormValue("lookback_delta")
 	if r.URL.Path != "/api/v1/query_range" || !strings.HasPrefix(lookback, "180") && !strings.HasPrefix(lookback, "300") {
 		return false
 	}
-	return strings.HasPrefix(text, "count({") && strings.HasSuffix(text, "})") || strings.HasPrefix(text, "count(timestamp({") || TellsSeries(r)
+	return strings.HasPrefix(text, "count({") && strings.HasSuffix(text, "})") || strings.HasPrefix(text, "count(timestamp({")
 }
 
-// TellsSeries reports whether a request is one by which evidence asks which series of a selector there
-// are.
-func TellsSeries(r *http.Request) bool {
-	return strings.HasPrefix(r.FormValue("query"), "sum_over_time((group without () (")
+// TellsSeries reports whether a request is one by which evidence reads samples to see which series of a
+// selector there are.
+func TellsSeries(r *http.Request) bool { return readFunc(r) == "present_over_time" }
+
+// readFunc returns the function that a remote read is for, as its hints say; "" if there is none. The body
+// of the request can be read again.
+func readFunc(r *http.Request) string {
+	if !strings.HasSuffix(r.URL.Path, "/read") {
+		return ""
+	}
+	body, err := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	if err != nil {
+		return ""
+	}
+	var req prompb.ReadRequest
+	if raw, err := snappy.Decode(nil, body); err != nil || req.Unmarshal(raw) != nil || len(req.Queries) != 1 {
+		return ""
+	}
+	return req.Queries[0].Hints.GetFunc()
 }
 
 // text answers 200 with a fixed body.

@@ -76,8 +76,8 @@ type history struct {
 	lookups  *bytelru.Cache[lookupKey, *sliceTargets]
 	counts   *bytelru.Cache[countKey, *countedSlice]
 	stamps   *bytelru.Cache[lookupKey, sliceStamps]
-	sizes    *bytelru.Cache[string, selectorSize] // by selector
-	counting map[countedSelector]*countFetch      // the youngest running one
+	untold   *bytelru.Cache[string, int64]   // when (ms) it was found out that samples are not told, by selector
+	counting map[countedSelector]*countFetch // the youngest running one
 
 	countSlots chan struct{} // holds an element for each counting that runs
 }
@@ -118,7 +118,7 @@ func newHistory(g Group, replicas string, limit int64) *history {
 		lookups:  bytelru.New[lookupKey, *sliceTargets](keptLookups),
 		counts:   bytelru.New[countKey, *countedSlice](keptCounts),
 		stamps:   bytelru.New[lookupKey, sliceStamps](keptStamps),
-		sizes:    bytelru.New[string, selectorSize](keptSizes),
+		untold:   bytelru.New[string, int64](keptUntold),
 		counting: map[countedSelector]*countFetch{}, countSlots: make(chan struct{}, maxCounting),
 	}
 }
@@ -298,7 +298,7 @@ func (h *history) fetchSlices(ctx context.Context, into []*sliceScrapes) (err er
 	to := into[len(into)-1].begin + scrapeSlice - 1 + h.margin()
 	held := &fanout.Budget{Limit: h.limit}
 	failed, err := h.ask(ctx, nil, func(ctx context.Context, i int, r *replica.Replica) error {
-		list, err := h.fetchUp(ctx, r, from, to, held)
+		list, err := h.fetchUp(ctx, r, from, to, "", held)
 		ups[i] = list
 		return err
 	})
@@ -339,8 +339,9 @@ func (h *history) ask(ctx context.Context, before map[int]error, f func(ctx cont
 // MatchUp are the matchers of the series that tell of scrapes.
 var MatchUp = []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, labels.MetricName, "up")}
 
-// fetchUp returns the series `up` of a replica, sorted; the result is never nil.
-func (h *history) fetchUp(ctx context.Context, r *replica.Replica, from, to int64, held *fanout.Budget) ([]transport.Series, error) {
+// fetchUp returns the series `up` of a replica, sorted; the result is never nil. why is as
+// transport.Request.Func.
+func (h *history) fetchUp(ctx context.Context, r *replica.Replica, from, to int64, why string, held *fanout.Budget) ([]transport.Series, error) {
 	var list []transport.Series
 	err := r.UpToDate(func() error {
 		p, err := r.Ready(ctx)
@@ -349,7 +350,7 @@ func (h *history) fetchUp(ctx context.Context, r *replica.Replica, from, to int6
 		}
 		rules := labelmap.NewRules(h.group.Config, p.External)
 		list, err = r.Fetch(ctx, p, p.Client.AllowPartial(false), p.Method, rules, transport.Request{
-			Matchers: MatchUp, MinT: from, MaxT: to, Charge: held.Charge,
+			Matchers: MatchUp, MinT: from, MaxT: to, Func: why, Charge: held.Charge,
 		})
 		return err
 	})

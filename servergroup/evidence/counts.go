@@ -49,9 +49,9 @@ const (
 	maxCounts = 720
 	// maxCountBytes is the most bytes of one answer, which has one series.
 	maxCountBytes = 1 << 20
-	// maxCounting is how many countings run at a time, as a Prometheus evaluates 20 queries at once.
+	// maxCounting is how many countings run at a time: each may hold maxPresentBytes of each replica.
 	// maxCountTime is how long one may take.
-	maxCounting  = 8
+	maxCounting  = 4
 	maxCountTime = 30 * time.Second
 	// keptCounts bounds what is kept of counts (bytes).
 	keptCounts = 8 << 20
@@ -121,6 +121,7 @@ type countedSlice struct {
 	low      []lows // by replica
 	at       int64  // when the oldest of this was counted, ms
 	failed   bool   // whether a replica failed to count
+	stamps   stamps // of the samples
 }
 
 func (s *countedSlice) valid(begin, now int64) bool {
@@ -146,6 +147,7 @@ type countFetch struct {
 	low    []lows              // by replica, of what was compared when done is closed
 	end    int64               // up to where that is, ms
 	failed bool                // whether a replica failed to count
+	stamps stamps              // of the samples
 }
 
 // Counting compares how many series of a selector the replicas have.
@@ -156,6 +158,7 @@ type Counting struct {
 	low      []lows      // by replica, of what was kept
 	last     int64       // the last time that was compared, ms
 	failed   bool        // whether a replica failed to count for what was kept
+	stamps   stamps      // of the samples for which it was
 	fetch    *countFetch // of the rest; nil if there is none
 }
 
@@ -194,6 +197,19 @@ func (c *Counting) Done() bool {
 		return true
 	default:
 		return false
+	}
+}
+
+// awaitStamps waits for the counts, and returns what is known of the stamps of the samples.
+func (c *Counting) awaitStamps(ctx context.Context) stamps {
+	if c.fetch == nil {
+		return c.stamps
+	}
+	select {
+	case <-c.fetch.done:
+		return c.stamps.and(c.fetch.stamps)
+	case <-ctx.Done():
+		return stampsUnknown
 	}
 }
 
@@ -312,7 +328,7 @@ func (h *history) count(send []*labels.Matcher, missed []map[string][]Span, from
 // cachedCounts adds what is kept of the times in [first, end) (ms) to c, and returns the range of those
 // that are not. In the tail of time, what is younger than tailAge is not asked for yet. h.mtx is held.
 func (h *history) cachedCounts(c *Counting, first, end, now int64, tail bool) (lo, hi int64) {
-	lo, hi = end, first
+	lo, hi, c.stamps = end, first, stampsOfScrapes
 	lack := func(from, to int64) { lo, hi = min(lo, from), max(hi, to) }
 	for begin := floorTo(first, lookupSlice); begin < end; begin += lookupSlice {
 		from, to := max(begin, first), min(begin+lookupSlice, end)
@@ -327,7 +343,7 @@ func (h *history) cachedCounts(c *Counting, first, end, now int64, tail bool) (l
 		if to > s.to && (!tail || to != end || to-s.to >= tailAge) {
 			lack(s.to, to)
 		}
-		c.last, c.failed = max(c.last, s.to-c.step), c.failed || s.failed
+		c.last, c.failed, c.stamps = max(c.last, s.to-c.step), c.failed || s.failed, c.stamps.and(s.stamps)
 		for r, low := range s.low {
 			c.low[r] = c.low[r].with(low)
 		}
@@ -348,8 +364,9 @@ func (h *history) fetchCounts(ctx context.Context, f *countFetch, send []*labels
 	err := guard.Call(func() error {
 		for f.end < f.to && ctx.Err() == nil {
 			end := min(f.to, f.end+maxCounts*f.what.step)
-			told, failed, err := h.compareSeries(ctx, f, send, f.end, end, before)
-			if err == nil && !told {
+			tells, failed, err := h.compareSeries(ctx, f, send, f.end, end, before)
+			if err == nil && !tells {
+				f.stamps = stampsUnknown
 				failed, err = h.compareCounts(ctx, f, send, f.end, end, before)
 			}
 			if err != nil {
@@ -468,10 +485,10 @@ func appendLow(low []lows, counts [][]float64, from, step int64) {
 func (h *history) keepCounts(f *countFetch) {
 	for begin := floorTo(f.from, lookupSlice); begin < f.end; begin += lookupSlice {
 		key := countKey{f.what, begin}
-		next := &countedSlice{from: max(begin, f.from), to: min(begin+lookupSlice, f.end), at: f.at, failed: f.failed, low: make([]lows, len(f.low))}
+		next := &countedSlice{from: max(begin, f.from), to: min(begin+lookupSlice, f.end), at: f.at, failed: f.failed, stamps: f.stamps, low: make([]lows, len(f.low))}
 		old, ok := h.counts.Get(key)
 		if ok = ok && old.valid(begin, f.at) && old.from <= next.to && old.to >= next.from; ok {
-			next.failed = next.failed || old.failed
+			next.failed, next.stamps = next.failed || old.failed, next.stamps.and(old.stamps)
 			if !next.failed {
 				next.at = min(next.at, old.at)
 			}

@@ -123,9 +123,6 @@ func (h *history) show(ctx context.Context, ms, send []*labels.Matcher, from, to
 	if sh.Unavailable != "" {
 		return sh, nil
 	}
-	if err := h.beforeScrapes(ctx, sh.Missed, send, from, to, failed); err != nil {
-		return Shown{}, err
-	}
 	for _, name := range written {
 		found.names[name] = true
 	}
@@ -136,6 +133,9 @@ func (h *history) show(ctx context.Context, ms, send []*labels.Matcher, from, to
 	counting := h.count(send, sh.Missed, from, to, failed, around, func() []map[string][]Span {
 		return h.summarize(list, ms, found.instances, around.From, around.To).Missed
 	})
+	if err := h.beforeScrapes(ctx, counting, sh.Missed, send, from, to, failed); err != nil {
+		return Shown{}, err
+	}
 	if counting.Done() {
 		var counted bool
 		sh.Missed, sh.Lacking, counted = counting.Await(ctx)

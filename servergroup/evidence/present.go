@@ -3,6 +3,7 @@ package evidence
 import (
 	"context"
 	"errors"
+	"fmt"
 	"iter"
 	"math"
 	"math/bits"
@@ -11,22 +12,22 @@ import (
 
 	"github.com/prometheus/prometheus/model/labels"
 
+	"github.com/oneprom/oneprom/dedup"
 	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/replica"
 	"github.com/oneprom/oneprom/servergroup/transport"
 )
 
-// Counts do not show replicas that lack different series, but equally many. So where the series of a
-// selector are few, the replicas tell which ones are there at each time, and what holds for counts
-// holds for the count of each series, which is 0 or 1.
+// Counts do not show replicas that lack different series, but equally many. So where the samples of a
+// selector are few, they are read, which is cheaper for a Prometheus than to count. They show which series
+// are there at each time, and what holds for counts holds for the count of each series, which is 0 or 1.
+// They also show whether they have stamps of their own.
 
 const (
-	// maxPresent is how many series there may be, times the times at which they are looked at.
-	maxPresent = 500_000
 	// maxPresentBytes is the most bytes of one answer.
-	maxPresentBytes = 4 << 20
-	// keptSizes bounds what is kept of how many series selectors have (bytes).
-	keptSizes = 1 << 20
+	maxPresentBytes = 8 << 20
+	// keptUntold bounds what is kept of selectors that have more samples (bytes).
+	keptUntold = 1 << 20
 )
 
 // present are the series that a replica has, by the hash of their labels.
@@ -37,41 +38,58 @@ type presentSeries struct {
 	at       []uint64 // the times at which it is there, a bit each
 }
 
+// told is what the samples of a replica show.
+type told struct {
+	present present // nil: it refuses to tell
+	stamps  stamps
+}
+
 // compareSeries compares which series of a selector the replicas have at the times in [from, to) (ms),
 // and adds the times at which one lacks some that it has scraped to f.low. It reports false, and adds
-// nothing, if that is not to be found out: the series are too many, or a replica does not tell.
+// nothing, if that is not to be found out: the samples are too many, or a replica does not tell.
 // Replicas that failed before are not asked.
-func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labels.Matcher, from, to int64, before map[int]error) (told bool, failed map[int]error, err error) {
+func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labels.Matcher, from, to int64, before map[int]error) (tells bool, failed map[int]error, err error) {
+	if h.isUntold(f.what.selector) {
+		return false, nil, nil
+	}
 	// What is before and after the times shows which series had ended.
 	lingering := f.what.lookback()/f.what.step + 1
 	first := from - (1+lingering)*f.what.step
 	settled := floorTo(f.at-countSettle, f.what.step)
 	end := max(to, min(to+lingering*f.what.step, settled)) + f.what.step
-	few, err := h.few(ctx, f.what, send, first, end, before)
-	if err != nil || !few {
-		return false, nil, err
-	}
-	there := make([]present, len(h.group.Replicas))
+	all := make([]told, len(h.group.Replicas))
 	var untold atomic.Bool
 	failed, err = h.ask(ctx, before, func(ctx context.Context, i int, r *replica.Replica) (err error) {
-		there[i], err = h.replicaPresent(ctx, r, send, first, end, f.what)
+		all[i], err = h.replicaPresent(ctx, r, send, first, end, f.what)
 		if errors.Is(err, errUntold) {
 			untold.Store(true)
 			return nil
 		}
 		return err
 	})
+	there := make([]present, len(all))
+	for r, one := range all {
+		there[r] = one.present
+	}
 	switch {
 	case err != nil:
 		return false, nil, err
 	case untold.Load():
-		h.keepSize(f.what.selector, math.Inf(1))
+		h.keepUntold(f.what.selector)
 		return false, nil, nil
 	case refused(there, failed):
 		appendAll(f.low, from, to, f.what.step)
 		return true, failed, nil
 	case !slices.ContainsFunc(there, func(own present) bool { return own != nil }):
 		return false, nil, nil
+	}
+	if from == f.from {
+		f.stamps = stampsOfScrapes
+	}
+	for _, one := range all {
+		if one.present != nil {
+			f.stamps = f.stamps.and(one.stamps)
+		}
 	}
 	lackedBy(there, int((end-first)/f.what.step), int(lingering), func(l lacked) {
 		at := first + l.at*f.what.step
@@ -136,95 +154,107 @@ func (f *countFetch) beyondEdges(s Span) Span {
 	return s
 }
 
-// selectorSize is how many series a selector had when that was found out (ms).
-type selectorSize struct {
-	series float64
-	at     int64
-}
-
-// few reports whether the series of a selector are few enough at the times in [from, to) (ms). If
-// that is not known, they are counted at the last of these times. If there were many more before, the
-// answer is cut off.
-func (h *history) few(ctx context.Context, what countedSelector, send []*labels.Matcher, from, to int64, before map[int]error) (bool, error) {
-	now := h.now()
-	h.mtx.Lock()
-	size, known := h.sizes.Get(what.selector)
-	h.mtx.Unlock()
-	if !known || now-size.at >= OldCountAge {
-		counts := make([]float64, len(h.group.Replicas))
-		failed, err := h.ask(ctx, before, func(ctx context.Context, i int, r *replica.Replica) error {
-			list, err := replicaCounts(ctx, r, send, to-what.step, to, what)
-			if len(list) > 0 {
-				counts[i] = list[0]
-			}
-			return err
-		})
-		if err != nil || len(failed) > len(before) {
-			return false, err
-		}
-		size.series = slices.Max(counts)
-		h.keepSize(what.selector, size.series)
-	}
-	return size.series*float64(to-from)/float64(what.step) <= maxPresent, nil
-}
-
-// keepSize remembers how many series a selector has.
-func (h *history) keepSize(selector string, series float64) {
+// keepUntold remembers that the samples of a selector are not told.
+func (h *history) keepUntold(selector string) {
 	now := h.now()
 	h.mtx.Lock()
 	defer h.mtx.Unlock()
-	h.sizes.Add(selector, selectorSize{series, now}, 64+len(selector))
+	h.untold.Add(selector, now, 64+len(selector))
+}
+
+// isUntold reports whether it is known that the samples of a selector are not told.
+func (h *history) isUntold(selector string) bool {
+	now := h.now()
+	h.mtx.Lock()
+	defer h.mtx.Unlock()
+	at, known := h.untold.Get(selector)
+	return known && now-at < OldCountAge
 }
 
 // replicaPresent returns which series of a selector, whose matchers for replicas are send, a replica has
-// at the multiples of the step in [from, to) (ms), which begins with one. The result is nil if it
-// refuses to tell.
-func (h *history) replicaPresent(ctx context.Context, r *replica.Replica, send []*labels.Matcher, from, to int64, what countedSelector) (present, error) {
-	p, err := r.Ready(ctx)
-	if err == nil && (p.Kind != transport.Prometheus || p.Dialect.Fronted) {
-		err = errUntold
-	}
-	if err != nil {
-		return nil, err
-	}
-	rules, left := labelmap.NewRules(h.group.Config, nil), maxPresentBytes
-	list, err := p.Client.AllowPartial(false).PresentSeries(ctx, labelmap.Selectable(send), transport.Steps{
-		Start: from, End: to - what.step, Step: what.step, Lookback: what.lookback(),
-	}, transport.Request{
-		Labels: func(raw []labels.Label) (labels.Labels, string) {
-			for i, l := range raw {
-				if slices.Contains(labelmap.NumberLabels, l.Name) { // releases spell them differently
-					raw[i].Value, _ = labelmap.Canonical(l.Value)
+// at the multiples of the step in [from, to) (ms), which begins with one.
+func (h *history) replicaPresent(ctx context.Context, r *replica.Replica, send []*labels.Matcher, from, to int64, what countedSelector) (told, error) {
+	var list []transport.Series
+	first, last := from-what.lookback()+1, to-what.step
+	err := r.UpToDate(func() error {
+		p, err := r.Ready(ctx)
+		if err == nil && (p.Kind != transport.Prometheus || p.Dialect.Fronted || p.Method == transport.QueryAPI) {
+			err = errUntold
+		}
+		if err != nil {
+			return err
+		}
+		left := maxPresentBytes
+		list, err = r.Fetch(ctx, p, p.Client.AllowPartial(false), p.Method, labelmap.NewRules(h.group.Config, p.External), transport.Request{
+			Matchers: labelmap.Selectable(send), MinT: first, MaxT: last, Func: "present_over_time",
+			Charge: func(bytes int) error {
+				if left -= bytes; left < 0 {
+					return errUntold
 				}
-			}
-			return rules.Apply(raw)
-		},
-		Charge: func(bytes int) error {
-			if left -= bytes; left < 0 {
-				return errUntold
-			}
-			return nil
-		},
+				return nil
+			},
+		})
+		return err
 	})
 	if err != nil {
 		if transport.ClassOf(err) == transport.ClassUser && !errors.Is(err, errUntold) {
-			return nil, nil
+			return told{}, nil
 		}
-		return nil, err
+		return told{}, err
 	}
-	out := make(present, len(list))
+	scrapes, err := h.scrapesOf(ctx, r, first, last)
+	if err != nil {
+		return told{}, err
+	}
+	out := told{present: make(present, len(list)), stamps: stampsOfScrapes}
+	builder := labels.NewBuilder(labels.EmptyLabels())
+	var samples dedup.Samples
 	for _, s := range list {
-		key := s.Labels.Hash()
-		for i, bits := range out[key].at {
-			s.At[i] |= bits // of a copy with another replica label
+		samples.Reset()
+		if err := decode(&samples, s.Run, first, last); err != nil {
+			return told{}, fmt.Errorf("broken samples of %s: %w", s.Labels, err)
 		}
-		out[key] = presentSeries{s.Labels.Get(labelmap.TargetLabel), s.At}
+		out.stamps = out.stamps.and(scrapes.stampsOf(s.Labels, &samples))
+		key := canonical(builder, s.Labels).Hash()
+		one, ok := out.present[key] // of a copy with another replica label
+		if !ok {
+			one = presentSeries{s.Labels.Get(labelmap.TargetLabel), make([]uint64, ((to-from)/what.step+63)/64)}
+			out.present[key] = one
+		}
+		addPresent(one.at, &samples, from, to, what)
 	}
 	return out, nil
 }
 
-// errUntold says that the series of a selector can only be counted: they are too many, or the server is
-// no Prometheus.
+// canonical returns labels with their numbers as Prometheus 3 spells them: releases differ in that.
+func canonical(b *labels.Builder, ls labels.Labels) labels.Labels {
+	b.Reset(ls)
+	for _, name := range labelmap.NumberLabels {
+		if value, odd := labelmap.Canonical(ls.Get(name)); odd {
+			b.Set(name, value)
+		}
+	}
+	return b.Labels()
+}
+
+// addPresent sets the bits of the multiples of the step in [from, to) (ms) at which a series is there.
+func addPresent(at []uint64, samples *dedup.Samples, from, to int64, what countedSelector) {
+	for i, t := range samples.T {
+		if samples.Stale(i) {
+			continue
+		}
+		end := min(t+what.lookback(), to)
+		if i+1 < samples.Len() {
+			end = min(end, samples.T[i+1])
+		}
+		for n := max(0, (t-from+what.step-1)/what.step); from+n*what.step < end; n++ {
+			at[n/64] |= 1 << (n % 64)
+		}
+	}
+}
+
+// errUntold says that the series of a selector can only be counted: their samples are too many, or the
+// server is no Prometheus.
 var errUntold = errors.New("which series there are is not told")
 
 // lacked is a time, by its number, at which a replica lacks a series, or the stale marker that ends it.

@@ -2,11 +2,15 @@ package evidence
 
 import (
 	"context"
+	"fmt"
+	"math"
+	"slices"
 	"sync/atomic"
 
 	"github.com/prometheus/prometheus/model/labels"
 
 	"github.com/oneprom/oneprom/dedup"
+	"github.com/oneprom/oneprom/servergroup/fanout"
 	"github.com/oneprom/oneprom/servergroup/labelmap"
 	"github.com/oneprom/oneprom/servergroup/replica"
 	"github.com/oneprom/oneprom/servergroup/transport"
@@ -25,6 +29,85 @@ const (
 	keptStamps = 1 << 20
 )
 
+// stamps is whether samples have the stamps of the scrapes.
+type stamps int8
+
+const (
+	stampsUnknown stamps = iota
+	stampsOfScrapes
+	stampsOwn // some have their own
+)
+
+// and returns what two findings show together.
+func (s stamps) and(o stamps) stamps {
+	switch {
+	case s == stampsOwn || o == stampsOwn:
+		return stampsOwn
+	case s == stampsUnknown || o == stampsUnknown:
+		return stampsUnknown
+	}
+	return stampsOfScrapes
+}
+
+// targetScrapes are the scrapes of the targets of a replica, by targetKey.
+type targetScrapes map[string]*dedup.Samples
+
+// targetKey names a target by what its series have of its labels. Several may have one name.
+func targetKey(ls labels.Labels) string {
+	return ls.Get(targetLabels[0]) + "\xff" + ls.Get(targetLabels[1])
+}
+
+// scrapesOf returns the scrapes of a replica in [from, to] (ms). Of targets with one name there are none.
+func (h *history) scrapesOf(ctx context.Context, r *replica.Replica, from, to int64) (targetScrapes, error) {
+	ups, err := h.fetchUp(ctx, r, from, to, "timestamp", &fanout.Budget{Limit: h.limit})
+	if err != nil {
+		return nil, err
+	}
+	out := make(targetScrapes, len(ups))
+	for _, up := range ups {
+		key, run := targetKey(up.Labels), &dedup.Samples{}
+		if out[key] == nil {
+			if err := decode(run, up.Run, from, to); err != nil {
+				return nil, fmt.Errorf("broken samples of %s: %w", up.Labels, err)
+			}
+		}
+		out[key] = run
+	}
+	return out, nil
+}
+
+// stampsOf looks at the last samples of a series, every stampStep.
+func (ts targetScrapes) stampsOf(ls labels.Labels, samples *dedup.Samples) stamps {
+	scrapes, ok := ts[targetKey(ls)]
+	switch {
+	case !ok || samples.Len() == 0:
+		return stampsOfScrapes
+	case scrapes.Len() == 0: // nothing tells which target it is of
+		return stampsOwn
+	}
+	for t := floorTo(samples.T[0], stampStep) + stampStep; t < samples.T[samples.Len()-1]+stampStep; t += stampStep {
+		if own, of := lastAt(samples, t), lastAt(scrapes, t); own != of && own != none && of != none {
+			return stampsOwn
+		}
+	}
+	return stampsOfScrapes
+}
+
+const none = math.MinInt64
+
+// lastAt returns the time of the sample that is the value of a series at t, with a lookback of stampStep
+// (ms); none if there is none.
+func lastAt(samples *dedup.Samples, t int64) int64 {
+	i, found := slices.BinarySearch(samples.T, t)
+	if !found {
+		i--
+	}
+	if i < 0 || samples.T[i] <= t-stampStep || samples.Stale(i) {
+		return none
+	}
+	return samples.T[i]
+}
+
 // sliceStamps is whether some series of a selector have stamps of their own in a slice of time.
 type sliceStamps struct {
 	own bool
@@ -32,19 +115,19 @@ type sliceStamps struct {
 }
 
 // beforeScrapes makes the spans that the replicas missed begin earlier, if the selector may have series
-// with stamps of their own in [from, to] (ms). Its matchers for the replicas are send. Replicas that
-// failed before are not asked; if nothing was missed, nobody is.
-func (h *history) beforeScrapes(ctx context.Context, missed []map[string][]Span, send []*labels.Matcher, from, to int64, before map[int]error) error {
-	none := true
-	for _, byInstance := range missed {
-		none = none && len(byInstance) == 0
-	}
-	if none {
+// with stamps of their own in [from, to] (ms), as its counts show. Its matchers for the replicas are send.
+// Replicas that failed before are not asked; if nothing was missed, nobody is.
+func (h *history) beforeScrapes(ctx context.Context, counting *Counting, missed []map[string][]Span, send []*labels.Matcher, from, to int64, before map[int]error) error {
+	if !slices.ContainsFunc(missed, func(byInstance map[string][]Span) bool { return len(byInstance) > 0 }) {
 		return nil
 	}
-	own, err := h.stamped(ctx, send, from, to, before)
-	if err != nil {
-		return err
+	known := counting.awaitStamps(ctx)
+	own := known == stampsOwn
+	if known == stampsUnknown {
+		var err error
+		if own, err = h.stamped(ctx, send, from, to, before); err != nil {
+			return err
+		}
 	}
 	for _, byInstance := range missed {
 		for instance, spans := range byInstance {

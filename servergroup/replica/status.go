@@ -14,6 +14,8 @@ type Status struct {
 	Version string `json:"version,omitempty"`
 	// Breaker is the state of the circuit breaker: closed, half-open or open.
 	Breaker string `json:"breaker,omitempty"`
+	// Doubted reports whether the last request has failed, so that other replicas are asked first.
+	Doubted bool `json:"doubted,omitempty"`
 	// Transport is how samples are fetched; TransportReason is why no better way is used.
 	Transport       string            `json:"transport,omitempty"`
 	TransportReason string            `json:"transportReason,omitempty"`
@@ -29,7 +31,7 @@ type Status struct {
 func (r *Replica) Status() Status {
 	r.mtx.Lock()
 	defer r.mtx.Unlock()
-	st := Status{URL: r.URL(), Health: "unknown", Breaker: string(r.Health.State())}
+	st := Status{URL: r.URL(), Health: "unknown", Breaker: string(r.Health.State()), Doubted: r.Health.Doubted()}
 	if !r.probedAt.IsZero() {
 		at := r.probedAt.UTC()
 		st.LastProbe = &at

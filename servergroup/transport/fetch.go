@@ -19,6 +19,9 @@ type Request struct {
 	// Steps, if not nil, are the only instants at which the selector is evaluated, as an
 	// instant vector: the query API then fetches less. Other methods ignore it.
 	Steps *Steps
+	// Func is the function that the samples are for, by its name in PromQL, as a hint for who reads the
+	// request; "" is none. Methods other than remote read ignore it.
+	Func string
 	// SoleReplica reports whether no other replica is asked for these series: then only the samples
 	// that the steps see are needed.
 	SoleReplica bool

@@ -50,7 +50,7 @@ func (c *Client) read(ctx context.Context, m Method, r Request) ([]Series, error
 }
 
 func (c *Client) sendRead(ctx context.Context, m Method, r Request) (*http.Response, error) {
-	body, err := remoteread.Request{Matchers: c.dialect.portable(r.Matchers), MinT: r.MinT, MaxT: r.MaxT, Streamed: m == StreamedRead}.Encode()
+	body, err := remoteread.Request{Matchers: c.dialect.portable(r.Matchers), MinT: r.MinT, MaxT: r.MaxT, Func: r.Func, Streamed: m == StreamedRead}.Encode()
 	if err != nil {
 		return nil, err
 	}

@@ -62,7 +62,7 @@ func (run *running) compare(q question) (outcome, error) {
 	if err != nil {
 		return outcome{}, err
 	}
-	before := run.extraAttempts()
+	before := run.turns()
 	got, gotBody, err := run.askOneprom(q)
 	if err != nil {
 		return outcome{want: wantBody, got: gotBody, kind: "no answer: " + err.Error()}, nil
@@ -79,8 +79,8 @@ func (run *running) compare(q question) (outcome, error) {
 		o.at, o.said = "", true
 		return o, nil
 	}
-	if run.first.shifted() && run.extraAttempts() > before {
-		// A replica was late, on a busy machine, and another one has answered, which is as whole, by its own clock.
+	if run.first.shifted() && (before.doubted || run.turns() != before) {
+		// A replica was late, on a busy machine, or had failed, and another one has answered, which is as whole, by its own clock.
 		if got, o.got, err = run.askInTime(q); err != nil {
 			return o, err
 		}
@@ -96,11 +96,11 @@ func (run *running) compare(q question) (outcome, error) {
 	return o, nil
 }
 
-// askInTime asks oneprom again until no replica is late, or too often.
+// askInTime asks oneprom again until no replica is late or has failed, or too often.
 func (run *running) askInTime(q question) (a answer, body string, err error) {
 	for range 20 {
-		before := run.extraAttempts()
-		if a, body, err = run.askOneprom(q); err != nil || run.extraAttempts() == before {
+		before := run.turns()
+		if a, body, err = run.askOneprom(q); err != nil || !before.doubted && run.turns() == before {
 			break
 		}
 	}

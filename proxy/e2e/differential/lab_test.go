@@ -535,17 +535,26 @@ func (run *running) askOneprom(q question) (a answer, body string, err error) {
 
 var extraAttempt = regexp.MustCompile(`(?m)^oneprom_replica_extra_attempts_total\{.*\} (\d+)$`)
 
-// extraAttempts is how often the oneprom of a changing world has asked another replica because one was late
-// or failed.
-func (run *running) extraAttempts() (n int) {
+// turns shows whether the oneprom of a changing world asks the first replicas first.
+type turns struct {
+	extra   int  // how often it has asked another one because one was late or failed
+	doubted bool // whether it asks another one because the last request has failed
+}
+
+// turns returns the present ones.
+func (run *running) turns() (t turns) {
 	if !run.first.changing || run.front.server == nil {
-		return 0
+		return t
 	}
-	rec := httptest.NewRecorder()
-	run.front.server.Handler().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-	for _, m := range extraAttempt.FindAllStringSubmatch(rec.Body.String(), -1) {
+	page := func(path string) string {
+		rec := httptest.NewRecorder()
+		run.front.server.Handler().ServeHTTP(rec, httptest.NewRequest(http.MethodGet, path, nil))
+		return rec.Body.String()
+	}
+	for _, m := range extraAttempt.FindAllStringSubmatch(page("/metrics"), -1) {
 		times, _ := strconv.Atoi(m[1])
-		n += times
+		t.extra += times
 	}
-	return n
+	t.doubted = strings.Contains(page("/api/v1/status/groups"), `"doubted":true`)
+	return t
 }

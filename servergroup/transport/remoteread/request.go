@@ -13,6 +13,8 @@ type Request struct {
 	Matchers []*labels.Matcher
 	// MinT and MaxT are the window (ms, inclusive).
 	MinT, MaxT int64
+	// Func is the function that the samples are for, as a hint; "" is none.
+	Func string
 	// Streamed reports whether a stream of chunks is preferred. Without it, samples are asked
 	// for.
 	Streamed bool
@@ -23,7 +25,7 @@ func (r Request) Encode() ([]byte, error) {
 	q := &prompb.Query{
 		StartTimestampMs: r.MinT,
 		EndTimestampMs:   r.MaxT,
-		Hints:            &prompb.ReadHints{StartMs: r.MinT, EndMs: r.MaxT},
+		Hints:            &prompb.ReadHints{StartMs: r.MinT, EndMs: r.MaxT, Func: r.Func},
 	}
 	for _, lm := range r.Matchers {
 		typ, ok := matcherTypes[lm.Type]
