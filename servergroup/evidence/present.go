@@ -202,26 +202,29 @@ func (h *history) replicaPresent(ctx context.Context, r *replica.Replica, send [
 		}
 		return told{}, err
 	}
-	scrapes, err := h.scrapesOf(ctx, r, first, last)
+	targets, err := h.scrapesOf(ctx, r, first, last)
 	if err != nil {
 		return told{}, err
 	}
 	out := told{present: make(present, len(list)), stamps: stampsOfScrapes}
 	builder := labels.NewBuilder(labels.EmptyLabels())
-	var samples dedup.Samples
+	var scratch dedup.Samples
 	for _, s := range list {
-		samples.Reset()
-		if err := decode(&samples, s.Run, first, last); err != nil {
+		target := targets[targetKey(s.Labels)]
+		shown, err := outlineOf(s.Run, last, what.lookback(), intervalOf(target), &scratch)
+		if err != nil {
 			return told{}, fmt.Errorf("broken samples of %s: %w", s.Labels, err)
 		}
-		out.stamps = out.stamps.and(scrapes.stampsOf(s.Labels, &samples))
-		key := canonical(builder, s.Labels).Hash()
-		one, ok := out.present[key] // of a copy with another replica label
-		if !ok {
-			one = presentSeries{s.Labels.Get(labelmap.TargetLabel), make([]uint64, ((to-from)/what.step+63)/64)}
-			out.present[key] = one
+		stamps, err := shown.stampsOf(target)
+		if err != nil {
+			return told{}, fmt.Errorf("broken samples of up: %w", err)
 		}
-		addPresent(one.at, &samples, from, to, what)
+		out.stamps = out.stamps.and(stamps)
+		key, at := canonical(builder, s.Labels).Hash(), shown.bits(from, to, what.step)
+		for i, bits := range out.present[key].at { // of a copy with another replica label
+			at[i] |= bits
+		}
+		out.present[key] = presentSeries{s.Labels.Get(labelmap.TargetLabel), at}
 	}
 	return out, nil
 }
@@ -235,22 +238,6 @@ func canonical(b *labels.Builder, ls labels.Labels) labels.Labels {
 		}
 	}
 	return b.Labels()
-}
-
-// addPresent sets the bits of the multiples of the step in [from, to) (ms) at which a series is there.
-func addPresent(at []uint64, samples *dedup.Samples, from, to int64, what countedSelector) {
-	for i, t := range samples.T {
-		if samples.Stale(i) {
-			continue
-		}
-		end := min(t+what.lookback(), to)
-		if i+1 < samples.Len() {
-			end = min(end, samples.T[i+1])
-		}
-		for n := max(0, (t-from+what.step-1)/what.step); from+n*what.step < end; n++ {
-			at[n/64] |= 1 << (n % 64)
-		}
-	}
 }
 
 // errUntold says that the series of a selector can only be counted: their samples are too many, or the

@@ -2,8 +2,6 @@ package evidence
 
 import (
 	"context"
-	"fmt"
-	"math"
 	"slices"
 	"sync/atomic"
 
@@ -49,63 +47,28 @@ func (s stamps) and(o stamps) stamps {
 	return stampsOfScrapes
 }
 
-// targetScrapes are the scrapes of the targets of a replica, by targetKey.
-type targetScrapes map[string]*dedup.Samples
-
 // targetKey names a target by what its series have of its labels. Several may have one name.
 func targetKey(ls labels.Labels) string {
 	return ls.Get(targetLabels[0]) + "\xff" + ls.Get(targetLabels[1])
 }
 
-// scrapesOf returns the scrapes of a replica in [from, to] (ms). Of targets with one name there are none.
-func (h *history) scrapesOf(ctx context.Context, r *replica.Replica, from, to int64) (targetScrapes, error) {
+// scrapesOf returns the scrapes of a replica in [from, to] (ms), and perhaps some before and after, by
+// targetKey.
+func (h *history) scrapesOf(ctx context.Context, r *replica.Replica, from, to int64) (map[string]*scrapes, error) {
 	ups, err := h.fetchUp(ctx, r, from, to, "timestamp", &fanout.Budget{Limit: h.limit})
 	if err != nil {
 		return nil, err
 	}
-	out := make(targetScrapes, len(ups))
+	out := make(map[string]*scrapes, len(ups))
 	for _, up := range ups {
-		key, run := targetKey(up.Labels), &dedup.Samples{}
-		if out[key] == nil {
-			if err := decode(run, up.Run, from, to); err != nil {
-				return nil, fmt.Errorf("broken samples of %s: %w", up.Labels, err)
-			}
+		key := targetKey(up.Labels)
+		if before := out[key]; before != nil {
+			before.several = true
+			continue
 		}
-		out[key] = run
+		out[key] = newScrapes(up.Run)
 	}
 	return out, nil
-}
-
-// stampsOf looks at the last samples of a series, every stampStep.
-func (ts targetScrapes) stampsOf(ls labels.Labels, samples *dedup.Samples) stamps {
-	scrapes, ok := ts[targetKey(ls)]
-	switch {
-	case !ok || samples.Len() == 0:
-		return stampsOfScrapes
-	case scrapes.Len() == 0: // nothing tells which target it is of
-		return stampsOwn
-	}
-	for t := floorTo(samples.T[0], stampStep) + stampStep; t < samples.T[samples.Len()-1]+stampStep; t += stampStep {
-		if own, of := lastAt(samples, t), lastAt(scrapes, t); own != of && own != none && of != none {
-			return stampsOwn
-		}
-	}
-	return stampsOfScrapes
-}
-
-const none = math.MinInt64
-
-// lastAt returns the time of the sample that is the value of a series at t, with a lookback of stampStep
-// (ms); none if there is none.
-func lastAt(samples *dedup.Samples, t int64) int64 {
-	i, found := slices.BinarySearch(samples.T, t)
-	if !found {
-		i--
-	}
-	if i < 0 || samples.T[i] <= t-stampStep || samples.Stale(i) {
-		return none
-	}
-	return samples.T[i]
 }
 
 // sliceStamps is whether some series of a selector have stamps of their own in a slice of time.
