@@ -76,7 +76,7 @@ type history struct {
 	lookups  *bytelru.Cache[lookupKey, *sliceTargets]
 	counts   *bytelru.Cache[countKey, *countedSlice]
 	stamps   *bytelru.Cache[lookupKey, sliceStamps]
-	untold   *bytelru.Cache[string, int64]   // when (ms) it was found out that samples are not told, by selector
+	untold   *bytelru.Cache[string, untold]  // by selector
 	counting map[countedSelector]*countFetch // the youngest running one
 
 	countSlots chan struct{} // holds an element for each counting that runs
@@ -118,7 +118,7 @@ func newHistory(g Group, replicas string, limit int64) *history {
 		lookups:  bytelru.New[lookupKey, *sliceTargets](keptLookups),
 		counts:   bytelru.New[countKey, *countedSlice](keptCounts),
 		stamps:   bytelru.New[lookupKey, sliceStamps](keptStamps),
-		untold:   bytelru.New[string, int64](keptUntold),
+		untold:   bytelru.New[string, untold](keptUntold),
 		counting: map[countedSelector]*countFetch{}, countSlots: make(chan struct{}, maxCounting),
 	}
 }

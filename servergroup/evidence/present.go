@@ -49,7 +49,7 @@ type told struct {
 // nothing, if that is not to be found out: the samples are too many, or a replica does not tell.
 // Replicas that failed before are not asked.
 func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labels.Matcher, from, to int64, before map[int]error) (tells bool, failed map[int]error, err error) {
-	if h.isUntold(f.what.selector) {
+	if h.isUntold(f.what.selector, to-from) {
 		return false, nil, nil
 	}
 	// What is before and after the times shows which series had ended.
@@ -58,11 +58,11 @@ func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labe
 	settled := floorTo(f.at-countSettle, f.what.step)
 	end := max(to, min(to+lingering*f.what.step, settled)) + f.what.step
 	all := make([]told, len(h.group.Replicas))
-	var untold atomic.Bool
+	var tooMany atomic.Bool
 	failed, err = h.ask(ctx, before, func(ctx context.Context, i int, r *replica.Replica) (err error) {
 		all[i], err = h.replicaPresent(ctx, r, send, first, end, f.what)
 		if errors.Is(err, errUntold) {
-			untold.Store(true)
+			tooMany.Store(true)
 			return nil
 		}
 		return err
@@ -74,8 +74,8 @@ func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labe
 	switch {
 	case err != nil:
 		return false, nil, err
-	case untold.Load():
-		h.keepUntold(f.what.selector)
+	case tooMany.Load():
+		h.keepUntold(f.what.selector, to-from)
 		return false, nil, nil
 	case refused(there, failed):
 		appendAll(f.low, from, to, f.what.step)
@@ -154,21 +154,28 @@ func (f *countFetch) beyondEdges(s Span) Span {
 	return s
 }
 
-// keepUntold remembers that the samples of a selector are not told.
-func (h *history) keepUntold(selector string) {
-	now := h.now()
-	h.mtx.Lock()
-	defer h.mtx.Unlock()
-	h.untold.Add(selector, now, 64+len(selector))
+// untold is a time over which the samples of a selector are not told.
+type untold struct {
+	length int64 // ms; it is not tried over longer ones
+	at     int64 // when that was found out, ms
 }
 
-// isUntold reports whether it is known that the samples of a selector are not told.
-func (h *history) isUntold(selector string) bool {
+// keepUntold remembers that the samples of a selector are not told over a time of some length (ms).
+func (h *history) keepUntold(selector string, length int64) {
 	now := h.now()
 	h.mtx.Lock()
 	defer h.mtx.Unlock()
-	at, known := h.untold.Get(selector)
-	return known && now-at < OldCountAge
+	h.untold.Add(selector, untold{length, now}, 64+len(selector))
+}
+
+// isUntold reports whether it is known that the samples of a selector are not told over a time of some
+// length (ms).
+func (h *history) isUntold(selector string, length int64) bool {
+	now := h.now()
+	h.mtx.Lock()
+	defer h.mtx.Unlock()
+	known, ok := h.untold.Get(selector)
+	return ok && length >= known.length && now-known.at < OldCountAge
 }
 
 // replicaPresent returns which series of a selector, whose matchers for replicas are send, a replica has
