@@ -77,6 +77,7 @@ func (s *scrapes) at(t int64) (bool, error) {
 // outline is when a series is shown.
 type outline struct {
 	shown  []Span  // ms, sorted; those that touch are one
+	stale  []int64 // ms: the times of stale markers, of those where a series ends at least
 	stamps []int64 // ms: the times of some samples
 }
 
@@ -101,12 +102,13 @@ func outlineOf(run dedup.Run, last, lookback, interval int64, scratch *dedup.Sam
 		return o, err
 	}
 	for i, c := range chunks {
-		next := int64(math.MaxInt64)
+		next, goesOn := int64(math.MaxInt64), c.MaxT+2*interval > last
 		if i+1 < len(chunks) {
 			next = chunks[i+1].MinT
+			goesOn = goesOn || next < c.MaxT+lookback
 		}
-		// The marker that ends a series is a sample, so that its last chunk is decoded.
-		if n := int64(chunks[i : i+1].Len()); interval > 0 && n > 1 && c.MaxT-c.MinT-(n-2)*interval < lookback && min(next, last) < c.MaxT+lookback {
+		// Where the series does not go on, its last sample may be a stale marker.
+		if n := int64(chunks[i : i+1].Len()); interval > 0 && n > 1 && goesOn && c.MaxT-c.MinT-(n-2)*interval < lookback {
 			o.show(c.MinT, min(c.MaxT+lookback, next))
 		} else if err := o.decode(chunks[i:i+1], next, lookback, scratch); err != nil {
 			return o, err
@@ -130,16 +132,18 @@ func (o *outline) decode(run dedup.Run, next, lookback int64, scratch *dedup.Sam
 		if i+1 < scratch.Len() {
 			end = scratch.T[i+1]
 		}
-		if !scratch.Stale(i) {
-			o.show(t, min(end, t+lookback))
+		if scratch.Stale(i) {
+			o.stale = append(o.stale, t)
+			continue
 		}
+		o.show(t, min(end, t+lookback))
 	}
 	return nil
 }
 
 // bits returns a bit for each of the multiples of step in [from, to) (ms): whether the series is shown then.
 func (o *outline) bits(from, to, step int64) []uint64 {
-	at := make([]uint64, ((to-from)/step+63)/64)
+	at := newBits(from, to, step)
 	for _, s := range o.shown {
 		for n := max(0, (s.From-from+step-1)/step); from+n*step <= min(s.To, to-1); n++ {
 			at[n/64] |= 1 << (n % 64)
@@ -147,6 +151,20 @@ func (o *outline) bits(from, to, step int64) []uint64 {
 	}
 	return at
 }
+
+// ends returns a bit for the first of the multiples of step in [from, to) (ms) at or after each stale marker.
+func (o *outline) ends(from, to, step int64) []uint64 {
+	at := newBits(from, to, step)
+	for _, t := range o.stale {
+		if n := (t - from + step - 1) / step; t > from-step && from+n*step < to {
+			at[n/64] |= 1 << (n % 64)
+		}
+	}
+	return at
+}
+
+// newBits returns a bit for each of the multiples of step in [from, to) (ms).
+func newBits(from, to, step int64) []uint64 { return make([]uint64, ((to-from)/step+63)/64) }
 
 // stampsOf reports whether the samples of a series have the times of the scrapes of its target.
 func (o *outline) stampsOf(target *scrapes) (stamps, error) {

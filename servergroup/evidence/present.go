@@ -36,6 +36,7 @@ type present map[uint64]presentSeries
 type presentSeries struct {
 	instance string
 	at       []uint64 // the times at which it is there, a bit each
+	ends     []uint64 // the first times after stale markers
 }
 
 // told is what the samples of a replica show.
@@ -58,11 +59,12 @@ func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labe
 	settled := floorTo(f.at-countSettle, f.what.step)
 	end := max(to, min(to+lingering*f.what.step, settled)) + f.what.step
 	all := make([]told, len(h.group.Replicas))
-	var tooMany atomic.Bool
+	var tooMany, untold atomic.Bool
 	failed, err = h.ask(ctx, before, func(ctx context.Context, i int, r *replica.Replica) (err error) {
 		all[i], err = h.replicaPresent(ctx, r, send, first, end, f.what)
-		if errors.Is(err, errUntold) {
-			tooMany.Store(true)
+		if err != nil && ctx.Err() == nil { // whether it refuses or fails, counting shows
+			tooMany.Store(tooMany.Load() || errors.Is(err, errUntold))
+			untold.Store(true)
 			return nil
 		}
 		return err
@@ -74,8 +76,10 @@ func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labe
 	switch {
 	case err != nil:
 		return false, nil, err
-	case tooMany.Load():
-		h.keepUntold(f.what.selector, to-from)
+	case untold.Load():
+		if tooMany.Load() {
+			h.keepUntold(f.what.selector, to-from)
+		}
 		return false, nil, nil
 	case refused(there, failed):
 		appendAll(f.low, from, to, f.what.step)
@@ -227,11 +231,14 @@ func (h *history) replicaPresent(ctx context.Context, r *replica.Replica, send [
 			return told{}, fmt.Errorf("broken samples of up: %w", err)
 		}
 		out.stamps = out.stamps.and(stamps)
-		key, at := canonical(builder, s.Labels).Hash(), shown.bits(from, to, what.step)
-		for i, bits := range out.present[key].at { // of a copy with another replica label
-			at[i] |= bits
+		key := canonical(builder, s.Labels).Hash()
+		one := presentSeries{s.Labels.Get(labelmap.TargetLabel), shown.bits(from, to, what.step), shown.ends(from, to, what.step)}
+		if copied, ok := out.present[key]; ok { // with another replica label
+			for i := range one.at {
+				one.at[i], one.ends[i] = one.at[i]|copied.at[i], one.ends[i]|copied.ends[i]
+			}
 		}
-		out.present[key] = presentSeries{s.Labels.Get(labelmap.TargetLabel), at}
+		out.present[key] = one
 	}
 	return out, nil
 }
@@ -281,7 +288,7 @@ func lackedBy(there []present, times, lingering int, lacks func(lacked)) {
 						}
 					}
 				}
-				for at := range unended(own[key].at, twin.at, times, lingering) {
+				for at := range unended(own[key], twin.at, times, lingering) {
 					lacks(lacked{t, twin.instance, int64(at), r})
 				}
 			}
@@ -314,20 +321,20 @@ func lingers(own, twin []uint64, at, times, lingering int) (may, either bool) {
 // five minutes is there again after two.
 const ended = 4
 
-// unended yields the times at which a twin has a series that has ended, as a replica shows that does not
-// have it any more: then the twin has no stale marker. Two times in a row show it, as clocks of replicas
-// differ by less than that.
-func unended(own, twin []uint64, times, lingering int) iter.Seq[int] {
+// unended yields the times at which a twin has a series that has ended, as the stale marker of a replica
+// shows that does not have it any more: then the twin has no marker. Two times in a row show it, as clocks of
+// replicas differ by less than that. A replica without a marker was away, or has lost what came then.
+func unended(own presentSeries, twin []uint64, times, lingering int) iter.Seq[int] {
 	return func(yield func(int) bool) {
 		for last := 0; last+ended < times; last++ {
-			if !has(twin, last) || has(own, last) || !gone(own, last) || !gone(twin, last) {
+			if !has(twin, last) || has(own.at, last) || !gone(own.at, last) || !gone(twin, last) {
 				continue
 			}
 			first := last
-			for first > 0 && has(twin, first-1) && !has(own, first-1) {
+			for first > 0 && has(twin, first-1) && !has(own.at, first-1) {
 				first--
 			}
-			if n := last + 1 - first; first == 0 || n < 2 || n > lingering {
+			if n := last + 1 - first; first == 0 || n < 2 || n > lingering || !anyOf(own.ends, first, last) {
 				continue
 			}
 			for at := first; at <= last; at++ {
@@ -352,6 +359,16 @@ func gone(list []uint64, t int) bool {
 // has reports whether a bit of a list is set.
 func has(list []uint64, i int) bool {
 	return i/64 < len(list) && list[i/64]&(1<<(i%64)) != 0
+}
+
+// anyOf reports whether a bit of a list is set from first to last.
+func anyOf(list []uint64, first, last int) bool {
+	for i := first; i <= last; i++ {
+		if has(list, i) {
+			return true
+		}
+	}
+	return false
 }
 
 // lowBits returns the times of element i at which a series is low: it is not there then, nor at the

@@ -54,31 +54,36 @@ func TestLackedBy_AsCounts(t *testing.T) {
 // at which each has it are marked.
 func TestLingers(t *testing.T) {
 	for _, tc := range []struct {
-		name, own, twin string
+		name, own, twin string // x: it is there; e: it is not, as a stale marker has come
 		lacks           string // the times at which the replica lacks it
 		unended         string // those at which the twin lacks its end
 	}{
-		{"the twin has no marker", "xxxx........", "xxxxxxx.....", "", "....xxx....."},
-		{"for a moment", "xxxx........", "xxxxxx......", "", "....xx......"},
-		{"its clock is another", "xxxx........", "xxxxx.......", "", ""},
-		{"both", "xxxx........", "xxxxxxxx....", "", "....xxxx...."},
-		{"either may be right", "............", "..xxx.......", "...x........", "..xxx......."},
+		{"the twin has no marker", "xxxxe.......", "xxxxxxx.....", "", "....xxx....."},
+		{"for a moment", "xxxxe.......", "xxxxxx......", "", "....xx......"},
+		{"its clock is another", "xxxxe.......", "xxxxx.......", "", ""},
+		{"both", "xxxxe.......", "xxxxxxxx....", "", "....xxxx...."},
+		{"the replica was away", "xxxx........", "xxxxxxx.....", "", ""},
+		{"either may be right", "...e........", "..xxx.......", "...x........", "..xxx......."},
+		{"the replica lacks it", "............", "..xxx.......", "...x........", ""},
 		{"it is scraped every five minutes", "xxx..xxx..xx", "x.xxx..xxx..", "", ""},
-		{"the replica has it again", "xxxx....xx..", "xxxxxx......", "", ""},
-		{"whether it ends is not known", "xxxx.....", "xxxxxx...", "", ""},
-		{"the twin goes on", "xxxx........", "xxxxxxxxx...", ".....xxx....", ""},
+		{"the replica has it again", "xxxxe...xx..", "xxxxxx......", "", ""},
+		{"whether it ends is not known", "xxxxe....", "xxxxxx...", "", ""},
+		{"the twin goes on", "xxxxe.......", "xxxxxxxxx...", ".....xxx....", ""},
 		{"the twin has it for long", "............", "..xxxxxx....", "...xxxx.....", ""},
 		{"what comes then is not known", "xxxxxx......", "xxxxxxxxxxxx", ".......xxxx.", ""},
 		{"it was there before", "............", "xxxxxx......", ".xxxx.......", ""},
 	} {
-		bitsOf := func(text string) []uint64 {
-			list := []uint64{0}
+		of := func(text string) present {
+			s := presentSeries{at: []uint64{0}, ends: []uint64{0}}
 			for i, c := range text {
-				if c == 'x' {
-					list[0] |= 1 << i
+				switch c {
+				case 'x':
+					s.at[0] |= 1 << i
+				case 'e':
+					s.ends[0] |= 1 << i
 				}
 			}
-			return list
+			return present{7: s}
 		}
 		textOf := func(times map[int64]bool) string {
 			text := []byte(strings.Repeat(".", len(tc.own)))
@@ -88,7 +93,7 @@ func TestLingers(t *testing.T) {
 			return string(text)
 		}
 		got := []map[int64]bool{{}, {}}
-		there := []present{{7: {at: bitsOf(tc.own)}}, {7: {at: bitsOf(tc.twin)}}}
+		there := []present{of(tc.own), of(tc.twin)}
 		lackedBy(there, len(tc.own), 4, func(l lacked) { got[l.replica][l.at] = true })
 		require.Equal(t, cmp.Or(tc.lacks, strings.Repeat(".", len(tc.own))), textOf(got[0]), tc.name)
 		require.Equal(t, cmp.Or(tc.unended, strings.Repeat(".", len(tc.own))), textOf(got[1]), tc.name)
