@@ -290,6 +290,19 @@ func TestCounts_AwayAtTheEnd(t *testing.T) {
 	}
 }
 
+// TestCounts_NoMarker: a series that ends without a stale marker, as samples were lost, does not show that the
+// other replica lacks the end.
+func TestCounts_NoMarker(t *testing.T) {
+	load := func(foo string) string {
+		return "\n  up{instance=\"a\",job=\"j\"} 1x720\n  foo{instance=\"a\",job=\"j\"} " + foo
+	}
+	for end, lacks := range map[string]bool{"": false, " stale": true} {
+		whole, twin := newCounter(t, load("1x117 stale")), newCounter(t, load("1x100"+end))
+		s, _ := evidenceSet(t, 150*minute, whole.Server, twin.Server)
+		require.Equal(t, lacks, len(evidenceOf(t, s, "foo", 10*minute, 60*minute).Lacking[0]) > 0)
+	}
+}
+
 // TestCounts_AwayAfterwards: that a replica was away from soon after the range on does not explain what it lacks
 // in it.
 func TestCounts_AwayAfterwards(t *testing.T) {

@@ -21,7 +21,7 @@ import (
 const (
 	// stampReach (ms) is how much earlier than their scrapes samples may be.
 	stampReach = 10 * 60 * 1000
-	// stampStep (ms) is how often the stamps are looked at.
+	// stampStep (ms) is how often a query looks at the stamps.
 	stampStep = 5 * 60 * 1000
 	// keptStamps bounds what is kept of whether selectors have such samples (bytes).
 	keptStamps = 1 << 20
