@@ -280,7 +280,7 @@ func lackedBy(there []present, times, lingering int, lacks func(lacked)) {
 				for i := range twin.at {
 					for low := lowBits(own[key].at, twin.at, i); low != 0; low &= low - 1 {
 						at := 64*i + bits.TrailingZeros64(low)
-						switch may, either := lingers(own[key].at, twin.at, at, times, lingering); {
+						switch may, either := lingers(own[key], twin.at, at, times, lingering); {
 						case !may:
 							lacks(lacked{r, twin.instance, int64(at), -1})
 						case either:
@@ -301,17 +301,20 @@ func lackedBy(there []present, times, lingering int, lacks func(lacked)) {
 // the marker, has none, and shows the series until its lookback is over, and no longer. Nothing else shows
 // that it has none: the target may have gone. The replica may not have the series at any time, as it was
 // there for less than a step, or because it lacks all of it: it is either.
-func lingers(own, twin []uint64, at, times, lingering int) (may, either bool) {
+func lingers(own presentSeries, twin []uint64, at, times, lingering int) (may, either bool) {
 	last := at - 1 // at which the replica has it, or the one before the twin has it
-	for last >= 0 && has(twin, last) && !has(own, last) {
+	for last >= 0 && has(twin, last) && !has(own.at, last) {
 		last--
 	}
 	if last < 0 {
 		return false, false // it was there long before
 	}
-	for i := at + 1; i <= last+lingering+1 && i < times; i++ { // what comes after the times is not known
-		if !has(twin, i) {
-			return true, !has(own, last)
+	for i := at + 1; i <= last+lingering+1; i++ {
+		switch {
+		case i >= times: // what comes then is not known, and a replica with a marker may be right
+			return anyOf(own.ends, last+1, at), false
+		case !has(twin, i):
+			return true, !has(own.at, last)
 		}
 	}
 	return false, false

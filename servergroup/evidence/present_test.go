@@ -70,6 +70,8 @@ func TestLingers(t *testing.T) {
 		{"whether it ends is not known", "xxxxe....", "xxxxxx...", "", ""},
 		{"the twin goes on", "xxxxe.......", "xxxxxxxxx...", ".....xxx....", ""},
 		{"the twin has it for long", "............", "..xxxxxx....", "...xxxx.....", ""},
+		{"what comes then is not known, and it has ended", "xxxxxxxxe...", "xxxxxxxxxxxx", "", ""},
+		{"it had ended before", "xxxxxe......", "xxxxxxxxxxxx", "......xxxxx.", ""},
 		{"what comes then is not known", "xxxxxx......", "xxxxxxxxxxxx", ".......xxxx.", ""},
 		{"it was there before", "............", "xxxxxx......", ".xxxx.......", ""},
 	} {
