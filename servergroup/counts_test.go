@@ -303,6 +303,28 @@ func TestCounts_NoMarker(t *testing.T) {
 	}
 }
 
+// TestCounts_Unscraped: single samples that a replica lacks show in series that no scrape has brought, as those
+// of a rule that is gone.
+func TestCounts_Unscraped(t *testing.T) {
+	load := func(labels, samples string) string {
+		return there + "\n\nload 22s\n  rec{" + labels + "} " + samples
+	}
+	for name, tc := range map[string]struct{ labels, part string }{
+		"of a target":  {`instance="a",job="j"`, "1x50 _ 1x400"},
+		"of no target": {`instance="a",job="k"`, "1x50 _ 1x400"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			more := "\n  up{instance=\"c\",job=\"k\"} 1x720" // so that job k is that of a target
+			part, whole := newCounter(t, more+load(tc.labels, tc.part)), newCounter(t, more+load(tc.labels, "1x452"))
+			s, _ := evidenceSet(t, 150*minute, part.Server, whole.Server)
+			sh := evidenceOf(t, s, "rec", 10*minute, 60*minute)
+			require.Empty(t, sh.Unavailable)
+			require.Equal(t, [][]evidence.Span{{{From: 50*22_000 + 1, To: 52*22_000 - 1}}, nil}, sh.Lacking)
+			require.Equal(t, [][]evidence.Span{nil, nil}, evidenceOf(t, s, "rec", 30*minute, 60*minute).Lacking)
+		})
+	}
+}
+
 // TestCounts_AwayAfterwards: that a replica was away from soon after the range on does not explain what it lacks
 // in it.
 func TestCounts_AwayAfterwards(t *testing.T) {

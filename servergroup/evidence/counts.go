@@ -86,10 +86,11 @@ type countKey struct {
 	begin int64 // of a slice of lookupSlice, ms
 }
 
-// lows are what a replica lacks: sorted times (ms).
+// lows are what a replica lacks: sorted times, and spans (ms).
 type lows struct {
 	counts []int64 // at which its count is low
 	series []int64 // at which it lacks single series whose targets it has scraped
+	holes  []Span  // in which it lacks samples of a series that is not scraped
 }
 
 // with returns the times of both.
@@ -99,10 +100,10 @@ func (l lows) with(o lows) lows {
 		slices.Sort(all)
 		return all
 	}
-	return lows{join(l.counts, o.counts), join(l.series, o.series)}
+	return lows{join(l.counts, o.counts), join(l.series, o.series), mergeSpans(slices.Concat(l.holes, o.holes))}
 }
 
-// filter returns the times that keep accepts.
+// filter returns the times that keep accepts, and the spans that begin at such times.
 func (l lows) filter(keep func(t int64) bool) lows {
 	of := func(list []int64) (out []int64) {
 		for _, t := range list {
@@ -112,7 +113,7 @@ func (l lows) filter(keep func(t int64) bool) lows {
 		}
 		return out
 	}
-	return lows{of(l.counts), of(l.series)}
+	return lows{of(l.counts), of(l.series), slices.DeleteFunc(slices.Clone(l.holes), func(s Span) bool { return !keep(s.From) })}
 }
 
 // countedSlice is what the counts have shown in one slice of time.
@@ -224,7 +225,7 @@ func (c *Counting) span(t int64) Span {
 // missed, and others. Where it missed scrapes, its counts are low because of these targets. What was
 // lacking in the end (last, ms) is taken to be so until counts show otherwise.
 func (c *Counting) attribute(missed map[string][]Span, low lows, last int64) (map[string][]Span, []Span) {
-	if len(low.counts) == 0 && len(low.series) == 0 {
+	if len(low.counts) == 0 && len(low.series) == 0 && len(low.holes) == 0 {
 		return missed, nil
 	}
 	hull := mergeSpans(slices.Concat(slices.Collect(maps.Values(missed))...))
@@ -239,6 +240,9 @@ func (c *Counting) attribute(missed map[string][]Span, low lows, last int64) (ma
 		if t == last {
 			s.To = c.to
 		}
+		lacking = c.appendCut(lacking, s)
+	}
+	for _, s := range low.holes {
 		lacking = c.appendCut(lacking, s)
 	}
 	return wider, mergeSpans(lacking)
@@ -500,7 +504,7 @@ func (h *history) keepCounts(f *countFetch) {
 			if ok {
 				next.low[r] = next.low[r].with(old.low[r].filter(func(t int64) bool { return !within(t) }))
 			}
-			size += 48 + 8*(len(next.low[r].counts)+len(next.low[r].series))
+			size += 72 + 8*(len(next.low[r].counts)+len(next.low[r].series)) + 16*len(next.low[r].holes)
 		}
 		if ok {
 			next.from, next.to = min(next.from, old.from), max(next.to, old.to)

@@ -182,5 +182,21 @@ func (o *outline) stampsOf(target *scrapes) (stamps, error) {
 	return stampsOfScrapes, nil
 }
 
+// holesIn returns the times (ms) between samples that are more than one and a half intervals apart, where the
+// series has not ended meanwhile.
+func holesIn(run dedup.Run, scratch *dedup.Samples) (holes []Span, err error) {
+	scratch.Reset()
+	if err := decode(scratch, run, math.MinInt64, math.MaxInt64); err != nil {
+		return nil, err
+	}
+	longest := dedup.Interval(scratch.T) * 3 / 2
+	for i := 1; i < scratch.Len(); i++ {
+		if before, t := scratch.T[i-1], scratch.T[i]; t-before > longest && !scratch.Stale(i-1) && !scratch.Stale(i) {
+			holes = append(holes, Span{before + 1, t - 1})
+		}
+	}
+	return holes, nil
+}
+
 // intervalOf returns the interval of the scrapes of a target (ms); 0 if there is none.
 func intervalOf(target *scrapes) int64 { return cmp.Or(target, &scrapes{}).interval }

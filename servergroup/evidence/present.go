@@ -37,6 +37,10 @@ type presentSeries struct {
 	instance string
 	at       []uint64 // the times at which it is there, a bit each
 	ends     []uint64 // the first times after stale markers
+	// unscraped reports whether its samples are not those of scrapes of a target, though it has the labels of
+	// one. Then holes are where it has none (ms): scrapes do not show them.
+	unscraped bool
+	holes     []Span
 }
 
 // told is what the samples of a replica show.
@@ -109,8 +113,49 @@ func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labe
 		low := &f.low[r].series
 		slices.Sort(*low)
 		*low = slices.Compact(*low)
+		f.low[r].holes = mergeSpans(append(f.low[r].holes, f.holes(there, r, from, to)...))
 	}
 	return true, failed, nil
+}
+
+// holes returns where a replica lacks samples of series that are not scraped, from one time to another one
+// (ms): a twin has some there, and missed scrapes do not explain it.
+func (f *countFetch) holes(there []present, r int, from, to int64) (list []Span) {
+	for key, own := range there[r] {
+		for _, hole := range own.holes {
+			if hole.To < from || hole.From >= to || f.explainsHole(f.missed[r], own, hole) {
+				continue
+			}
+			if slices.ContainsFunc(there, func(twins present) bool { twin, ok := twins[key]; return ok && twin.fills(hole) }) {
+				list = append(list, Span{max(hole.From, from), hole.To})
+			}
+		}
+	}
+	return list
+}
+
+// explainsHole reports whether missed scrapes explain a hole: those of the target, which may come later than
+// the stamps of its samples, or of any target, if they were missed for most of the hole: the replica was away,
+// and its rules with it.
+func (f *countFetch) explainsHole(missed map[string][]Span, s presentSeries, hole Span) bool {
+	if meetsAny(missed[s.instance], Span{hole.From - stampReach, hole.To + stampReach}) {
+		return true
+	}
+	for _, spans := range missed {
+		for away := range joined(spans) {
+			if min(away.To, hole.To)-max(away.From, hole.From) >= (hole.To-hole.From)/2 {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// fills reports whether a series that is not scraped has samples in a hole of a copy.
+func (s presentSeries) fills(hole Span) bool {
+	return s.unscraped && !slices.ContainsFunc(s.holes, func(own Span) bool {
+		return min(own.To, hole.To)-max(own.From, hole.From) >= (hole.To-hole.From)/2
+	})
 }
 
 // explains reports whether the scrapes of a target that a replica missed explain that it lacks the
@@ -232,10 +277,17 @@ func (h *history) replicaPresent(ctx context.Context, r *replica.Replica, send [
 		}
 		out.stamps = out.stamps.and(stamps)
 		key := canonical(builder, s.Labels).Hash()
-		one := presentSeries{s.Labels.Get(labelmap.TargetLabel), shown.bits(from, to, what.step), shown.ends(from, to, what.step)}
+		one := presentSeries{
+			instance: s.Labels.Get(labelmap.TargetLabel), unscraped: target == nil && ofTarget(s.Labels) || stamps == stampsOwn,
+			at: shown.bits(from, to, what.step), ends: shown.ends(from, to, what.step),
+		}
 		if copied, ok := out.present[key]; ok { // with another replica label
 			for i := range one.at {
 				one.at[i], one.ends[i] = one.at[i]|copied.at[i], one.ends[i]|copied.ends[i]
+			}
+		} else if one.unscraped {
+			if one.holes, err = holesIn(s.Run, &scratch); err != nil {
+				return told{}, fmt.Errorf("broken samples of %s: %w", s.Labels, err)
 			}
 		}
 		out.present[key] = one

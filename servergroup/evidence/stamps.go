@@ -52,6 +52,11 @@ func targetKey(ls labels.Labels) string {
 	return ls.Get(targetLabels[0]) + "\xff" + ls.Get(targetLabels[1])
 }
 
+// ofTarget reports whether a series has the labels of a target. Others are known by their names.
+func ofTarget(ls labels.Labels) bool {
+	return !slices.ContainsFunc(targetLabels, func(name string) bool { return ls.Get(name) == "" })
+}
+
 // scrapesOf returns the scrapes of a replica in [from, to] (ms), and perhaps some before and after, by
 // targetKey.
 func (h *history) scrapesOf(ctx context.Context, r *replica.Replica, from, to int64) (map[string]*scrapes, error) {
