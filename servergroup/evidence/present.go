@@ -67,8 +67,10 @@ func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labe
 	failed, err = h.ask(ctx, before, func(ctx context.Context, i int, r *replica.Replica) (err error) {
 		all[i], err = h.replicaPresent(ctx, r, send, first, end, f.what)
 		if err != nil && ctx.Err() == nil { // whether it refuses or fails, counting shows
-			tooMany.Store(tooMany.Load() || errors.Is(err, errUntold))
 			untold.Store(true)
+			if errors.Is(err, errUntold) {
+				tooMany.Store(true)
+			}
 			return nil
 		}
 		return err
