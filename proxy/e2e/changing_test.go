@@ -5,6 +5,7 @@ package e2e
 import (
 	"net/url"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -67,6 +68,8 @@ func TestChanging_PairOfPrometheus(t *testing.T) {
 		{"a has deleted one target", func() { a.Delete(t, `{instance="0"}`); ahead.Add(evidence.CountAge * int64(time.Millisecond)) }},
 	} {
 		change.happen()
+		// A server that took long to start is asked again when a probe has shown that it is there. Until then, answers say so.
+		require.Eventually(t, func() bool { return !strings.Contains(meant(t, base+"/api/v1/status/groups"), `"breaker":"open"`) }, time.Minute, 50*time.Millisecond, change.what)
 		ask(change.what)
 		ask(change.what + ", and is known to")
 	}
