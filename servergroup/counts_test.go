@@ -304,22 +304,33 @@ func TestCounts_NoMarker(t *testing.T) {
 }
 
 // TestCounts_Unscraped: single samples that a replica lacks show in series that no scrape has brought, as those
-// of a rule that is gone.
+// of a rule that is gone. A scrape that it missed shortly before explains them only if the series may be of the
+// target.
 func TestCounts_Unscraped(t *testing.T) {
-	load := func(labels, samples string) string {
-		return there + "\n\nload 22s\n  rec{" + labels + "} " + samples
+	const up = "\n  up{instance=\"a\",job=\"j\"} "
+	load := func(scrapes, labels, samples string) string {
+		return "\n  up{instance=\"b\",job=\"k\"} 1x720" + up + scrapes + "\n\nload 22s\n  rec{" + labels + "} " + samples
 	}
-	for name, tc := range map[string]struct{ labels, part string }{
-		"of a target":  {`instance="a",job="j"`, "1x50 _ 1x400"},
-		"of no target": {`instance="a",job="k"`, "1x50 _ 1x400"},
+	const every, one = "1x720", "1x70 _ 1x648"
+	for name, tc := range map[string]struct {
+		labels, scrapes string
+		lacks           bool
+	}{
+		"of a target":                         {`instance="a",job="j"`, every, true},
+		"of no target":                        {`instance="a",job="k"`, every, true},
+		"of a target, after a missed scrape":  {`instance="a",job="j"`, one, false},
+		"of no target, after a missed scrape": {`instance="a",job="k"`, one, true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			more := "\n  up{instance=\"c\",job=\"k\"} 1x720" // so that job k is that of a target
-			part, whole := newCounter(t, more+load(tc.labels, tc.part)), newCounter(t, more+load(tc.labels, "1x452"))
+			part, whole := newCounter(t, load(tc.scrapes, tc.labels, "1x50 _ 1x400")), newCounter(t, load(every, tc.labels, "1x452"))
 			s, _ := evidenceSet(t, 150*minute, part.Server, whole.Server)
 			sh := evidenceOf(t, s, "rec", 10*minute, 60*minute)
 			require.Empty(t, sh.Unavailable)
-			require.Equal(t, [][]evidence.Span{{{From: 50*22_000 + 1, To: 52*22_000 - 1}}, nil}, sh.Lacking)
+			want := [][]evidence.Span{{{From: 50*22_000 + 1, To: 52*22_000 - 1}}, nil}
+			if !tc.lacks {
+				want[0] = nil
+			}
+			require.Equal(t, want, sh.Lacking)
 			require.Equal(t, [][]evidence.Span{nil, nil}, evidenceOf(t, s, "rec", 30*minute, 60*minute).Lacking)
 		})
 	}

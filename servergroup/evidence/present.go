@@ -40,6 +40,7 @@ type presentSeries struct {
 	// unscraped reports whether its samples are not those of scrapes of a target, though it has the labels of
 	// one. Then holes are where it has none (ms): scrapes do not show them.
 	unscraped bool
+	noTarget  bool // whether there is no such target
 	holes     []Span
 }
 
@@ -136,11 +137,11 @@ func (f *countFetch) holes(there []present, r int, from, to int64) (list []Span)
 	return list
 }
 
-// explainsHole reports whether missed scrapes explain a hole: those of the target, which may come later than
-// the stamps of its samples, or of any target, if they were missed for most of the hole: the replica was away,
-// and its rules with it.
+// explainsHole reports whether missed scrapes explain a hole: those of the target, if there is one, which may
+// come later than the stamps of its samples, or of any target, if they were missed for most of the hole: the
+// replica was away, and its rules with it.
 func (f *countFetch) explainsHole(missed map[string][]Span, s presentSeries, hole Span) bool {
-	if meetsAny(missed[s.instance], Span{hole.From - stampReach, hole.To + stampReach}) {
+	if !s.noTarget && meetsAny(missed[s.instance], Span{hole.From - stampReach, hole.To + stampReach}) {
 		return true
 	}
 	for _, spans := range missed {
@@ -280,7 +281,7 @@ func (h *history) replicaPresent(ctx context.Context, r *replica.Replica, send [
 		out.stamps = out.stamps.and(stamps)
 		key := canonical(builder, s.Labels).Hash()
 		one := presentSeries{
-			instance: s.Labels.Get(labelmap.TargetLabel), unscraped: target == nil && ofTarget(s.Labels) || stamps == stampsOwn,
+			instance: s.Labels.Get(labelmap.TargetLabel), unscraped: target == nil && ofTarget(s.Labels) || stamps == stampsOwn, noTarget: target == nil,
 			at: shown.bits(from, to, what.step), ends: shown.ends(from, to, what.step),
 		}
 		if copied, ok := out.present[key]; ok { // with another replica label
