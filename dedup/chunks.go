@@ -13,7 +13,7 @@ import (
 // Chunk is a compressed sequence of samples as remote read delivers it.
 type Chunk struct {
 	// MinT and MaxT are the timestamps (ms) of the first and the last sample, as
-	// the sender gave them. They only serve to skip chunks and are not trusted.
+	// the sender gave them. Here they only serve to skip chunks, and are not trusted.
 	MinT, MaxT int64
 	Encoding   chunkenc.Encoding
 	// Data is the chunk as upstream's chunkenc lays it out

@@ -1,10 +1,8 @@
 package promqlx
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -15,12 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/golang/snappy"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/discovery"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
 	"github.com/prometheus/prometheus/model/labels"
-	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/promqltest"
 	"github.com/prometheus/prometheus/storage"
@@ -45,7 +41,6 @@ type store struct {
 
 	mtx     sync.Mutex // guards the fields below
 	queries []string   // over a range
-	counts  []string   // of evidence
 	reads   []string   // names of the metrics that remote read asked for
 }
 
@@ -74,9 +69,7 @@ func newStoreServing(t testing.TB, h http.Handler) *store {
 			if strings.Contains(r.FormValue("query"), "oneprom_probe") {
 				break
 			}
-			if backendtest.CountsSeries(r) {
-				s.note(&s.counts, r.FormValue("query"))
-			} else {
+			if !backendtest.CountsSeries(r) {
 				s.note(&s.queries, r.FormValue("query"))
 			}
 			if s.queryRange != nil {
@@ -84,12 +77,9 @@ func newStoreServing(t testing.TB, h http.Handler) *store {
 				return
 			}
 		case "/api/v1/read":
-			if backendtest.CountsSeries(r) {
-				break
+			if !backendtest.CountsSeries(r) {
+				s.note(&s.reads, metricsOf(r)...)
 			}
-			body, _ := io.ReadAll(r.Body)
-			s.note(&s.reads, metricsOf(body)...)
-			r.Body = io.NopCloser(bytes.NewReader(body))
 		}
 		h.ServeHTTP(w, r)
 	}))
@@ -113,11 +103,8 @@ func (s *store) asked() (queries, reads []string) {
 }
 
 // metricsOf are the names that a remote read request asks for.
-func metricsOf(body []byte) (names []string) {
-	raw, _ := snappy.Decode(nil, body)
-	var req prompb.ReadRequest
-	_ = req.Unmarshal(raw) // the handler says what is wrong with it
-	for _, q := range req.Queries {
+func metricsOf(r *http.Request) (names []string) {
+	for _, q := range backendtest.ReadQueries(r) {
 		for _, m := range q.Matchers {
 			if m.Name == labels.MetricName {
 				names = append(names, m.Value)

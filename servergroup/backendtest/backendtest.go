@@ -3,17 +3,13 @@
 package backendtest
 
 import (
-	"bytes"
-	"io"
 	"net/http"
 	"strings"
 	"time"
 
-	"github.com/golang/snappy"
 	"github.com/prometheus/common/route"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/metadata"
-	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
@@ -157,25 +153,16 @@ func CountsSeries(r *http.Request) bool {
 }
 
 // TellsSeries reports whether a request is one by which evidence reads samples to see which series of a
-// selector there are.
+// selector there are. The body of the request can be read again.
 func TellsSeries(r *http.Request) bool { return readFunc(r) == "present_over_time" }
 
-// readFunc returns the function that a remote read is for, as its hints say; "" if there is none. The body
-// of the request can be read again.
+// readFunc returns the function that a remote read is for, as its hints say; "" if there is none.
 func readFunc(r *http.Request) string {
-	if !strings.HasSuffix(r.URL.Path, "/read") {
+	queries := ReadQueries(r)
+	if len(queries) == 0 {
 		return ""
 	}
-	body, err := io.ReadAll(r.Body)
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	if err != nil {
-		return ""
-	}
-	var req prompb.ReadRequest
-	if raw, err := snappy.Decode(nil, body); err != nil || req.Unmarshal(raw) != nil || len(req.Queries) != 1 {
-		return ""
-	}
-	return req.Queries[0].Hints.GetFunc()
+	return queries[0].Hints.GetFunc() // oneprom asks one at a time
 }
 
 // text answers 200 with a fixed body.

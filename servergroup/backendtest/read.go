@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"strings"
 
 	"github.com/golang/snappy"
+	"github.com/prometheus/prometheus/prompb"
 	"github.com/prometheus/prometheus/storage/remote"
 )
 
@@ -31,6 +33,25 @@ func (m RemoteRead) restrict(full http.Handler) http.Handler {
 	default:
 		return full
 	}
+}
+
+// ReadQueries returns the queries of a request for remote read; none if it is another one, or broken. The body
+// of the request can be read again.
+func ReadQueries(r *http.Request) []*prompb.Query {
+	if !strings.HasSuffix(r.URL.Path, "/read") {
+		return nil
+	}
+	body, err := io.ReadAll(r.Body)
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	if err != nil {
+		return nil
+	}
+	raw, err := snappy.Decode(nil, body)
+	var req prompb.ReadRequest
+	if err != nil || req.Unmarshal(raw) != nil {
+		return nil
+	}
+	return req.Queries
 }
 
 // samplesOnly takes the accepted response types out of the request, which leaves the oldest: samples.

@@ -1,7 +1,6 @@
 package evidence
 
 import (
-	"cmp"
 	"math"
 	"slices"
 
@@ -14,16 +13,16 @@ import (
 // many as the target had scrapes meanwhile, there is no hole in them that matters, and they need not be
 // decoded: that would be most of the work.
 
-// scrapes are the scrapes of a target.
-type scrapes struct {
+// targetScrapes are the scrapes of a target.
+type targetScrapes struct {
 	run      dedup.Run
 	several  bool    // whether several targets have its name
 	interval int64   // ms, the shortest one between the first scrapes of chunks; 0: it is not known
 	times    []int64 // ms, once they are needed
 }
 
-func newScrapes(run dedup.Run) *scrapes {
-	s := &scrapes{run: run}
+func newTargetScrapes(run dedup.Run) *targetScrapes {
+	s := &targetScrapes{run: run}
 	for _, c := range chunksOf(run) {
 		if interval := firstInterval(c); interval > 0 && (s.interval == 0 || interval < s.interval) {
 			s.interval = interval
@@ -57,7 +56,7 @@ func chunksOf(run dedup.Run) dedup.Chunks {
 }
 
 // at reports whether the target was scraped at t (ms).
-func (s *scrapes) at(t int64) (bool, error) {
+func (s *targetScrapes) at(t int64) (bool, error) {
 	for _, c := range chunksOf(s.run) { // series of a target often begin and end chunks together
 		if c.MinT == t || c.MaxT == t {
 			return true, nil
@@ -90,9 +89,14 @@ func (o *outline) show(t, end int64) {
 	o.shown = append(o.shown, Span{t, end - 1})
 }
 
-// outlineOf outlines a run until last (ms). A sample is shown for lookback (ms). interval (ms) is that of the
-// scrapes of its target; 0 is none. Holes that are shorter than lookback may not be seen.
-func outlineOf(run dedup.Run, last, lookback, interval int64, scratch *dedup.Samples) (o outline, err error) {
+// outlineOf outlines a run of a series of a target, nil for none, until last (ms). A sample is shown for
+// lookback (ms). Holes that are shorter may not be seen. What chunks say of their times is believed, unlike
+// where samples are merged: only a Prometheus is asked, and the outline is compared with those of its twins.
+func outlineOf(run dedup.Run, target *targetScrapes, last, lookback int64, scratch *dedup.Samples) (o outline, err error) {
+	interval := int64(0)
+	if target != nil {
+		interval = target.interval
+	}
 	chunks := chunksOf(run)
 	if chunks == nil {
 		err := o.decode(run, math.MaxInt64, lookback, scratch)
@@ -167,7 +171,7 @@ func (o *outline) ends(from, to, step int64) []uint64 {
 func newBits(from, to, step int64) []uint64 { return make([]uint64, ((to-from)/step+63)/64) }
 
 // stampsOf reports whether the samples of a series have the times of the scrapes of its target.
-func (o *outline) stampsOf(target *scrapes) (stamps, error) {
+func (o *outline) stampsOf(target *targetScrapes) (stamps, error) {
 	switch {
 	case target == nil || len(o.stamps) == 0:
 		return stampsOfScrapes, nil
@@ -181,22 +185,3 @@ func (o *outline) stampsOf(target *scrapes) (stamps, error) {
 	}
 	return stampsOfScrapes, nil
 }
-
-// holesIn returns the times (ms) between samples that are more than one and a half intervals apart, where the
-// series has not ended meanwhile.
-func holesIn(run dedup.Run, scratch *dedup.Samples) (holes []Span, err error) {
-	scratch.Reset()
-	if err := decode(scratch, run, math.MinInt64, math.MaxInt64); err != nil {
-		return nil, err
-	}
-	longest := dedup.Interval(scratch.T) * 3 / 2
-	for i := 1; i < scratch.Len(); i++ {
-		if before, t := scratch.T[i-1], scratch.T[i]; t-before > longest && !scratch.Stale(i-1) && !scratch.Stale(i) {
-			holes = append(holes, Span{before + 1, t - 1})
-		}
-	}
-	return holes, nil
-}
-
-// intervalOf returns the interval of the scrapes of a target (ms); 0 if there is none.
-func intervalOf(target *scrapes) int64 { return cmp.Or(target, &scrapes{}).interval }

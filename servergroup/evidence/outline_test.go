@@ -46,13 +46,13 @@ func TestOutline(t *testing.T) {
 				samples.Append(0, at, 1)
 			}
 		}
-		target := newScrapes(chunked(t, ups))
+		target := newTargetScrapes(chunked(t, ups))
 		if ups.Len() >= 3 {
 			require.Equal(t, interval, target.interval)
 		}
-		exact, err := outlineOf(samples, to, what.lookback(), 0, &dedup.Samples{})
+		exact, err := outlineOf(samples, nil, to, what.lookback(), &dedup.Samples{})
 		require.NoError(t, err)
-		rough, err := outlineOf(chunked(t, samples), to, what.lookback(), target.interval, &dedup.Samples{})
+		rough, err := outlineOf(chunked(t, samples), target, to, what.lookback(), &dedup.Samples{})
 		require.NoError(t, err)
 		want, got := exact.bits(from, to, what.step), rough.bits(from, to, what.step)
 		for i := range n {
@@ -91,11 +91,11 @@ func TestOutline_Stamps(t *testing.T) {
 		}
 		return s
 	}
-	target := newScrapes(chunked(t, every(1000, 3_601_000, 15_000)))
-	f := func(want stamps, target *scrapes, samples *dedup.Samples) {
+	target := newTargetScrapes(chunked(t, every(1000, 3_601_000, 15_000)))
+	f := func(want stamps, target *targetScrapes, samples *dedup.Samples) {
 		t.Helper()
 		for _, run := range []dedup.Run{samples, chunked(t, samples)} {
-			o, err := outlineOf(run, 3_600_000, fineLookback, intervalOf(target), &dedup.Samples{})
+			o, err := outlineOf(run, target, 3_600_000, fineLookback, &dedup.Samples{})
 			require.NoError(t, err)
 			got, err := o.stampsOf(target)
 			require.NoError(t, err)
@@ -108,7 +108,7 @@ func TestOutline_Stamps(t *testing.T) {
 	f(stampsOwn, target, every(0, 3_600_000, 60_000))
 	f(stampsOfScrapes, nil, every(0, 3_600_000, 15_000)) // of no target
 	f(stampsOfScrapes, target, &dedup.Samples{})
-	f(stampsOwn, &scrapes{several: true}, every(1000, 3_601_000, 15_000))
+	f(stampsOwn, &targetScrapes{several: true}, every(1000, 3_601_000, 15_000))
 
 	require.Equal(t, stampsOwn, stampsUnknown.and(stampsOwn))
 	require.Equal(t, stampsUnknown, stampsUnknown.and(stampsOfScrapes))

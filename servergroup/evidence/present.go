@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"iter"
 	"math"
-	"math/bits"
 	"slices"
 	"sync/atomic"
 
@@ -64,13 +63,13 @@ func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labe
 	settled := floorTo(f.at-countSettle, f.what.step)
 	end := max(to, min(to+lingering*f.what.step, settled)) + f.what.step
 	all := make([]told, len(h.group.Replicas))
-	var tooMany, untold atomic.Bool
+	var untold, lasting atomic.Bool // lasting: it will be so for a while
 	failed, err = h.ask(ctx, before, func(ctx context.Context, i int, r *replica.Replica) (err error) {
 		all[i], err = h.replicaPresent(ctx, r, send, first, end, f.what)
 		if err != nil && ctx.Err() == nil { // whether it refuses or fails, counting shows
 			untold.Store(true)
 			if errors.Is(err, errUntold) {
-				tooMany.Store(true)
+				lasting.Store(true)
 			}
 			return nil
 		}
@@ -84,7 +83,7 @@ func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labe
 	case err != nil:
 		return false, nil, err
 	case untold.Load():
-		if tooMany.Load() {
+		if lasting.Load() {
 			h.keepUntold(f.what.selector, to-from)
 		}
 		return false, nil, nil
@@ -119,46 +118,6 @@ func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labe
 		f.low[r].holes = mergeSpans(append(f.low[r].holes, f.holes(there, r, from, to)...))
 	}
 	return true, failed, nil
-}
-
-// holes returns where a replica lacks samples of series that are not scraped, from one time to another one
-// (ms): a twin has some there, and missed scrapes do not explain it.
-func (f *countFetch) holes(there []present, r int, from, to int64) (list []Span) {
-	for key, own := range there[r] {
-		for _, hole := range own.holes {
-			if hole.To < from || hole.From >= to || f.explainsHole(f.missed[r], own, hole) {
-				continue
-			}
-			if slices.ContainsFunc(there, func(twins present) bool { twin, ok := twins[key]; return ok && twin.fills(hole) }) {
-				list = append(list, Span{max(hole.From, from), hole.To})
-			}
-		}
-	}
-	return list
-}
-
-// explainsHole reports whether missed scrapes explain a hole: those of the target, if there is one, which may
-// come later than the stamps of its samples, or of any target, if they were missed for most of the hole: the
-// replica was away, and its rules with it.
-func (f *countFetch) explainsHole(missed map[string][]Span, s presentSeries, hole Span) bool {
-	if !s.noTarget && meetsAny(missed[s.instance], Span{hole.From - stampReach, hole.To + stampReach}) {
-		return true
-	}
-	for _, spans := range missed {
-		for away := range joined(spans) {
-			if min(away.To, hole.To)-max(away.From, hole.From) >= (hole.To-hole.From)/2 {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// fills reports whether a series that is not scraped has samples in a hole of a copy.
-func (s presentSeries) fills(hole Span) bool {
-	return s.unscraped && !slices.ContainsFunc(s.holes, func(own Span) bool {
-		return min(own.To, hole.To)-max(own.From, hole.From) >= (hole.To-hole.From)/2
-	})
 }
 
 // explains reports whether the scrapes of a target that a replica missed explain that it lacks the
@@ -233,28 +192,8 @@ func (h *history) isUntold(selector string, length int64) bool {
 // replicaPresent returns which series of a selector, whose matchers for replicas are send, a replica has
 // at the multiples of the step in [from, to) (ms), which begins with one.
 func (h *history) replicaPresent(ctx context.Context, r *replica.Replica, send []*labels.Matcher, from, to int64, what countedSelector) (told, error) {
-	var list []transport.Series
 	first, last := from-what.lookback()+1, to-what.step
-	err := r.UpToDate(func() error {
-		p, err := r.Ready(ctx)
-		if err == nil && (p.Kind != transport.Prometheus || p.Dialect.Fronted || p.Method == transport.QueryAPI) {
-			err = errUntold
-		}
-		if err != nil {
-			return err
-		}
-		left := maxPresentBytes
-		list, err = r.Fetch(ctx, p, p.Client.AllowPartial(false), p.Method, labelmap.NewRules(h.group.Config, p.External), transport.Request{
-			Matchers: labelmap.Selectable(send), MinT: first, MaxT: last, Func: "present_over_time",
-			Charge: func(bytes int) error {
-				if left -= bytes; left < 0 {
-					return errUntold
-				}
-				return nil
-			},
-		})
-		return err
-	})
+	list, err := h.readSamples(ctx, r, send, first, last)
 	if err != nil {
 		if transport.ClassOf(err) == transport.ClassUser && !errors.Is(err, errUntold) {
 			return told{}, nil
@@ -269,33 +208,73 @@ func (h *history) replicaPresent(ctx context.Context, r *replica.Replica, send [
 	builder := labels.NewBuilder(labels.EmptyLabels())
 	var scratch dedup.Samples
 	for _, s := range list {
-		target := targets[targetKey(s.Labels)]
-		shown, err := outlineOf(s.Run, last, what.lookback(), intervalOf(target), &scratch)
+		one, stamps, err := presentOf(s, targets[targetKey(s.Labels)], from, to, what, &scratch)
 		if err != nil {
-			return told{}, fmt.Errorf("broken samples of %s: %w", s.Labels, err)
-		}
-		stamps, err := shown.stampsOf(target)
-		if err != nil {
-			return told{}, fmt.Errorf("broken samples of up: %w", err)
+			return told{}, fmt.Errorf("broken samples of %s, or of its target: %w", s.Labels, err)
 		}
 		out.stamps = out.stamps.and(stamps)
 		key := canonical(builder, s.Labels).Hash()
-		one := presentSeries{
-			instance: s.Labels.Get(labelmap.TargetLabel), unscraped: target == nil && ofTarget(s.Labels) || stamps == stampsOwn, noTarget: target == nil,
-			at: shown.bits(from, to, what.step), ends: shown.ends(from, to, what.step),
-		}
 		if copied, ok := out.present[key]; ok { // with another replica label
-			for i := range one.at {
-				one.at[i], one.ends[i] = one.at[i]|copied.at[i], one.ends[i]|copied.ends[i]
-			}
-		} else if one.unscraped {
-			if one.holes, err = holesIn(s.Run, &scratch); err != nil {
-				return told{}, fmt.Errorf("broken samples of %s: %w", s.Labels, err)
-			}
+			one = one.with(copied)
 		}
 		out.present[key] = one
 	}
 	return out, nil
+}
+
+// readSamples reads the samples of a selector in [from, to] (ms) from a replica, and perhaps some before and
+// after. The error is errUntold if the replica is no Prometheus, or they are too many.
+func (h *history) readSamples(ctx context.Context, r *replica.Replica, send []*labels.Matcher, from, to int64) (list []transport.Series, err error) {
+	err = r.UpToDate(func() error {
+		p, err := r.Ready(ctx)
+		if err == nil && (p.Kind != transport.Prometheus || p.Dialect.Fronted || p.Method == transport.QueryAPI) {
+			err = errUntold
+		}
+		if err != nil {
+			return err
+		}
+		left := maxPresentBytes
+		list, err = r.Fetch(ctx, p, p.Client.AllowPartial(false), p.Method, labelmap.NewRules(h.group.Config, p.External), transport.Request{
+			Matchers: labelmap.Selectable(send), MinT: from, MaxT: to, Func: "present_over_time",
+			Charge: func(bytes int) error {
+				if left -= bytes; left < 0 {
+					return errUntold
+				}
+				return nil
+			},
+		})
+		return err
+	})
+	return list, err
+}
+
+// presentOf returns at which of the multiples of the step in [from, to) (ms) a series of a target, nil for
+// none, is there, and whose stamps its samples have.
+func presentOf(s transport.Series, target *targetScrapes, from, to int64, what countedSelector, scratch *dedup.Samples) (one presentSeries, found stamps, err error) {
+	shown, err := outlineOf(s.Run, target, to-what.step, what.lookback(), scratch)
+	if err != nil {
+		return one, found, err
+	}
+	if found, err = shown.stampsOf(target); err != nil {
+		return one, found, err
+	}
+	one = presentSeries{
+		instance: s.Labels.Get(labelmap.TargetLabel), at: shown.bits(from, to, what.step), ends: shown.ends(from, to, what.step),
+		noTarget: target == nil, unscraped: target == nil && ofTarget(s.Labels) || found == stampsOwn,
+	}
+	if one.unscraped {
+		one.holes, err = holesIn(s.Run, scratch)
+	}
+	return one, found, err
+}
+
+// with returns the series together with a copy, which may have what it lacks: neither has holes then.
+func (s presentSeries) with(o presentSeries) presentSeries {
+	for i := range s.at {
+		s.at[i], s.ends[i] = s.at[i]|o.at[i], s.ends[i]|o.ends[i]
+	}
+	s.holes = nil
+	return s
 }
 
 // canonical returns labels with their numbers as Prometheus 3 spells them: releases differ in that.
@@ -312,143 +291,3 @@ func canonical(b *labels.Builder, ls labels.Labels) labels.Labels {
 // errUntold says that the series of a selector can only be counted: their samples are too many, or the
 // server is no Prometheus.
 var errUntold = errors.New("which series there are is not told")
-
-// lacked is a time, by its number, at which a replica lacks a series, or the stale marker that ends it.
-type lacked struct {
-	replica  int
-	instance string
-	at       int64
-	// unless is the replica, by index, whose missed scrapes of the target would explain this as well; -1: none.
-	unless int
-}
-
-// lackedBy calls lacks for each of some times at which a replica lacks a series that a twin has, and for
-// those at which it shows one that has ended by a twin. lingering is at how many times a series may be there
-// that has ended: until the lookback has passed, and one more, as clocks of replicas differ.
-func lackedBy(there []present, times, lingering int, lacks func(lacked)) {
-	for t, twins := range there {
-		for key, twin := range twins {
-			for r, own := range there {
-				if r == t || own == nil || slices.Equal(own[key].at, twin.at) {
-					continue
-				}
-				for i := range twin.at {
-					for low := lowBits(own[key].at, twin.at, i); low != 0; low &= low - 1 {
-						at := 64*i + bits.TrailingZeros64(low)
-						switch may, either := lingers(own[key], twin.at, at, times, lingering); {
-						case !may:
-							lacks(lacked{r, twin.instance, int64(at), -1})
-						case either:
-							lacks(lacked{r, twin.instance, int64(at), t})
-						}
-					}
-				}
-				for at := range unended(own[key], twin.at, times, lingering) {
-					lacks(lacked{t, twin.instance, int64(at), r})
-				}
-			}
-		}
-	}
-}
-
-// lingers reports whether a series that a twin has at a time, and a replica lacks, may have ended for
-// both. A replica that was scraping then has a stale marker. A twin that missed that one scrape, or lost
-// the marker, has none, and shows the series until its lookback is over, and no longer. Nothing else shows
-// that it has none: the target may have gone. The replica may not have the series at any time, as it was
-// there for less than a step, or because it lacks all of it: it is either.
-func lingers(own presentSeries, twin []uint64, at, times, lingering int) (may, either bool) {
-	last := at - 1 // at which the replica has it, or the one before the twin has it
-	for last >= 0 && has(twin, last) && !has(own.at, last) {
-		last--
-	}
-	if last < 0 {
-		return false, false // it was there long before
-	}
-	for i := at + 1; i <= last+lingering+1; i++ {
-		switch {
-		case i >= times: // what comes then is not known, and a replica with a marker may be right
-			return anyOf(own.ends, last+1, at), false
-		case !has(twin, i):
-			return true, !has(own.at, last)
-		}
-	}
-	return false, false
-}
-
-// ended is at how many times in a row nobody has a series that has ended. One that is scraped every
-// five minutes is there again after two.
-const ended = 4
-
-// unended yields the times at which a twin has a series that has ended, as the stale marker of a replica
-// shows that does not have it any more: then the twin has no marker. Two times in a row show it, as clocks of
-// replicas differ by less than that. A replica without a marker was away, or has lost what came then.
-func unended(own presentSeries, twin []uint64, times, lingering int) iter.Seq[int] {
-	return func(yield func(int) bool) {
-		for last := 0; last+ended < times; last++ {
-			if !has(twin, last) || has(own.at, last) || !gone(own.at, last) || !gone(twin, last) {
-				continue
-			}
-			first := last
-			for first > 0 && has(twin, first-1) && !has(own.at, first-1) {
-				first--
-			}
-			if n := last + 1 - first; first == 0 || n < 2 || n > lingering || !anyOf(own.ends, first, last) {
-				continue
-			}
-			for at := first; at <= last; at++ {
-				if !yield(at) {
-					return
-				}
-			}
-		}
-	}
-}
-
-// gone reports whether a series is not there after a time, so that it has ended.
-func gone(list []uint64, t int) bool {
-	for i := range ended {
-		if has(list, t+1+i) {
-			return false
-		}
-	}
-	return true
-}
-
-// has reports whether a bit of a list is set.
-func has(list []uint64, i int) bool {
-	return i/64 < len(list) && list[i/64]&(1<<(i%64)) != 0
-}
-
-// anyOf reports whether a bit of a list is set from first to last.
-func anyOf(list []uint64, first, last int) bool {
-	for i := first; i <= last; i++ {
-		if has(list, i) {
-			return true
-		}
-	}
-	return false
-}
-
-// lowBits returns the times of element i at which a series is low: it is not there then, nor at the
-// times before and after, and a twin's is at all three of them. own is nil if it is never there.
-func lowBits(own, twin []uint64, i int) uint64 {
-	before, at, after := around(twin, i)
-	low := before & at & after
-	if own != nil {
-		before, at, after = around(own, i)
-		low &^= before | at | after
-	}
-	return low
-}
-
-// around returns an element of a list of bits, and what its bits have before and after them.
-func around(list []uint64, i int) (before, at, after uint64) {
-	before, at, after = list[i]<<1, list[i], list[i]>>1
-	if i > 0 {
-		before |= list[i-1] >> 63
-	}
-	if i+1 < len(list) {
-		after |= list[i+1] << 63
-	}
-	return before, at, after
-}

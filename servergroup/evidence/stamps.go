@@ -59,19 +59,19 @@ func ofTarget(ls labels.Labels) bool {
 
 // scrapesOf returns the scrapes of a replica in [from, to] (ms), and perhaps some before and after, by
 // targetKey.
-func (h *history) scrapesOf(ctx context.Context, r *replica.Replica, from, to int64) (map[string]*scrapes, error) {
+func (h *history) scrapesOf(ctx context.Context, r *replica.Replica, from, to int64) (map[string]*targetScrapes, error) {
 	ups, err := h.fetchUp(ctx, r, from, to, "timestamp", &fanout.Budget{Limit: h.limit})
 	if err != nil {
 		return nil, err
 	}
-	out := make(map[string]*scrapes, len(ups))
+	out := make(map[string]*targetScrapes, len(ups))
 	for _, up := range ups {
 		key := targetKey(up.Labels)
 		if before := out[key]; before != nil {
 			before.several = true
 			continue
 		}
-		out[key] = newScrapes(up.Run)
+		out[key] = newTargetScrapes(up.Run)
 	}
 	return out, nil
 }
