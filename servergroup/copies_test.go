@@ -2,6 +2,7 @@ package servergroup
 
 import (
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -99,10 +100,18 @@ func TestKept(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			srv := &pastServer{Handler: backend}
 			srv.say("x", row.blocks, row.metrics)
-			s, _ := setAt(t, groupOf("a", serve(t, srv)))
+			asked := make(chan struct{}) // closed when it may answer: it is probed from the beginning
+			s, _ := setAt(t, groupOf("a", serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				select {
+				case <-asked:
+					srv.ServeHTTP(w, r)
+				case <-r.Context().Done():
+				}
+			}))))
 			r := firstReplica(s)
 			_, known, _ := r.Kept()
 			require.False(t, known, "it has told nothing yet")
+			close(asked)
 			_, err := r.Ready(t.Context())
 			require.NoError(t, err)
 			got, known, current := r.Kept()
