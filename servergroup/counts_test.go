@@ -336,6 +336,46 @@ func TestCounts_Unscraped(t *testing.T) {
 	}
 }
 
+// TestCounts_UnscrapedEdges: so do the first and the last ones, if the twin has the same clock, or has them for
+// longer than a hole may be.
+func TestCounts_UnscrapedEdges(t *testing.T) {
+	const half = 11_000
+	run := func(from, n int) string { // samples every two halves
+		return strings.Repeat("_ ", from) + strings.Repeat("1 _ ", n)
+	}
+	load := func(instance, samples string) string {
+		return "\n  up{instance=\"b\",job=\"k\"} 1x720\n  up{instance=\"a\",job=\"j\"} 1x720\n\nload 11s\n  rec{instance=\"" + instance + "\",job=\"j\"} " + samples
+	}
+	none := evidence.Span{}
+	for name, tc := range map[string]struct {
+		instance, part, whole string
+		lacks                 evidence.Span
+	}{
+		"the last one":              {"b", run(100, 50), run(100, 51), evidence.Span{From: 198*half + 1, To: 200 * half}},
+		"the last ones":             {"b", run(100, 50), run(100, 56), evidence.Span{From: 198*half + 1, To: 210 * half}},
+		"the first one":             {"b", run(102, 50), run(100, 51), evidence.Span{From: 100 * half, To: 102*half - 1}},
+		"the first ones":            {"b", run(106, 48), run(100, 51), evidence.Span{From: 100 * half, To: 106*half - 1}},
+		"all but one":               {"b", run(102, 1), run(102, 2), evidence.Span{From: 102*half + 1, To: 104 * half}},
+		"of a target":               {"a", run(100, 50), run(100, 51), evidence.Span{From: 198*half + 1, To: 200 * half}},
+		"of a target, a moment ago": {"a", run(100, 350), run(100, 351), none},
+		"another clock":             {"b", run(100, 50), run(101, 50), none},
+		"for longer, another clock": {"b", run(100, 50), run(101, 52), evidence.Span{From: 198*half + 1, To: 203 * half}},
+		"a stale marker is the end": {"b", run(100, 50) + "stale", run(100, 51), none},
+	} {
+		t.Run(name, func(t *testing.T) {
+			part, whole := newCounter(t, load(tc.instance, tc.part)), newCounter(t, load(tc.instance, tc.whole))
+			s, _ := evidenceSet(t, 150*minute, part.Server, whole.Server)
+			sh := evidenceOf(t, s, "rec", 10*minute, 145*minute)
+			require.Empty(t, sh.Unavailable)
+			if tc.lacks == none {
+				require.Empty(t, sh.Lacking[0])
+			} else {
+				require.Equal(t, [][]evidence.Span{{tc.lacks}, nil}, sh.Lacking)
+			}
+		})
+	}
+}
+
 // TestCounts_AwayAfterwards: that a replica was away from soon after the range on does not explain what it lacks
 // in it.
 func TestCounts_AwayAfterwards(t *testing.T) {

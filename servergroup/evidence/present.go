@@ -37,10 +37,10 @@ type presentSeries struct {
 	at       []uint64 // the times at which it is there, a bit each
 	ends     []uint64 // the first times after stale markers
 	// unscraped reports whether its samples are not those of scrapes of a target, though it has the labels of
-	// one. Then holes are where it has none (ms): scrapes do not show them.
+	// one. Then samples are where they are, as scrapes do not show that; nil if it has several copies.
 	unscraped bool
 	noTarget  bool // whether there is no such target
-	holes     []Span
+	samples   *samples
 }
 
 // told is what the samples of a replica show.
@@ -65,7 +65,7 @@ func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labe
 	all := make([]told, len(h.group.Replicas))
 	var untold, lasting atomic.Bool // lasting: it will be so for a while
 	failed, err = h.ask(ctx, before, func(ctx context.Context, i int, r *replica.Replica) (err error) {
-		all[i], err = h.replicaPresent(ctx, r, send, first, end, f.what)
+		all[i], err = h.replicaPresent(ctx, r, send, first, end, f)
 		if err != nil && ctx.Err() == nil { // whether it refuses or fails, counting shows
 			untold.Store(true)
 			if errors.Is(err, errUntold) {
@@ -191,8 +191,8 @@ func (h *history) isUntold(selector string, length int64) bool {
 
 // replicaPresent returns which series of a selector, whose matchers for replicas are send, a replica has
 // at the multiples of the step in [from, to) (ms), which begins with one.
-func (h *history) replicaPresent(ctx context.Context, r *replica.Replica, send []*labels.Matcher, from, to int64, what countedSelector) (told, error) {
-	first, last := from-what.lookback()+1, to-what.step
+func (h *history) replicaPresent(ctx context.Context, r *replica.Replica, send []*labels.Matcher, from, to int64, f *countFetch) (told, error) {
+	first, last := from-f.what.lookback()+1, to-f.what.step
 	list, err := h.readSamples(ctx, r, send, first, last)
 	if err != nil {
 		if transport.ClassOf(err) == transport.ClassUser && !errors.Is(err, errUntold) {
@@ -208,7 +208,7 @@ func (h *history) replicaPresent(ctx context.Context, r *replica.Replica, send [
 	builder := labels.NewBuilder(labels.EmptyLabels())
 	var scratch dedup.Samples
 	for _, s := range list {
-		one, stamps, err := presentOf(s, targets[targetKey(s.Labels)], from, to, what, &scratch)
+		one, stamps, err := f.presentOf(s, targets[targetKey(s.Labels)], from, to, &scratch)
 		if err != nil {
 			return told{}, fmt.Errorf("broken samples of %s, or of its target: %w", s.Labels, err)
 		}
@@ -250,7 +250,8 @@ func (h *history) readSamples(ctx context.Context, r *replica.Replica, send []*l
 
 // presentOf returns at which of the multiples of the step in [from, to) (ms) a series of a target, nil for
 // none, is there, and whose stamps its samples have.
-func presentOf(s transport.Series, target *targetScrapes, from, to int64, what countedSelector, scratch *dedup.Samples) (one presentSeries, found stamps, err error) {
+func (f *countFetch) presentOf(s transport.Series, target *targetScrapes, from, to int64, scratch *dedup.Samples) (one presentSeries, found stamps, err error) {
+	what := f.what
 	shown, err := outlineOf(s.Run, target, to-what.step, what.lookback(), scratch)
 	if err != nil {
 		return one, found, err
@@ -263,17 +264,21 @@ func presentOf(s transport.Series, target *targetScrapes, from, to int64, what c
 		noTarget: target == nil, unscraped: target == nil && ofTarget(s.Labels) || found == stampsOwn,
 	}
 	if one.unscraped {
-		one.holes, err = holesIn(s.Run, scratch)
+		read := Span{from - what.lookback() + 1, to - what.step}
+		if target != nil { // a scrape may still bring samples with such stamps
+			read.To = min(read.To, f.at-stampReach)
+		}
+		one.samples, err = samplesIn(s.Run, read, scratch)
 	}
 	return one, found, err
 }
 
-// with returns the series together with a copy, which may have what it lacks: neither has holes then.
+// with returns the series together with a copy, which may have what it lacks: neither lacks single samples then.
 func (s presentSeries) with(o presentSeries) presentSeries {
 	for i := range s.at {
 		s.at[i], s.ends[i] = s.at[i]|o.at[i], s.ends[i]|o.ends[i]
 	}
-	s.holes = nil
+	s.samples = nil
 	return s
 }
 
