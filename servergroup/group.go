@@ -30,6 +30,7 @@ type group struct {
 	intrinsic view.Intrinsic    // what is known of its intrinsic labels
 	// portions are what `holds` divides the group into, where it is believed, and where it is not.
 	portions, denied []*config.Group
+	digests          map[*config.Group]string // of the configuration, and of the portions
 
 	replicas atomic.Pointer[[]*replica.Replica] // in order of preference
 
@@ -44,6 +45,10 @@ func newGroup(cfg config.Group, e *entry) *group {
 	g.audits = e.auditor.NewGroup(&g.cfg, &g.evidence.Losses, g.logger)
 	g.pushdown = e.registry.Metrics.Pushdown.NewAccount(cfg.Name, cfg.Region, g.logger)
 	g.portions, g.denied = g.cfg.Portions(false), g.cfg.Portions(true)
+	g.digests = map[*config.Group]string{&g.cfg: g.cfg.Digest()}
+	for _, portion := range slices.Concat(g.portions, g.denied) {
+		g.digests[portion] = portion.Digest()
+	}
 	g.replicas.Store(&[]*replica.Replica{})
 	return g
 }

@@ -286,7 +286,7 @@ func (s *Set) View(ctx context.Context) *view.View {
 	if gen := s.current.Load(); gen != nil {
 		partial = gen.partial
 		for _, g := range gen.groups() {
-			one := view.Group{Config: &g.cfg, Entry: g.entry.cfg.Name, Replicas: *g.replicas.Load(), Findings: g.findings, Evidence: &g.evidence, Audits: g.audits, Pushdown: g.pushdown, Unusable: g.unusable, Holding: &g.entry.holding, Copying: &g.entry.copying, Intrinsic: &g.intrinsic, Values: g.intrinsic.Known()}
+			one := view.Group{Config: &g.cfg, Entry: g.entry.cfg.Name, Replicas: *g.replicas.Load(), Findings: g.findings, Evidence: &g.evidence, Audits: g.audits, Pushdown: g.pushdown, Unusable: g.unusable, Holding: &g.entry.holding, Copying: &g.entry.copying, Intrinsic: &g.intrinsic, Values: g.intrinsic.Known(), Digests: g.digests}
 			groups = append(groups, one.Divided(g.portionsAt(now))...)
 		}
 	}

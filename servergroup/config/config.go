@@ -82,6 +82,9 @@ type Group struct {
 	// PartialResponse is what happens to an answer that lacks data of this group; "" is
 	// what `global` says.
 	PartialResponse PartialResponse `yaml:"partial_response,omitempty"`
+	// Settle is how long after its time a sample may still come to the replicas: answers that need younger
+	// ones are not cached. 0 finds it out.
+	Settle model.Duration `yaml:"settle,omitempty"`
 	// Timeout bounds each request to a replica.
 	Timeout model.Duration `yaml:"timeout,omitempty"`
 	// MaxConcurrency is how many requests may be under way at a replica; further ones

@@ -125,14 +125,18 @@ type countedSlice struct {
 }
 
 func (s *countedSlice) valid(begin, now int64) bool {
-	age := int64(CountAge)
-	switch {
-	case s.failed:
-		age = replica.ProfileAge.Milliseconds()
-	case begin+lookupSlice+oldSlice < now:
-		age = OldCountAge
+	if s.failed {
+		return now-s.at < replica.ProfileAge.Milliseconds()
 	}
-	return now-s.at < age
+	return now-s.at < Believed(begin, now)
+}
+
+// Believed returns how long (ms) counts of samples from a time on are believed at another one (ms).
+func Believed(from, now int64) int64 {
+	if from+lookupSlice+oldSlice < now {
+		return OldCountAge
+	}
+	return CountAge
 }
 
 // countFetch is a counting that is under way.

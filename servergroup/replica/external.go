@@ -22,17 +22,20 @@ func Unreadable(err error) bool {
 	return transport.Refused(err) || transport.ClassOf(err) == transport.ClassContent
 }
 
-// readConfiguration reads the external labels of a server's configuration. They stay nil if the
-// server does not show it.
+// readConfiguration reads what matters of a server's configuration: its external labels, which stay nil if
+// the server does not show it, and how late its samples may come.
 func (r *Replica) readConfiguration(ctx context.Context, p *Profile) error {
+	p.Settling = unknownSettling
 	if !p.Dialect.ExternalLabels {
 		return nil
 	}
-	configured, err := r.configuredLabels(ctx)
+	cfg, err := r.configuration(ctx)
 	if err != nil && !Unreadable(err) {
 		return err
 	}
-	p.configured = configured
+	if err == nil {
+		p.configured, p.Settling = cfg.Global.ExternalLabels, cfg.settling()
+	}
 	return nil
 }
 
@@ -51,27 +54,21 @@ func (r *Replica) findExternalLabels(ctx context.Context, p *Profile) (err error
 	return err
 }
 
-// configuredLabels reads global.external_labels of the server's configuration. The result is
-// nil only with an error.
-func (r *Replica) configuredLabels(ctx context.Context) (map[string]string, error) {
+// configuration reads the configuration of the server. Its external labels are not nil.
+func (r *Replica) configuration(ctx context.Context) (cfg configuration, err error) {
 	var status struct {
 		YAML string `json:"yaml"`
 	}
 	if err := r.client.Status(ctx, "config", &status); err != nil {
-		return nil, err
-	}
-	var cfg struct {
-		Global struct {
-			ExternalLabels map[string]string `yaml:"external_labels"`
-		} `yaml:"global"`
+		return cfg, err
 	}
 	if err := yaml.Unmarshal([]byte(status.YAML), &cfg); err != nil {
-		return nil, &transport.Error{Class: transport.ClassContent, URL: r.URL(), Err: fmt.Errorf("configuration: %w", err)}
+		return cfg, &transport.Error{Class: transport.ClassContent, URL: r.URL(), Err: fmt.Errorf("configuration: %w", err)}
 	}
 	if cfg.Global.ExternalLabels == nil {
-		return map[string]string{}, nil
+		cfg.Global.ExternalLabels = map[string]string{}
 	}
-	return cfg.Global.ExternalLabels, nil
+	return cfg, nil
 }
 
 // sampledLabels returns the labels that one series has by remote read and not by the query API.

@@ -100,6 +100,14 @@ func (r *Replica) Generation() uint64 {
 	return r.generation
 }
 
+// Rewritten returns when the server was last seen to have lost or got samples of earlier times, other than by
+// a restart; the zero time if it was not.
+func (r *Replica) Rewritten() time.Time {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	return r.rewritten
+}
+
 // Confirm fails with a LossError unless the replica has answered with all samples that it had in
 // a generation. A process that was started again has new connections. So if a connection was
 // opened since the replica was asked last, it is asked when its process began.
@@ -197,6 +205,11 @@ func (r *Replica) comparePast(p *Profile) {
 		r.generationAt = r.now()
 	case changed:
 		r.endGeneration(why)
+		before := r.past
+		before.started = p.past.started
+		if _, others := p.past.changedSince(before); others {
+			r.rewritten = r.now()
+		}
 	case p.past.started == "" && r.now().Sub(r.generationAt) >= unwatchedAge:
 		r.generation, r.generationAt = r.generation+1, r.now()
 	}

@@ -62,6 +62,7 @@ type Replica struct {
 	confirmed    int64                     // connections that were opened before it told when it was started
 	generation   uint64                    // see Generation
 	generationAt time.Time                 // when it began
+	rewritten    time.Time                 // see Rewritten
 	probes       int                       // that succeeded
 	sighted      map[labelmap.Sighting]int // odd values that profiles did not know, with the number of the probe
 }
@@ -86,7 +87,9 @@ type Profile struct {
 	// configured are the external labels of its configuration, nil if they are not
 	// known; External are those that its remote read adds.
 	configured, External map[string]string
-	explained            *explained // labels in answers that are not external ones
+	// Settling is how long after the time of a sample the server may still be about to get it.
+	Settling  time.Duration
+	explained *explained // labels in answers that are not external ones
 	// findings are mistakes in the group's configuration that this server shows. Doubts are
 	// those of them that make its answers doubtful.
 	findings, Doubts []string
@@ -172,6 +175,13 @@ func (r *Replica) CurrentProfile() *Profile {
 		return nil
 	}
 	return r.profile
+}
+
+// LastProfile returns what the last probe that succeeded has found out, valid or not; nil if none has.
+func (r *Replica) LastProfile() *Profile {
+	r.mtx.Lock()
+	defer r.mtx.Unlock()
+	return r.lastProfile
 }
 
 // startProbe starts a probe unless one is running, and returns a channel that is closed when it

@@ -26,6 +26,8 @@ type Request struct {
 	WholeSeries bool
 	// Pushdown can turn pushdown off, but not on where the configuration turns it off.
 	Pushdown config.Pushdown
+	// NoCache reports whether the answer must not be made of kept ones, and is not kept.
+	NoCache bool
 	// Restricted reports whether the request may see only series that satisfy all matchers of
 	// Shown. Without any matcher it sees no group at all.
 	Restricted bool
@@ -59,7 +61,7 @@ func With(ctx context.Context, change func(*Request)) context.Context {
 // Alike reports whether two requests have the same answers from groups that forward no headers and
 // have the same partial_response.
 func (r *Request) Alike(o *Request) bool {
-	return r.WholeSeries == o.WholeSeries && r.Pushdown == o.Pushdown && r.Restricted == o.Restricted &&
+	return r.WholeSeries == o.WholeSeries && r.Pushdown == o.Pushdown && r.NoCache == o.NoCache && r.Restricted == o.Restricted &&
 		slices.EqualFunc(r.Shown, o.Shown, func(a, b *labels.Matcher) bool { return a.String() == b.String() })
 }
 

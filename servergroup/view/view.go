@@ -63,7 +63,7 @@ type View struct {
 }
 
 // Group is a server group as the query sees it. In an offline view, Findings, Evidence,
-// Audits, Pushdown, Unusable, Holding, Copying and Intrinsic are nil.
+// Audits, Pushdown, Unusable, Holding, Copying, Intrinsic and Digests are nil.
 type Group struct {
 	Config   *config.Group
 	Whole    *config.Group      // where Config is a portion: that of the whole group; nil: Config is
@@ -81,7 +81,9 @@ type Group struct {
 	// began; nil if nothing is.
 	Intrinsic *Intrinsic
 	Values    *Values
-	Offline   bool // only the configuration is known, and nobody is asked
+	// Digests are those of the configurations that Config may be.
+	Digests map[*config.Group]string
+	Offline bool // only the configuration is known, and nobody is asked
 	// shown are the matchers of the series that the request may see; none for all series.
 	shown []*labels.Matcher
 }
