@@ -12,13 +12,16 @@ package promqlx
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 
+	"github.com/prometheus/common/version"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/storage"
 
+	"github.com/oneprom/oneprom/promqlx/cache"
 	"github.com/oneprom/oneprom/promqlx/plan"
 	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/view"
@@ -38,6 +41,9 @@ type Engine struct {
 	parser       parser.Parser
 	subqueryStep func(rangeMS int64) int64
 	runs         *sharedRuns
+	cache        *cache.Cache  // nil: answers are not kept
+	maxSamples   int           // of a query
+	semantics    string        // the options that change answers
 	timeout      time.Duration // of a query
 	logger       *slog.Logger
 	// delayedNames is set if names of metrics are removed at the end of a query. There are
@@ -55,7 +61,8 @@ func NewEngine(o promql.EngineOpts, groups *servergroup.Set) *Engine {
 	e := &Engine{
 		logger: o.Logger,
 		engine: promql.NewEngine(o), groups: groups, notDisjoint: view.NewUnusable(), parser: o.Parser, subqueryStep: o.NoStepSubqueryIntervalFn,
-		runs: newSharedRuns(o.Reg, o.Logger), timeout: o.Timeout, delayedNames: o.EnableDelayedNameRemoval,
+		runs: newSharedRuns(o.Reg, o.Logger), timeout: o.Timeout, delayedNames: o.EnableDelayedNameRemoval, maxSamples: o.MaxSamples,
+		semantics: fmt.Sprint(version.Version, o.EnableDelayedNameRemoval, o.EnableTypeAndUnitLabels, o.UseStartTimestamps),
 	}
 	o.Reg, o.ActiveQueryTracker, o.FeatureRegistry = nil, nil, nil
 	e.parts = promql.NewEngine(o)
@@ -99,7 +106,13 @@ func (e *Engine) instantQuery(ctx context.Context, opts promql.QueryOpts, qs str
 }
 
 func (e *Engine) rangeQuery(ctx context.Context, opts promql.QueryOpts, qs string, start, end time.Time, interval time.Duration) (*query, error) {
-	return e.newQuery(ctx, qs, func(ctx context.Context, from storage.Queryable) (promql.Query, error) {
+	q, err := e.newQuery(ctx, qs, func(ctx context.Context, from storage.Queryable) (promql.Query, error) {
 		return e.engine.NewRangeQuery(ctx, from, opts, qs, start, end, interval)
 	})
+	if err == nil {
+		q.at = func(ctx context.Context, start, end time.Time) (*query, error) {
+			return e.rangeQuery(ctx, opts, qs, start, end, interval)
+		}
+	}
+	return q, err
 }

@@ -42,11 +42,14 @@ func (e *Engine) Explain(ctx context.Context, groups *view.View, q Question) (*e
 		return nil, &QuestionError{err}
 	}
 	defer asked.Close()
+	kept := asked.explainKept(ctx, groups)
 	planned, err := plan.Route(ctx, asked.Statement().(*parser.EvalStmt), e.subqueryStep, groups, e.options())
 	if err != nil {
 		return nil, contextError(ctx, "query planning")
 	}
-	return explain.New(q.Query, planned, nil), nil
+	out := explain.New(q.Query, planned, nil)
+	out.Cache = kept
+	return out, nil
 }
 
 // Analyze executes a query and describes what became of it, with the annotations of the
@@ -59,6 +62,7 @@ func (e *Engine) Analyze(ctx context.Context, q Question) (*explain.Explanation,
 	}
 	defer func() { asked.Close() }() // not yet evaluated: the query may be renewed
 	asked.traced = true
+	kept := asked.explainKept(ctx, e.groups.View(ctx))
 	began := time.Now()
 	res := asked.Exec(ctx)
 	if res.Err != nil {
@@ -72,7 +76,7 @@ func (e *Engine) Analyze(ctx context.Context, q Question) (*explain.Explanation,
 	a.Bytes = done.plan.View.FetchedBytes()
 	out := explain.New(q.Query, done.plan, done.trace)
 	a.Completeness = out.Shares(asked.gaps)
-	out.Analysis = a
+	out.Analysis, out.Cache = a, kept
 	return out, res.Warnings, nil
 }
 

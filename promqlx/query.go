@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"time"
 
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/promql/parser"
@@ -31,6 +32,8 @@ type query struct {
 	source *source // what Query reads from
 	// parse makes Query anew: an earlier plan has replaced the expression of its statement.
 	parse func(context.Context, storage.Queryable) (promql.Query, error)
+	// at makes the same range query for other times; nil for an instant query.
+	at func(ctx context.Context, start, end time.Time) (*query, error)
 
 	traced   bool               // whether the execution is traced
 	gaps     []completeness.Gap // what the result lacks

@@ -24,6 +24,7 @@ type Record struct {
 // progress is how far an execution has come.
 type progress struct {
 	digest atomic.Pointer[string] // of the plan; nil before there is one
+	cached atomic.Pointer[string] // what the cache has given; nil before that is known
 	began  atomic.Pointer[time.Time]
 }
 
@@ -62,6 +63,17 @@ func (r *Record) PlanDigest() string {
 	return ""
 }
 
+// Cache returns what the cache has given of the answer: hit, partial, miss, or "bypass; reason=…". It is ""
+// before that is known.
+func (r *Record) Cache() string {
+	if p := r.progress.Load(); p != nil {
+		if c := p.cached.Load(); c != nil {
+			return *c
+		}
+	}
+	return ""
+}
+
 // Result returns the number of series and samples in the result; 0 if there is none.
 func (r *Record) Result() (series, samples int64) { return r.series.Load(), r.samples.Load() }
 
@@ -87,6 +99,9 @@ func (p *progress) begin() {
 	now := time.Now()
 	p.began.CompareAndSwap(nil, &now)
 }
+
+// setCached records what the cache has given.
+func (p *progress) setCached(what string) { p.cached.Store(&what) }
 
 // setPlan records the digest of the plan.
 func (p *progress) setPlan(r *plan.Routed) {

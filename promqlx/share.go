@@ -213,7 +213,7 @@ func (rs *sharedRuns) execute(ctx context.Context, run *sharedRun) {
 			rs.logger.Error("the execution of a query panicked", "query", run.text, "panic", run.panicked, "stack", guard.StackOf(run.panicked))
 		}
 	}()
-	run.result = run.query.run(ctx, run.view)
+	run.result = run.query.runKept(ctx, run.view)
 	answer.Freeze(run.result.Warnings)
 }
 

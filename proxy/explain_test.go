@@ -167,7 +167,7 @@ func TestExplain_AnalyzeOfWhatFails(t *testing.T) {
 // exist.
 func TestExplain_OfflineSaysTheSame(t *testing.T) {
 	config := regionsConfig("127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3")
-	s, file := startedServer(t, config, "--query.lookback-delta=7m")
+	s, file := startedServer(t, config, "--query.lookback-delta=7m", "--cache.size=0") // offline there is no cache
 	form := "format=text&start=0&end=600&step=1m&query=" + url.QueryEscape(`sum by (region) (m)`)
 	want := ask(s.Handler(), http.MethodPost, "/api/v1/explain", form)
 	require.Equal(t, http.StatusOK, want.Code, want.Body)

@@ -53,6 +53,8 @@ type Options struct {
 
 	AuditShare float64 // from 0 to 1
 
+	CacheSize Bytes // 0 is no cache
+
 	ReadSampleLimit     int
 	ReadConcurrentLimit int
 	ReadMaxBytesInFrame int
@@ -154,6 +156,9 @@ func AddFlags(app *kingpin.Application, o *Options) {
 	app.Flag("audit.share", "Which part of the answers that a replica gave alone is compared with the raw samples of its twin afterwards, from 0 (none) to 1 (all). Audits fetch at most 2 % of the bytes that the answers of a server group bring, and 16MiB in the beginning.").
 		Default("0.005").Float64Var(&o.AuditShare)
 
+	app.Flag("cache.size", "How many bytes of answers to range queries are kept in memory, so that only what is new of them is evaluated again. 0 keeps none.").
+		Default("256MiB").SetValue(&o.CacheSize)
+
 	app.Flag("storage.remote.read-sample-limit", "How many samples one remote read request may be answered with, if it asks for samples rather than streamed chunks. 0 is no limit.").
 		Default("5e7").IntVar(&o.ReadSampleLimit)
 	app.Flag("storage.remote.read-concurrent-limit", "How many of the requests of --query.max-concurrency may be remote read. 0 is no limit.").
@@ -212,6 +217,7 @@ func (o *Options) validate() error {
 	refuse(!(o.Memory.Ratio > 0 && o.Memory.Ratio <= 1), "--auto-gomemlimit.ratio=%g: must be more than 0, and at most 1", o.Memory.Ratio)
 	refuse(o.Memory.RefreshInterval < 0, "--auto-gomemlimit.refresh-interval=%s: must not be negative", o.Memory.RefreshInterval)
 	refuse(o.AuditShare < 0 || o.AuditShare > 1 || math.IsNaN(o.AuditShare), "--audit.share=%g: must be from 0 to 1", o.AuditShare)
+	refuse(o.CacheSize < 0, "--cache.size=%d: must not be negative", o.CacheSize)
 	refuse(o.ReadSampleLimit < 0, "--storage.remote.read-sample-limit=%d: must not be negative", o.ReadSampleLimit)
 	refuse(o.ReadConcurrentLimit < 0, "--storage.remote.read-concurrent-limit=%d: must not be negative", o.ReadConcurrentLimit)
 	refuse(o.ReadMaxBytesInFrame < 1, "--storage.remote.read-max-bytes-in-frame=%d: must be at least 1", o.ReadMaxBytesInFrame)

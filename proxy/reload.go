@@ -56,6 +56,7 @@ func (s *Server) reloadSteps() []step {
 			c, err := s.set.Prepare(cfg.Groups(), groupconfig.PartialResponse(cfg.Global.PartialResponse))
 			return change{commit: c.Commit, rollback: c.Rollback, finish: c.Finish}, err
 		}},
+		{"cache", s.prepareCache},
 		{"query rules", func(cfg *config.Config) (change, error) {
 			rules, err := admission.NewRules(cfg.QueryRules, s.rules.Load())
 			return swap(&s.rules, rules), err

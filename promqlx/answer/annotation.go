@@ -29,6 +29,21 @@ func (p position) String() string { return fmt.Sprintf("%d:%d", p.line, p.column
 
 var atEnd = regexp.MustCompile(`^(.*) \((\d+):(\d+)\)$`)
 
+// At returns the text of an annotation without its position, and the position in the query as "line:column". ok
+// is false if it has none, or is none of Positioned or Annotation.
+func At(err error) (text, at string, ok bool) {
+	a, is := err.(*annotation)
+	if !is || a.at == (position{}) {
+		return "", "", false
+	}
+	return a.text, a.at.String(), true
+}
+
+// Annotation makes an annotation of a text and a position, as At returns them.
+func Annotation(text, at string, kind error) error {
+	return newAnnotation(fmt.Sprintf("%s (%s)", text, at), kind, nil)
+}
+
 // newAnnotation makes an annotation of a text that may end with a position. positions are the
 // positions in the query by those in the text that was evaluated.
 func newAnnotation(text string, kind error, positions map[string]string) *annotation {
@@ -71,10 +86,9 @@ func (a *annotation) Merge(other error) error {
 	return a
 }
 
-// positioned converts the annotations of a local evaluation of a part of a query, so that
-// they are merged with those of other parts. Annotations that count something stay as they
-// are.
-func positioned(ws annotations.Annotations, query string) annotations.Annotations {
+// Positioned converts the annotations of an evaluation, so that they are merged with those of others: of other
+// parts of the query, or of other steps. Annotations that count something stay as they are.
+func Positioned(ws annotations.Annotations, query string) annotations.Annotations {
 	var out annotations.Annotations
 	for text, err := range ws {
 		if told, ok := err.(interface{ SetQuery(query string) }); ok {

@@ -112,7 +112,7 @@ func Remote(got *partition.Answer, positions func() map[string]string) Answer {
 // samples. The error is ErrDoubtful where the engine gives a series both a float and a
 // histogram at one time.
 func Local(m promql.Matrix, ws annotations.Annotations, query string) (Answer, error) {
-	out := Answer{Warnings: positioned(ws, query), series: make([]segment, len(m))}
+	out := Answer{Warnings: Positioned(ws, query), series: make([]segment, len(m))}
 	for i, s := range m {
 		samples, ok := columns(s)
 		if !ok {

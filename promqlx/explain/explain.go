@@ -19,6 +19,9 @@ type Seconds float64
 
 func seconds(ms int64) Seconds { return Seconds(ms) / 1000 }
 
+// SecondsOf returns a time or a duration (ms).
+func SecondsOf(ms int64) Seconds { return seconds(ms) }
+
 func (s Seconds) String() string { return strconv.FormatFloat(float64(s), 'f', 3, 64) }
 
 func (s Seconds) duration() time.Duration {
@@ -49,6 +52,9 @@ type Explanation struct {
 	// Stretches explain the stretches that the steps are divided into, because other groups hold the
 	// samples that they need. There are no Parts and Selectors then, and Expression is evaluated in each.
 	Stretches []*Explanation `json:"stretches,omitempty"`
+	// Cache describes what is kept of the answer; nil for an instant query, and without a cache. An analysis
+	// evaluates all steps nevertheless.
+	Cache *Kept `json:"cache,omitempty"`
 	// Analysis describes the execution; nil if there was none.
 	Analysis *Analysis `json:"analysis,omitempty"`
 }
@@ -59,6 +65,29 @@ type Steps struct {
 	End   Seconds `json:"end"`
 	Step  Seconds `json:"step"`
 	Count int64   `json:"count"`
+}
+
+// StepsOf returns the steps from one time to another one (ms), which is one of them.
+func StepsOf(start, end, step int64) Steps {
+	return Steps{seconds(start), seconds(end), seconds(step), (end-start)/step + 1}
+}
+
+// Kept is what is kept of an answer.
+type Kept struct {
+	// Outcome is hit, partial, miss or bypass.
+	Outcome string `json:"outcome"`
+	// Reason is why the cache is not asked, or why what is evaluated now is not kept; "" if there is none.
+	Reason string `json:"reason,omitempty"`
+	// Blocks is how many blocks of steps the answer has, and Found how many of them are kept.
+	Blocks int `json:"blocks,omitempty"`
+	Found  int `json:"found,omitempty"`
+	// Oldest and Newest are how long ago the oldest and the newest of them were evaluated.
+	Oldest Seconds `json:"oldest,omitempty"`
+	Newest Seconds `json:"newest,omitempty"`
+	// SettledUntil is the last time of steps that are kept.
+	SettledUntil Seconds `json:"settledUntil,omitempty"`
+	// Missing are the steps that would be evaluated.
+	Missing []Steps `json:"missing,omitempty"`
 }
 
 // Part is a sub-expression that partitions answer.

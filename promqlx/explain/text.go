@@ -12,6 +12,9 @@ func (e *Explanation) Text() string {
 	t := &tree{}
 	t.line(0, "query: %s", e.Query)
 	t.line(0, "steps: %s, lookback %s", e.Steps, e.LookbackDelta.duration())
+	if e.Cache != nil {
+		t.kept(e.Cache)
+	}
 	t.evaluated(e)
 	for _, stretch := range e.Stretches {
 		t.line(0, "stretch %s", stretch.Steps)
@@ -40,6 +43,21 @@ func (t *tree) evaluated(e *Explanation) {
 	}
 	for _, s := range e.Selectors {
 		t.selector(0, s)
+	}
+}
+
+// kept prints what is kept of the answer.
+func (t *tree) kept(k *Kept) {
+	if k.Outcome == "bypass" {
+		t.line(0, "cache: not asked: %s", k.Reason)
+		return
+	}
+	t.line(0, "cache: %s, %d of %d blocks, evaluated %s to %s ago", k.Outcome, k.Found, k.Blocks, k.Newest.duration(), k.Oldest.duration())
+	for _, m := range k.Missing {
+		t.line(1, "not kept: %s", m)
+	}
+	if k.Reason != "" {
+		t.line(1, "nothing is kept now: %s", k.Reason)
 	}
 }
 

@@ -140,6 +140,9 @@ func (p *Plan) reaches(stmt *parser.EvalStmt) (list []partition.Reach, indivisib
 		if call, is := node.(*parser.Call); is && (call.Func.Name == "info" || strings.HasPrefix(call.Func.Name, "sort")) {
 			indivisible = call.Func.Name + "() looks at all steps at once"
 		}
+		if takesNames(node) {
+			indivisible = "names are taken from series that may have several"
+		}
 		return nil
 	})
 	p.eachSelector(stmt.Expr, place{grid: rootOf(stmt), steps: p.Steps}, func(vs *parser.VectorSelector, at place) {
@@ -158,6 +161,31 @@ func (p *Plan) reaches(stmt *parser.EvalStmt) (list []partition.Reach, indivisib
 		list = append(list, partition.Reach{Matchers: vs.LabelMatchers, From: w.From, To: w.To, Fixed: w.Fixed})
 	})
 	return list, indivisible
+}
+
+// takesNames reports whether an operation removes the names of series over all steps at once, and an operation
+// below it may give them several, or may give several series the same labels.
+func takesNames(node parser.Node) bool {
+	var of parser.Node
+	switch n := node.(type) {
+	case *parser.UnaryExpr:
+		of = n.Expr
+	case *parser.SubqueryExpr:
+		of = n.Expr
+	default:
+		return false
+	}
+	several := false
+	parser.Inspect(of, func(node parser.Node, _ []parser.Node) error {
+		switch n := node.(type) {
+		case *parser.BinaryExpr:
+			several = several || n.Op == parser.LOR
+		case *parser.Call:
+			several = several || n.Func.Name == "label_replace" || n.Func.Name == "label_join"
+		}
+		return nil
+	})
+	return several
 }
 
 // holder is a group that may have series of a query.

@@ -93,12 +93,26 @@ func selective(ms []*labels.Matcher) []*labels.Matcher {
 // begin in a text of the part (from Text); both as "line:column". It is nil for a text that
 // cannot be parsed.
 func (p *Part) Positions(text, query string, ps parser.Parser) map[string]string {
+	return positions(text, p.Expr, query, ps)
+}
+
+// Positions returns where expressions begin in a query, by where they begin in another text of it, as
+// Part.Positions does.
+func Positions(text, query string, ps parser.Parser) map[string]string {
+	own, err := ps.ParseExpr(query)
+	if err != nil {
+		return nil
+	}
+	return positions(text, own, query, ps)
+}
+
+func positions(text string, own parser.Expr, query string, ps parser.Parser) map[string]string {
 	sent, err := ps.ParseExpr(text)
 	if err != nil {
 		return nil
 	}
 	out := map[string]string{}
-	align(sent, p.Expr, func(sent, own posrange.PositionRange) {
+	align(sent, own, func(sent, own posrange.PositionRange) {
 		at := sent.StartPosInput(text, 0)
 		if _, ok := out[at]; !ok {
 			out[at] = own.StartPosInput(query, 0)

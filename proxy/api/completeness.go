@@ -13,6 +13,8 @@ const (
 	// MissingHeader names the groups that a partial answer lacks data of, as MissingNames
 	// writes them.
 	MissingHeader = "X-Oneprom-Missing"
+	// CacheHeader says of an answer what of it was kept, and of a request whether it may be.
+	CacheHeader = "X-Oneprom-Cache"
 	// mostMissing bounds how many groups are named.
 	mostMissing = 20
 )

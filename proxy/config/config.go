@@ -41,6 +41,8 @@ type Config struct {
 	RemoteWrite []*upstream.RemoteWriteConfig `yaml:"remote_write,omitempty"`
 	// Tracing is Prometheus' own. Nil: there are no traces.
 	Tracing *upstream.TracingConfig `yaml:"tracing,omitempty"`
+	// Cache is where answers are kept beside memory. Nil: nowhere.
+	Cache *Cache `yaml:"cache,omitempty"`
 
 	places places
 }
@@ -131,6 +133,9 @@ func (c *Config) setDirectory(dir string) {
 	}
 	if c.Tracing != nil {
 		c.Tracing.SetDirectory(dir)
+	}
+	if c.Cache != nil {
+		c.Cache.setDirectory(dir)
 	}
 	for i, file := range c.RuleFiles {
 		c.RuleFiles[i] = commoncfg.JoinDir(dir, file)

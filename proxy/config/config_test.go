@@ -82,6 +82,9 @@ func TestParse_BadText(t *testing.T) {
 		{"traces to nowhere", good + "tracing: {insecure: true}\n", "f:3: tracing: tracing endpoint must be set"},
 		{"too many traces", good + "tracing:\n  endpoint: a:1\n  sampling_fraction: 10\n", "f:5: tracing.sampling_fraction: must be from 0 (none) to 1 (all)"},
 		{"a header of the trace protocol", good + "tracing: {endpoint: a, headers: {Authorization: hunter2}}\n", "f:3: tracing: custom authorization header configuration is not yet supported"},
+		{"no cache", good + "cache: {secret_file: a}\n", "f:3: cache: names no servers: add `memcached: {addresses: ['host:11211']}` or `redis: {addresses: ['host:6379']}`, or remove the section"},
+		{"no cache below", good + "cache:\n  redis:\n", "f:4: cache: names no servers: add `memcached: {addresses: ['host:11211']}` or `redis: {addresses: ['host:6379']}`, or remove the section"},
+		{"two passwords", good + "cache:\n  redis: {addresses: ['a:1'], password: hunter2, password_file: a}\n", "f:4: cache.redis.password_file: there is a password, too: remove one of them"},
 		{"too big", strings.Repeat("#", maxSize+1), "f: more than 16 MiB"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -109,6 +112,12 @@ func TestLoad_Good(t *testing.T) {
 	require.Equal(t, 0.25, cfg.Tracing.SamplingFraction)
 	require.Equal(t, map[string]string{"X-Tenant": "hunter-tracing"}, cfg.Tracing.Headers)
 	require.Equal(t, testdata+"/ca.pem", cfg.Tracing.TLSConfig.CAFile)
+
+	require.Equal(t, testdata+"/secret", cfg.Cache.SecretFile)
+	require.Equal(t, testdata+"/ca.pem", cfg.Cache.Redis.TLSConfig.CAFile)
+	require.Equal(t, model.Duration(50*time.Millisecond), cfg.Cache.Redis.Timeout)
+	require.Equal(t, DefaultCacheServers.WriteTimeout, cfg.Cache.Redis.WriteTimeout)
+	require.Equal(t, 3, cfg.Cache.Redis.DB)
 
 	require.Equal(t, []string{testdata + "/rules/*.yml", "/etc/oneprom/rules.yml"}, cfg.RuleFiles)
 	require.Equal(t, model.Duration(10*time.Second), g.RuleQueryOffset)
@@ -153,7 +162,7 @@ func TestConfig_StringParsesAgainWithoutSecrets(t *testing.T) {
 	data, err := os.ReadFile(filepath.Join(testdata, "good.yaml"))
 	require.NoError(t, err)
 	secrets := regexp.MustCompile(`hunter-[a-z0-9-]+`).FindAllString(string(data), -1)
-	require.Len(t, secrets, 19)
+	require.Len(t, secrets, 20)
 
 	cfg, err := Parse(data, "good.yaml")
 	require.NoError(t, err)
@@ -172,6 +181,7 @@ func TestConfig_StringParsesAgainWithoutSecrets(t *testing.T) {
 	again.Alerting.AlertmanagerConfigs[0].HTTPClientConfig = cfg.Alerting.AlertmanagerConfigs[0].HTTPClientConfig
 	again.RemoteWrite[0].URL, again.RemoteWrite[0].Headers = cfg.RemoteWrite[0].URL, cfg.RemoteWrite[0].Headers
 	again.RemoteWrite[0].SigV4Config.SecretKey = cfg.RemoteWrite[0].SigV4Config.SecretKey
+	again.Cache.Redis.Password = cfg.Cache.Redis.Password
 	again.ServerGroups[0].HTTPClientConfig, again.ServerGroups[0].Headers = cfg.ServerGroups[0].HTTPClientConfig, cfg.ServerGroups[0].Headers
 	for i := 1; i < len(cfg.ServerGroups); i++ {
 		again.ServerGroups[i].HTTPClientConfig = cfg.ServerGroups[i].HTTPClientConfig
@@ -190,6 +200,17 @@ func TestParse_Defaults(t *testing.T) {
 	require.Equal(t, DefaultGlobal, cfg.Global)
 	require.Equal(t, DefaultRules, cfg.Rules)
 	require.Equal(t, groupconfig.DefaultGroup.Timeout, cfg.ServerGroups[0].Timeout)
+	require.Nil(t, cfg.Cache)
+	require.Nil(t, cfg.Cache.Servers())
+}
+
+func TestParse_CacheDefaults(t *testing.T) {
+	cfg, err := Parse([]byte("server_groups: [{name: a, static_configs: [{targets: [a]}]}]\ncache: {memcached: {addresses: ['dns+m:1', 'dnssrv+_m._tcp.m', '[::1]:1']}}"), "f")
+	require.NoError(t, err)
+	want := DefaultCacheServers
+	want.Addresses = []string{"dns+m:1", "dnssrv+_m._tcp.m", "[::1]:1"}
+	require.Equal(t, &Cache{Memcached: &CacheMemcached{want}}, cfg.Cache)
+	require.Equal(t, &want, cfg.Cache.Servers())
 }
 
 func TestLoad_Missing(t *testing.T) {

@@ -44,6 +44,9 @@ func (c *checker) read(data []byte) *Config {
 	if _, n := lookup(root, "tracing"); n != nil && !isNull(n) && c.clean("tracing") {
 		cfg.Tracing = c.readTracing(n)
 	}
+	if _, n := lookup(root, "cache"); n != nil && !isNull(n) && c.clean("cache") {
+		cfg.Cache = c.readCache(n)
+	}
 	if _, list := lookup(root, "query_rules"); list != nil && deref(list).Kind == yaml.SequenceNode {
 		cfg.QueryRules = c.readRules(deref(list))
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/grafana/regexp"
@@ -120,6 +121,25 @@ func Pushdown(logger *slog.Logger, h http.Handler) http.Handler {
 			h.ServeHTTP(w, r.WithContext(request.With(r.Context(), func(req *request.Request) { req.Pushdown = said })))
 		default:
 			api.RespondError(w, api.NewError(http.StatusBadRequest, "bad_data", fmt.Errorf("header %s: %q is neither provable nor off", pushdownHeader, string(said))), logger)
+		}
+	})
+}
+
+// Cache heeds api.CacheHeader and Cache-Control: a request may say that its answer must not be made of kept
+// ones.
+func Cache(logger *slog.Logger, h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		said := r.Header.Get(api.CacheHeader)
+		fresh := slices.ContainsFunc(strings.Split(strings.Join(r.Header.Values("Cache-Control"), ","), ","), func(directive string) bool {
+			return strings.EqualFold(strings.TrimSpace(directive), "no-store")
+		})
+		switch {
+		case said != "" && said != "on" && said != "off":
+			api.RespondError(w, api.NewError(http.StatusBadRequest, "bad_data", fmt.Errorf("header %s: %q is neither on nor off", api.CacheHeader, said)), logger)
+		case fresh || said == "off":
+			h.ServeHTTP(w, r.WithContext(request.With(r.Context(), func(req *request.Request) { req.NoCache = true })))
+		default:
+			h.ServeHTTP(w, r)
 		}
 	})
 }

@@ -238,6 +238,7 @@ func (qs *Queries) log(ctx context.Context, q *query, o outcome, more ...slog.At
 	add("completeness", api.Clip(o.completeness, maxErrorText))
 	add("missing", api.Clip(o.missing, maxErrorText))
 	add("plan", q.record.PlanDigest())
+	add("cache", q.record.Cache())
 	if series, samples := q.record.Result(); o.status == http.StatusOK {
 		attrs = append(attrs, slog.Int64("series", series), slog.Int64("samples", samples))
 	}

@@ -186,6 +186,12 @@ func (qs *Queries) Observe(recovered func(http.Handler) http.Handler, h http.Han
 			qs.Asked(r)
 		}
 		rec, w := api.RecorderOf(w)
+		defer rec.OnBegin(func(header http.Header, code int) (int, []byte) {
+			if what := q.record.Cache(); what != "" && code == http.StatusOK {
+				header.Set(api.CacheHeader, what)
+			}
+			return code, nil
+		})()
 		complete := false
 		defer func() {
 			if span := trace.SpanFromContext(ctx); span.IsRecording() {

@@ -61,6 +61,7 @@ type Options struct {
 	Queries   *queries.Queries
 	Status    Status
 	Breakers  Breakers
+	Flushes   Flushes
 	Lifecycle Lifecycle
 	Gathered  http.Handler // /metrics
 }
@@ -102,7 +103,7 @@ func (o *Options) handler(rows []Row, upstream http.Handler) http.Handler {
 									o.Queries.Observe(panics.Recover,
 										middleware.Completeness(
 											middleware.PartialResponse(o.Logger,
-												middleware.Pushdown(o.Logger, api)))),
+												middleware.Pushdown(o.Logger, middleware.Cache(o.Logger, api))))),
 									web))))))))
 }
 

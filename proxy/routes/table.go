@@ -78,6 +78,7 @@ func (o *Options) rows(upstream http.Handler) []Row {
 		{"POST", "/api/v1/write", tenant.ForAdmins, gate.NoWork, receivesNothing},
 		{"POST", "/api/v1/otlp/v1/metrics", tenant.ForAdmins, gate.NoWork, receivesNothing},
 		{"POST", "/api/v1/admin/breaker", tenant.ForAdmins, gate.NoWork, o.api(o.admin(o.Breakers.serve))},
+		{"POST", "/api/v1/admin/cache/flush", tenant.ForAdmins, gate.NoWork, o.api(o.admin(o.Flushes.serve))},
 		{"POST PUT", "/api/v1/admin/tsdb/delete_series", tenant.ForAdmins, gate.NoWork, storesNothing},
 		{"POST PUT", "/api/v1/admin/tsdb/clean_tombstones", tenant.ForAdmins, gate.NoWork, storesNothing},
 		{"POST PUT", "/api/v1/admin/tsdb/snapshot", tenant.ForAdmins, gate.NoWork, storesNothing},
