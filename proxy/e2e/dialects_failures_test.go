@@ -120,7 +120,7 @@ func TestDialects_LookbackIsOneproms(t *testing.T) {
 func TestDialects_CachesOfABackendAreNotBelieved(t *testing.T) {
 	c := plainClient(t)
 	data := loaded(t, "load 30s\n m 0+1x10")
-	base := oneprom(t, oneBackend([]string{hostPort(t, serve(t, dialect.NewMimir(dialect.MimirOptions{Data: data, Cache: true})))}, mimirPath, asTenant, neverRead))
+	base := oneprom(t, oneBackend([]string{hostPort(t, serve(t, dialect.NewMimir(dialect.MimirOptions{Data: data, Cache: true})))}, mimirPath, asTenant, neverRead), keepsNothing)
 	path := rangeQuery("m", 270, 330, 30)
 	before := c.ask(t, base, probe{path: path})
 	require.Equal(t, http.StatusOK, before.status, before.body)

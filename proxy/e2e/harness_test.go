@@ -28,6 +28,9 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(checkedTests{m}) }
 
+// keepsNothing is the flag of a oneprom whose answers are not kept, where the data behind it changes as it never does.
+const keepsNothing = "--cache.size=0"
+
 // oneprom starts the proxy with the configuration file and the command line
 // flags (`--name=value`) and returns its base URL, without a trailing slash and
 // with the route prefix if the flags name one. It stops when the test ends.

@@ -197,9 +197,9 @@ func TestLevels_PartsAreEvaluatedBelow(t *testing.T) {
 	group := func(label, value string, below *counted) string {
 		return fmt.Sprintf("  - {name: %[2]s, labels: {%[1]s: %[2]s}, static_configs: [{targets: ['%[3]s']}]}\n", label, value, hostPort(t, below.base))
 	}
-	west := newCounted(t, oneprom(t, "server_groups:\n"+group("region", "eu", eu)+group("region", "us", us)))
-	east := newCounted(t, oneprom(t, "server_groups:\n"+group("region", "asia", asia)))
-	upper := oneprom(t, "server_groups:\n"+group("site", "west", west)+group("site", "east", east))
+	west := newCounted(t, oneprom(t, "server_groups:\n"+group("region", "eu", eu)+group("region", "us", us), keepsNothing))
+	east := newCounted(t, oneprom(t, "server_groups:\n"+group("region", "asia", asia), keepsNothing))
+	upper := oneprom(t, "server_groups:\n"+group("site", "west", west)+group("site", "east", east), keepsNothing)
 	truth := truth(t, loaded(t, landData(`site="west",region="eu",`, 1)+landData(`site="west",region="us",`, 2)+landData(`site="east",region="asia",`, 3)))
 
 	requireTruth := func(expr, path string, header map[string]string) {

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -17,12 +18,15 @@ var onepromFlags = []string{
 	"--query.max-samples=10000",
 }
 
+// keeps are the flags of a oneprom whose answers are kept, until they are flushed: the data behind the groups of
+// promqltest changes while it runs, at every `clear` of a file, for the same times.
+var keeps = []string{"--cache.size=16MiB", "--web.enable-admin-api"}
+
 // startOneprom starts oneprom over the groups and returns its base URL, without a trailing slash. It
-// stops when the test ends. The data behind the groups changes while it runs (at every `clear` of a
-// file, for the same times), so nothing may be cached.
-func startOneprom(t *testing.T, groups []groupSpec) (baseURL string) {
+// stops when the test ends.
+func startOneprom(t *testing.T, groups []groupSpec, flags ...string) (baseURL string) {
 	t.Helper()
-	return oneprom(t, onepromConfig(t, groups), onepromFlags...)
+	return oneprom(t, onepromConfig(t, groups), slices.Concat(onepromFlags, flags)...)
 }
 
 // onepromConfig is the configuration file with these groups.

@@ -23,6 +23,7 @@ type answer struct {
 	Infos     []string
 	// completeness is what oneprom says of it: whole or partial.
 	completeness string
+	cache        string // what oneprom's cache had of it
 	Data         struct {
 		ResultType string
 		Result     json.RawMessage
@@ -38,6 +39,7 @@ type outcome struct {
 	undetermined bool   // the truth has several answers
 	notes        bool   // warnings or infos differ
 	said         bool   // oneprom says that something is missing
+	cached       bool   // oneprom's cache had some of it, or all
 	want, got    string // the bodies
 }
 
@@ -69,7 +71,8 @@ func (run *running) compare(q question) (outcome, error) {
 	}
 	o := outcome{
 		want: wantBody, got: gotBody, failed: want.Status != "success",
-		notes: run.notesOf(want) != run.notesOf(got),
+		notes:  run.notesOf(want) != run.notesOf(got),
+		cached: got.cache == "hit" || got.cache == "partial",
 	}
 	o.empty = o.failed || string(want.Data.Result) == "[]"
 	if err := run.compareResults(q, want, got, &o); err != nil || o.at == "" {

@@ -435,6 +435,7 @@ type question struct {
 	start, end, step int64 // ms
 	lookback         int64 // ms; 0: the server's
 	local            bool  // pushdown is off
+	fresh            bool  // nothing that is kept is used
 }
 
 func (q question) String() string {
@@ -447,6 +448,9 @@ func (q question) String() string {
 	}
 	if q.local {
 		text += ", pushdown off"
+	}
+	if q.fresh {
+		text += ", not of the cache"
 	}
 	return text
 }
@@ -469,6 +473,9 @@ func (q question) request(base string) (*http.Request, error) {
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		if q.local {
 			req.Header.Set("X-Oneprom-Pushdown", "off")
+		}
+		if q.fresh {
+			req.Header.Set("X-Oneprom-Cache", "off")
 		}
 	}
 	return req, err
@@ -525,6 +532,7 @@ func (run *running) askOneprom(q question) (a answer, body string, err error) {
 		return a, "", err
 	}
 	defer resp.Body.Close()
+	a.cache = resp.Header.Get("X-Oneprom-Cache")
 	a.completeness = resp.Header.Get("X-Oneprom-Completeness")
 	raw, err := io.ReadAll(resp.Body)
 	if err == nil {

@@ -25,6 +25,7 @@ import (
 // oldest sample, and its rules.
 type process struct {
 	kind   kind
+	late   bool // it takes late samples, and says so
 	server *httptest.Server
 	now    atomic.Pointer[condition]
 }
@@ -57,6 +58,8 @@ func (p *process) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/metrics":
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4")
 		fmt.Fprintf(w, "prometheus_tsdb_lowest_timestamp %d\n", c.lowest())
+	case "/api/v1/status/config":
+		c.configuration(w, r, p.late)
 	case "/api/v1/rules":
 		rules := []any{}
 		if c.rule {
@@ -66,6 +69,19 @@ func (p *process) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	default:
 		c.api.ServeHTTP(w, r)
 	}
+}
+
+// configuration shows the configuration of a server, which may take late samples.
+func (c *condition) configuration(w http.ResponseWriter, r *http.Request, late bool) {
+	rec := httptest.NewRecorder()
+	c.api.ServeHTTP(rec, r)
+	var told struct{ Data struct{ YAML string } }
+	if !late || json.Unmarshal(rec.Body.Bytes(), &told) != nil {
+		c.api.ServeHTTP(w, r)
+		return
+	}
+	yaml := told.Data.YAML + "\nstorage:\n  tsdb:\n    out_of_order_time_window: 1d\n"
+	backendtest.WriteJSON(w, http.StatusOK, map[string]any{"status": "success", "data": map[string]any{"yaml": yaml}})
 }
 
 // lowest is the time of the oldest sample (ms).
@@ -90,7 +106,7 @@ func (run *running) addProcess(n int, dir string) (address string, err error) {
 	w := run.now
 	k := w.servers[n].kind
 	k.early = w.early
-	p := &process{kind: k}
+	p := &process{kind: k, late: w.hasLate()}
 	c := condition{release: 3, rule: !w.unruled}
 	if k.external {
 		c.external = 1

@@ -135,6 +135,13 @@ func (w *world) shifted() bool {
 	return slices.ContainsFunc(w.copies, func(h holder) bool { return h.shift != 0 })
 }
 
+// hasLate reports whether samples come late.
+func (w *world) hasLate() bool {
+	return slices.ContainsFunc(w.series, func(s series) bool {
+		return slices.ContainsFunc(s.samples, func(p sample) bool { return p.late != 0 })
+	})
+}
+
 // moments are the times (ms) at which series end, copies come and go, and groups
 // take over from each other.
 func (w *world) moments() []int64 {

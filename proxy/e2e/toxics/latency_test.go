@@ -62,7 +62,8 @@ func TestLatency(t *testing.T) {
 
 func (s *spells) measure(t *testing.T, w *world) {
 	// Queries that wait for servers must not keep others waiting here, whose times would be those of the queue.
-	r := newRig(t, w, "--query.max-concurrency=1000")
+	// What is kept needs no server.
+	r := newRig(t, w, "--query.max-concurrency=1000", "--cache.size=0")
 	r.start(t)
 	r.settle(t, w)
 	s.healthy = r.askFor(t.Context(), w, spell, ailment{})
