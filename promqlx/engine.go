@@ -6,7 +6,8 @@
 // (execution), piece by piece (evaluation), remotely or locally, and joins the answers
 // (package answer). What shows only during the execution may ask for another plan: the
 // query is then planned and executed anew. Equal queries at the same time share one
-// execution. Package explain describes a plan and what became of it.
+// execution. Answers to range queries are kept, and only the steps that none has are evaluated
+// (package cache). Package explain describes a plan and what became of it.
 package promqlx
 
 import (

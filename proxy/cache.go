@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	commoncfg "github.com/prometheus/common/config"
 
 	"github.com/oneprom/oneprom/promqlx/cache"
@@ -16,11 +17,27 @@ import (
 	"github.com/oneprom/oneprom/proxy/config"
 )
 
-// kept is where answers to queries are: in memory, and in what the `cache` section says.
+// kept is the cache of answers to queries: in memory, and in what the `cache` section says.
 type kept struct {
-	store   *cache.Tiered
+	cache   *cache.Cache
+	store   *cache.Tiered // of the cache
 	metrics *shared.Metrics
 	shared  *shared.Store // nil if there is none
+}
+
+// newKept returns a cache of so many bytes of memory, and of no servers yet.
+func newKept(bytes int, reg prometheus.Registerer) *kept {
+	k := &kept{store: cache.NewTiered(cache.NewMemory(bytes)), metrics: shared.NewMetrics(reg)}
+	k.cache = cache.New(k.store, reg)
+	return k
+}
+
+// flush drops kept answers; nil is the one of a oneprom that keeps none.
+func (k *kept) flush() func(cache.Flush) {
+	if k == nil {
+		return nil
+	}
+	return k.cache.Flush
 }
 
 // prepareCache connects to the servers that the `cache` section says, anew at each reload: the files that

@@ -27,8 +27,6 @@ import (
 
 	"github.com/oneprom/oneprom/promqlx"
 	"github.com/oneprom/oneprom/promqlx/bounds"
-	"github.com/oneprom/oneprom/promqlx/cache"
-	"github.com/oneprom/oneprom/promqlx/cache/shared"
 	"github.com/oneprom/oneprom/promqlx/metricsql"
 	"github.com/oneprom/oneprom/proxy/admission"
 	"github.com/oneprom/oneprom/proxy/config"
@@ -80,8 +78,7 @@ type Server struct {
 	tracing    tracing.Tracing
 	set        *servergroup.Set
 	engine     *promqlx.Engine
-	cache      *cache.Cache // of the engine; nil if there is none
-	kept       *kept        // nil: no answers are
+	kept       *kept // nil: no answers are
 	ruler      *ruler.Ruler
 	listeners  []net.Listener
 	router     *routes.Router
@@ -192,9 +189,8 @@ func New(o Options) (_ *Server, err error) {
 	engine.Logger, engine.Reg, engine.FeatureRegistry = s.logger.With("component", "query engine"), s.registry, s.featureRegistry
 	s.engine = promqlx.NewEngine(engine, s.set)
 	if o.CacheSize > 0 {
-		s.kept = &kept{store: cache.NewTiered(cache.NewMemory(int(o.CacheSize))), metrics: shared.NewMetrics(s.registry)}
-		s.cache = cache.New(s.kept.store, s.registry)
-		s.engine.UseCache(s.cache)
+		s.kept = newKept(int(o.CacheSize), s.registry)
+		s.engine.UseCache(s.kept.cache)
 		s.cleanup.add("close cache", func(context.Context) error {
 			s.reloading.Lock()
 			defer s.reloading.Unlock()

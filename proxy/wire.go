@@ -62,7 +62,7 @@ func (s *Server) newRouter(storage *promqlx.Storage) (*routes.Router, error) {
 		Queries:   s.queries,
 		Status:    status,
 		Breakers:  routes.Breakers{Force: s.set.ForceBreaker, Logger: s.logger},
-		Flushes:   routes.Flushes{Cache: s.cache, Groups: s.groupStatus, Now: o.Now, Logger: s.logger},
+		Flushes:   routes.Flushes{Flush: s.kept.flush(), Groups: s.groupStatus, Now: o.Now, Logger: s.logger},
 		Lifecycle: routes.Lifecycle{Enabled: o.EnableLifecycle, Reload: func() error { return s.Reload(s.life) }, Quit: s.requestQuit},
 		Gathered:  promhttp.HandlerFor(redact.Gatherer(s.registry), promhttp.HandlerOpts{Registry: s.registry}),
 	})

@@ -20,10 +20,9 @@ import (
 //	body (snappy): notes, symbols, series
 //
 // where numbers are unsigned varints; notes, symbols and series come after their number; texts and bytes come
-// after their length. A note is 1 for an info or 0 for a warning, its text,
-// and its position. A series is the number of its
-// labels, two symbols for each, an XOR chunk of its floats, the number of its histograms, and for each of these
-// a chunk of its own: a chunk of several gives them the same buckets, and protobuf messages have no -0.
+// after their length. A note is 1 for an info or 0 for a warning, its text, and its position. A series is the number
+// of its labels, two symbols for each, an XOR chunk of its floats, the number of its histograms, and for each of
+// these a chunk of its own: a chunk of several gives them the same buckets, and protobuf messages have no -0.
 
 // version is that of the encoding. Another one is another key of the store: see Found.storeKey.
 const version = 1
@@ -156,7 +155,7 @@ var errNoBlock = errors.New("not a block of this key")
 const maxBody = 256 << 20
 
 // decode returns the block of a grid and a key that is encoded in value. Its series are decoded by
-// Joined.AddBlock.
+// joined.addBlock.
 func decode(g Grid, block int64, key string, value []byte) (*Block, error) {
 	if len(value) < 5 || value[0] != version || crc32.Checksum(value[5:], castagnoli) != binary.BigEndian.Uint32(value[1:]) {
 		return nil, errNoBlock

@@ -21,7 +21,7 @@ import (
 
 // TestBenchRefresh compares the time of the panels of a dashboard that is refreshed with that of the truth, which evaluates all of them
 // each time. The windows move by a step and by ten minutes. It also compares first asks with those of a oneprom that keeps nothing. All
-// samples of the world are older than a day, so that nothing has to be evaluated again because it is young: see docs/performance.md. It
+// samples of the world are older than a day, so that nothing has to be evaluated again because it is young: see docs/cache.md. It
 // judges nothing but that answers come. As for TestBenchRatios, the big world takes ONEPROM_BENCH=1.
 func TestBenchRefresh(t *testing.T) {
 	scale, rounds := 1, 1

@@ -17,8 +17,8 @@ import (
 
 // Flushes drops kept answers.
 type Flushes struct {
-	// Cache is that of the engine; nil if there is none.
-	Cache *cache.Cache
+	// Flush drops what is kept (cache.Cache.Flush); nil if nothing is.
+	Flush func(cache.Flush)
 	// Groups are the server groups that there are.
 	Groups func() []servergroup.GroupStatus
 	Now    func() time.Time
@@ -28,7 +28,7 @@ type Flushes struct {
 // serve is POST /api/v1/admin/cache/flush: answers that come of samples of a server group, or of all, from one
 // time to another one, are evaluated again.
 func (f Flushes) serve(r *http.Request) (api.Result, error) {
-	if f.Cache == nil {
+	if f.Flush == nil {
 		return api.Result{}, api.NewError(http.StatusServiceUnavailable, "unavailable", errors.New("there is no cache: start oneprom with --cache.size"))
 	}
 	group := r.FormValue("group")
@@ -47,7 +47,7 @@ func (f Flushes) serve(r *http.Request) (api.Result, error) {
 	case end.Before(start):
 		return api.Result{}, api.BadParameter("end", errors.New("it is before start"))
 	}
-	f.Cache.Flush(cache.Flush{Group: group, From: start.UnixMilli(), To: end.UnixMilli(), At: f.Now().UnixMilli()})
+	f.Flush(cache.Flush{Group: group, From: start.UnixMilli(), To: end.UnixMilli(), At: f.Now().UnixMilli()})
 	f.Logger.Warn("kept answers were flushed", "group", group, "start", start, "end", end)
 	return api.Result{}, nil
 }
