@@ -2,30 +2,17 @@ package cache
 
 import (
 	"encoding/binary"
-	"errors"
-	"hash/crc32"
-	"math"
-	"slices"
 
-	"github.com/golang/snappy"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql"
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 )
 
-// A block is encoded as
-//
-//	version, CRC-32C of all that follows (4 bytes),
-//	key (with its length), first evaluated, made, until (ms), first and last step that it covers (from 0, of the block),
-//	body (snappy): notes, symbols, series
-//
-// where numbers are unsigned varints; notes, symbols and series come after their number; texts and bytes come
-// after their length. A note is 1 for an info or 0 for a warning, its text, and its position. A series is the number
-// of its labels, two symbols for each, an XOR chunk of its floats, the number of its histograms, and for each of
-// these a chunk of its own: a chunk of several gives them the same buckets, and protobuf messages have no -0.
-
-// version is that of the encoding. Another one is another key of the store: see Found.storeKey.
-const version = 1
+// A block is a value whose numbers are: first evaluated, made, until (ms), first and last step that it covers (from
+// 0, of the block). Its body is notes, symbols, series, each after their number. A note is 1 for an info or 0 for a
+// warning, its text, and its position. A series is the number of its labels, two symbols for each, an XOR chunk of
+// its floats, the number of its histograms, and for each of these a chunk of its own: a chunk of several gives them
+// the same buckets, and protobuf messages have no -0.
 
 // Block is what is known of an answer at some steps of a block, without a hole.
 type Block struct {
@@ -45,8 +32,6 @@ type Note struct {
 	At   string // its position in the canonical text of the query, as "line:column"
 }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
-
 // fill gives a block its samples, from an answer.
 func (b *Block) fill(answer promql.Matrix) (err error) {
 	notes := appendNotes(nil, b.notes)
@@ -58,20 +43,8 @@ func (b *Block) fill(answer promql.Matrix) (err error) {
 
 // encode returns the bytes of a block of a grid.
 func (b *Block) encode(g Grid, block int64, key string) []byte {
-	out := make([]byte, 5, 64+len(key)+snappy.MaxEncodedLen(len(b.body)))
-	out[0] = version
-	out = appendText(out, key)
 	begin := g.Begin(block)
-	for _, n := range []int64{b.First, b.Made, b.Until, (b.From - begin) / g.Step, (b.To - begin) / g.Step} {
-		out = binary.AppendUvarint(out, uint64(n))
-	}
-	out = append(out, snappy.Encode(nil, b.body)...)
-	binary.BigEndian.PutUint32(out[1:], crc32.Checksum(out[5:], castagnoli))
-	return slices.Clip(slices.Clone(out))
-}
-
-func appendText[T string | []byte](to []byte, text T) []byte {
-	return append(binary.AppendUvarint(to, uint64(len(text))), text...)
+	return seal(key, []int64{b.First, b.Made, b.Until, (b.From - begin) / g.Step, (b.To - begin) / g.Step}, b.body)
 }
 
 func appendNotes(to []byte, notes []Note) []byte {
@@ -147,35 +120,18 @@ func appendSeries(to []byte, answer promql.Matrix, from, until int64) ([]byte, e
 	return append(to, series...), nil
 }
 
-// errNoBlock says that bytes are no block of the key: they are of another version, broken, or those of another
-// key with the same hash.
-var errNoBlock = errors.New("not a block of this key")
-
-// maxBody is the most bytes of a body that is decoded.
-const maxBody = 256 << 20
-
 // decode returns the block of a grid and a key that is encoded in value. Its series are decoded by
 // joined.addBlock.
 func decode(g Grid, block int64, key string, value []byte) (*Block, error) {
-	if len(value) < 5 || value[0] != version || crc32.Checksum(value[5:], castagnoli) != binary.BigEndian.Uint32(value[1:]) {
-		return nil, errNoBlock
-	}
-	r := reader{rest: value[5:]}
-	own := r.bytes()
-	since, made, until, first, last := r.number(), r.number(), r.number(), r.number(), r.number()
-	if r.failed || string(own) != key || last >= blockSteps || first > last || max(since, made, until) > math.MaxInt64 {
-		return nil, errNoBlock
-	}
-	size, err := snappy.DecodedLen(r.rest)
-	if err != nil || size > maxBody {
+	b := &Block{}
+	var first, last int64
+	var err error
+	if b.body, err = unseal(key, value, &b.First, &b.Made, &b.Until, &first, &last); err != nil || last >= blockSteps || first > last {
 		return nil, errNoBlock
 	}
 	begin := g.Begin(block)
-	b := &Block{First: int64(since), Made: int64(made), Until: int64(until), From: begin + int64(first)*g.Step, To: begin + int64(last)*g.Step}
-	if b.body, err = snappy.Decode(nil, r.rest); err != nil {
-		return nil, errNoBlock
-	}
-	r = reader{rest: b.body}
+	b.From, b.To = begin+first*g.Step, begin+last*g.Step
+	r := reader{rest: b.body}
 	for n := r.number(); n > 0 && !r.failed; n-- {
 		b.notes = append(b.notes, Note{Info: r.number() == 1, Text: string(r.bytes()), At: string(r.bytes())})
 	}
@@ -185,32 +141,3 @@ func decode(g Grid, block int64, key string, value []byte) (*Block, error) {
 	b.series = r.rest
 	return b, nil
 }
-
-// reader reads what is encoded. Once it has failed, all that it reads is empty.
-type reader struct {
-	rest   []byte
-	failed bool
-}
-
-func (r *reader) number() uint64 {
-	n, size := binary.Uvarint(r.rest)
-	if size <= 0 {
-		r.fail()
-		return 0
-	}
-	r.rest = r.rest[size:]
-	return n
-}
-
-func (r *reader) bytes() []byte {
-	n := r.number()
-	if n > uint64(len(r.rest)) {
-		r.fail()
-		return nil
-	}
-	out := r.rest[:n]
-	r.rest = r.rest[n:]
-	return out
-}
-
-func (r *reader) fail() { r.rest, r.failed = nil, true }
