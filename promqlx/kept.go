@@ -218,22 +218,28 @@ func (q *query) keep(ctx context.Context, k kept, found *cache.Found, run cache.
 	}
 	notes, ok := q.notes(k, res.Warnings)
 	after := q.engine.groups.View(ctx).StandingOf(k.selectors)
-	why := ""
-	switch {
-	case len(q.gaps) > 0 || !ok:
+	why := unkept(k.standing, after)
+	if len(q.gaps) > 0 || !ok {
 		why = "the answer may lack something, or its annotations are about all steps"
-	case k.standing.Unsure != "":
-		why = k.standing.Unsure
-	case after.Unsure != "" || after.Unknown != "":
-		why = after.Unsure + after.Unknown
-	case after.Generation != k.standing.Generation || after.Since != k.standing.Since:
-		why = "the server groups have changed meanwhile"
 	}
 	if why != "" {
 		q.engine.cache.Unkept(why)
 		return
 	}
 	q.engine.cache.Keep(found, run, m, notes)
+}
+
+// unkept returns why nothing is kept of what was answered between two standings; "" if it may be.
+func unkept(before, after view.Standing) string {
+	switch {
+	case before.Unsure != "":
+		return before.Unsure
+	case after.Unsure != "" || after.Unknown != "":
+		return after.Unsure + after.Unknown
+	case after.Generation != before.Generation || after.Since != before.Since:
+		return "the server groups have changed meanwhile"
+	}
+	return ""
 }
 
 // notes returns annotations as they are kept. ok is false if they say that something is missing, or if they are

@@ -2,12 +2,14 @@ package promqlx
 
 import (
 	"context"
+	"fmt"
 	"sync"
 
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/storage"
 	"github.com/prometheus/prometheus/util/annotations"
 
+	"github.com/oneprom/oneprom/promqlx/cache"
 	"github.com/oneprom/oneprom/servergroup"
 	"github.com/oneprom/oneprom/servergroup/lookup"
 	"github.com/oneprom/oneprom/servergroup/view"
@@ -17,6 +19,7 @@ import (
 // series, labels, remote read, federation.
 type Storage struct {
 	groups *servergroup.Set
+	cache  *cache.Cache // nil: answers are not kept
 }
 
 var _ storage.SampleAndChunkQueryable = (*Storage)(nil)
@@ -24,14 +27,17 @@ var _ storage.SampleAndChunkQueryable = (*Storage)(nil)
 // NewStorage returns the groups as a storage.
 func NewStorage(groups *servergroup.Set) *Storage { return &Storage{groups: groups} }
 
+// UseCache has answers to lookups kept in a cache. It is called before the first lookup.
+func (s *Storage) UseCache(c *cache.Cache) { s.cache = c }
+
 // Querier implements storage.Queryable.
 func (s *Storage) Querier(mint, maxt int64) (storage.Querier, error) {
-	return &groupQuerier{groups: s.groups, mint: mint, maxt: maxt}, nil
+	return &groupQuerier{groups: s.groups, cache: s.cache, mint: mint, maxt: maxt}, nil
 }
 
 // ChunkQuerier implements storage.ChunkQueryable.
 func (s *Storage) ChunkQuerier(mint, maxt int64) (storage.ChunkQuerier, error) {
-	return &chunkQuerier{groupQuerier{groups: s.groups, mint: mint, maxt: maxt}}, nil
+	return &chunkQuerier{groupQuerier{groups: s.groups, cache: s.cache, mint: mint, maxt: maxt}}, nil
 }
 
 var _ storage.Searcher = (*groupQuerier)(nil)
@@ -41,7 +47,8 @@ type groupQuerier struct {
 	groups     *servergroup.Set
 	mint, maxt int64
 
-	mtx     sync.Mutex // guards the fields below
+	mtx     sync.Mutex   // guards the fields below
+	cache   *cache.Cache // nil: lookups are answered at once
 	seen    *view.View // the view of all calls, with one budget; nil before the first
 	cancels []context.CancelFunc
 	running sync.WaitGroup
@@ -57,16 +64,30 @@ func (q *groupQuerier) view(ctx context.Context) *view.View {
 	return q.seen
 }
 
+// keptIn returns the cache that lookups are answered of; nil if they are answered at once.
+func (q *groupQuerier) keptIn() *cache.Cache {
+	q.mtx.Lock()
+	defer q.mtx.Unlock()
+	return q.cache
+}
+
+// atOnce has all lookups from now on answered at once, from another view, with a budget of its own.
+func (q *groupQuerier) atOnce() {
+	q.mtx.Lock()
+	defer q.mtx.Unlock()
+	q.cache, q.seen = nil, nil
+}
+
 // Select implements storage.Querier.
 func (q *groupQuerier) Select(ctx context.Context, _ bool, hints *storage.SelectHints, ms ...*labels.Matcher) storage.SeriesSet {
-	v := q.view(ctx)
 	if hints != nil && hints.Func == "series" {
-		list, ws, err := lookup.Series(ctx, v, q.lookup(hints.Limit, ms))
+		list, ws, err := lookUp(ctx, q, foundSeries, "series", q.lookup(hints.Limit, ms), lookup.Series)
 		if err != nil {
 			return storage.ErrSeriesSet(queryError(err))
 		}
 		return &labelSets{list: list, warnings: ws, at: -1}
 	}
+	v := q.view(ctx)
 	q.mtx.Lock()
 	defer q.mtx.Unlock()
 	ctx, cancel := context.WithCancel(ctx)
@@ -88,13 +109,16 @@ func limitOf(hints *storage.LabelHints) int {
 
 // LabelValues implements storage.LabelQuerier.
 func (q *groupQuerier) LabelValues(ctx context.Context, name string, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	values, ws, err := lookup.LabelValues(ctx, q.view(ctx), name, q.lookup(limitOf(hints), ms))
+	values, ws, err := lookUp(ctx, q, foundStrings, fmt.Sprintf("values of %q", name), q.lookup(limitOf(hints), ms),
+		func(ctx context.Context, v *view.View, l lookup.Lookup) ([]string, annotations.Annotations, error) {
+			return lookup.LabelValues(ctx, v, name, l)
+		})
 	return values, ws, queryError(err)
 }
 
 // LabelNames implements storage.LabelQuerier.
 func (q *groupQuerier) LabelNames(ctx context.Context, hints *storage.LabelHints, ms ...*labels.Matcher) ([]string, annotations.Annotations, error) {
-	names, ws, err := lookup.LabelNames(ctx, q.view(ctx), q.lookup(limitOf(hints), ms))
+	names, ws, err := lookUp(ctx, q, foundStrings, "names", q.lookup(limitOf(hints), ms), lookup.LabelNames)
 	return names, ws, queryError(err)
 }
 

@@ -188,9 +188,11 @@ func New(o Options) (_ *Server, err error) {
 	engine := engineOptions(o, s.features, s.config.Load)
 	engine.Logger, engine.Reg, engine.FeatureRegistry = s.logger.With("component", "query engine"), s.registry, s.featureRegistry
 	s.engine = promqlx.NewEngine(engine, s.set)
+	storage := promqlx.NewStorage(s.set)
 	if o.CacheSize > 0 {
 		s.kept = newKept(int(o.CacheSize), s.registry)
 		s.engine.UseCache(s.kept.cache)
+		storage.UseCache(s.kept.cache)
 		s.cleanup.add("close cache", func(context.Context) error {
 			s.reloading.Lock()
 			defer s.reloading.Unlock()
@@ -199,7 +201,6 @@ func New(o Options) (_ *Server, err error) {
 		})
 	}
 	s.cleanup.add("close query engine", func(context.Context) error { return s.engine.Close() })
-	storage := promqlx.NewStorage(s.set)
 	if s.ruler, err = s.newRuler(storage); err != nil {
 		return nil, err
 	}

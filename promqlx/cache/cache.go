@@ -156,13 +156,18 @@ func (b *Block) addOld(old *Block, g Grid, answer promql.Matrix) error {
 	return b.fill(j.result())
 }
 
-// until returns how long a block is used that has just been evaluated: not longer than it is old, as what late data
-// may change is most often young. What is known of the samples may be wrong for as long as it is believed: an answer
-// is used no longer, unless an earlier one that cannot come of the same knowledge is the same.
+// until returns how long a block is used that has just been evaluated.
 func (f *Found) until(b *Block) int64 {
-	most := maxAge.Milliseconds()
-	if believed := f.Believed(b.From - f.Reach); b.Made-b.First < believed {
-		most = believed
+	return until(b.First, b.Made, b.To, f.Believed(b.From-f.Reach))
+}
+
+// until returns how long (ms) an answer about times up to one of them (ms) is used that has just been made: not longer
+// than these times are old, as what late data may change is most often young. What is known of the samples may be
+// wrong for as long as it is believed: an answer is used no longer, unless an earlier one that cannot come of the same
+// knowledge is the same. first is when that was made.
+func until(first, made, to, believed int64) int64 {
+	if made-first >= believed {
+		believed = maxAge.Milliseconds()
 	}
-	return b.Made + min(b.Made-b.To, most)
+	return made + min(made-to, believed)
 }

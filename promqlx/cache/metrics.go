@@ -7,8 +7,8 @@ import (
 
 // metrics are those of a cache.
 type metrics struct {
-	queries, bypasses, unkept *prometheus.CounterVec
-	age                       prometheus.Histogram
+	queries, lookups, bypasses, unkept *prometheus.CounterVec
+	age                                prometheus.Histogram
 }
 
 func newMetrics(store Store, reg prometheus.Registerer) *metrics {
@@ -17,6 +17,10 @@ func newMetrics(store Store, reg prometheus.Registerer) *metrics {
 		queries: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "oneprom_cache_queries_total",
 			Help: "Range queries by what the cache had of their answers: hit (all), partial, miss (nothing), bypass (it was not asked).",
+		}, []string{"outcome"}),
+		lookups: auto.NewCounterVec(prometheus.CounterOpts{
+			Name: "oneprom_cache_lookups_total",
+			Help: "Lookups of series, and of names and values of labels, by what the cache had of the hours and days that could be kept: hit (all), partial, miss (nothing), bypass (it was not asked).",
 		}, []string{"outcome"}),
 		bypasses: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "oneprom_cache_bypasses_total",

@@ -49,6 +49,8 @@ type Dialect struct {
 	Current bool
 	// NeedsStart reports whether lookups without a start are not about all time.
 	NeedsStart bool
+	// WholeDays reports whether lookups may be answered for whole days, whatever their window.
+	WholeDays bool
 	// Fronted reports whether there may be a front end that caches responses and aligns range
 	// queries to multiples of their step.
 	Fronted bool
@@ -106,6 +108,7 @@ func DialectOf(k Kind, replicaLabels bool) Dialect {
 			ReservedName:    "__graphite__",
 			NamesNone:       true,
 			NeedsStart:      true,
+			WholeDays:       true,
 			Fronted:         true,
 			Exports:         true,
 			RegexpShortcuts: true,
@@ -127,7 +130,7 @@ func DialectOf(k Kind, replicaLabels bool) Dialect {
 	if k == UnknownKind {
 		// What hides it may hide a Thanos or a VictoriaMetrics. Others ignore the parameters.
 		hidden := DialectOf(Thanos, replicaLabels)
-		d.Params, d.PartialParam, d.Fronted = hidden.Params, hidden.PartialParam, true
+		d.Params, d.PartialParam, d.Fronted, d.WholeDays = hidden.Params, hidden.PartialParam, true, true
 		d.Params.Set("nocache", "1")
 	}
 	return d

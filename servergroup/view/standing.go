@@ -26,6 +26,8 @@ type Standing struct {
 	Since int64
 	// Unsure is the reason why an answer of now may lack something that shows later; "" if there is none.
 	Unsure string
+	// WholeDays reports whether a server may answer lookups for whole days, whatever their window.
+	WholeDays bool
 	// Unknown is the reason why nobody can say whether an earlier answer is right; "" if there is none. Of
 	// the rest, nothing is set then.
 	Unknown string
@@ -55,6 +57,7 @@ func (v *View) StandingOf(selectors [][]*labels.Matcher) Standing {
 				return unknown("a replica has never answered")
 			}
 			settling = max(settling, p.Settling)
+			s.WholeDays = s.WholeDays || p.Dialect.WholeDays
 			s.Since = max(s.Since, r.Rewritten().UnixMilli())
 			part = append(part, p.Kind, p.External)
 		}
