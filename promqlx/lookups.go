@@ -91,7 +91,10 @@ func lookUp[T any](ctx context.Context, q *groupQuerier, kind found[T], what str
 	}
 	if unkept(standing, q.groups.View(ctx).StandingOf([][]*labels.Matcher{l.Matchers})) == "" {
 		for i, block := range sets.Missing {
-			if len(warnings[i]) == 0 && (l.Limit <= 0 || len(answers[i]) < l.Limit) {
+			cut := l.Limit > 0 && len(answers[i]) >= l.Limit
+			if cut || len(warnings[i]) > 0 || !v.Covers([]view.Selection{{Matchers: l.Matchers, MinT: block.From, MaxT: block.To}}) {
+				store.LeaveSet(sets, block)
+			} else {
 				store.KeepSet(sets, block, texts(kind, answers[i]))
 			}
 		}
@@ -118,8 +121,7 @@ func texts[T any](kind found[T], answer []T) []string {
 	return out
 }
 
-// lookupQuestion is a lookup as a cache is asked for it. The limit is not in the key: answers that one may have cut
-// are not kept, and what is more than it says is cut off when all is put together.
+// lookupQuestion is a lookup as a cache is asked for it.
 func lookupQuestion(v *view.View, s view.Standing, what string, l lookup.Lookup) cache.Question {
 	var matchers []string
 	for _, m := range l.Matchers {
@@ -128,7 +130,7 @@ func lookupQuestion(v *view.View, s view.Standing, what string, l lookup.Lookup)
 	slices.Sort(matchers)
 	now := v.Now.UnixMilli()
 	return cache.Question{
-		Key:   fmt.Sprintf("%s %q restricted=%t %q %s %s", what, slices.Compact(matchers), v.Request.Restricted, v.Request.Shown, version.Version, s.Generation),
+		Key:   fmt.Sprintf("%s %q limit=%d restricted=%t %q %s %s", what, slices.Compact(matchers), l.Limit, v.Request.Restricted, v.Request.Shown, version.Version, s.Generation),
 		Start: l.MinT, End: l.MaxT,
 		Settled: min(s.Settled, now-inMemory), Since: s.Since, Now: now,
 		Believed: func(oldest int64) int64 { return evidence.Believed(oldest, now) },

@@ -49,7 +49,7 @@ type groupQuerier struct {
 
 	mtx     sync.Mutex   // guards the fields below
 	cache   *cache.Cache // nil: lookups are answered at once
-	seen    *view.View // the view of all calls, with one budget; nil before the first
+	seen    *view.View   // the view of all calls, with one budget; nil before the first
 	cancels []context.CancelFunc
 	running sync.WaitGroup
 }

@@ -17,7 +17,7 @@ import (
 // of the TSDB does that has it. Each chunk and each block overlaps the whole if it overlaps one of them.
 //
 // So sets are kept of whole hours and days (UTC). A set is a value whose numbers are: first found, made, until (ms). Its
-// body is texts, after their number.
+// body is texts, after their number. It is empty if the set is left out.
 
 const (
 	hour = int64(time.Hour / time.Millisecond)
@@ -27,6 +27,10 @@ const (
 	maxMissing = 8
 	// maxSet is how large a set is at most that is kept (bytes, not compressed).
 	maxSet = 4 << 20
+	// maxRest is how many runs of a window are asked for that are not kept.
+	maxRest = 4
+	// leftFor is how long a block is not asked for by itself whose answer could not be kept (ms).
+	leftFor = int64(10 * time.Minute / time.Millisecond)
 	// maxWindow is how long a window is at most that is divided (ms).
 	maxWindow = 400 * day
 )
@@ -89,11 +93,16 @@ func (c *Cache) FindSets(ctx context.Context, q Question, blocks []Run, keeps bo
 	f.rest(blocks[len(blocks)-1].To+1, q.End)
 	i := len(blocks) - 1
 	for ; i >= 0; i-- {
-		if s := f.decode(blocks[i], values[i]); s != nil && s.addTo(have) == nil {
+		s := f.decode(blocks[i], values[i])
+		if s != nil && !s.left() && s.addTo(have) == nil {
 			f.found++
 			continue
 		}
-		if len(f.Missing) == most {
+		if s != nil && len(f.Rest) < maxRest {
+			f.rest(blocks[i].From, blocks[i].To)
+			continue
+		}
+		if s != nil || len(f.Missing) == most {
 			break
 		}
 		f.Missing = append(f.Missing, blocks[i])
@@ -142,6 +151,9 @@ func (f *FoundSets) decode(block Run, value []byte) *set {
 	return s
 }
 
+// left reports whether the set is left out.
+func (s *set) left() bool { return len(s.body) == 0 }
+
 // addTo adds the texts of the set to others.
 func (s *set) addTo(texts map[string]bool) error {
 	r := reader{rest: s.body}
@@ -156,11 +168,12 @@ func (s *set) addTo(texts map[string]bool) error {
 	return nil
 }
 
-// KeepSet keeps the answer to a lookup over a block that was missing.
+// KeepSet keeps the answer to a lookup over a block that was missing, unless it is large.
 func (c *Cache) KeepSet(f *FoundSets, block Run, texts []string) {
-	s := set{first: f.Now, made: f.Now, body: binary.AppendUvarint(nil, uint64(len(texts)))}
+	s := &set{first: f.Now, made: f.Now, body: binary.AppendUvarint(nil, uint64(len(texts)))}
 	for _, text := range texts {
 		if s.body = appendText(s.body, text); len(s.body) > maxSet {
+			c.LeaveSet(f, block)
 			return
 		}
 	}
@@ -168,6 +181,15 @@ func (c *Cache) KeepSet(f *FoundSets, block Run, texts []string) {
 		s.first = stale.first
 	}
 	s.until = until(s.first, s.made, block.To, f.Believed(block.From))
+	c.set(f, block, s)
+}
+
+// LeaveSet has a block, whose answer cannot be kept, asked for with what is around it for some time.
+func (c *Cache) LeaveSet(f *FoundSets, block Run) {
+	c.set(f, block, &set{first: f.Now, made: f.Now, until: f.Now + leftFor})
+}
+
+func (c *Cache) set(f *FoundSets, block Run, s *set) {
 	key := f.keyOf(block)
 	c.store.Set(hashed(key), seal(key, []int64{s.first, s.made, s.until}, s.body), keptFor)
 }
