@@ -35,10 +35,13 @@ const hourMS = int64(time.Hour / time.Millisecond)
 type region struct {
 	name     string
 	replicas [2]*store
-	db       *tsdb.DB     // of both
-	lookups  atomic.Int64 // of series and the label i
-	fail     atomic.Bool  // the first replica refuses them
-	warn     atomic.Bool  // both warn
+	db       *tsdb.DB               // of both
+	lookups  atomic.Int64           // of series and the label i
+	fail     atomic.Bool            // the first replica refuses them
+	warn     atomic.Bool            // both warn
+	cut      atomic.Bool            // they cut answers, and do not say so
+	late     atomic.Bool            // they take samples that are a day late
+	during   atomic.Pointer[func()] // is called by the next lookup
 	series   []life
 }
 
@@ -65,14 +68,29 @@ func newRegion(t *testing.T, name string, rnd *rand.Rand, last int64) *region {
 	h := backendtest.NewHandler(backendtest.Options{Queryable: r.db})
 	for i := range r.replicas {
 		r.replicas[i] = newStoreServing(t, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-			if what := strings.TrimPrefix(req.URL.Path, "/api/v1/"); what == "series" || what == "label/i/values" {
+			answer := func(data any, warnings ...string) {
+				backendtest.WriteJSON(w, http.StatusOK, map[string]any{"status": "success", "data": data, "warnings": warnings})
+			}
+			switch what := strings.TrimPrefix(req.URL.Path, "/api/v1/"); what {
+			case "status/config":
+				if r.late.Load() {
+					answer(map[string]string{"yaml": "storage: {tsdb: {out_of_order_time_window: 1d}}"})
+					return
+				}
+			case "series", "label/i/values":
 				r.lookups.Add(1)
+				if f := r.during.Swap(nil); f != nil {
+					(*f)()
+				}
 				switch {
 				case r.fail.Load() && i == 0:
 					w.WriteHeader(http.StatusBadGateway)
 					return
 				case r.warn.Load():
-					backendtest.WriteJSON(w, http.StatusOK, map[string]any{"status": "success", "data": []string{}, "warnings": []string{"who knows"}})
+					answer([]string{}, "who knows")
+					return
+				case r.cut.Load():
+					answer([]string{"0", "1", "2"})
 					return
 				}
 			}
@@ -84,7 +102,7 @@ func newRegion(t *testing.T, name string, rnd *rand.Rand, last int64) *region {
 		ls := labels.FromStrings("__name__", fmt.Sprintf("m%d", i%4), "i", fmt.Sprint(i), fmt.Sprintf("only_%s_%d", name, i%17), "x")
 		r.series = append(r.series, life{ls, from, from + rnd.Int64N(8*hourMS)})
 	}
-	r.series = append(r.series, life{labels.FromStrings("__name__", "up", "i", "always"), math.MinInt64, math.MaxInt64})
+	r.series = append(r.series, life{labels.FromStrings("__name__", "up", "i", "always", "names", "some"), math.MinInt64, math.MaxInt64})
 	return r
 }
 
@@ -151,7 +169,7 @@ func (w *world) scrapeUntil(t *testing.T, now int64) {
 
 // asked is a lookup.
 type asked struct {
-	what       string // names, series, or else the name of a label
+	what       string // names, series, or values of a label
 	selector   string // "" for none
 	start, end int64
 	limit      int
@@ -180,7 +198,7 @@ func (a asked) of(t *testing.T, ctx context.Context, from storage.Queryable) ([]
 		}
 		ws, err = set.Warnings(), set.Err()
 	default:
-		out, ws, err = q.LabelValues(ctx, a.what, &storage.LabelHints{Limit: a.limit}, ms...)
+		out, ws, err = q.LabelValues(ctx, strings.TrimPrefix(a.what, "values of "), &storage.LabelHints{Limit: a.limit}, ms...)
 	}
 	require.NoError(t, err)
 	return append([]string{}, out...), ws
@@ -212,7 +230,7 @@ func TestLookups_Truth(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(3, 4))
 	for now := 30*hourMS + 1; now < last; now += rnd.Int64N(hourMS) {
 		w.scrapeUntil(t, now)
-		for _, what := range []string{"names", "series", "i", "__name__", "region"} {
+		for _, what := range []string{"names", "series", "values of i", "values of __name__", "values of region"} {
 			for _, selector := range []string{"", `m1`, `{region="eu",i!="3"}`, `{i!="3", region="eu"}`, `{i!="3"}`} {
 				if selector == "" && what == "series" {
 					continue
@@ -232,7 +250,7 @@ func TestLookups_AreUsed(t *testing.T) {
 	const now = 40 * hourMS
 	w := newWorld(t, now)
 	w.scrapeUntil(t, now)
-	a := asked{what: "i", start: 10*hourMS + 5, end: now}
+	a := asked{what: "values of i", start: 10*hourMS + 5, end: now}
 	f := func(want int64, change func(*asked)) {
 		t.Helper()
 		w.counted()
@@ -280,7 +298,7 @@ func TestLookups_Key(t *testing.T) {
 		out, ws := a.of(t, request.With(t.Context(), func(r *request.Request) {
 			r.Restricted = a.restricted
 			if a.shown != "" {
-				r.Shown = []*labels.Matcher{labels.MustNewMatcher(labels.MatchEqual, "region", a.shown)}
+				r.Shown = []*labels.Matcher{labels.MustNewMatcher(labels.MatchRegexp, "i", a.shown)}
 			}
 		}), w.storage)
 		require.Empty(t, ws)
@@ -289,15 +307,15 @@ func TestLookups_Key(t *testing.T) {
 	base := asking{asked: asked{what: "series", selector: `m1`, start: 20 * hourMS, end: 25*hourMS - 1}, groups: groups("eu", "us")}
 	for name, change := range map[string]func(original, changed *asking){
 		"names":      func(_, a *asking) { a.what = "names" },
-		"label":      func(o, a *asking) { o.what, a.what = "i", "region" },
-		"a label":    func(o, a *asking) { o.what, a.what = "names", "__name__" },
+		"label":      func(o, a *asking) { o.what, a.what = "values of i", "values of region" },
+		"a label":    func(o, a *asking) { o.what, a.what = "names", "values of names" },
 		"matchers":   func(_, a *asking) { a.selector = `m2` },
 		"start":      func(_, a *asking) { a.start -= 4 * hourMS; a.end -= 4 * hourMS },
 		"day":        func(o, a *asking) { o.start, o.end, a.start, a.end = 0, 24*hourMS-1, 0, hourMS-1 },
 		"generation": func(_, a *asking) { a.groups = groups("eu", "asia") },
 		"fewer":      func(_, a *asking) { a.groups = groups("eu") },
-		"restricted": func(o, a *asking) { o.shown, a.shown, a.restricted = "eu", "eu", true },
-		"shown":      func(o, a *asking) { o.shown, o.restricted, a.shown, a.restricted = "eu", true, "us", true },
+		"restricted": func(o, a *asking) { o.shown, a.shown, a.restricted = "[1-3].*", "[1-3].*", true },
+		"shown":      func(o, a *asking) { o.shown, o.restricted, a.shown, a.restricted = "[1-3].*", true, "[^1-3].*", true },
 	} {
 		t.Run(name, func(t *testing.T) {
 			original, changed := base, base
@@ -329,7 +347,7 @@ func TestLookups_NotKept(t *testing.T) {
 	const now = 40 * hourMS
 	w := newWorld(t, now)
 	w.scrapeUntil(t, now)
-	a := asked{what: "i", start: 20 * hourMS, end: 25*hourMS - 1}
+	a := asked{what: "values of i", start: 20 * hourMS, end: 25*hourMS - 1}
 	a.of(t, t.Context(), w.storage) // the replicas are known afterwards
 	fresh := func() { w.storage.UseCache(cache.New(cache.NewMemory(64<<20), nil)) }
 	eu, us := w.regions[0], w.regions[1]
@@ -347,7 +365,7 @@ func TestLookups_NotKept(t *testing.T) {
 
 	// What is in the memory of a Prometheus is of other times, too.
 	fresh()
-	young := asked{what: "i", start: 35 * hourMS, end: 39 * hourMS}
+	young := asked{what: "values of i", start: 35 * hourMS, end: 39 * hourMS}
 	for range 2 {
 		require.EqualValues(t, 1, asks(t.Context(), young))
 	}
@@ -375,6 +393,27 @@ func TestLookups_NotKept(t *testing.T) {
 	few.limit = 3
 	require.EqualValues(t, 5, asks(t.Context(), few))
 	require.EqualValues(t, 1, asks(t.Context(), few))
+	require.EqualValues(t, 5, asks(t.Context(), a))
+	require.EqualValues(t, 0, asks(t.Context(), a))
+	fresh()
+	for _, r := range w.regions {
+		r.cut.Store(true)
+	}
+	require.EqualValues(t, 5, asks(t.Context(), few))
+	require.EqualValues(t, 1, asks(t.Context(), few))
+	for _, r := range w.regions {
+		r.cut.Store(false)
+	}
+
+	// The server groups change meanwhile.
+	fresh()
+	change := func() {
+		require.NoError(t, w.storage.groups.Apply(t.Context(), w.groups(func(c *config.Group) { c.Labels["region"] += "-1" }), config.PartialWarn))
+	}
+	us.during.Store(&change)
+	require.EqualValues(t, 5, asks(t.Context(), a))
+	require.NoError(t, w.storage.groups.Apply(t.Context(), w.groups(), config.PartialWarn))
+	require.EqualValues(t, 1, asks(t.Context(), a)) // the replicas are known afterwards
 	require.EqualValues(t, 5, asks(t.Context(), a))
 	require.EqualValues(t, 0, asks(t.Context(), a))
 
@@ -414,8 +453,25 @@ func TestLookups_WholeDays(t *testing.T) {
 	w.storage.UseCache(cache.New(cache.NewMemory(64<<20), nil))
 	for range 3 {
 		w.counted()
-		asked{what: "i", start: 20 * hourMS, end: 25*hourMS - 1}.of(t, t.Context(), w.storage)
+		asked{what: "values of i", start: 20 * hourMS, end: 25*hourMS - 1}.of(t, t.Context(), w.storage)
 		require.NotZero(t, w.counted())
+	}
+}
+
+// TestLookups_Late: what may still change is not kept.
+func TestLookups_Late(t *testing.T) {
+	const now = 60 * hourMS
+	w := newWorld(t, now)
+	w.now.Store(now)
+	for _, r := range w.regions {
+		r.late.Store(true)
+	}
+	w.storage.UseCache(cache.New(cache.NewMemory(64<<20), nil))
+	// All at once while the replicas are not known, 30:00 to 35:00, and what is after that.
+	for _, want := range []int64{1, 6, 1} {
+		w.counted()
+		asked{what: "values of i", start: 30 * hourMS, end: 40*hourMS - 1}.of(t, t.Context(), w.storage)
+		require.Equal(t, want, w.counted()/4)
 	}
 }
 
