@@ -132,7 +132,7 @@ func lookupQuestion(v *view.View, s view.Standing, what string, l lookup.Lookup)
 	return cache.Question{
 		Key:   fmt.Sprintf("%s %q limit=%d restricted=%t %q %s %s", what, slices.Compact(matchers), l.Limit, v.Request.Restricted, v.Request.Shown, version.Version, s.Generation),
 		Start: l.MinT, End: l.MaxT,
-		Settled: min(s.Settled, now-inMemory), Since: s.Since, Now: now,
+		Settled: min(s.Settled, now-inMemory), Since: s.Since, Now: now, Groups: s.Groups,
 		Believed: func(oldest int64) int64 { return evidence.Believed(oldest, now) },
 	}
 }

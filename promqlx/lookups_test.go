@@ -349,7 +349,11 @@ func TestLookups_NotKept(t *testing.T) {
 	w.scrapeUntil(t, now)
 	a := asked{what: "values of i", start: 20 * hourMS, end: 25*hourMS - 1}
 	a.of(t, t.Context(), w.storage) // the replicas are known afterwards
-	fresh := func() { w.storage.UseCache(cache.New(cache.NewMemory(64<<20), nil)) }
+	var kept *cache.Cache
+	fresh := func() {
+		kept = cache.New(cache.NewMemory(64<<20), nil)
+		w.storage.UseCache(kept)
+	}
 	eu, us := w.regions[0], w.regions[1]
 	// asks returns how many requests each replica of a region gets.
 	asks := func(ctx context.Context, a asked) int64 {
@@ -362,6 +366,12 @@ func TestLookups_NotKept(t *testing.T) {
 	require.EqualValues(t, 5, asks(t.Context(), a))
 	require.EqualValues(t, 0, asks(t.Context(), a))
 	require.EqualValues(t, 1, asks(request.With(t.Context(), func(r *request.Request) { r.NoCache = true }), a))
+
+	// Something is flushed.
+	kept.Flush(cache.Flush{Group: "us", From: 20 * hourMS, To: 22*hourMS - 1, At: now})
+	w.now.Add(1000)
+	require.EqualValues(t, 2, asks(t.Context(), a))
+	require.EqualValues(t, 0, asks(t.Context(), a))
 
 	// What is in the memory of a Prometheus is of other times, too.
 	fresh()

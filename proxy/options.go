@@ -156,7 +156,7 @@ func AddFlags(app *kingpin.Application, o *Options) {
 	app.Flag("audit.share", "Which part of the answers that a replica gave alone is compared with the raw samples of its twin afterwards, from 0 (none) to 1 (all). Audits fetch at most 2 % of the bytes that the answers of a server group bring, and 16MiB in the beginning.").
 		Default("0.005").Float64Var(&o.AuditShare)
 
-	app.Flag("cache.size", "How many bytes of answers to range queries are kept in memory, so that only what is new of them is evaluated again. 0 keeps none.").
+	app.Flag("cache.size", "How many bytes of answers to range queries and lookups are kept in memory, so that only what is new of them is asked for again. 0 keeps none.").
 		Default("256MiB").SetValue(&o.CacheSize)
 
 	app.Flag("storage.remote.read-sample-limit", "How many samples one remote read request may be answered with, if it asks for samples rather than streamed chunks. 0 is no limit.").

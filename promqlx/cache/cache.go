@@ -60,24 +60,39 @@ func (c *Cache) Find(ctx context.Context, q Question) *Found {
 	for i := range keys {
 		keys[i] = f.storeKey(f.first + int64(i))
 	}
-	values := c.store.Get(ctx, append(keys, f.annotatedKey()))
-	f.annotated = values[len(keys)] != nil
+	flushes := c.flushesOf(ctx, q)
+	c.get(ctx, append(keys, f.annotatedKey()), func(i int, value []byte) bool {
+		if i == len(keys) {
+			f.annotated = true
+			return true
+		}
+		return f.take(i, value, flushes)
+	})
+	return f
+}
+
+// flushesOf returns the flushes that concern a question, also those of other processes.
+func (c *Cache) flushesOf(ctx context.Context, q Question) []Flush {
 	c.flushes.ask(ctx, c.shared(), q.Now)
-	flushes := c.flushes.of(q)
-	var old []int // the blocks, by index, that are not to be used any more
-	for i := range keys {
-		if values[i] != nil && !f.take(i, values[i], flushes) {
+	return c.flushes.of(q)
+}
+
+// get calls take with the values that there are of some keys, by their indexes. take reports whether a value may be
+// used still: if not, it is called again with that of the shared store, as another process may have a newer one.
+func (c *Cache) get(ctx context.Context, keys []string, take func(i int, value []byte) bool) {
+	var old []int
+	for i, value := range c.store.Get(ctx, keys) {
+		if value != nil && !take(i, value) {
 			old = append(old, i)
 		}
 	}
-	if behind := c.shared(); behind != nil && len(old) > 0 { // another process may have evaluated them anew
+	if behind := c.shared(); behind != nil && len(old) > 0 {
 		for j, value := range behind.Get(ctx, pick(keys, old)) {
 			if value != nil {
-				f.take(old[j], value, flushes)
+				take(old[j], value)
 			}
 		}
 	}
-	return f
 }
 
 // pick returns the elements of a list at some indexes.
@@ -92,7 +107,7 @@ func pick(list []string, at []int) []string {
 // take takes a block, by index, from a value, and reports whether it may be used still.
 func (f *Found) take(i int, value []byte, flushes []Flush) bool {
 	b, err := decode(f.grid, f.first+int64(i), f.key, value)
-	if err != nil || b.Made > f.Now || b.Made < f.Since || b.To > f.Settled || b.flushed(flushes, f.Reach) {
+	if err != nil || b.Made > f.Now || b.Made < f.Since || b.To > f.Settled || flushed(flushes, b.Made, Run{b.From - f.Reach, b.To}) {
 		return false
 	}
 	if f.Now > b.Until {

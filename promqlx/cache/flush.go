@@ -109,7 +109,7 @@ func (s *flushes) of(q Question) []Flush {
 	return out
 }
 
-// flushed reports whether one of some flushes concerns a block, whose steps need samples of so long before (ms).
-func (b *Block) flushed(list []Flush, reach int64) bool {
-	return slices.ContainsFunc(list, func(f Flush) bool { return b.Made <= f.At && b.From-reach <= f.To && b.To >= f.From })
+// flushed reports whether one of some flushes concerns what was evaluated at a time (ms) of the samples of a run.
+func flushed(list []Flush, made int64, of Run) bool {
+	return slices.ContainsFunc(list, func(f Flush) bool { return made <= f.At && of.From <= f.To && of.To >= f.From })
 }

@@ -4,6 +4,8 @@
 // A Grid divides the time of all queries with the same step and phase into blocks, at absolute times: a block
 // does not depend on the query that made it. A Key says what an answer is of. A block is encoded to bytes,
 // which a Store keeps, in this process or in others.
+//
+// The same store keeps answers to lookups of series, and of names and values of labels, by the hour and the day.
 package cache
 
 // Grid is the steps of all range queries with one step and one phase, divided into blocks.

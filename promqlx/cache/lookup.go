@@ -88,12 +88,16 @@ func (c *Cache) FindSets(ctx context.Context, q Question, blocks []Run, keeps bo
 	if keeps {
 		most = maxMissing
 	}
+	sets, flushes := make([]*set, len(blocks)), c.flushesOf(ctx, q)
+	c.get(ctx, keys, func(i int, value []byte) bool {
+		sets[i] = f.decode(blocks[i], value, flushes)
+		return sets[i] != nil
+	})
 	have := map[string]bool{}
-	values := c.store.Get(ctx, keys)
 	f.rest(blocks[len(blocks)-1].To+1, q.End)
 	i := len(blocks) - 1
 	for ; i >= 0; i-- {
-		s := f.decode(blocks[i], values[i])
+		s := sets[i]
 		if s != nil && !s.left() && s.addTo(have) == nil {
 			f.found++
 			continue
@@ -133,16 +137,13 @@ func (f *FoundSets) keyOf(block Run) string {
 	return fmt.Sprintf("%d set %d %d %s", version, block.From, block.To, f.Key)
 }
 
-// decode returns the set that is encoded in the value of a block; nil if there is none that is used.
-func (f *FoundSets) decode(block Run, value []byte) *set {
-	if value == nil {
-		return nil
-	}
+// decode returns the set that is encoded in the value of a block; nil if it is not to be used.
+func (f *FoundSets) decode(block Run, value []byte, flushes []Flush) *set {
 	s := &set{}
 	var err error
 	s.body, err = unseal(f.keyOf(block), value, &s.first, &s.made, &s.until)
 	switch {
-	case err != nil || s.made > f.Now || s.made < f.Since:
+	case err != nil || s.made > f.Now || s.made < f.Since || flushed(flushes, s.made, block):
 		return nil
 	case f.Now > s.until:
 		f.stale[block] = s

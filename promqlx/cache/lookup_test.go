@@ -166,6 +166,27 @@ func TestSets_KeysAreApart(t *testing.T) {
 	f(3, func(q *Question) { q.Now += hour + 1 })
 }
 
+// TestSets_Flush: of what is flushed, nothing is used.
+func TestSets_Flush(t *testing.T) {
+	c := New(NewMemory(1<<20), nil)
+	now := 5 * day
+	q := Question{Key: "k", Start: 4 * day, End: 4*day + 3*hour - 1, Settled: now - 4*hour, Now: now, Believed: long, Groups: []string{"g"}}
+	l := lives{"a": {0, 5 * day}}
+	f := func(flush Flush, want ...Run) {
+		t.Helper()
+		lookUp(t, c, q, l)
+		q.Now += 1000
+		flush.At = q.Now - 500
+		c.Flush(flush)
+		_, missing, _ := lookUp(t, c, q, l)
+		require.Equal(t, want, missing)
+	}
+	f(Flush{Group: "other", From: 0, To: now})
+	f(Flush{Group: "g", From: 0, To: 4*day - 1})
+	f(Flush{Group: "g", From: 4*day + hour - 1, To: 4*day + hour - 1}, Run{4 * day, 4*day + hour - 1})
+	f(Flush{From: 4*day + 3*hour - 1, To: now}, Run{4*day + 2*hour, 4*day + 3*hour - 1})
+}
+
 // TestSets_Large: a set that is large is not kept, and not asked for by itself for some time.
 func TestSets_Large(t *testing.T) {
 	c := New(NewMemory(64<<20), nil)
