@@ -23,7 +23,9 @@ import (
 
 // A Prometheus answers a lookup for each of its blocks as a whole, and tells all that is in its memory of any time
 // there: also what came later. It has the samples of three hours at most in memory, until a block of two hours is
-// written. What is asked about earlier hours before and after that is the same, so only these are kept.
+// written. What is asked about earlier hours before and after that is the same, so only these are kept. Later it joins
+// blocks, and tells of an hour what is in the joined one, too: what was kept then lacks names that have no samples
+// near the window, until it is asked for again.
 
 // inMemory (ms) is how old the samples may be that a Prometheus has in memory: three hours, and how long it may
 // take to write them.

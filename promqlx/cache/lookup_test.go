@@ -1,10 +1,10 @@
 package cache
 
 import (
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -61,7 +61,7 @@ func TestSets_AreTheAnswer(t *testing.T) {
 		l := lives{}
 		for i := range 300 {
 			from := rnd.Int64N(60*day) - 10*day
-			l[fmt.Sprint(i)] = Run{from, from + rnd.Int64N(hour<<rnd.IntN(8))}
+			l[strconv.Itoa(i)] = Run{from, from + rnd.Int64N(hour<<rnd.IntN(8))}
 		}
 		c := New(NewMemory(1<<20), nil)
 		now := 10 * day
@@ -101,8 +101,11 @@ func TestSets_AreUsed(t *testing.T) {
 	require.Equal(t, []string{"a", "b"}, got)
 	require.Empty(t, missing)
 	require.Equal(t, []Run{
-		{100*day + 6*hour, now}, {100*day + 3*hour, 100*day + 4*hour - 1},
-		{70*day + 23*hour, 71*day - 1}, {70*day + 13*hour, 70*day + 14*hour - 1}, {q.Start, 70*day + 11*hour - 1},
+		{100*day + 6*hour, now},
+		{100*day + 3*hour, 100*day + 4*hour - 1},
+		{70*day + 23*hour, 71*day - 1},
+		{70*day + 13*hour, 70*day + 14*hour - 1},
+		{q.Start, 70*day + 11*hour - 1},
 	}, rest)
 }
 
