@@ -96,7 +96,7 @@ func TestCompleteness_EndsWhereTheRequestOrTheGroupSaysSo(t *testing.T) {
 func TestCompleteness_ScriptsOfOtherOriginsMayReadIt(t *testing.T) {
 	s, _ := startedServer(t, completenessConfig(t, "dead", ""))
 	w := askWith(s.Handler(), "/api/v1/query?time=60&query=m", "Origin", "http://dash.example")
-	require.Equal(t, "Date, X-Oneprom-Completeness, X-Oneprom-Missing", w.Header().Get("Access-Control-Expose-Headers"))
+	require.Equal(t, "Date, X-Oneprom-Completeness, X-Oneprom-Missing, X-Oneprom-Cache", w.Header().Get("Access-Control-Expose-Headers"))
 }
 
 func TestCompleteness_ExplainTellsOfEachGroup(t *testing.T) {

@@ -17,9 +17,9 @@ type Memory struct {
 	Ratio           float64 // of that
 	RefreshInterval model.Duration
 
-	// slotsGiven and bytesGiven report whether the command line has the flags whose defaults depend on
-	// the memory.
-	slotsGiven, bytesGiven bool
+	// slotsGiven, bytesGiven and cacheGiven report whether the command line has the flags whose defaults depend
+	// on the memory.
+	slotsGiven, bytesGiven, cacheGiven bool
 }
 
 // addFlags defines the flags, which are those of Prometheus.
@@ -42,10 +42,14 @@ const (
 	queriesAtBudget = 5
 	// leastBudget (bytes) is enough for an ordinary dashboard.
 	leastBudget = 32 << 20
+	// partForCache is the part of the memory that kept answers may take.
+	partForCache = 10
+	// mebibyte: less would only be hard to read.
+	mebibyte = 1 << 20
 )
 
-// LimitMemory sets GOMEMLIMIT as Prometheus does, and fits the slots and the bytes of a query, where
-// the command line does not give them, to it.
+// LimitMemory sets GOMEMLIMIT as Prometheus does, and fits the slots, the bytes of a query and those of kept
+// answers, where the command line does not give them, to it.
 func (o *Options) LimitMemory() {
 	o.limitMemory(memlimit.ApplyFallback(memlimit.FromCgroup, memlimit.FromSystem))
 }
@@ -67,21 +71,25 @@ func (o *Options) limitMemory(provider memlimit.Provider) {
 		return // there is none
 	}
 	o.fit(limit)
-	o.Logger.Info("memory", "gomemlimit_bytes", limit, "query_max_concurrency", o.MaxConcurrency, "query_max_fetched_bytes", o.MaxFetchedBytes.String())
+	o.Logger.Info("memory", "gomemlimit_bytes", limit, "query_max_concurrency", o.MaxConcurrency, "query_max_fetched_bytes", o.MaxFetchedBytes.String(),
+		"cache_size", o.CacheSize.String())
 }
 
-// fit makes slots and bytes fit a limit of memory, unless the command line gives them. They never become
-// more than on a machine with 17 GiB.
+// fit makes slots, bytes and the cache fit a limit of memory, unless the command line gives them. They never
+// become more than on a machine with 17 GiB.
 func (o *Options) fit(limit int64) {
 	if !o.Memory.slotsGiven {
 		o.MaxConcurrency = min(o.MaxConcurrency, max(fewestSlots, int(limit/memoryPerSlot)))
 		o.show("query.max-concurrency", strconv.Itoa(o.MaxConcurrency))
 	}
 	if !o.Memory.bytesGiven {
-		const mebibyte = 1 << 20 // less would only be hard to read
 		budget := limit / (3 * queriesAtBudget) / mebibyte * mebibyte
 		o.MaxFetchedBytes = min(o.MaxFetchedBytes, Bytes(max(leastBudget, budget)))
 		o.show("query.max-fetched-bytes", o.MaxFetchedBytes.String())
+	}
+	if !o.Memory.cacheGiven {
+		o.CacheSize = min(o.CacheSize, Bytes(limit/partForCache/mebibyte*mebibyte))
+		o.show("cache.size", o.CacheSize.String())
 	}
 }
 

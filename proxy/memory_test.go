@@ -16,26 +16,33 @@ func TestMemory_DefaultsFit(t *testing.T) {
 		limit int64
 		slots int
 		bytes Bytes
+		cache Bytes
 	}{
-		{100 * mib, 4, 32 << 20},
-		{460 * mib, 7, 32 << 20}, // 512 MiB
-		{9 * gib / 10, 14, 61 << 20},
-		{9 * gib / 5, 20, 122 << 20},
-		{18 * gib / 5, 20, 245 << 20},
-		{72 * gib / 5, 20, 983 << 20},
-		{15 * gib, 20, 1 << 30},
-		{900 * gib, 20, 1 << 30},
+		{100 * mib, 4, 32 << 20, 10 << 20},
+		{460 * mib, 7, 32 << 20, 46 << 20}, // 512 MiB
+		{9 * gib / 10, 14, 61 << 20, 92 << 20},
+		{9 * gib / 5, 20, 122 << 20, 184 << 20},
+		{18 * gib / 5, 20, 245 << 20, 256 << 20},
+		{72 * gib / 5, 20, 983 << 20, 256 << 20},
+		{15 * gib, 20, 1 << 30, 256 << 20},
+		{900 * gib, 20, 1 << 30, 256 << 20},
 	} {
 		o := options(t)
 		o.fit(c.limit)
 		require.Equal(t, c.slots, o.MaxConcurrency, c.limit)
 		require.Equal(t, c.bytes, o.MaxFetchedBytes, c.limit)
+		require.Equal(t, c.cache, o.CacheSize, c.limit)
 		require.Equal(t, o.MaxFetchedBytes.String(), o.Flags["query.max-fetched-bytes"], "clients see what is in use")
+		require.Equal(t, o.CacheSize.String(), o.Flags["cache.size"])
 	}
-	o := options(t, "--query.max-concurrency=20", "--query.max-fetched-bytes=1GiB")
+	o := options(t, "--query.max-concurrency=20", "--query.max-fetched-bytes=1GiB", "--cache.size=256MiB")
 	o.fit(100 * mib)
 	require.Equal(t, 20, o.MaxConcurrency)
 	require.Equal(t, Bytes(1<<30), o.MaxFetchedBytes)
+	require.Equal(t, Bytes(256<<20), o.CacheSize)
+	o = options(t, "--cache.size=0")
+	o.fit(900 * gib)
+	require.Zero(t, o.CacheSize)
 }
 
 // TestMemory_Limit is set as Prometheus sets it, unless the environment or a flag says otherwise.

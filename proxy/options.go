@@ -156,8 +156,8 @@ func AddFlags(app *kingpin.Application, o *Options) {
 	app.Flag("audit.share", "Which part of the answers that a replica gave alone is compared with the raw samples of its twin afterwards, from 0 (none) to 1 (all). Audits fetch at most 2 % of the bytes that the answers of a server group bring, and 16MiB in the beginning.").
 		Default("0.005").Float64Var(&o.AuditShare)
 
-	app.Flag("cache.size", "How many bytes of answers to range queries and lookups are kept in memory, so that only what is new of them is asked for again. 0 keeps none.").
-		Default("256MiB").SetValue(&o.CacheSize)
+	app.Flag("cache.size", "How many bytes of answers to range queries and lookups are kept in memory, so that only what is new of them is asked for again. 0 keeps none. The default is less where there is less than 2.5GiB of memory.").
+		Default("256MiB").IsSetByUser(&o.Memory.cacheGiven).SetValue(&o.CacheSize)
 
 	app.Flag("storage.remote.read-sample-limit", "How many samples one remote read request may be answered with, if it asks for samples rather than streamed chunks. 0 is no limit.").
 		Default("5e7").IntVar(&o.ReadSampleLimit)

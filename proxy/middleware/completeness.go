@@ -42,7 +42,7 @@ func completenessHeaders(c *completeness.Record) api.Hook {
 		}
 		gaps := c.Gaps()
 		if header.Get(exposeHeader) != "" {
-			header.Set(exposeHeader, strings.Join([]string{"Date", api.CompletenessHeader, api.MissingHeader}, ", "))
+			header.Set(exposeHeader, strings.Join([]string{"Date", api.CompletenessHeader, api.MissingHeader, api.CacheHeader}, ", "))
 		}
 		switch {
 		case code == http.StatusServiceUnavailable:
