@@ -114,8 +114,9 @@ func (run *running) askInTime(q question) (a answer, body string, err error) {
 // has several answers: upstream's engine gathers the series of an inner expression
 // in a map, so that the last digit of a sum over them, or which of them limitk
 // takes, is up to chance. So is which types an annotation about a binary operator
-// names if there are several.
-const attempts = 100
+// names if there are several. Some orders of eight series add up to a last digit
+// that one answer in a thousand has.
+const attempts = 5000
 
 // byOrder are the operations whose result may depend on the order of series.
 var byOrder = regexp.MustCompile(`\b(sum|avg|stddev|stdvar|topk|bottomk|limitk|sort\w*)\b`)
