@@ -83,6 +83,65 @@ func TestCounts_AskedForOnce(t *testing.T) {
 	f(5, 10*minute, 30*minute)
 }
 
+// TestCounts_WiderSelectors: where nothing is lacking of a selector, nothing is asked for narrower ones.
+func TestCounts_WiderSelectors(t *testing.T) {
+	more := there + `
+  foo{instance="a",job="j",path="/"} 1x720
+  foo{instance="b",job="j",path="/"} 1x720
+  bar{instance="a",job="j",path="/"} 1x720`
+	for name, row := range map[string]struct {
+		load     string // of the first replica; the second one has all
+		wider    string
+		narrower string
+		again    bool // whether the narrower one is counted
+		lacking  bool // whether it lacks anything
+	}{
+		"whole":                  {more, `foo`, `foo{path="/"}`, false, false},
+		"one of its matchers":    {more, `foo{job="j"}`, `foo{path="/",job="j"}`, false, false},
+		"in another order":       {more, `foo{path="/",job="j"}`, `foo{job="j",path="/"}`, false, false},
+		"not wider":              {more, `foo{path="/"}`, `foo{job="j"}`, true, false},
+		"another name":           {more, `{path="/"}`, `foo{path="/"}`, true, false},
+		"lost":                   {there, `foo`, `foo{path="/"}`, true, true},
+		"lost, but not of these": {there, `foo`, `foo{path=""}`, true, false},
+		"many matchers":          {more, `foo`, `foo{path="/",a="",b="",c="",d="",e=""}`, true, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b := newCounter(t, row.load), newCounter(t, more)
+			s, c := evidenceSet(t, 150*minute, a.Server, b.Server)
+			f := func(selector string, from, to int64) evidence.Shown {
+				t.Helper()
+				sh := evidenceOf(t, s, selector, from, to)
+				require.Empty(t, sh.Unavailable)
+				return sh
+			}
+			f(row.wider, 10*minute, 50*minute)
+			asked := a.asked.Load()
+			sh := f(row.narrower, 20*minute, 40*minute)
+			require.Equal(t, row.again, a.asked.Load() > asked)
+			require.Equal(t, row.lacking, len(sh.Lacking[0]) > 0)
+			if row.again {
+				return
+			}
+			f(row.narrower, 20*minute, 110*minute)
+			require.Greater(t, a.asked.Load(), asked, "the wider one was not compared there")
+			asked = a.asked.Load()
+			c.ms.Add(evidence.CountAge)
+			f(row.narrower, 20*minute, 40*minute)
+			require.Greater(t, a.asked.Load(), asked, "too long ago")
+		})
+	}
+}
+
+// TestCounts_WiderSelectorsThatWereCounted show nothing: two replicas may have equally many series.
+func TestCounts_WiderSelectorsThatWereCounted(t *testing.T) {
+	a := newCounter(t, there+longLabels()+"\n  foo{instance=\"a\",job=\"j\",path=\"/\"} 1x720")
+	b := newCounter(t, there+longLabels()+"\n  foo{instance=\"b\",job=\"j\",path=\"/\"} 1x720")
+	s, _ := evidenceSet(t, 150*minute, a.Server, b.Server)
+	require.Equal(t, [][]evidence.Span{nil, nil}, evidenceOf(t, s, `foo`, 10*minute, 30*minute).Lacking)
+	all := []evidence.Span{{From: 10 * minute, To: 30 * minute}}
+	require.Equal(t, [][]evidence.Span{all, all}, evidenceOf(t, s, `foo{path="/"}`, 10*minute, 30*minute).Lacking)
+}
+
 // TestCounts_OldSlices are believed for longer.
 func TestCounts_OldSlices(t *testing.T) {
 	a, b := newCounter(t, lost), newCounter(t, there)
@@ -397,14 +456,19 @@ func TestCounts_SeveralNames(t *testing.T) {
 	}
 }
 
+// longLabels are series of foo whose labels are long.
+func longLabels() string {
+	long := strings.Repeat("x", 200_000)
+	var out strings.Builder
+	for i := range 40 {
+		fmt.Fprintf(&out, "\n  foo{instance=\"a\",job=\"j\",i=\"%d\",of=%q} 1x720", i, long)
+	}
+	return out.String()
+}
+
 // TestCounts_ManySeries: which series there are is not told if that would be much. They are counted.
 func TestCounts_ManySeries(t *testing.T) {
-	long := strings.Repeat("x", 200_000)
-	var many strings.Builder
-	for i := range 40 {
-		fmt.Fprintf(&many, "\n  foo{instance=\"a\",job=\"j\",i=\"%d\",of=%q} 1x720", i, long)
-	}
-	a, b := newCounter(t, there+many.String()), newCounter(t, lost+many.String())
+	a, b := newCounter(t, there+longLabels()), newCounter(t, lost+longLabels())
 	s, _ := evidenceSet(t, 150*minute, a.Server, b.Server)
 	for range 2 {
 		require.Equal(t, []evidence.Span{{From: 25 * minute, To: 30 * minute}}, evidenceOf(t, s, "foo", 10*minute, 30*minute).Lacking[1])

@@ -71,12 +71,12 @@ func TestEvidence_WhatAReplicaMissed(t *testing.T) {
 				require.Equal(t, targets, sh.Targets)
 				require.Equal(t, []map[string][]evidence.Span{want, {}}, sh.Missed)
 			}
+			f(`foo{path="/"}`, 2*hour-10*minute, 2*hour, 0, map[string][]evidence.Span{})                                                 // of no target
 			f("foo", 0, 2*hour, 2, map[string][]evidence.Span{"b": {{From: 1_500_000, To: 1_785_000}, {From: 1_800_000, To: 2_085_000}}}) // in two slices
 			f("foo", 0, 25*minute-1, 2, map[string][]evidence.Span{})
 			f("foo", 26*minute, 27*minute, 2, map[string][]evidence.Span{"b": {{From: 26 * minute, To: 27 * minute}}})
 			f(`foo{instance="a"}`, 0, 2*hour, 1, map[string][]evidence.Span{})
 			f(`foo{region="eu",job=~"j|k",path=""}`, 2*hour-10*minute, 2*hour, 2, map[string][]evidence.Span{})
-			f(`foo{path="/"}`, 2*hour-10*minute, 2*hour, 0, map[string][]evidence.Span{}) // of no target
 			require.Contains(t, evidenceOf(t, s, `foo{region="us"}`, 0, 2*hour).Unavailable, `region="eu" does not match`)
 		})
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/prometheus/model/labels"
@@ -79,6 +80,9 @@ func (c countedSelector) lookback() int64 {
 	}
 	return c.step
 }
+
+// settled returns the first time (ms) that cannot be compared at another one.
+func (c countedSelector) settled(now int64) int64 { return floorTo(now-countSettle, c.step) }
 
 type countKey struct {
 	countedSelector
@@ -178,14 +182,13 @@ func (h *history) count(send []*labels.Matcher, missed []map[string][]Span, from
 	c := &Counting{countedSelector: what, missed: missed, from: from, to: to, low: make([]lows, len(missed)), last: math.MinInt64}
 	now := h.now()
 	first := floorTo(from-c.step, c.step)
-	settled := floorTo(now-countSettle, c.step) // the first time that cannot be compared
-	end := min(floorTo(to+c.lookback()+c.step, c.step)+c.step, settled)
+	end := min(floorTo(to+c.lookback()+c.step, c.step)+c.step, c.settled(now))
 	if first >= end || len(h.group.Replicas)-len(before) < 2 {
 		return c
 	}
 	h.mtx.Lock()
 	defer h.mtx.Unlock()
-	lo, hi := h.cachedCounts(c, first, end, now, end == settled)
+	lo, hi := h.cachedCounts(c, send, first, end, now)
 	if lo >= hi {
 		return c
 	}
@@ -202,20 +205,23 @@ func (h *history) count(send []*labels.Matcher, missed []map[string][]Span, from
 
 // cachedCounts adds what is kept of the times in [first, end) (ms) to c, and returns the range of those
 // that are not. In the tail of time, what is younger than tailAge is not asked for yet. h.mtx is held.
-func (h *history) cachedCounts(c *Counting, first, end, now int64, tail bool) (lo, hi int64) {
+func (h *history) cachedCounts(c *Counting, send []*labels.Matcher, first, end, now int64) (lo, hi int64) {
 	lo, hi, c.stamps = end, first, stampsOfScrapes
 	lack := func(from, to int64) { lo, hi = min(lo, from), max(hi, to) }
+	tail := end == c.settled(now)
+	wider := sync.OnceValue(func() []string { return widerThan(send) })
 	for begin := floorTo(first, lookupSlice); begin < end; begin += lookupSlice {
 		from, to := max(begin, first), min(begin+lookupSlice, end)
-		s, ok := h.counts.Get(countKey{c.countedSelector, begin})
-		if !ok || !s.valid(begin, now) {
+		ends := func(s *countedSlice) bool { return to <= s.to || tail && to == end && to-s.to < tailAge }
+		s := h.countedOf(countKey{c.countedSelector, begin}, wider, now, func(s *countedSlice) bool { return s.from <= from && ends(s) })
+		if s == nil {
 			lack(from, to)
 			continue
 		}
 		if from < s.from {
 			lack(from, s.from)
 		}
-		if to > s.to && (!tail || to != end || to-s.to >= tailAge) {
+		if !ends(s) {
 			lack(s.to, to)
 		}
 		c.last, c.failed, c.stamps = max(c.last, s.to-c.step), c.failed || s.failed, c.stamps.and(s.stamps)

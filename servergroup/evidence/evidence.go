@@ -100,6 +100,7 @@ func (h *history) show(ctx context.Context, ms, send []*labels.Matcher, from, to
 	if len(written) > 0 {
 		send = append(slices.Clip(send), labels.MustNewMatcher(labels.MatchNotRegexp, labels.MetricName, labelmap.AnyOf(written)))
 	}
+	send = sorted(send)
 	end := max(to, min(to+stampReach, h.now())) // scrapes may bring samples of before
 	around := countsReach(from, to)
 	around.To = max(end, min(around.To, h.now()))

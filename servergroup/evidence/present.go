@@ -60,8 +60,7 @@ func (h *history) compareSeries(ctx context.Context, f *countFetch, send []*labe
 	// What is before and after the times shows which series had ended.
 	lingering := f.what.lookback()/f.what.step + 1
 	first := from - (1+lingering)*f.what.step
-	settled := floorTo(f.at-countSettle, f.what.step)
-	end := max(to, min(to+lingering*f.what.step, settled)) + f.what.step
+	end := max(to, min(to+lingering*f.what.step, f.what.settled(f.at))) + f.what.step
 	all := make([]told, len(h.group.Replicas))
 	var untold, lasting atomic.Bool // lasting: it will be so for a while
 	failed, err = h.ask(ctx, before, func(ctx context.Context, i int, r *replica.Replica) (err error) {

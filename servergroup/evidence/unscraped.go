@@ -182,7 +182,7 @@ func (h *history) targetsOf(ctx context.Context, send []*labels.Matcher, from, t
 	selector := transport.Selector(send)
 	first, last := floorTo(from, lookupSlice), floorTo(to, lookupSlice)
 	all = seriesTargets{names: map[string]bool{}}
-	first, last = h.cachedTargets(selector, first, last, &all)
+	first, last = h.cachedTargets(send, first, last, &all)
 	if all.unavailable != "" || first > last {
 		return all, nil, nil
 	}
@@ -221,18 +221,18 @@ func (h *history) targetsOf(ctx context.Context, send []*labels.Matcher, from, t
 
 // cachedTargets adds what is cached for the slices from first to last to all, and returns the
 // range of slices that must be looked up.
-func (h *history) cachedTargets(selector string, first, last int64, all *seriesTargets) (from, to int64) {
-	now := h.now()
+func (h *history) cachedTargets(send []*labels.Matcher, first, last int64, all *seriesTargets) (from, to int64) {
+	now, selector := h.now(), transport.Selector(send)
+	wider := sync.OnceValue(func() []string { return widerThan(send) })
 	from, to = last+lookupSlice, last
 	h.mtx.Lock()
 	defer h.mtx.Unlock()
 	for begin := first; begin <= last; begin += lookupSlice {
-		l, ok := h.lookups.Get(lookupKey{selector, begin})
-		if !ok || !l.settled && now-l.at >= replica.ProfileAge.Milliseconds() {
-			from, to = min(from, begin), begin
+		if l := h.targetsKept(lookupKey{selector, begin}, wider, now); l != nil {
+			all.add(l)
 			continue
 		}
-		all.add(l)
+		from, to = min(from, begin), begin
 	}
 	return from, to
 }
