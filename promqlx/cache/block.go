@@ -10,8 +10,8 @@ import (
 
 // A block is a value whose numbers are: first evaluated, made, until (ms), first and last step that it covers (from
 // 0, of the block). Its body is notes, symbols, series, each after their number. A note is 1 for an info or 0 for a
-// warning, its text, and its position. A series is the number of its labels, two symbols for each, an XOR chunk of
-// its floats, the number of its histograms, and for each of these a chunk of its own: a chunk of several gives them
+// warning, its text, and its position. A series is the number of its labels, two symbols for each, its floats (see
+// appendFloats), the number of its histograms, and for each of these a chunk of its own: a chunk of several gives them
 // the same buckets, and protobuf messages have no -0.
 
 // Block is what is known of an answer at some steps of a block, without a hole.
@@ -20,6 +20,7 @@ type Block struct {
 	Made     int64 // ms: when the oldest part of it was evaluated last
 	Until    int64 // ms: how long it is used
 	From, To int64 // ms: the first and the last step that it covers
+	step     int64 // ms
 	body     []byte
 	notes    []Note
 	series   []byte // what follows the notes in the body
@@ -35,7 +36,7 @@ type Note struct {
 // fill gives a block its samples, from an answer.
 func (b *Block) fill(answer promql.Matrix) (err error) {
 	notes := appendNotes(nil, b.notes)
-	if b.body, err = appendSeries(notes, answer, b.From, b.To); err == nil {
+	if b.body, err = appendSeries(notes, answer, b.From, b.To, b.step); err == nil {
 		b.series = b.body[len(notes):]
 	}
 	return err
@@ -59,8 +60,8 @@ func appendNotes(to []byte, notes []Note) []byte {
 	return to
 }
 
-// appendSeries encodes the samples of an answer from one time to another one (ms, inclusive).
-func appendSeries(to []byte, answer promql.Matrix, from, until int64) ([]byte, error) {
+// appendSeries encodes the samples of an answer from one step to another one (ms, inclusive).
+func appendSeries(to []byte, answer promql.Matrix, from, until, step int64) ([]byte, error) {
 	symbols, numbers := []string{}, map[string]uint64{}
 	number := func(s string) uint64 {
 		n, ok := numbers[s]
@@ -70,34 +71,18 @@ func appendSeries(to []byte, answer promql.Matrix, from, until int64) ([]byte, e
 		}
 		return n
 	}
-	var series []byte
+	var series, samples []byte
 	count := uint64(0)
 	for _, s := range answer {
-		chunk := chunkenc.NewXORChunk()
-		app, err := chunk.Appender()
-		if err != nil {
+		var floats, histograms bool
+		var err error
+		if samples, floats, err = appendFloats(samples[:0], s.Floats, from, until, step); err != nil {
 			return nil, err
 		}
-		for _, p := range s.Floats {
-			if p.T >= from && p.T <= until {
-				app.Append(0, p.T, p.F)
-			}
+		if samples, histograms, err = appendHistograms(samples, s.Histograms, from, until); err != nil {
+			return nil, err
 		}
-		var histograms [][]byte
-		for _, p := range s.Histograms {
-			if p.T >= from && p.T <= until {
-				one := chunkenc.NewFloatHistogramChunk()
-				app, err := one.Appender()
-				if err != nil {
-					return nil, err
-				}
-				if _, _, _, err = app.AppendFloatHistogram(nil, 0, p.T, p.H, true); err != nil {
-					return nil, err
-				}
-				histograms = append(histograms, one.Bytes())
-			}
-		}
-		if chunk.NumSamples() == 0 && len(histograms) == 0 {
+		if !floats && !histograms {
 			continue
 		}
 		count++
@@ -106,11 +91,7 @@ func appendSeries(to []byte, answer promql.Matrix, from, until int64) ([]byte, e
 			series = binary.AppendUvarint(series, number(l.Name))
 			series = binary.AppendUvarint(series, number(l.Value))
 		})
-		series = appendText(series, chunk.Bytes())
-		series = binary.AppendUvarint(series, uint64(len(histograms)))
-		for _, raw := range histograms {
-			series = appendText(series, raw)
-		}
+		series = append(series, samples...)
 	}
 	to = binary.AppendUvarint(to, uint64(len(symbols)))
 	for _, s := range symbols {
@@ -120,10 +101,35 @@ func appendSeries(to []byte, answer promql.Matrix, from, until int64) ([]byte, e
 	return append(to, series...), nil
 }
 
+// appendHistograms encodes those histograms of a series that are from one time to another one (ms, inclusive). found
+// reports whether there are any.
+func appendHistograms(to []byte, all []promql.HPoint, from, until int64) (out []byte, found bool, err error) {
+	var chunks [][]byte
+	for _, p := range all {
+		if p.T < from || p.T > until {
+			continue
+		}
+		one := chunkenc.NewFloatHistogramChunk()
+		app, err := one.Appender()
+		if err != nil {
+			return nil, false, err
+		}
+		if _, _, _, err = app.AppendFloatHistogram(nil, 0, p.T, p.H, true); err != nil {
+			return nil, false, err
+		}
+		chunks = append(chunks, one.Bytes())
+	}
+	to = binary.AppendUvarint(to, uint64(len(chunks)))
+	for _, chunk := range chunks {
+		to = appendText(to, chunk)
+	}
+	return to, len(chunks) > 0, nil
+}
+
 // decode returns the block of a grid and a key that is encoded in value. Its series are decoded by
 // joined.addBlock.
 func decode(g Grid, block int64, key string, value []byte) (*Block, error) {
-	b := &Block{}
+	b := &Block{step: g.Step}
 	var first, last int64
 	var err error
 	if b.body, err = unseal(key, value, &b.First, &b.Made, &b.Until, &first, &last); err != nil || last >= blockSteps || first > last {

@@ -90,7 +90,7 @@ func TestBlocks_AreTheAnswer(t *testing.T) {
 				j.addMatrix(whole, from, to)
 				continue
 			}
-			made := &Block{First: 6, Made: 7, Until: 8, From: from, To: to, notes: []Note{{true, "a", "1:2"}, {false, "b", ""}}}
+			made := &Block{step: g.Step, First: 6, Made: 7, Until: 8, From: from, To: to, notes: []Note{{true, "a", "1:2"}, {false, "b", ""}}}
 			require.NoError(t, made.fill(whole))
 			value := made.encode(g, b, "key")
 			_, err := decode(g, b, "another key", value)
@@ -108,7 +108,7 @@ func TestBlocks_AreTheAnswer(t *testing.T) {
 func TestDecode_Broken(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	g := GridOf(0, 1000)
-	made := &Block{Made: 7, Until: 8, From: 0, To: 31_000}
+	made := &Block{step: g.Step, Made: 7, Until: 8, From: 0, To: 31_000}
 	require.NoError(t, made.fill(answerOf(rnd, g, 0, 31_000)))
 	value := made.encode(g, 0, "key")
 	for range 2000 {

@@ -131,7 +131,7 @@ func (c *Cache) Keep(f *Found, run Run, answer promql.Matrix, notes []Note) {
 		if from > to || len(notes) > 0 && to < run.To {
 			return // what shows at other steps, of another block or not settled, would be a note of these
 		}
-		b := &Block{First: f.Now, Made: f.Now, From: from, To: to, notes: slices.Clone(notes)}
+		b := &Block{step: f.grid.Step, First: f.Now, Made: f.Now, From: from, To: to, notes: slices.Clone(notes)}
 		b.Until = f.until(b)
 		if err := b.addOld(f.blocks[n-f.first], f.grid, answer); err != nil {
 			continue // it cannot be encoded, or the old one is broken

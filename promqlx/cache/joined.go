@@ -13,7 +13,6 @@ import (
 type joined struct {
 	series promql.Matrix
 	index  map[uint64][]int // of series, by the hash of their labels
-	chunk  chunkenc.Iterator
 
 	// The block that was added last: most blocks have the series of the one before, in the same order.
 	symbols []byte
@@ -82,9 +81,8 @@ func (j *joined) addBlock(b *Block, from, to int64) error {
 			own.place = j.place(builder.Labels())
 		}
 		list = append(list, own)
-		if err := j.addFloats(own.place, r.bytes(), from, to); err != nil {
-			return err
-		}
+		one := &j.series[own.place]
+		one.Floats = r.floats(one.Floats, b.From, b.step, from, to)
 		for m := r.number(); m > 0 && !r.failed; m-- {
 			if err := j.addHistogram(own.place, r.bytes(), from, to); err != nil {
 				return err
@@ -98,37 +96,10 @@ func (j *joined) addBlock(b *Block, from, to int64) error {
 	return nil
 }
 
-// addFloats adds the samples of a chunk from one time to another one (ms, inclusive).
-func (j *joined) addFloats(place int, data []byte, from, to int64) (err error) {
-	defer func() {
-		if recover() != nil { // upstream's iterators may panic over damaged chunks
-			err = errNoBlock
-		}
-	}()
-	if len(data) < 2 {
-		return errNoBlock
-	}
-	chunk, err := chunkenc.FromData(chunkenc.EncXOR, data)
-	if err != nil {
-		return errNoBlock
-	}
-	s := &j.series[place]
-	j.chunk = chunk.Iterator(j.chunk)
-	for j.chunk.Next() == chunkenc.ValFloat {
-		if t, f := j.chunk.At(); t >= from && t <= to {
-			s.Floats = append(s.Floats, promql.FPoint{T: t, F: f})
-		}
-	}
-	if j.chunk.Err() != nil {
-		return errNoBlock
-	}
-	return nil
-}
-
 // addHistogram adds the histogram of a chunk if its time is from one time to another one (ms, inclusive).
 func (j *joined) addHistogram(place int, data []byte, from, to int64) (err error) {
 	defer func() {
-		if recover() != nil { // as in addFloats
+		if recover() != nil { // upstream's iterators may panic over damaged chunks
 			err = errNoBlock
 		}
 	}()

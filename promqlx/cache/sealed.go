@@ -17,7 +17,7 @@ import (
 // where numbers are unsigned varints, and texts and bytes come after their length.
 
 // version is that of the encoding. Another one is another key of the store: see Found.storeKey.
-const version = 1
+const version = 2
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 

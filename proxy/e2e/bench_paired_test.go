@@ -48,7 +48,7 @@ func TestBenchPaired(t *testing.T) {
 	for _, w := range worlds {
 		t.Run(w.Name, func(t *testing.T) {
 			w.Start(t, t.TempDir())
-			p := pairing{client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}}, world: w, now: runWorldOneprom(t, w)}
+			p := pairing{client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 4}}, world: w, now: runFlaggedOneprom(t, w, []string{keepsNothing})}
 			defer p.client.CloseIdleConnections()
 			if baseline != "" {
 				t.Setenv("ONEPROM_BIN", baseline)
