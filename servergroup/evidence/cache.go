@@ -78,6 +78,7 @@ type history struct {
 	stamps   *bytelru.Cache[lookupKey, sliceStamps]
 	untold   *bytelru.Cache[string, untold]  // by selector
 	counting map[countedSelector]*countFetch // the youngest running one
+	ups      map[*replica.Replica]keptUps
 
 	countSlots chan struct{} // holds an element for each counting that runs
 }
@@ -119,7 +120,7 @@ func newHistory(g Group, replicas string, limit int64) *history {
 		counts:   bytelru.New[countKey, *countedSlice](keptCounts),
 		stamps:   bytelru.New[lookupKey, sliceStamps](keptStamps),
 		untold:   bytelru.New[string, untold](keptUntold),
-		counting: map[countedSelector]*countFetch{}, countSlots: make(chan struct{}, maxCounting),
+		counting: map[countedSelector]*countFetch{}, ups: map[*replica.Replica]keptUps{}, countSlots: make(chan struct{}, maxCounting),
 	}
 }
 

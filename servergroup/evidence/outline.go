@@ -3,6 +3,7 @@ package evidence
 import (
 	"math"
 	"slices"
+	"sync"
 
 	"github.com/prometheus/prometheus/tsdb/chunkenc"
 
@@ -16,13 +17,18 @@ import (
 // targetScrapes are the scrapes of a target.
 type targetScrapes struct {
 	run      dedup.Run
-	several  bool    // whether several targets have its name
-	interval int64   // ms, the shortest one between the first scrapes of chunks; 0: it is not known
-	times    []int64 // ms, once they are needed
+	several  bool                    // whether several targets have its name
+	interval int64                   // ms, the shortest one between the first scrapes of chunks; 0: it is not known
+	times    func() ([]int64, error) // ms; they are decoded once they are needed
 }
 
 func newTargetScrapes(run dedup.Run) *targetScrapes {
 	s := &targetScrapes{run: run}
+	s.times = sync.OnceValues(func() ([]int64, error) {
+		var samples dedup.Samples
+		err := decode(&samples, run, math.MinInt64, math.MaxInt64)
+		return samples.T, err
+	})
 	for _, c := range chunksOf(run) {
 		if interval := firstInterval(c); interval > 0 && (s.interval == 0 || interval < s.interval) {
 			s.interval = interval
@@ -62,15 +68,9 @@ func (s *targetScrapes) at(t int64) (bool, error) {
 			return true, nil
 		}
 	}
-	if s.times == nil {
-		var samples dedup.Samples
-		if err := decode(&samples, s.run, math.MinInt64, math.MaxInt64); err != nil {
-			return false, err
-		}
-		s.times = append([]int64{}, samples.T...)
-	}
-	_, found := slices.BinarySearch(s.times, t)
-	return found, nil
+	times, err := s.times()
+	_, found := slices.BinarySearch(times, t)
+	return found, err
 }
 
 // outline is when a series is shown.

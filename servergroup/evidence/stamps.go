@@ -57,10 +57,34 @@ func ofTarget(ls labels.Labels) bool {
 	return !slices.ContainsFunc(targetLabels, func(name string) bool { return ls.Get(name) == "" })
 }
 
+// keptUps are the scrapes of a replica in a range of time, as they were a moment ago: the panels of a dashboard, which
+// are compared at once, need the same.
+type keptUps struct {
+	Span
+	at      int64 // when they were fetched, ms
+	targets map[string]*targetScrapes
+}
+
+const (
+	// keptUpBytes is the most bytes of an answer with scrapes that are kept. Decoded times take five times as many.
+	keptUpBytes = 2 << 20
+	// upsFrom (ms) is of what the times are multiples from which on they are fetched.
+	upsFrom = 10 * 60 * 1000
+)
+
 // scrapesOf returns the scrapes of a replica in [from, to] (ms), and perhaps some before and after, by
-// targetKey.
+// targetKey. They are settled.
 func (h *history) scrapesOf(ctx context.Context, r *replica.Replica, from, to int64) (map[string]*targetScrapes, error) {
-	ups, err := h.fetchUp(ctx, r, from, to, "timestamp", &fanout.Budget{Limit: h.limit})
+	now := h.now()
+	h.mtx.Lock()
+	kept := h.ups[r]
+	h.mtx.Unlock()
+	if kept.targets != nil && kept.From <= from && to <= kept.To && now-kept.at < replica.ProfileAge.Milliseconds() {
+		return kept.targets, nil
+	}
+	from = floorTo(from, upsFrom) // for those whose windows begin a few minutes earlier
+	held := &fanout.Budget{Limit: h.limit}
+	ups, err := h.fetchUp(ctx, r, from, to, "timestamp", held)
 	if err != nil {
 		return nil, err
 	}
@@ -72,6 +96,11 @@ func (h *history) scrapesOf(ctx context.Context, r *replica.Replica, from, to in
 			continue
 		}
 		out[key] = newTargetScrapes(up.Run)
+	}
+	if held.Used() <= keptUpBytes {
+		h.mtx.Lock()
+		defer h.mtx.Unlock()
+		h.ups[r] = keptUps{Span{from, to}, now, out}
 	}
 	return out, nil
 }
