@@ -78,8 +78,11 @@ func (e *Engine) options() plan.Options {
 	return plan.Options{NotDisjoint: e.notDisjoint}
 }
 
-// Close releases the resources of the engine.
-func (e *Engine) Close() error { return errors.Join(e.engine.Close(), e.parts.Close()) }
+// Close releases the resources of the engine. Queries have ended.
+func (e *Engine) Close() error {
+	e.runs.keeping.Wait()
+	return errors.Join(e.engine.Close(), e.parts.Close())
+}
 
 // NewInstantQuery implements promql.QueryEngine. The query is parsed, and planned when it is
 // executed.

@@ -37,17 +37,18 @@ type kept struct {
 	question  cache.Question
 }
 
-// runKept is run, but evaluates only those steps of a range query that no kept answer has.
-func (q *query) runKept(ctx context.Context, groups *view.View) *promql.Result {
+// runKept is run, but evaluates only those steps of a range query that no kept answer has. later keeps what was
+// evaluated, and is called before the query is closed; nil if there is nothing to do.
+func (q *query) runKept(ctx context.Context, groups *view.View) (res *promql.Result, later func()) {
 	store := q.engine.cache
 	if store == nil || q.at == nil {
-		return q.run(ctx, groups)
+		return q.run(ctx, groups), nil
 	}
 	k, why := q.kept(ctx, groups)
 	if why != "" {
 		store.Bypassed(why)
 		q.progress.setCached("bypass; reason=" + why)
-		return q.run(ctx, groups)
+		return q.run(ctx, groups), nil
 	}
 	found := store.Find(ctx, k.question)
 	runs := found.Missing()
@@ -55,35 +56,63 @@ func (q *query) runKept(ctx context.Context, groups *view.View) *promql.Result {
 	store.Count(found, outcome)
 	q.progress.setCached(string(outcome))
 	if outcome == cache.Miss && len(runs) == 1 {
-		res := q.run(ctx, groups)
-		q.keep(ctx, k, found, runs[0], res)
-		return res
+		res = q.run(ctx, groups)
+		keep := q.keep(ctx, k, found, runs[0], res)
+		if keep == nil {
+			return res, nil
+		}
+		return res, store.Later(found, keep)
 	}
 	parts, err := q.runParts(ctx, k, runs)
-	defer func() {
+	closeParts := func() {
 		for _, part := range parts {
 			part.Close()
 		}
-	}()
-	switch {
-	case errors.Is(err, errChanged):
-		return q.run(ctx, q.engine.groups.View(ctx))
-	case err != nil:
-		return &promql.Result{Err: err}
 	}
+	if err != nil {
+		closeParts()
+		if errors.Is(err, errChanged) {
+			return q.run(ctx, q.engine.groups.View(ctx)), nil
+		}
+		return &promql.Result{Err: err}, nil
+	}
+	var keeps []func()
+	for i, part := range parts {
+		if keep := part.keep(ctx, k, found, runs[i], part.result); keep != nil {
+			keeps = append(keeps, keep)
+		}
+	}
+	if res = q.joinParts(k, found, runs, parts); res == nil {
+		closeParts()
+		return q.run(ctx, groups), nil
+	}
+	if len(keeps) == 0 {
+		closeParts()
+		return res, nil
+	}
+	return res, store.Later(found, func() {
+		defer closeParts()
+		for _, keep := range keeps {
+			keep()
+		}
+	})
+}
+
+// joinParts puts the answer together of blocks and parts. It is nil if a block is broken, or upstream's error over too
+// many samples is due.
+func (q *query) joinParts(k kept, found *cache.Found, runs []cache.Run, parts []stepsQuery) *promql.Result {
 	answers := make([]promql.Matrix, len(parts))
 	for i, part := range parts {
 		answers[i] = part.matrix
 	}
 	joined, notes, err := found.Join(runs, answers)
-	if err != nil || joined.TotalSamples() > q.engine.maxSamples { // a block is broken, or upstream's error is due
-		return q.run(ctx, groups)
+	if err != nil || joined.TotalSamples() > q.engine.maxSamples {
+		return nil
 	}
 	out := &promql.Result{Value: joined}
-	for i, part := range parts {
+	for _, part := range parts {
 		q.gaps = append(q.gaps, part.gaps...)
 		q.countSamples(part.Stats())
-		part.keep(ctx, k, found, runs[i], part.result)
 		out.Warnings.Merge(answer.Positioned(part.result.Warnings, q.text))
 	}
 	q.addNotes(&out.Warnings, k, notes)
@@ -210,11 +239,12 @@ func (q *query) explainKept(ctx context.Context, groups *view.View) *explain.Kep
 	return out
 }
 
-// keep keeps the answer to a run of steps if nothing is missing of it, and nothing that shows later may change it.
-func (q *query) keep(ctx context.Context, k kept, found *cache.Found, run cache.Run, res *promql.Result) {
+// keep returns what keeps the answer to a run of steps; nil if something is missing of it, or if something that shows
+// later may change it.
+func (q *query) keep(ctx context.Context, k kept, found *cache.Found, run cache.Run, res *promql.Result) func() {
 	m, ok := res.Value.(promql.Matrix)
 	if !ok || res.Err != nil {
-		return
+		return nil
 	}
 	notes, ok := q.notes(k, res.Warnings)
 	after := q.engine.groups.View(ctx).StandingOf(k.selectors)
@@ -224,9 +254,10 @@ func (q *query) keep(ctx context.Context, k kept, found *cache.Found, run cache.
 	}
 	if why != "" {
 		q.engine.cache.Unkept(why)
-		return
+		return nil
 	}
-	q.engine.cache.Keep(found, run, m, notes)
+	store := q.engine.cache
+	return func() { store.Keep(found, run, m, notes) }
 }
 
 // unkept returns why nothing is kept of what was answered between two standings; "" if it may be.

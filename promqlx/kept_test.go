@@ -269,3 +269,35 @@ func TestKept_Size(t *testing.T) {
 	require.NoError(t, res.Err)
 	require.Equal(t, "hit", cached)
 }
+
+// heldStore holds what it is to keep.
+type heldStore struct {
+	*cache.Memory
+	arrived, release chan struct{}
+}
+
+func (s *heldStore) Set(key string, value []byte, ttl time.Duration) {
+	s.arrived <- struct{}{}
+	<-s.release
+	s.Memory.Set(key, value, ttl)
+}
+
+// TestKept_Later: the client has its answer before that is kept, and who asks the same meanwhile waits for that.
+func TestKept_Later(t *testing.T) {
+	e, all, stores := twoRegions(t, targets("%s", true), targets("%s", true))
+	requireTruth(t, e, all, `up`, at(20, 30)) // the replicas are known afterwards
+	held := &heldStore{cache.NewMemory(64 << 20), make(chan struct{}, 100), make(chan struct{})}
+	e.UseCache(cache.New(held, nil))
+	_, cached := askedOf(t, e, `sum(m_total)`, at(20, 30))
+	require.Equal(t, "miss", cached)
+	<-held.arrived
+	evaluated(stores)
+	waits := make(chan string)
+	go func() {
+		_, cached := askedOf(t, e, `sum(m_total)`, at(22, 28))
+		waits <- cached
+	}()
+	close(held.release)
+	require.Equal(t, "hit", <-waits)
+	require.Empty(t, evaluated(stores))
+}

@@ -23,10 +23,16 @@ import (
 	"github.com/oneprom/oneprom/servergroup/view"
 )
 
+// maxKeepers is how many answers are kept at a time while their queries go on.
+const maxKeepers = 4
+
 // sharedRuns are the executions under way. Equal queries at the same time share one.
 type sharedRuns struct {
 	logger *slog.Logger
 	shared prometheus.Counter
+	// keeping are the calls of later, and keepers has an element for each.
+	keeping sync.WaitGroup
+	keepers chan struct{}
 
 	mtx sync.Mutex // guards latest, and the holders of all runs
 	// latest are the runs that began last. They are under way, and have holders.
@@ -35,7 +41,7 @@ type sharedRuns struct {
 
 func newSharedRuns(reg prometheus.Registerer, logger *slog.Logger) *sharedRuns {
 	return &sharedRuns{
-		logger: logger, latest: map[queryKey]*sharedRun{},
+		logger: logger, latest: map[queryKey]*sharedRun{}, keepers: make(chan struct{}, maxKeepers),
 		shared: promauto.With(reg).NewCounter(prometheus.CounterOpts{
 			Name: "oneprom_queries_shared_total",
 			Help: "Queries that waited for the execution of an equal one.",
@@ -61,7 +67,7 @@ type sharedRun struct {
 	view     *view.View // the groups that the execution sees
 	deadline time.Time
 	cancel   context.CancelFunc
-	holders  int // queries that wait, or have the result and are not closed
+	holders  int // queries that wait, or have the result and are not closed; and who keeps it
 
 	done     chan struct{} // closed when the fields below are final
 	query    *query
@@ -213,8 +219,34 @@ func (rs *sharedRuns) execute(ctx context.Context, run *sharedRun) {
 			rs.logger.Error("the execution of a query panicked", "query", run.text, "panic", run.panicked, "stack", guard.StackOf(run.panicked))
 		}
 	}()
-	run.result = run.query.runKept(ctx, run.view)
+	var later func()
+	run.result, later = run.query.runKept(ctx, run.view)
+	if later != nil {
+		rs.after(run, later)
+	}
 	answer.Freeze(run.result.Warnings)
+}
+
+// after calls later while the queries that wait go on with the result. It holds the run, whose memory later needs.
+func (rs *sharedRuns) after(run *sharedRun, later func()) {
+	rs.mtx.Lock()
+	run.holders++
+	rs.mtx.Unlock()
+	do := func() {
+		defer rs.release(run)
+		if err := guard.Call(func() error { later(); return nil }); err != nil {
+			rs.logger.Error("the answer to a query could not be kept", "query", run.text, "err", err, "stack", guard.StackOf(err))
+		}
+	}
+	select {
+	case rs.keepers <- struct{}{}:
+		rs.keeping.Go(func() {
+			defer func() { <-rs.keepers }()
+			do()
+		})
+	default: // others are about to, and memory is to be released
+		do()
+	}
 }
 
 // finish ends a run. From now on no query can join it.

@@ -15,6 +15,7 @@ type Cache struct {
 	store   Store
 	metrics *metrics
 	flushes flushes
+	awaited awaited
 }
 
 // New returns a cache over a store. Its metrics are registered with reg; nil registers none.
@@ -56,6 +57,7 @@ const maxBlocks = 512
 // Find looks up what is kept of an answer.
 func (c *Cache) Find(ctx context.Context, q Question) *Found {
 	f := newFound(q)
+	c.awaited.await(ctx, f.key)
 	keys := make([]string, min(len(f.blocks), maxBlocks), maxBlocks+1)
 	for i := range keys {
 		keys[i] = f.storeKey(f.first + int64(i))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"math/bits"
+	"slices"
 	"sort"
 
 	"github.com/prometheus/prometheus/promql"
@@ -51,24 +52,27 @@ func appendFloats(to []byte, all []promql.FPoint, from, until, step int64) (out 
 // floats decodes those of a block that begins at a step (ms), and appends those from one time to another one (ms,
 // inclusive).
 func (r *reader) floats(list []promql.FPoint, begin, step, from, until int64) []promql.FPoint {
-	before := uint64(0)
-	for at := r.number(); at != 0 && !r.failed; at &= at - 1 {
-		if len(r.rest) == 0 {
+	at := r.number()
+	rest, before := r.rest, uint64(0)
+	list = slices.Grow(list, bits.OnesCount64(at))
+	for ; at != 0; at &= at - 1 {
+		if len(rest) == 0 {
 			r.fail()
-			break
+			return list
 		}
-		left, size := int(r.rest[0]>>4), int(r.rest[0]&15)
-		if left+size > 8 || len(r.rest) < 1+size {
+		left, size := int(rest[0]>>4), int(rest[0]&15)
+		if left+size > 8 || len(rest) < 1+size {
 			r.fail()
-			break
+			return list
 		}
 		var diff [8]byte
-		copy(diff[left:], r.rest[1:1+size])
-		r.rest = r.rest[1+size:]
+		copy(diff[left:], rest[1:1+size])
+		rest = rest[1+size:]
 		before ^= binary.LittleEndian.Uint64(diff[:])
 		if t := begin + int64(bits.TrailingZeros64(at))*step; t >= from && t <= until {
 			list = append(list, promql.FPoint{T: t, F: math.Float64frombits(before)})
 		}
 	}
+	r.rest = rest
 	return list
 }

@@ -36,7 +36,7 @@ func seal(key string, numbers []int64, body []byte) []byte {
 	for _, n := range numbers {
 		out = binary.AppendUvarint(out, uint64(n))
 	}
-	out = append(out, snappy.Encode(nil, body)...)
+	out = append(out, snappy.Encode(out[len(out):cap(out)], body)...) // in place, as there is room
 	binary.BigEndian.PutUint32(out[1:], crc32.Checksum(out[5:], castagnoli))
 	return slices.Clip(slices.Clone(out))
 }
