@@ -362,6 +362,35 @@ func TestCounts_NoMarker(t *testing.T) {
 	}
 }
 
+// TestCounts_Lost: single samples of a series that is scraped were lost where there is no stale marker either, but the
+// scrapes of its target, and a twin shows it then.
+func TestCounts_Lost(t *testing.T) {
+	const every = "1x720"
+	span := func(from, to int64) []evidence.Span { return []evidence.Span{{From: from*15_000 + 1, To: to * 15_000}} }
+	for name, tc := range map[string]struct {
+		up, part, whole string
+		lacking         []evidence.Span
+	}{
+		"one":                                {every, "1x100 _ 1x618", every, span(100, 101)},
+		"a few":                              {every, "1x100 _x4 1x615", every, span(100, 104)},
+		"before it was away":                 {"1x104 _x40 1x575", "1x100 _x44 1x575", every, span(100, 104)},
+		"by both":                            {every, "1x100 _x9 1x610", "1x100 _x9 1x610", span(100, 109)},
+		"a marker":                           {every, "1x100 stale _x3 1x615", every, nil},
+		"it ended when the server began":     {every, "1x100", "1x100 stale", []evidence.Span{{From: 22 * minute, To: 28 * minute}}}, // it lacks the marker
+		"it ended while the server was away": {"1x100 _x40 1x579", "1x100", "1x120 stale", nil},
+		"it was away meanwhile":              {"1x100 _x40 1x579", "1x100 _x44 1x575", every, nil}, // unless that is for long
+	} {
+		t.Run(name, func(t *testing.T) {
+			load := func(up, foo string) string {
+				return "\n  up{instance=\"a\",job=\"j\"} " + up + "\n  foo{instance=\"a\",job=\"j\"} " + foo + "\n  up{instance=\"b\",job=\"j\"} 1x720\n  foo{instance=\"b\",job=\"j\"} 1x720"
+			}
+			part, whole := newCounter(t, load(tc.up, tc.part)), newCounter(t, load(every, tc.whole))
+			s, _ := evidenceSet(t, 150*minute, part.Server, whole.Server)
+			require.Equal(t, tc.lacking, evidenceOf(t, s, "foo", 10*minute, 60*minute).Lacking[0])
+		})
+	}
+}
+
 // TestCounts_Unscraped: single samples that a replica lacks show in series that no scrape has brought, as those
 // of a rule that is gone. A scrape that it missed shortly before explains them only if the series may be of the
 // target.

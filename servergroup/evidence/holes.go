@@ -7,6 +7,9 @@ import (
 	"github.com/oneprom/oneprom/dedup"
 )
 
+// A series that is scraped has a sample for each scrape of its target, or a stale marker when it ends. Where it has
+// neither, samples were lost, if a twin shows it then: the server may also have been started when the series ended.
+//
 // Scrapes show nothing of single samples of a series that no scrape has brought. So its samples are compared:
 // where there are none for more than one and a half intervals, and a twin has some, the replica lacks them.
 //
@@ -32,10 +35,15 @@ const (
 	sameClock = 3
 )
 
-// holes returns where a replica lacks samples of series that are not scraped, from one time to another one
-// (ms): a twin has some there, and missed scrapes do not explain it.
+// holes returns where a replica lacks single samples of series, from one time to another one (ms): a twin has some
+// there. Of those that are not scraped, missed scrapes may explain it.
 func (f *countFetch) holes(there []present, r int, from, to int64) (list []Span) {
 	for key, own := range there[r] {
+		for _, lost := range own.lost {
+			if lost.To >= from && lost.From < to && slices.ContainsFunc(there, func(twins present) bool { return twins[key].shows(lost) }) {
+				list = append(list, Span{max(lost.From, from), lost.To})
+			}
+		}
 		if own.samples == nil {
 			continue
 		}
@@ -98,6 +106,16 @@ func (f *countFetch) explainsHole(missed map[string][]Span, s presentSeries, hol
 			if min(away.To, hole.To)-max(away.From, hole.From) >= (hole.To-hole.From)/2 {
 				return true
 			}
+		}
+	}
+	return false
+}
+
+// shows reports whether a series is shown for most of a hole of a copy.
+func (s presentSeries) shows(hole Span) bool {
+	for _, shown := range s.shown {
+		if min(shown.To, hole.To)-max(shown.From, hole.From) >= (hole.To-hole.From)/2 {
+			return true
 		}
 	}
 	return false

@@ -10,31 +10,72 @@ import (
 	"github.com/oneprom/oneprom/dedup"
 )
 
-// Chunks tell how many samples they have, and the times of the first and the last one. Where they have as
-// many as the target had scrapes meanwhile, there is no hole in them that matters, and they need not be
-// decoded: that would be most of the work.
+// Chunks tell how many samples they have, and the times of the first and the last one. Where they have as many as the
+// target had scrapes meanwhile, there is no hole in them, and they need not be decoded: that would be most of the work.
 
 // targetScrapes are the scrapes of a target.
 type targetScrapes struct {
 	run      dedup.Run
-	several  bool                    // whether several targets have its name
-	interval int64                   // ms, the shortest one between the first scrapes of chunks; 0: it is not known
-	times    func() ([]int64, error) // ms; they are decoded once they are needed
+	several  bool  // whether several targets have its name
+	interval int64 // ms, the shortest one between the first scrapes of chunks; 0: it is not known
+	// times are decoded once they are needed.
+	times func() (*scrapeTimes, error)
+}
+
+// scrapeTimes are the times of the scrapes of a target (ms).
+type scrapeTimes struct {
+	at   []int64
+	gaps []Span // from one scrape to the next one, where that is more than fineLookback later
 }
 
 func newTargetScrapes(run dedup.Run) *targetScrapes {
 	s := &targetScrapes{run: run}
-	s.times = sync.OnceValues(func() ([]int64, error) {
+	s.times = sync.OnceValues(func() (*scrapeTimes, error) {
 		var samples dedup.Samples
-		err := decode(&samples, run, math.MinInt64, math.MaxInt64)
-		return samples.T, err
+		if err := decode(&samples, run, math.MinInt64, math.MaxInt64); err != nil {
+			return nil, err
+		}
+		times := &scrapeTimes{at: samples.T}
+		for i := 1; i < len(samples.T); i++ {
+			if before, t := samples.T[i-1], samples.T[i]; t-before > fineLookback {
+				times.gaps = append(times.gaps, Span{before, t})
+			}
+		}
+		return times, nil
 	})
+	if chunksOf(run) == nil {
+		if times, err := s.times(); err == nil && len(times.at) > 1 {
+			s.interval = dedup.Interval(times.at)
+		}
+	}
 	for _, c := range chunksOf(run) {
 		if interval := firstInterval(c); interval > 0 && (s.interval == 0 || interval < s.interval) {
 			s.interval = interval
 		}
 	}
 	return s
+}
+
+// countIn returns how many scrapes there are from one time to another one (ms, inclusive).
+func (s *scrapeTimes) countIn(from, to int64) int64 {
+	i, _ := slices.BinarySearch(s.at, from)
+	j, _ := slices.BinarySearch(s.at, to+1)
+	return int64(j - i)
+}
+
+// pauses reports whether there are times from one to another one (ms) without a scrape for more than fineLookback.
+func (s *scrapeTimes) pauses(from, to int64) bool {
+	return slices.ContainsFunc(s.gaps, func(gap Span) bool { return gap.From >= from && gap.To <= to })
+}
+
+// goOn returns the time (ms) of the last scrape after t, and before another time, of those that follow each other
+// without a gap; ok is false if there is none.
+func (s *scrapeTimes) goOn(t, before, interval int64) (last int64, ok bool) {
+	i, _ := slices.BinarySearch(s.at, t+1)
+	for last = t; i < len(s.at) && s.at[i] < before && s.at[i]-last <= interval*3/2; i++ {
+		last, ok = s.at[i], true
+	}
+	return last, ok
 }
 
 // firstInterval is the shorter one of the first two intervals of a chunk (ms); 0 if it has fewer, or is broken.
@@ -69,8 +110,11 @@ func (s *targetScrapes) at(t int64) (bool, error) {
 		}
 	}
 	times, err := s.times()
-	_, found := slices.BinarySearch(times, t)
-	return found, err
+	if err != nil {
+		return false, err
+	}
+	_, found := slices.BinarySearch(times.at, t)
+	return found, nil
 }
 
 // outline is when a series is shown.
@@ -78,6 +122,10 @@ type outline struct {
 	shown  []Span  // ms, sorted; those that touch are one
 	stale  []int64 // ms: the times of stale markers, of those where a series ends at least
 	stamps []int64 // ms: the times of some samples
+	// lost are where there are no samples, and no stale marker before, though the target was scraped (ms). A series
+	// that is not exposed any more has a marker at the next scrape: samples were lost, or the server was started
+	// again just then.
+	lost []Span
 }
 
 // show adds a sample at t (ms), which is shown until end at most.
@@ -89,32 +137,41 @@ func (o *outline) show(t, end int64) {
 	o.shown = append(o.shown, Span{t, end - 1})
 }
 
+// outliner outlines the series of a target.
+type outliner struct {
+	target   *targetScrapes // nil: none
+	times    *scrapeTimes   // of the target; nil if they are not known
+	last     int64          // ms: up to where the samples are
+	lookback int64          // ms: how long a sample is shown
+	scratch  *dedup.Samples
+}
+
 // outlineOf outlines a run of a series of a target, nil for none, until last (ms). A sample is shown for
-// lookback (ms). Holes that are shorter may not be seen. What chunks say of their times is believed, unlike
-// where samples are merged: only a Prometheus is asked, and the outline is compared with those of its twins.
+// lookback (ms). What chunks say of their times is believed, unlike where samples are merged: only a Prometheus is
+// asked, and the outline is compared with those of its twins.
 func outlineOf(run dedup.Run, target *targetScrapes, last, lookback int64, scratch *dedup.Samples) (o outline, err error) {
-	interval := int64(0)
-	if target != nil {
-		interval = target.interval
+	of := outliner{target: target, last: last, lookback: lookback, scratch: scratch}
+	if target != nil && !target.several && target.interval > 0 {
+		if of.times, err = target.times(); err != nil {
+			return o, err
+		}
 	}
 	chunks := chunksOf(run)
 	if chunks == nil {
-		err := o.decode(run, math.MaxInt64, lookback, scratch)
+		err := of.decode(&o, run, math.MaxInt64)
 		if n := scratch.Len(); n > 0 {
 			o.stamps = []int64{scratch.T[n/2], scratch.T[n-1]}
 		}
 		return o, err
 	}
 	for i, c := range chunks {
-		next, goesOn := int64(math.MaxInt64), c.MaxT+2*interval > last
+		next := int64(math.MaxInt64)
 		if i+1 < len(chunks) {
 			next = chunks[i+1].MinT
-			goesOn = goesOn || next < c.MaxT+lookback
 		}
-		// Where the series does not go on, its last sample may be a stale marker.
-		if n := int64(chunks[i : i+1].Len()); interval > 0 && n > 1 && goesOn && c.MaxT-c.MinT-(n-2)*interval < lookback {
+		if of.whole(chunks[i:i+1], next) {
 			o.show(c.MinT, min(c.MaxT+lookback, next))
-		} else if err := o.decode(chunks[i:i+1], next, lookback, scratch); err != nil {
+		} else if err := of.decode(&o, chunks[i:i+1], next); err != nil {
 			return o, err
 		}
 		if i > 0 { // the first sample of all may be one that tells when a counter was started
@@ -125,22 +182,40 @@ func outlineOf(run dedup.Run, target *targetScrapes, last, lookback int64, scrat
 	return o, nil
 }
 
+// whole reports whether a chunk, which is followed by a sample at next (ms), has a sample for each scrape of the target,
+// and the series goes on after it. Stale markers that it may have show that the series was away for a moment, and no
+// more: while the server is away, and where the series ends, they matter.
+func (of *outliner) whole(c dedup.Chunks, next int64) bool {
+	if of.times == nil {
+		return false
+	}
+	from, to := c[0].MinT, c[0].MaxT
+	goesOn := to+2*of.target.interval > of.last || next < to+of.lookback
+	return goesOn && !of.times.pauses(from, to) && int64(c.Len()) == of.times.countIn(from, to) && of.times.countIn(to+1, min(next-1, of.last)) == 0
+}
+
 // decode adds the samples of a run, which is followed by a sample at next (ms).
-func (o *outline) decode(run dedup.Run, next, lookback int64, scratch *dedup.Samples) error {
-	scratch.Reset()
-	if err := decode(scratch, run, math.MinInt64, math.MaxInt64); err != nil {
+func (of *outliner) decode(o *outline, run dedup.Run, next int64) error {
+	of.scratch.Reset()
+	if err := decode(of.scratch, run, math.MinInt64, math.MaxInt64); err != nil {
 		return err
 	}
-	for i, t := range scratch.T {
+	for i, t := range of.scratch.T {
 		end := next
-		if i+1 < scratch.Len() {
-			end = scratch.T[i+1]
+		if i+1 < of.scratch.Len() {
+			end = of.scratch.T[i+1]
 		}
-		if scratch.Stale(i) {
+		if of.scratch.Stale(i) {
 			o.stale = append(o.stale, t)
 			continue
 		}
-		o.show(t, min(end, t+lookback))
+		o.show(t, min(end, t+of.lookback))
+		if of.times == nil {
+			continue
+		}
+		if last, lost := of.times.goOn(t, min(end, of.last+1), of.target.interval); lost {
+			o.lost = append(o.lost, Span{t + 1, last})
+		}
 	}
 	return nil
 }

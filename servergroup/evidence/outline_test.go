@@ -19,10 +19,11 @@ func chunked(t *testing.T, s *dedup.Samples) dedup.Chunks {
 }
 
 // TestOutline compares with what an instant selector sees: the last sample within the lookback, unless it is
-// a stale marker. Only what is away for less than the lookback may not be seen to be.
+// a stale marker. Only that of a series which is back at the next scrape may not be seen. It also compares with where
+// samples were lost: the target was scraped on, and there is neither a sample nor a marker.
 func TestOutline(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
-	skipped := 0
+	lost := 0
 	for range 300 {
 		what := countedSelector{step: fineStep}
 		if rnd.IntN(2) == 0 {
@@ -34,6 +35,9 @@ func TestOutline(t *testing.T) {
 		to := from + n*what.step
 		ups, samples := &dedup.Samples{}, &dedup.Samples{}
 		for at, away := from-rnd.Int64N(3_600_000), 0; at < to+rnd.Int64N(3_600_000); at += interval {
+			if ups.Len() > 3 && rnd.IntN(200) == 0 {
+				at += interval * rnd.Int64N(60) // the server was away
+			}
 			ups.Append(0, at, 1)
 			switch {
 			case away > 0:
@@ -55,22 +59,17 @@ func TestOutline(t *testing.T) {
 		rough, err := outlineOf(chunked(t, samples), target, to, what.lookback(), &dedup.Samples{})
 		require.NoError(t, err)
 		want, got := exact.bits(from, to, what.step), rough.bits(from, to, what.step)
+		back := func(j int) bool { return j+1 < samples.Len() && samples.T[j+1] == samples.T[j]+interval }
 		for i := range n {
-			at, there := from+i*what.step, false
+			at, there, moment := from+i*what.step, false, false
 			for j, sampled := range samples.T {
 				if sampled <= at {
 					there = sampled > at-what.lookback() && !samples.Stale(j)
+					moment = samples.Stale(j) && back(j)
 				}
 			}
 			require.Equal(t, there, has(want, int(i)), "at %d", at)
-			if has(got, int(i)) != there {
-				require.False(t, there, "at %d", at)
-				skipped++
-			}
-		}
-		for i, s := range exact.shown[1:] {
-			hole := Span{exact.shown[i].To + 1, s.From - 1}
-			require.False(t, hole.To-hole.From >= what.lookback() && meetsAny(rough.shown, hole), "a hole of %d ms", hole.To-hole.From)
+			require.Equal(t, there, has(got, int(i)) && !moment, "at %d", at)
 		}
 		require.Zero(t, got[len(got)-1]>>((n-1)%64)>>1, "times after the last one")
 		for _, o := range []outline{exact, rough} {
@@ -78,8 +77,33 @@ func TestOutline(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, stampsOfScrapes, stamps)
 		}
+		if target.interval > 0 {
+			wantLost := lostOf(ups, samples, to, interval)
+			require.Equal(t, wantLost, rough.lost)
+			lost += len(wantLost)
+		}
 	}
-	require.Positive(t, skipped)
+	require.Positive(t, lost)
+}
+
+// lostOf returns where samples were lost until some time (ms).
+func lostOf(ups, samples *dedup.Samples, to, interval int64) (list []Span) {
+	for j, t := range samples.T {
+		before := to + 1
+		if j+1 < samples.Len() {
+			before = min(before, samples.T[j+1])
+		}
+		last := t
+		for _, up := range ups.T {
+			if up == last+interval && up < before {
+				last = up
+			}
+		}
+		if last > t && !samples.Stale(j) {
+			list = append(list, Span{t + 1, last})
+		}
+	}
+	return list
 }
 
 // TestOutline_Stamps: samples have stamps of their own if one that is looked at is not of the time of a scrape.

@@ -41,6 +41,8 @@ type presentSeries struct {
 	unscraped bool
 	noTarget  bool // whether there is no such target
 	samples   *samples
+	shown     []Span // as in outline
+	lost      []Span // as in outline; none if it is unscraped
 }
 
 // told is what the samples of a replica show.
@@ -260,7 +262,10 @@ func (f *countFetch) presentOf(s transport.Series, target *targetScrapes, from, 
 	}
 	one = presentSeries{
 		instance: s.Labels.Get(labelmap.TargetLabel), at: shown.bits(from, to, what.step), ends: shown.ends(from, to, what.step),
-		noTarget: target == nil, unscraped: target == nil && ofTarget(s.Labels) || found == stampsOwn,
+		noTarget: target == nil, unscraped: target == nil && ofTarget(s.Labels) || found == stampsOwn, shown: shown.shown,
+	}
+	if !one.unscraped {
+		one.lost = shown.lost
 	}
 	if one.unscraped {
 		read := Span{from - what.lookback() + 1, to - what.step}
@@ -277,7 +282,7 @@ func (s presentSeries) with(o presentSeries) presentSeries {
 	for i := range s.at {
 		s.at[i], s.ends[i] = s.at[i]|o.at[i], s.ends[i]|o.ends[i]
 	}
-	s.samples = nil
+	s.samples, s.lost, s.shown = nil, nil, mergeSpans(slices.Concat(s.shown, o.shown))
 	return s
 }
 
