@@ -377,6 +377,7 @@ func TestCounts_Lost(t *testing.T) {
 		"by both":                            {every, "1x100 _x9 1x610", "1x100 _x9 1x610", span(100, 109)},
 		"a marker":                           {every, "1x100 stale _x3 1x615", every, nil},
 		"it ended when the server began":     {every, "1x100", "1x100 stale", []evidence.Span{{From: 22 * minute, To: 28 * minute}}}, // it lacks the marker
+		"nobody else has it":                 {every, "1x100 _x4 1x615", "_x720", nil},
 		"it ended while the server was away": {"1x100 _x40 1x579", "1x100", "1x120 stale", nil},
 		"it was away meanwhile":              {"1x100 _x40 1x579", "1x100 _x44 1x575", every, nil}, // unless that is for long
 	} {

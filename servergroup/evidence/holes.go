@@ -40,8 +40,10 @@ const (
 func (f *countFetch) holes(there []present, r int, from, to int64) (list []Span) {
 	for key, own := range there[r] {
 		for _, lost := range own.lost {
-			if lost.To >= from && lost.From < to && slices.ContainsFunc(there, func(twins present) bool { return twins[key].shows(lost) }) {
-				list = append(list, Span{max(lost.From, from), lost.To})
+			for t, twins := range there {
+				if t != r && lost.To >= from && lost.From < to && twins[key].shows(lost) {
+					list = append(list, Span{max(lost.From, from), lost.To})
+				}
 			}
 		}
 		if own.samples == nil {
