@@ -82,7 +82,7 @@ func TestContractCrossOrigin(t *testing.T) {
 			r := c.ask(t, base, p)
 			for name, value := range want {
 				if name == "Access-Control-Expose-Headers" && base == c.oneprom && r.header.Get("X-Oneprom-Completeness") != "" {
-					value += ", X-Oneprom-Completeness, X-Oneprom-Missing" // which upstream has not
+					value += ", X-Oneprom-Completeness, X-Oneprom-Missing, X-Oneprom-Cache" // which upstream has not
 				}
 				require.Equal(t, value, r.header.Get(name), "%s of %s %s", name, p.method, p.path)
 			}
